@@ -1,0 +1,113 @@
+"""AxesPlan: cut an image into the blocks that are restored at once, and put them back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_pristine.errors import AxesError
+from napari_pristine.image.image import COLOUR, Image, check_axes
+
+
+@dataclass(frozen=True)
+class AxesPlan:
+    """Which axes are fitted together and which are looped over.
+
+    A block has the shape `(C, *space)`: the colour axes that are fitted together are merged into its first axis
+    (size 1 if there are none), the others follow in the order of the image.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    together: str
+
+    @property
+    def looped(self) -> str:
+        """Axes that are looped over, channels outermost so that neighbours in time or depth follow each other."""
+        rest = [axis for axis in self.axes if axis not in self.together]
+        return "".join(sorted(rest, key=lambda axis: (axis not in COLOUR, self.axes.index(axis))))
+
+    @property
+    def colour(self) -> str:
+        """Colour axes that are fitted together, in the order of the image."""
+        return "".join(axis for axis in self.axes if axis in self.together and axis in COLOUR)
+
+    @property
+    def space(self) -> str:
+        """The other axes that are fitted together, in the order of the image."""
+        return "".join(axis for axis in self.axes if axis in self.together and axis not in COLOUR)
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        """Shape of a block, `(C, *space)`."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        return (int(np.prod([size[axis] for axis in self.colour], dtype=int)), *(size[axis] for axis in self.space))
+
+    @property
+    def places(self) -> list[tuple[int, ...]]:
+        """Index along the looped axes of each block, in the order in which they are restored."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        return list(itertools.product(*(range(size[axis]) for axis in self.looped)))
+
+    def follows(self, number: int) -> bool:
+        """Whether block `number` is the neighbour, in time or depth, of the block before it."""
+        if number == 0:
+            return False
+        before, here = self.places[number - 1], self.places[number]
+        moved = [axis for axis, a, b in zip(self.looped, before, here, strict=True) if a != b]
+        return len(moved) == 1 and moved[0] not in COLOUR
+
+    def index(self, place: tuple[int, ...]) -> tuple[int | slice, ...]:
+        """The index into the image that cuts out the block at `place`, in the order of the image's axes."""
+        at = dict(zip(self.looped, place, strict=True))
+        return tuple(at.get(axis, slice(None)) for axis in self.axes)
+
+    def read(self, data: Any, place: tuple[int, ...]) -> np.ndarray:
+        """The block at `place` of `data`, as an array of shape `(C, *space)`."""
+        part = np.asarray(data[self.index(place)])
+        kept = [axis for axis in self.axes if axis in self.together]
+        return part.transpose([kept.index(axis) for axis in self.colour + self.space]).reshape(self.block_shape)
+
+    def unfold(self, block: np.ndarray) -> np.ndarray:
+        """A block `(C, *space)` as the part of the image it came from, axes in the order of the image."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        order = self.colour + self.space
+        part = block.reshape([size[axis] for axis in order])
+        kept = [axis for axis in self.axes if axis in self.together]
+        return part.transpose([order.index(axis) for axis in kept])
+
+    def write(self, data: Any, place: tuple[int, ...], block: np.ndarray) -> None:
+        """Put a block of shape `(C, *space)` back into `data` at `place`."""
+        data[self.index(place)] = self.unfold(block)
+
+    def describe(self) -> str:
+        """What is looped and what is fitted together, in words."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        kept = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.together)
+        loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.looped)
+        return f"fits {kept} together" + (f", one after the other over {loops}" if loops else "")
+
+
+def plan(image: Image, together: str = "") -> AxesPlan:
+    """Plan how to cut `image`.
+
+    Args:
+        image: The image.
+        together: Letters of the axes that are fitted together, such as `"ZYX"` or `"CYX"`;
+            empty for Y and X, with the samples of RGB pixels.
+
+    Raises:
+        AxesError: `together` names axes that the image lacks, or not Y and X.
+    """
+    check_axes(image.axes, image.shape)
+    wanted = together or ("YXS" if "S" in image.axes else "YX")
+    unknown = [axis for axis in wanted if axis not in image.axes]
+    if unknown or not {"Y", "X"} <= set(wanted):
+        raise AxesError(
+            f"cannot fit the axes '{wanted}' together: the image has '{image.axes}'; "
+            "name Y and X and any other of its axes, e.g. 'ZYX'"
+        )
+    return AxesPlan(image.axes, image.shape, "".join(axis for axis in image.axes if axis in wanted))

@@ -1,0 +1,157 @@
+"""Image: what the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from napari_pristine.errors import AxesError, ImageError, SettingError
+
+SPACE = "ZYX"
+"""Axes along which neighbouring values belong together."""
+COLOUR = "CS"
+"""Channels, and the samples of RGB pixels."""
+SMALLEST = 16
+"""Pixels along Y and X below which there is too little to learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An array with names, spacing and units for its axes.
+
+    Attributes:
+        data: The values; a numpy array, or anything with shape, dtype and slicing (dask, zarr), which is read lazily.
+        axes: One capital letter per dimension, as in tifffile: `T` time, `Z` depth, `C` channel, `Y`, `X`,
+            `S` samples of RGB, any other letter for anything else.
+        scale: Distance between neighbours, per axis.
+        units: Unit of that distance, per axis; `"pixel"` where there is none.
+        translate: Position of the first element in the same units, per axis.
+        name: What the user calls it.
+        channels: Names along `C`, if there are any.
+    """
+
+    data: Any
+    axes: str
+    scale: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
+    translate: tuple[float, ...] = ()
+    name: str = ""
+    channels: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.data.shape)
+        ndim = self.data.ndim
+        for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
+            values = tuple(getattr(self, name)) or (default,) * ndim
+            if len(values) != ndim:
+                raise AxesError(f"{name} has {len(values)} values but the image has {ndim} axes ({self.axes})")
+            object.__setattr__(self, name, values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size along each axis."""
+        return tuple(int(n) for n in self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return np.dtype(self.data.dtype)
+
+    def size(self, axis: str) -> int:
+        """Size along the axis with this letter; 1 if there is none."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    def select(self, ranges: Mapping[str, str]) -> Image:
+        """The part within `ranges`, such as `{"T": "0:10", "C": "1"}`; axes, spacing and position are kept.
+
+        Raises:
+            SettingError: An axis is unknown or a range is empty or not of the form `start:stop:step`.
+        """
+        slices = [slice(None)] * self.data.ndim
+        for axis, text in ranges.items():
+            if len(axis) != 1 or axis not in self.axes:
+                raise SettingError(f"cannot select along '{axis}': the image has the axes {self.axes}")
+            slices[self.axes.index(axis)] = _as_slice(axis, text, self.size(axis))
+        starts = [s.indices(n) for s, n in zip(slices, self.shape, strict=True)]
+        channels = self.channels
+        if channels and "C" in ranges:
+            channels = channels[slices[self.axes.index("C")]]
+        return replace(
+            self,
+            data=self.data[tuple(slices)],
+            scale=tuple(d * step for d, (_, _, step) in zip(self.scale, starts, strict=True)),
+            translate=tuple(
+                t + d * start for t, d, (start, _, _) in zip(self.translate, self.scale, starts, strict=True)
+            ),
+            channels=channels,
+        )
+
+
+def check_axes(axes: str, shape: tuple[int, ...]) -> None:
+    """Raise an `AxesError` unless `axes` names each dimension of `shape` once, `Y` and `X` among them."""
+    if len(axes) != len(shape):
+        raise AxesError(
+            f"axes '{axes}' name {len(axes)} dimensions but the image has {len(shape)} (shape {tuple(shape)}); "
+            f"give one letter per dimension, e.g. '{guess_axes(tuple(shape))}'"
+        )
+    if not (axes.isascii() and axes.isalpha() and axes.isupper()) or len(set(axes)) != len(axes):
+        raise AxesError(f"axes '{axes}' are not distinct capital letters; use T, Z, C, Y, X and S, e.g. 'TCYX'")
+    if not {"Y", "X"} <= set(axes):
+        raise AxesError(f"axes '{axes}' lack Y or X; name the two axes of the picture Y and X, e.g. 'TYX'")
+    if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
+        size = dict(zip(axes, shape, strict=True))["S"]
+        raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
+
+
+def guess_axes(shape: tuple[int, ...]) -> str:
+    """Axes for an array of which nothing else is known: `YXS` for colour pictures, else the last of `TZCYX`."""
+    if len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4:
+        return guess_axes(shape[:-1]) + "S"
+    usual = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TZCYX"}
+    others = [letter for letter in "QRPONMLKJIHG" if letter not in "TZCYX"]
+    extra = len(shape) - 5
+    return usual.get(len(shape)) or "".join(others[:extra]) + "TZCYX" if len(shape) >= 2 else "X"
+
+
+def check_restorable(image: Image) -> None:
+    """Raise an `ImageError` for images that cannot be restored, whatever the method.
+
+    Only what is known without reading the pixels is checked here.
+    """
+    kind = image.dtype.kind
+    if kind == "c":
+        raise ImageError(f"'{image.name}' has complex values ({image.dtype}); restore its real and imaginary parts, or its magnitude, one by one")
+    if kind == "b":
+        raise ImageError(f"'{image.name}' is boolean, a mask and not a picture of intensities; give the image it was made from")
+    if kind not in "uif":
+        raise ImageError(f"'{image.name}' has values of type {image.dtype}; numbers are needed (uint8/16/32, int16, float16/32/64)")
+    if 0 in image.shape:
+        raise ImageError(f"'{image.name}' is empty (shape {image.shape}); nothing to restore")
+    small = [axis for axis in "YX" if image.size(axis) < SMALLEST]
+    if small:
+        raise ImageError(
+            f"'{image.name}' has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise from signal; "
+            f"at least {SMALLEST} × {SMALLEST} are needed (are the axes '{image.axes}' right?)"
+        )
+
+
+def _as_slice(axis: str, text: str, size: int) -> slice:
+    try:
+        parts = [int(part) if part.strip() else None for part in str(text).split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or (len(parts) == 3 and parts[2] is not None and parts[2] < 1):
+        raise SettingError(f"cannot read the range '{text}' along {axis}; write one number, or start:stop or start:stop:step")
+    if len(parts) == 1:
+        index = parts[0]
+        if index is None or not -size <= index < size:
+            raise SettingError(f"there is no {axis} = {text}: the image has {size} along {axis}, counted from 0")
+        return slice(index % size, index % size + 1)
+    chosen = slice(*parts)
+    if not len(range(*chosen.indices(size))):
+        raise SettingError(f"the range '{text}' along {axis} is empty: the image has {size} along {axis}, counted from 0")
+    return chosen

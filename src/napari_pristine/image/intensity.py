@@ -1,0 +1,143 @@
+"""From the values of an image to what a method sees, and back without losing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.stats import poisson
+
+from napari_pristine.errors import ImageError
+from napari_pristine.image.noise import Noise
+
+Array = NDArray[np.float64]
+
+DRIFT = 4.0
+"""Width in pixels of the Gaussian over which the mean of the result is kept to that of the input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stabilised:
+    """The generalised Anscombe transform for one `Noise`, and its exact unbiased inverse.
+
+    Forward: f = 2 √(p + 3/8 + s²) with p the signal in photons and s the read noise in photons
+    (Starck, Murtagh & Bijaoui 1998); the noise of f has unit variance.
+    Inverse: the photons whose *expected* transform is f (Mäkitalo & Foi 2013), by table.
+    """
+
+    noise: Noise
+    largest: float
+
+    @property
+    def _read(self) -> float:
+        return self.noise.read / self.noise.gain
+
+    def do(self, values: Array) -> Array:
+        """Values to units of the noise."""
+        return _anscombe((values - self.noise.offset) / self.noise.gain, self._read)
+
+    def undo(self, stable: Array) -> Array:
+        """Units of the noise to values."""
+        photons, expected = self._table
+        return self.noise.gain * np.interp(stable, expected, photons) + self.noise.offset
+
+    @cached_property
+    def _table(self) -> tuple[Array, Array]:
+        most = max(2 * (self.largest - self.noise.offset) / self.noise.gain, 100.0)
+        photons = np.concatenate([np.linspace(0, 8, 161), np.geomspace(8.05, most, 400)])
+        expected = np.array([_expected_anscombe(p, self._read) for p in photons])
+        return photons, np.maximum.accumulate(expected)
+
+
+def _anscombe(photons: Array, read: float) -> Array:
+    return 2 * np.sqrt(np.maximum(photons + 0.375 + read**2, 0))
+
+
+def _expected_anscombe(mean: float, read: float) -> float:
+    """E[f] for Poisson photons with this mean and Gaussian read noise, both in photons."""
+    if mean + read**2 > 60:  # second-order expansion about the mean; off by less than 1e-4
+        centre = mean + 0.375 + read**2
+        return float(2 * np.sqrt(centre) - (mean + read**2) / (4 * centre**1.5))
+    counts = np.arange(int(mean + 12 * np.sqrt(mean) + 25))
+    nodes, weights = hermegauss(31)
+    values = _anscombe(counts[:, None] + read * nodes, read)
+    return float(poisson.pmf(counts, mean) @ values @ (weights / weights.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Intensity:
+    """How the values of one channel become pixels: stabilise (or not), subtract the mean, divide by the spread."""
+
+    noise: Noise
+    stabilised: Stabilised | None
+    mean: float
+    spread: float
+
+    @property
+    def sigma(self) -> float:
+        """Noise level in the units of the pixels."""
+        return (1.0 if self.stabilised else self.noise.sigma) / self.spread
+
+    def do(self, values: NDArray[Any]) -> Array:
+        """Values to pixels."""
+        values = np.asarray(values, dtype=np.float64)
+        stable = self.stabilised.do(values) if self.stabilised else values
+        return (stable - self.mean) / self.spread
+
+    def undo(self, pixels: NDArray[Any]) -> Array:
+        """Pixels to values."""
+        stable = np.asarray(pixels, dtype=np.float64) * self.spread + self.mean
+        return self.stabilised.undo(stable) if self.stabilised else stable
+
+
+def measure_intensity(values: NDArray[Any], noise: Noise, *, stabilise: bool) -> Intensity:
+    """Find the `Intensity` of one channel `(*space)` without invalid values."""
+    values = np.asarray(values, dtype=np.float64)
+    stabilised = Stabilised(noise, float(values.max())) if stabilise and noise.photons else None
+    stable = stabilised.do(values) if stabilised else values
+    return Intensity(noise, stabilised, float(stable.mean()), float(stable.std()) or 1.0)
+
+
+def keep_brightness(restored: Array, values: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
+    """Give the result the local mean of the input, both `(*space)`.
+
+    Noise has zero mean, so the residual has none either where it is averaged over many pixels. Penalties and
+    stabilised variance leave one behind (contrast that is lost, photons that are miscounted); put it back.
+    """
+    residual = np.where(valid, values - restored, 0.0)
+    share = ndimage.gaussian_filter(valid.astype(np.float64), DRIFT)
+    return restored + ndimage.gaussian_filter(residual, DRIFT) / np.maximum(share, 1e-3)
+
+
+def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where all channels of a block `(C, *space)` have finite values: `(*space)`.
+
+    Raises:
+        ImageError: Less than a tenth of the values is finite.
+    """
+    valid: NDArray[np.bool_] = np.isfinite(block).all(axis=0)
+    if valid.mean() < 0.1:
+        raise ImageError(f"{1 - valid.mean():.0%} of the pixels are NaN or infinite; at least a tenth must have a value")
+    return valid
+
+
+def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
+    """The block as float64 with the nearest valid value in the place of each invalid one."""
+    filled = np.asarray(block, dtype=np.float64)
+    if valid.all():
+        return filled
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return np.stack([channel[tuple(nearest)] for channel in filled])
+
+
+def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values as `dtype`: rounded and clipped to its range for integers, clipped to finite values for floats."""
+    limits: Any = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
+    rounded = np.rint(values) if dtype.kind in "ui" else values
+    # the largest int32 and uint32 are exact in float64; clip before the cast, which would wrap
+    return np.clip(rounded, float(limits.min), float(limits.max)).astype(dtype)

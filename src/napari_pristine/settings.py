@@ -1,0 +1,114 @@
+"""How anything that can be set is declared: once.
+
+From a field made by `setting()` come its validation, the row of the form, the command-line option, the key in
+recipes and the row in the documentation. Nothing else may name a setting's range, default or text.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_pristine.errors import SettingError
+
+
+class Params(BaseModel):
+    """Base of everything that holds settings: immutable, and no unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def setting(default: Any, text: str, *, unit: str = "", advanced: bool = False, **bounds: float) -> Any:
+    """Declare a setting of a `Params` class.
+
+    `text` is one sentence for the user, `bounds` are pydantic's `ge`, `gt`, `le`, `lt`,
+    `advanced` settings are folded away in forms.
+    """
+    return Field(default, description=text, json_schema_extra={"unit": unit, "advanced": advanced}, **bounds)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declared setting, as forms, the shell and the docs see it."""
+
+    name: str
+    type: type
+    default: Any
+    text: str
+    unit: str
+    advanced: bool
+    optional: bool
+    choices: tuple[Any, ...]
+    bounds: Mapping[str, float]
+
+    @property
+    def title(self) -> str:
+        """The name as a label: words, first letter capital, unit in brackets."""
+        words = self.name.replace("_", " ").capitalize()
+        return f"{words} ({self.unit})" if self.unit else words
+
+    @property
+    def allowed(self) -> str:
+        """What values are allowed, in words, such as `0 < x ≤ 1` or `auto, on, off`."""
+        if self.choices:
+            return ", ".join(str(choice) for choice in self.choices)
+        below = " and ".join(f"{sign} {self.bounds[key]:g}" for key, sign in _SIGNS.items() if key in self.bounds)
+        return below or self.type.__name__
+
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def settings_of(params: type[Params]) -> tuple[Setting, ...]:
+    """All settings that a `Params` class declares, in the order of its fields."""
+    return tuple(_setting_of(name, field) for name, field in params.model_fields.items())
+
+
+def _setting_of(name: str, field: Any) -> Setting:
+    options = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
+    plain = next((option for option in options if option is not type(None)), field.annotation)
+    choices = get_args(plain) if get_origin(plain) is Literal else ()
+    bounds = {key: getattr(m, key) for m in field.metadata for key in _SIGNS if hasattr(m, key)}
+    extra = field.json_schema_extra or {}
+    return Setting(
+        name=name,
+        type=type(choices[0]) if choices else plain,
+        default=field.default,
+        text=field.description or "",
+        unit=extra.get("unit", ""),
+        advanced=extra.get("advanced", False),
+        optional=type(None) in options,
+        choices=choices,
+        bounds=bounds,
+    )
+
+
+P = TypeVar("P", bound=BaseModel)
+
+
+def make(params: type[P], values: Mapping[str, Any]) -> P:
+    """Build validated `params` from plain values or strings.
+
+    Raises:
+        SettingError: A name is unknown or a value out of range; the message names the setting.
+    """
+    try:
+        return params.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingError(_first_complaint(params, error)) from error
+
+
+def _first_complaint(params: type[BaseModel], error: ValidationError) -> str:
+    complaint = error.errors()[0]
+    name = ".".join(str(part) for part in complaint["loc"]) or params.__name__
+    if complaint["type"] == "extra_forbidden":
+        return f"there is no setting '{name}'; {_known(params.model_fields)}"
+    return f"setting '{name}': {complaint['msg'].lower()}, got {complaint['input']!r}"
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"the settings are {', '.join(sorted(names))}"
