@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
 from napari_pristine.errors import SettingError
-from napari_pristine.settings import Params, make
+from napari_pristine.settings import Params, make, setting
 
-P = TypeVar("P", bound=Params)
 N = TypeVar("N", bound=nn.Module)
+
+
+class MethodParams(Params):
+    """The settings that every method has; `run` acts on them before the method sees a pixel."""
+
+    sigma: float | None = setting(
+        None, "Noise level, in the units of the image; none measures it.", unit="grey values", gt=0
+    )
+    stabilise: bool = setting(False, "Make the noise of photons equally strong everywhere before fitting.")
+    keep_mean: bool = setting(False, "Give the result the local mean brightness of the input.", advanced=True)
+    tile: int = setting(
+        1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True
+    )
+
+
+P = TypeVar("P", bound=MethodParams)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +38,16 @@ class Noisy:
         pixels: `(C, *space)`, float32, zero mean and unit spread.
         sigma: Noise level of each channel in the units of `pixels`, `(C,)`: root mean square over the block.
         valid: `(*space)`, false where there is no value (NaN, infinite); `pixels` holds a neighbour's value there.
-        correlation: How far the noise reaches: the ratio of its standard deviation at low frequencies to that of
-            white noise of the same level. 1 for independent pixels.
-        weights: `(C, *space)`, one over the local noise variance in units of its mean; all ones where the noise is
-            the same everywhere, as after variance stabilisation.
+        reach: Standard deviation of the noise at low frequencies over that of white noise of the same level;
+            1 for independent pixels.
+        seed: Seed of whatever is drawn at random.
     """
 
     pixels: Tensor
     sigma: Tensor
     valid: Tensor
-    correlation: float = 1.0
+    reach: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +59,16 @@ class Step:
     residual: Tensor
 
 
-Fit = Generator[Step, None, str]
-"""A fit under way: yields each step, returns in words which rule ended it."""
+@dataclass(frozen=True)
+class Stop:
+    """Which rule ended a fit, in words; a `warning` if the user should look at the result with care."""
+
+    text: str
+    warning: bool = False
+
+
+Fit: TypeAlias = Generator[Step, None, Stop]
+"""A fit under way: yields each step, returns which rule ended it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +87,6 @@ class Method(Generic[P, N]):
         fit: `(net, noisy, params, warm) -> Fit` trains the network in place; `warm` says that it comes from a
             neighbouring block and needs less. Stopping it at any step leaves a usable network.
         restore: `(net, noisy, params) -> (C, *space)`; called without gradients.
-        stabilises: `(params) -> bool`, whether it wants pixels whose noise is the same everywhere.
-        caution: `(noisy, params) -> text`, empty where there is nothing to warn of.
     """
 
     key: str
@@ -78,7 +99,6 @@ class Method(Generic[P, N]):
     network: Callable[[P, int, tuple[int, ...]], N]
     fit: Callable[[N, Noisy, P, bool], Fit]
     restore: Callable[[N, Noisy, P], Tensor]
-    stabilises: Callable[[P], bool] = field(default=lambda _: False)
 
     def settings(self, preset: str = "balanced", changes: Mapping[str, Any] | None = None) -> P:
         """The settings of a preset with `changes` on top.

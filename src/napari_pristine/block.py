@@ -1,0 +1,106 @@
+"""Block: what is restored at once, between the values of the image and the pixels that a method sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_pristine.errors import ImageError
+from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, keep_brightness, measure_intensity
+from napari_pristine.image.noise import Noise, estimate_sigma
+from napari_pristine.image.quality import judge
+from napari_pristine.methods.method import MethodParams, Noisy
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One block `(C, *space)` as values and as pixels.
+
+    Attributes:
+        filled: Values, those that were not finite replaced by a neighbour's.
+        valid: Where the values were finite, `(*space)`.
+        intensities: How the values of each channel become pixels.
+        pixels: `(C, *space)`, zero mean and unit spread.
+        sigma: Noise level of each channel in the units of the pixels.
+        reach: Reach of the noise, the largest of all channels.
+    """
+
+    filled: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    intensities: tuple[Intensity, ...]
+    pixels: NDArray[np.float32]
+    sigma: tuple[float, ...]
+    reach: float
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Shape without channels."""
+        return self.pixels.shape[1:]
+
+    def noisy(self, part: tuple[slice, ...], device: torch.device, seed: int) -> Noisy:
+        """A tile as a method sees it."""
+        return Noisy(
+            pixels=torch.from_numpy(np.ascontiguousarray(self.pixels[(slice(None), *part)])).to(device),
+            sigma=torch.tensor(self.sigma, dtype=torch.float32, device=device),
+            valid=torch.from_numpy(np.ascontiguousarray(self.valid[part])).to(device),
+            reach=self.reach,
+            seed=seed,
+        )
+
+    def values(self, pixels: NDArray[Any], *, keep_mean: bool) -> NDArray[np.float64]:
+        """Restored pixels as values in the units of the image."""
+        values = np.stack([intensity.undo(channel) for intensity, channel in zip(self.intensities, pixels, strict=True)])
+        if keep_mean:
+            values = np.stack([keep_brightness(v, f, self.valid) for v, f in zip(values, self.filled, strict=True)])
+        return values
+
+    def judge(self, values: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
+        """Noise level (in the units of the image), residual, whiteness and structure of each channel."""
+        levels = [
+            intensity.noise.sigma if intensity.stabilised else sigma * intensity.spread
+            for intensity, sigma in zip(self.intensities, self.sigma, strict=True)
+        ]
+        return [
+            (level, *judge(noisy, restored, self.valid, level))
+            for level, noisy, restored in zip(levels, self.filled, values, strict=True)
+        ]
+
+
+def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> Block:
+    """Measure and normalise a block `(C, *space)`; `noise` is that of each channel.
+
+    Raises:
+        ImageError: The block is constant, or almost nothing in it is finite.
+    """
+    valid = find_valid(values)
+    filled = fill_invalid(values, valid)
+    if all(np.ptp(channel) == 0 for channel in filled):
+        raise ImageError(f"all pixels have the value {filled.flat[0]:g}; there is nothing to restore")
+    if params.sigma is not None:
+        noise = [n.scaled(params.sigma) if n.sigma else Noise(params.sigma, 0.0, params.sigma**2) for n in noise]
+    intensities = tuple(
+        measure_intensity(channel, n, stabilise=params.stabilise) for channel, n in zip(filled, noise, strict=True)
+    )
+    pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
+    return Block(
+        filled=filled,
+        valid=valid,
+        intensities=intensities,
+        pixels=pixels.astype(np.float32),
+        sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
+        reach=max(n.reach for n in noise),
+    )
+
+
+def _sigma(intensity: Intensity, pixels: NDArray[np.float64], params: MethodParams) -> float:
+    """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
+    if params.sigma is not None or params.stabilise:
+        return max(intensity.sigma, 1e-6)
+    try:
+        return max(estimate_sigma(pixels[None]), 1e-6)
+    except ImageError:  # too small for its patches
+        return max(intensity.sigma, 1e-6)

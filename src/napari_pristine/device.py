@@ -1,0 +1,50 @@
+"""Where to compute, and with how much care for others."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from napari_pristine.events import Note
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:
+    """The device to use for a wish, and a note if it is another one than wished for."""
+    if wanted == "auto":
+        return torch.device(next((kind for kind in ("cuda", "mps") if _there_is(kind)), "cpu")), None
+    if _there_is(wanted):
+        return torch.device(wanted), None
+    return torch.device("cpu"), Note(f"there is no {wanted} device here; computing on the CPU", warning=True)
+
+
+def _there_is(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu"
+
+
+def describe_device(device: torch.device) -> str:
+    """Name of a device for reports, such as `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def leave_a_core() -> None:
+    """Let torch use all cores but one, so that a window stays responsive."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of numpy or torch says that memory ran out; torch has no one class for it on CPUs."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,69 @@
+"""Cut a block into overlapping tiles, and blend them without seams."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles of one size, evenly spread over a block, at least `overlap` wide in common.
+
+    Attributes:
+        shape: Shape of the block, without channels.
+        side: Sides of a tile.
+        overlap: Least overlap between neighbours, in pixels.
+    """
+
+    shape: tuple[int, ...]
+    side: tuple[int, ...]
+    overlap: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], side: int, overlap: int) -> Tiling:
+        """Tiles with sides of at most `side` pixels."""
+        sides = tuple(min(side, n) for n in shape)
+        return cls(shape, sides, min(overlap, min(sides) // 2))
+
+    def starts(self, axis: int) -> list[int]:
+        """First pixel of each tile along an axis."""
+        size, side = self.shape[axis], self.side[axis]
+        if side >= size:
+            return [0]
+        count = math.ceil((size - side) / max(side - self.overlap, 1)) + 1
+        return [round(start) for start in np.linspace(0, size - side, count)]
+
+    @cached_property
+    def corners(self) -> list[tuple[int, ...]]:
+        """First pixel of each tile."""
+        return list(itertools.product(*(self.starts(axis) for axis in range(len(self.shape)))))
+
+    @property
+    def slices(self) -> list[tuple[slice, ...]]:
+        """The part of the block that each tile covers."""
+        return [tuple(slice(a, a + n) for a, n in zip(corner, self.side, strict=True)) for corner in self.corners]
+
+    @cached_property
+    def window(self) -> NDArray[np.float32]:
+        """Weight of each pixel of a tile, highest in its middle and positive everywhere."""
+        window = np.ones(self.side, dtype=np.float32)
+        for axis, (size, side) in enumerate(zip(self.shape, self.side, strict=True)):
+            if side < size:
+                ramp = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+                window *= ramp.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(len(self.side))])
+        return np.maximum(window, np.float32(1e-4))
+
+    def blend(self, tiles: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Tiles `(C, *side)` as one block `(C, *shape)`, weighted by the window."""
+        total = np.zeros((len(tiles[0]), *self.shape), dtype=np.float32)
+        weight = np.zeros(self.shape, dtype=np.float32)
+        for tile, part in zip(tiles, self.slices, strict=True):
+            total[(slice(None), *part)] += tile * self.window
+            weight[part] += self.window
+        return total / weight

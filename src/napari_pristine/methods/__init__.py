@@ -1,0 +1,22 @@
+"""The methods: one file each, and the list of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_pristine.errors import SettingError
+from napari_pristine.methods.inr import INR
+from napari_pristine.methods.method import Method
+
+METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR,)}
+
+
+def find_method(key: str) -> Method[Any, Any]:
+    """The method with this key.
+
+    Raises:
+        SettingError: There is none.
+    """
+    if key not in METHODS:
+        raise SettingError(f"there is no method '{key}'; the methods are {', '.join(METHODS)}")
+    return METHODS[key]

@@ -1,0 +1,47 @@
+"""Recipe: all that decides a result."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import model_validator
+
+from napari_pristine import __version__
+from napari_pristine.device import Device
+from napari_pristine.methods import find_method
+from napari_pristine.methods.method import MethodParams
+from napari_pristine.settings import Params, setting
+
+
+class Recipe(Params):
+    """All that decides a result, apart from the image.
+
+    `settings` may name only what differs from the preset; they are completed when the recipe is made, so that a
+    stored recipe gives the same result when a later version changes a preset.
+    """
+
+    method: str = setting("inr", "Name of the method.")
+    preset: str = setting("balanced", "Named settings to start from.")
+    settings: dict[str, Any] = setting({}, "Settings of the method.")
+    axes: str = setting("", "Axes of the image, one letter each; empty takes those that it comes with.")
+    together: str = setting("", "Axes that are fitted together; empty for Y and X, with the samples of RGB.")
+    select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
+    device: Device = setting("auto", "Where to compute.")
+    seed: int = setting(0, "Seed of all random numbers.", ge=0)
+    version: str = setting(__version__, "Version of the software.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        fields = {name: field.default for name, field in cls.model_fields.items()} | values
+        params = find_method(str(fields["method"])).settings(str(fields["preset"]), fields["settings"])
+        return {**values, "settings": params.model_dump()}
+
+    @cached_property
+    def params(self) -> MethodParams:
+        """The settings of the method, validated."""
+        params: MethodParams = find_method(self.method).params.model_validate(self.settings)
+        return params
