@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, keep_brightness, measure_intensity
+from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, measure_intensity
 from napari_pristine.image.noise import Noise, estimate_sigma
 from napari_pristine.image.quality import judge
+from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
 
 
@@ -51,12 +52,13 @@ class Block:
             seed=seed,
         )
 
-    def values(self, pixels: NDArray[Any], *, keep_mean: bool) -> NDArray[np.float64]:
+    def values(self, pixels: NDArray[np.float32], *, refined: bool) -> NDArray[np.float64]:
         """Restored pixels as values in the units of the image."""
-        values = np.stack([intensity.undo(channel) for intensity, channel in zip(self.intensities, pixels, strict=True)])
-        if keep_mean:
-            values = np.stack([keep_brightness(v, f, self.valid) for v, f in zip(values, self.filled, strict=True)])
-        return values
+        if refined:
+            noisy = np.where(self.valid, self.pixels, pixels)
+            channels = zip(noisy, pixels, self.sigma, strict=True)
+            pixels = np.stack([refine(channel, pilot, sigma, self.reach) for channel, pilot, sigma in channels])
+        return np.stack([i.undo(channel) for i, channel in zip(self.intensities, pixels, strict=True)])
 
     def judge(self, values: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""

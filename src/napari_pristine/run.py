@@ -193,7 +193,7 @@ class _Run:
                 continue
             warm = nets if self.cut.follows(number) else []
             pixels, nets = yield from self.block(number, place, block, warm)
-            values = block.values(pixels, keep_mean=self.params.keep_mean)
+            values = block.values(pixels, refined=self.params.refine)
             self.cut.write(result, place, cast(values, self.image.dtype))
             self.judged += block.judge(values)
             self.invalid += int((~block.valid).sum())
@@ -279,8 +279,8 @@ class _Run:
         return pixels
 
     def preview(self, place: tuple[int, ...], block: Block, pixels: _Pixels) -> Preview:
-        """The block as it would be if it were kept now."""
-        values = cast(block.values(pixels, keep_mean=self.params.keep_mean), self.image.dtype)
+        """The block as it is now; not refined, which would take longer than a live view may."""
+        values = cast(block.values(pixels, refined=False), self.image.dtype)
         return Preview(self.cut.index(place), self.cut.unfold(values))
 
     def say(self, event: Event) -> _Part[None]:

@@ -20,10 +20,10 @@ def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         FileError: `path` exists and may not be overwritten, or cannot be written.
     """
-    _check_free(path, overwrite=overwrite)
     # not by tempfile, whose files only their owner may read
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
+        _check_free(path, overwrite=overwrite)
         yield part
         os.replace(part, path)
     except OSError as error:

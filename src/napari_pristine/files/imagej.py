@@ -20,7 +20,9 @@ _DISPLAY = ("mode", "LUTs", "Ranges")
 def can_hold(image: Image) -> bool:
     """Whether ImageJ opens such an image; it has no other types, and RGB of 8 bits only."""
     dtypes = ("uint8",) if "S" in image.axes else ("uint8", "uint16", "float32")
-    return set(image.axes) <= set(_ORDER) and image.dtype.name in dtypes
+    pixel = [image.scale[image.axes.index(axis)] for axis in "YX"]
+    fits = all(1e-9 < size < 1e9 for size in pixel)  # its inverse has to be a fraction of 32-bit numbers
+    return set(image.axes) <= set(_ORDER) and image.dtype.name in dtypes and fits
 
 
 def describe(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Notes:
@@ -86,13 +88,13 @@ def _channels(series: tifffile.TiffPageSeries, said: dict[str, Any]) -> tuple[st
 def _calibration(spacing: dict[str, tuple[float, str]]) -> dict[str, Any]:
     """Unit, depth and time step; ImageJ has one unit for X, Y and Z, unless it is told others."""
     metadata: dict[str, Any] = {}
-    space = [axis for axis in "XYZ" if axis in spacing]
+    space = [axis for axis in "XYZ" if axis in spacing and (axis != "Z" or tells(*spacing["Z"]))]
     if any(tells(*spacing[axis]) for axis in space):
         unit = unit_name(spacing["X"][1])
         metadata["unit"] = imagej_spelling(unit)
         others = [axis for axis in space if unit_name(spacing[axis][1]) != unit]
         metadata |= {f"{axis.lower()}unit": imagej_spelling(spacing[axis][1]) for axis in others}
-        metadata |= {"spacing": float(spacing["Z"][0])} if "Z" in spacing else {}
+        metadata |= {"spacing": float(spacing["Z"][0])} if "Z" in space else {}
     if "T" in spacing and tells(*spacing["T"]):
         step, unit = spacing["T"]
         metadata["finterval"] = float(step)

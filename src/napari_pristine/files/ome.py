@@ -63,7 +63,7 @@ def _spacing(pixels: Element) -> dict[str, tuple[float, str]]:
     found = {}
     for axis, key in _SPACING.items():
         distance = float(pixels.get(key) or 0)
-        if distance > 0:
+        if 0 < distance < float("inf"):
             found[axis] = (distance, unit_name(pixels.get(key + "Unit", _DEFAULT_UNIT[axis])))
     return {"T": found.pop("T")} | found if "T" in found else found | _time_step(pixels)
 

@@ -34,8 +34,11 @@ _BROKEN = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What tifffile raises on broken files: it trusts what stands in them."""
-_CUT = ("corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference")
-"""What tifffile logs, but does not raise, where the list of pages ends too soon."""
+_CUT = (
+    "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
+    "TiffTag 270 @",
+)  # fmt: skip
+"""What tifffile logs, but does not raise, where the list of pages or the description (tag 270) is cut off."""
 
 
 def read(path: Path, axes: str) -> Image:
@@ -100,7 +103,7 @@ def _image(path: Path, data: np.ndarray, axes: str, notes: Notes, metadata: dict
     except AxesError as error:
         raise AxesError(f"'{path.name}': {error}") from None
     spacing = [notes.spacing.get(axis, (1.0, PIXEL)) for axis in axes]
-    size = dict(zip(axes, data.shape, strict=True)).get("C")
+    size = dict(zip(axes, data.shape, strict=True)).get("C", 1)
     return Image(
         data,
         axes,
@@ -159,8 +162,10 @@ def _broken_files(path: Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        advice = "; pip install imagecodecs" if "imagecodecs" in reason else ""
-        raise FileError(f"'{path}' cannot be read as TIFF: {reason}{advice}") from error
+        advice = "it is damaged or no TIFF; copy it again, or open it in Fiji and save it anew"
+        if "imagecodecs" in reason:
+            advice = "pip install imagecodecs"
+        raise FileError(f"'{path}' cannot be read as TIFF ({reason}); {advice}") from error
 
 
 @contextmanager

@@ -17,10 +17,6 @@ from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
 
-DRIFT = 4.0
-"""Width in pixels of the Gaussian over which the mean of the result is kept to that of the input."""
-
-
 @dataclass(frozen=True, eq=False)
 class Stabilised:
     """The generalised Anscombe transform for one `Noise`, and its exact unbiased inverse.
@@ -101,17 +97,6 @@ def measure_intensity(values: NDArray[Any], noise: Noise, *, stabilise: bool) ->
     stabilised = Stabilised(noise, float(values.max())) if stabilise and noise.photons else None
     stable = stabilised.do(values) if stabilised else values
     return Intensity(noise, stabilised, float(stable.mean()), float(stable.std()) or 1.0)
-
-
-def keep_brightness(restored: Array, values: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
-    """Give the result the local mean of the input, both `(*space)`.
-
-    Noise has zero mean, so the residual has none either where it is averaged over many pixels. Penalties and
-    stabilised variance leave one behind (contrast that is lost, photons that are miscounted); put it back.
-    """
-    residual = np.where(valid, values - restored, 0.0)
-    share = ndimage.gaussian_filter(valid.astype(np.float64), DRIFT)
-    return restored + ndimage.gaussian_filter(residual, DRIFT) / np.maximum(share, 1e-3)
 
 
 def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:

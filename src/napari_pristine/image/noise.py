@@ -21,6 +21,8 @@ _MOST_PLANES = 8
 _BINS = 24
 _STRUCTURE = 1.5
 """Ratio of coarse to fine noise power up to which structure in the picture, and not correlated noise, explains it."""
+_BLURS = np.linspace(0.2, 1.5, 200)
+_REACHES = np.exp(-((np.arange(-8, 9)[:, None] / _BLURS) ** 2) / 4).sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -188,12 +190,14 @@ def _robust_line(x: Array, y: Array) -> tuple[float, float]:
 
 def _reach(ratio: float) -> tuple[float, float]:
     """Reach and lag-1 correlation of white noise blurred by a Gaussian, from coarse over fine power of differences."""
-    blurs = np.linspace(0.2, 1.5, 200)
-    lag = [np.exp(-((d / blurs) ** 2) / 4) for d in range(5)]
+    lag = [np.exp(-((d / _BLURS) ** 2) / 4) for d in range(5)]
     ratios = ((6 - 8 * lag[2] + 2 * lag[4]) / (6 - 8 * lag[1] + 2 * lag[2])) ** 2
-    blur = float(np.interp(max(ratio / _STRUCTURE, 1.0), ratios, blurs))
-    if blur <= blurs[0]:
+    blur = float(np.interp(max(ratio / _STRUCTURE, 1.0), ratios, _BLURS))
+    if blur <= _BLURS[0]:
         return 1.0, 0.0
-    distances = np.arange(-8, 9)
-    rho = np.exp(-((distances / blur) ** 2) / 4)
-    return float(rho.sum()), float(rho[9])
+    return float(np.interp(blur, _BLURS, _REACHES)), float(np.exp(-((1 / blur) ** 2) / 4))
+
+
+def blur_of_reach(reach: float) -> float:
+    """Width in pixels of the Gaussian that gives white noise this reach; 0 for white noise."""
+    return float(np.interp(reach, _REACHES, _BLURS)) if reach > 1 else 0.0

@@ -48,7 +48,7 @@ class InrParams(MethodParams):
         0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
     )
     stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
-    keep_mean: bool = setting(True, "Give the result the local mean brightness of the input.", advanced=True)
+    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
     fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
     patch: int | None = setting(
         96, "Side of the patches with a network each; none fits one network to all.", unit="pixels", ge=24, le=1024, advanced=True
@@ -313,7 +313,7 @@ INR = Method(
         "balanced": {},
         "fast": {"steps": 500},
         "paper": {
-            "steps": 2000, "stop_at": 1.0, "smoothness": 0.0, "stabilise": False, "keep_mean": False, "patch": None, "width": None,
+            "steps": 2000, "stop_at": 1.0, "smoothness": 0.0, "stabilise": False, "refine": False, "patch": None, "width": None,
             "layers": 6, "frequency": None, "batch": None, "optimiser": "adam", "learning_rate": 1e-4, "cooling": 0.0,
             "averaging": 0.0, "weight_decay": 1e-3, "warm_steps": 1.0, "tile": 512,
         },

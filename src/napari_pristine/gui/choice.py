@@ -1,0 +1,121 @@
+"""What to restore: layer, axes, what is fitted together, and which part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import ComboBox, Label, LineEdit
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout, QWidget
+
+from napari_pristine.errors import AxesError, PristineError
+from napari_pristine.gui.form import tidy
+from napari_pristine.gui.layers import axes_of, image_of
+from napari_pristine.image.axes import plan
+from napari_pristine.image.image import Image
+
+_KINDS = {"Z": "volumes", "T": "with time", "C": "with all channels"}
+
+
+class ImageChoice(QWidget):  # type: ignore[misc]
+    """The upper part of the panel; `changed` is emitted whenever what will be restored is another."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self._layer: Any = None
+        # by name: layers that plugins see are wrapped, and Qt does not find wrapped objects in its lists
+        self.name = ComboBox(choices=lambda _: self._names(), tooltip="The image to restore.")
+        self.axes = LineEdit(tooltip="One letter per dimension: T time, Z depth, C channel, Y, X, S colours of RGB.")
+        self.together = ComboBox(choices=[("", "")], tooltip="What one network is fitted to. All else is looped over.")
+        self.plan = Label()
+        self.plan.native.setWordWrap(True)
+        self.ranges: dict[str, LineEdit] = {}
+        self._sheet = QFormLayout(self)
+        tidy(self._sheet)
+        for label, field in (("Image", self.name), ("Axes", self.axes), ("Fit together", self.together)):
+            self._sheet.addRow(label, field.native)
+        self._sheet.addRow(self.plan.native)
+        self.name.changed.connect(self._take)
+        self.axes.changed.connect(self._follow_axes)
+        self.together.changed.connect(self._describe)
+        active = viewer.layers.selection.active
+        if isinstance(active, ImageLayer):
+            self.name.value = active.name
+        self._take()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer; `None` if there is none."""
+        return self._layer
+
+    def image(self) -> Image:
+        """The chosen layer as an image, all of it.
+
+        Raises:
+            AxesError: There is no layer, or the axes do not fit it.
+        """
+        if self._layer is None:
+            raise AxesError("there is no image layer; open an image first")
+        return image_of(self._layer, self.axes.value.strip().upper())
+
+    def select(self) -> dict[str, str]:
+        """The ranges that were entered."""
+        return {axis: field.value.strip() for axis, field in self.ranges.items() if field.value.strip()}
+
+    def refresh(self) -> None:
+        """Follow the layers of the viewer; the chosen one stays, whatever its name is now."""
+        kept = self._layer if self._layer is not None and self._layer in self.viewer.layers else None
+        with self.name.changed.blocked():
+            self.name.reset_choices()
+            if kept is not None:
+                self.name.value = kept.name
+        if kept is None:
+            self._take()
+
+    def _names(self) -> list[str]:
+        return [layer.name for layer in self.viewer.layers if isinstance(layer, ImageLayer)]
+
+    def _take(self) -> None:
+        self._layer = self.viewer.layers[self.name.value] if self.name.value in self._names() else None
+        with self.axes.changed.blocked():
+            self.axes.value = axes_of(self._layer) if self._layer is not None else ""
+        self._follow_axes()
+
+    def _follow_axes(self) -> None:
+        """Offer what there is to choose with these axes."""
+        axes = self.axes.value.strip().upper()
+        plane = "".join(axis for axis in axes if axis in "YXS")
+        others = [axis for axis in axes if axis not in plane]
+        groups = ["".join(axis for axis in axes if axis in plane + other) for other in others]
+        choices = [(f"{plane}: each plane alone", "")]
+        choices += [(f"{g}: {_KINDS.get(o, f'with all of {o}')}", g) for o, g in zip(others, groups, strict=True)]
+        if "S" in axes:
+            choices.append(("YX: each colour alone", "YX"))
+        with self.together.changed.blocked():
+            self.together.choices = choices
+            self.together.value = ""
+        self._offer_ranges(others)
+        self._describe()
+
+    def _offer_ranges(self, axes: list[str]) -> None:
+        for field in self.ranges.values():
+            self._sheet.removeRow(field.native)
+        self.ranges = {}
+        for axis in dict.fromkeys(axes):
+            field = LineEdit(tooltip=f"Which of {axis} to restore, counted from 0: 3, or 0:10, or 0:10:2; empty for all.")
+            field.native.setPlaceholderText("all")
+            field.changed.connect(self._describe)
+            self._sheet.insertRow(self._sheet.rowCount() - 1, f"Range of {axis}", field.native)
+            self.ranges[axis] = field
+
+    def _describe(self) -> None:
+        try:
+            text = plan(self.image().select(self.select()), self.together.value or "").describe()
+            self.plan.value = text[0].upper() + text[1:] + "."
+        except PristineError as error:
+            self.plan.value = str(error)
+        self.changed.emit()

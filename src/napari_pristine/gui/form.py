@@ -1,0 +1,156 @@
+"""Params → form, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QValidator
+from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_pristine.settings import Params, Setting, settings_of
+
+_DECIMALS = 12
+"""Digits behind the point that a number keeps: enough for a float32 image whose values are about 1e-6."""
+_LARGEST = 2**31 - 1
+
+
+class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
+    """A number field that shows 0.0001 as 0.0001, neither as 0.00 nor as 0.000100000000, whatever the locale."""
+
+    def __init__(self, low: float = -1e12, high: float = 1e12) -> None:
+        super().__init__()
+        self.setDecimals(_DECIMALS)
+        self.setRange(low, high)
+        self.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802
+        return f"{value:.10g}"
+
+    def valueFromText(self, text: str) -> float:  # noqa: N802
+        return float(text.replace(",", "."))
+
+    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
+        try:
+            inside = self.minimum() <= self.valueFromText(text) <= self.maximum()
+        except ValueError:
+            begun = set(text) <= set("0123456789.,-+eE")
+            return (QValidator.State.Intermediate if begun else QValidator.State.Invalid), text, position
+        return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One setting on the screen."""
+
+    setting: Setting
+    widget: QWidget
+    get: Callable[[], Any]
+    put: Callable[[Any], None]
+
+
+class Form(QWidget):  # type: ignore[misc]
+    """A form for the settings of a `Params` class; `changed` is emitted whenever the user changes one."""
+
+    changed = Signal()
+
+    def __init__(self, params: type[Params]) -> None:
+        super().__init__()
+        self.rows = {setting.name: _row(setting, self.changed.emit) for setting in settings_of(params)}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(_sheet([row for row in self.rows.values() if not row.setting.advanced]))
+        advanced = [row for row in self.rows.values() if row.setting.advanced]
+        self.fold = QCollapsible("Advanced settings", expandedIcon="▾", collapsedIcon="▸")
+        self.fold.addWidget(_sheet(advanced))
+        self.fold.setVisible(bool(advanced))
+        layout.addWidget(self.fold)
+        self.set({name: row.setting.default for name, row in self.rows.items()})
+
+    def values(self) -> dict[str, Any]:
+        """The values of all settings, as they stand in the form."""
+        return {name: row.get() for name, row in self.rows.items()}
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Show these values; settings that are not named stay as they are."""
+        blocked = self.blockSignals(True)
+        for name, value in values.items():
+            self.rows[name].put(value)
+        self.blockSignals(blocked)
+        self.changed.emit()
+
+
+def tidy(layout: QFormLayout) -> None:
+    """How all forms of the panel look: labels on the left, fields as wide as there is room."""
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+
+
+def _sheet(rows: list[Row]) -> QWidget:
+    sheet = QWidget()
+    layout = QFormLayout(sheet)
+    tidy(layout)
+    for row in rows:
+        row.widget.setToolTip(_tip(row.setting))
+        layout.addRow(row.setting.title, row.widget)
+        layout.labelForField(row.widget).setToolTip(_tip(row.setting))
+    return sheet
+
+
+def _tip(setting: Setting) -> str:
+    unit = f" {setting.unit}" if setting.unit else ""
+    return f"{setting.text}\nAllowed: {setting.allowed}{unit}" + (", or none" if setting.optional else "")
+
+
+def _row(setting: Setting, changed: Callable[[], None]) -> Row:
+    widget, get, put = _field(setting, changed)
+    return Row(setting, *_optional(widget, get, put, changed)) if setting.optional else Row(setting, widget, get, put)
+
+
+def _field(setting: Setting, changed: Callable[[], None]) -> tuple[QWidget, Callable[[], Any], Callable[[Any], None]]:
+    low = setting.bounds.get("ge", setting.bounds.get("gt"))
+    high = setting.bounds.get("le", setting.bounds.get("lt"))
+    if setting.type is float:
+        box = FloatBox(-1e12 if low is None else low, 1e12 if high is None else high)
+        box.valueChanged.connect(changed)
+        return box, box.value, box.setValue
+    if setting.choices:
+        field = ComboBox(choices=setting.choices)
+    elif setting.type is bool:
+        field = CheckBox()
+    elif setting.type is int:
+        # magicgui's own step is a hundredth of the range, which no one wants for 'layers'
+        field = SpinBox(min=-_LARGEST if low is None else low, max=_LARGEST if high is None else high, step=1)
+    elif setting.type is str:
+        field = LineEdit()
+    else:
+        raise TypeError(f"there is no field for settings of type {setting.type}, as '{setting.name}' is")
+    field.changed.connect(lambda _: changed())
+    return field.native, lambda: field.value, lambda value: setattr(field, "value", value)
+
+
+def _optional(
+    widget: QWidget, get: Callable[[], Any], put: Callable[[Any], None], changed: Callable[[], None]
+) -> tuple[QWidget, Callable[[], Any], Callable[[Any], None]]:
+    """A field with a tick box for `None`."""
+    both = QWidget()
+    layout = QHBoxLayout(both)
+    layout.setContentsMargins(0, 0, 0, 0)
+    none = QCheckBox("none")
+    layout.addWidget(widget, stretch=1)
+    layout.addWidget(none)
+    none.toggled.connect(widget.setDisabled)
+    none.toggled.connect(lambda _: changed())
+
+    def put_or_none(value: Any) -> None:
+        none.setChecked(value is None)
+        if value is not None:
+            put(value)
+
+    return both, lambda: None if none.isChecked() else get(), put_or_none

@@ -1,0 +1,69 @@
+"""The layer that clears up while a job runs, and is its result in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_pristine.events import Preview
+from napari_pristine.image.image import Image
+from napari_pristine.run import Restored
+
+
+class LiveLayer:
+    """Shows previews and the result of one job as one layer.
+
+    Args:
+        viewer: The napari viewer.
+        image: What is restored.
+        look: Arguments of `add_image`, apart from the data and the name.
+        name: Name of the layer.
+    """
+
+    def __init__(self, viewer: Any, image: Image, look: dict[str, Any], name: str) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.look = look
+        self.name = name
+        self.layer: Any = None
+        self.closed = False
+
+    def show(self, preview: Preview) -> None:
+        """Put a block where it belongs; the layer is made for the first one."""
+        if self.layer is None and not self.closed:
+            self._add(self._canvas())
+        if not self._there():
+            return
+        self.layer.data[preview.index] = preview.data
+        self.layer.refresh()
+
+    def settle(self, restored: Restored) -> None:
+        """Make the layer the result."""
+        if self._there():
+            self.layer.data = restored.data
+        else:
+            self._add(restored.data)
+        self.layer.metadata = {**self.look["metadata"], "pristine": restored.provenance()}
+
+    def discard(self) -> None:
+        """Take the layer away."""
+        if self._there():
+            self.viewer.layers.remove(self.layer)
+        self.layer, self.closed = None, True
+
+    def _there(self) -> bool:
+        """Whether there is a layer; the user may have deleted it."""
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    def _add(self, data: Any) -> None:
+        self.layer = self.viewer.add_image(data, name=self.name, **self.look)
+
+    def _canvas(self) -> np.ndarray:
+        """What is shown where nothing is restored yet: the image, or black where that would have to be read first.
+
+        Zeros take no memory until they are written to.
+        """
+        if isinstance(self.image.data, np.ndarray):
+            return self.image.data.copy()
+        return np.zeros(self.image.shape, self.image.dtype)

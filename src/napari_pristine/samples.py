@@ -1,0 +1,250 @@
+"""Simulated fluorescence microscopy of which the truth is known: nothing to download, the same on every machine.
+
+Cells with textured nuclei in one channel, and filaments and vesicles in the other. They drift, turn and bleach; the
+optics blur them, and a camera counts their photons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_pristine.image.image import Image
+
+Array = NDArray[np.float64]
+
+OFFSET = 100.0
+"""Grey values of the camera where there is no light."""
+GAIN = 2.0
+"""Grey values per photon."""
+READ = 3.0
+"""Standard deviation of the camera's own noise, in grey values."""
+CHANNELS = ("nuclei", "microtubules")
+
+_PIXEL = 0.2  # micrometers
+_INTERVAL = 30.0  # seconds between frames
+_BLUR = 1.2  # pixels, standard deviation of the optics
+_HAZE = (0.15, 10.0)  # share of the light that comes from out of focus, and its blur in pixels
+_BACKGROUND = 1.0  # photons everywhere
+_BLEACHING = 0.03  # share of the light that is lost from frame to frame
+_CROWDING = 55.0  # pixels between neighbouring cells
+_LARGEST = 32.0  # pixels from the centre of a nucleus beyond which there is none of it
+_MOST = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """One cell; lengths in pixels, angles in radians, speeds per frame.
+
+    Attributes:
+        centre: Y and X of the nucleus in the first frame.
+        radii: Half axes of the nucleus.
+        lobes: How far its outline departs from an ellipse: amplitude and phase of the second to fifth harmonic.
+        texture: Where in the common random texture its chromatin is.
+        nucleoli: Y, X and radius of the dark spots in the nucleus, in units of its half axes.
+        filaments: Points along each filament, from the centrosome outwards, `(filaments, points, 2)`.
+        vesicles: Y, X, brightness, and speed along Y and X of each, from the centre.
+    """
+
+    centre: Array
+    radii: Array
+    angle: float
+    brightness: float
+    lobes: Array
+    texture: Array
+    nucleoli: Array
+    filaments: Array
+    vesicles: Array
+    velocity: Array
+    spin: float
+
+
+def simulate_timelapse(
+    shape: tuple[int, int] = (256, 256), *, frames: int = 5, seed: int = 0, photons: float = 30.0
+) -> tuple[Image, Image]:
+    """A two-channel 16-bit time-lapse as a camera sees it, and as it really is.
+
+    The first frames of a longer time-lapse are those of a shorter one with the same seed.
+
+    Args:
+        shape: Pixels along Y and X, at least 16.
+        frames: Number of frames.
+        seed: Decides where everything is, and the noise.
+        photons: Photons per pixel in the brightest structures of each channel.
+
+    Returns:
+        The noisy image (uint16) and the truth (float32) in the same units, both with axes `TCYX`.
+    """
+    rng = np.random.default_rng(seed)
+    cells = _draw_cells(rng, shape)
+    texture = _draw_texture(rng)
+    light = np.stack([[_nuclei(cells, texture, shape, t), _cytoskeletons(cells, shape, t)] for t in range(frames)])
+    light = _through_optics(light)
+    light /= np.quantile(light[0], 0.998, axis=(-2, -1))[None, :, None, None]
+    bleached = (1 - _BLEACHING) ** np.arange(frames)[:, None, None, None]
+    expected = _BACKGROUND + max(photons - _BACKGROUND, 0.0) * light * bleached
+    image = partial(
+        Image,
+        axes="TCYX",
+        scale=(_INTERVAL, 1.0, _PIXEL, _PIXEL),
+        units=("second", "pixel", "micrometer", "micrometer"),
+        channels=CHANNELS,
+    )
+    noisy = np.stack([_expose(frame, np.random.default_rng((seed, t))) for t, frame in enumerate(expected)])
+    truth = (OFFSET + GAIN * expected).astype(np.float32)
+    return image(noisy, name="simulated time-lapse"), image(truth, name="simulated time-lapse, truth")
+
+
+def simulate_image(
+    shape: tuple[int, int] = (256, 256), *, channel: str = "microtubules", seed: int = 0, photons: float = 30.0
+) -> tuple[Image, Image]:
+    """One frame and channel of a time-lapse: noisy image and truth, both with axes `YX`."""
+    noisy, truth = simulate_timelapse(shape, frames=1, seed=seed, photons=photons)
+    return _picture(noisy, channel), _picture(truth, channel)
+
+
+def _picture(image: Image, channel: str) -> Image:
+    return replace(
+        image,
+        data=image.data[0, CHANNELS.index(channel)],
+        axes="YX",
+        scale=image.scale[2:],
+        units=image.units[2:],
+        translate=image.translate[2:],
+        name=image.name.replace("time-lapse", channel),
+        channels=(),
+    )
+
+
+def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """What the camera makes of the photons that are expected at each pixel."""
+    values = OFFSET + GAIN * rng.poisson(photons) + rng.normal(0.0, READ, photons.shape)
+    return np.clip(np.rint(values), 0, _MOST).astype(np.uint16)
+
+
+def _through_optics(light: Array) -> Array:
+    """Blur, and the haze of what is out of focus; `(..., Y, X)`."""
+    share, reach = _HAZE
+    blur = partial(ndimage.gaussian_filter, axes=(-2, -1))
+    return np.asarray((1 - share) * blur(light, _BLUR) + share * blur(light, reach))
+
+
+def _draw_texture(rng: np.random.Generator, side: int = 256) -> Array:
+    """Chromatin: random at several scales, mean 1, periodic."""
+    white = rng.normal(size=(3, side, side))
+    layers = [ndimage.gaussian_filter(w, sigma, mode="wrap") for w, sigma in zip(white, (1.5, 3.5, 8.0), strict=True)]
+    return np.asarray(np.exp(sum(0.27 * layer / layer.std() for layer in layers)))
+
+
+def _draw_cells(rng: np.random.Generator, shape: tuple[int, int]) -> list[_Cell]:
+    """Cells on a jittered hexagonal lattice that covers the picture and a little beyond."""
+    rows = np.arange(-0.3, shape[0] / _CROWDING + 0.5)
+    columns = np.arange(-0.3, shape[1] / _CROWDING + 0.5)
+    places = [(y, x + 0.5 * (i % 2)) for i, y in enumerate(rows) for x in columns]
+    jitter = rng.uniform(-0.22, 0.22, (len(places), 2))
+    return [_draw_cell(rng, _CROWDING * (np.array(place) + shift)) for place, shift in zip(places, jitter, strict=True)]
+
+
+def _draw_cell(rng: np.random.Generator, centre: Array) -> _Cell:
+    radius = rng.uniform(13, 18)
+    ellipticity = rng.uniform(1.0, 1.35)
+    angle = rng.uniform(0, np.pi)
+    return _Cell(
+        centre=centre,
+        radii=radius * np.array([ellipticity**0.5, ellipticity**-0.5]),
+        angle=angle,
+        brightness=rng.uniform(0.45, 1.0),
+        lobes=np.stack([rng.normal(0, 0.03, 4), rng.uniform(0, 2 * np.pi, 4)]),
+        texture=rng.uniform(0, 256, 2),
+        nucleoli=np.column_stack([rng.uniform(-0.5, 0.5, (3, 2)), rng.uniform(0.14, 0.26, 3)]),
+        filaments=_draw_filaments(rng, radius),
+        vesicles=_draw_vesicles(rng, radius),
+        velocity=rng.normal(0, 0.9, 2),
+        spin=rng.normal(0, 0.012),
+    )
+
+
+def _draw_filaments(rng: np.random.Generator, radius: float, count: int = 26, points: int = 260) -> Array:
+    """Curves that leave the centrosome beside the nucleus and bend at random, a point every quarter of a pixel."""
+    start = radius * 1.1 * _direction(rng.uniform(0, 2 * np.pi))
+    heading = np.linspace(0, 2 * np.pi, count, endpoint=False) + rng.normal(0, 0.3, count)
+    bend = ndimage.gaussian_filter1d(rng.normal(0, 1, (count, points)), 25, axis=1)
+    angle = heading[:, None] + np.cumsum(0.1 * bend, axis=1)
+    steps = 0.25 * np.moveaxis(_direction(angle), 0, -1)
+    lengths = rng.uniform(0.35, 1.0, count) * points
+    curves = start + np.cumsum(steps, axis=1)
+    return np.where(np.arange(points)[:, None] < lengths[:, None, None], curves, np.nan)
+
+
+def _draw_vesicles(rng: np.random.Generator, radius: float, count: int = 16) -> Array:
+    distance = radius * rng.uniform(1.0, 2.3, count)
+    place = distance * _direction(rng.uniform(0, 2 * np.pi, count))
+    return np.column_stack([*place, rng.gamma(2.0, 1.0, count), rng.normal(0, 1.2, (count, 2))])
+
+
+def _direction(angle: Any) -> Array:
+    return np.stack([np.sin(angle), np.cos(angle)])
+
+
+def _nuclei(cells: list[_Cell], texture: Array, shape: tuple[int, int], t: int) -> Array:
+    """The first channel at time `t`, before the optics."""
+    light = np.zeros(shape)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    for cell in cells:
+        centre = _centre(cell, t)
+        low = np.maximum(centre - _LARGEST, 0).astype(int)
+        part = tuple(slice(a, max(a, b)) for a, b in zip(low, (centre + _LARGEST).astype(int), strict=True))
+        # where two nuclei meet in a flat culture the brighter one is seen
+        light[part] = np.maximum(light[part], _nucleus(cell, texture, grid[part] - centre, t))
+    return light
+
+
+def _nucleus(cell: _Cell, texture: Array, offsets: Array, t: int) -> Array:
+    """One nucleus at the `offsets` from its centre, `(Y, X, 2)`."""
+    own = offsets @ _rotation(cell.angle + cell.spin * t)
+    u = own / cell.radii
+    around = np.arctan2(u[..., 0], u[..., 1])
+    harmonics = np.arange(2, 6)
+    outline = 1 + (cell.lobes[0] * np.cos(harmonics * around[..., None] + cell.lobes[1])).sum(axis=-1)
+    inside = 1 / (1 + np.exp(np.clip((np.hypot(u[..., 0], u[..., 1]) - outline) * 14, -50, 50)))
+    spots = [np.exp(-(((u - spot[:2]) ** 2).sum(axis=-1) / spot[2] ** 2) ** 2) for spot in cell.nucleoli]
+    at = np.moveaxis(own + cell.texture, -1, 0)
+    chromatin = ndimage.map_coordinates(texture, at, order=1, mode="grid-wrap")
+    return np.asarray(cell.brightness * inside * chromatin * (1 - 0.7 * np.clip(sum(spots), 0, 1)))
+
+
+def _cytoskeletons(cells: list[_Cell], shape: tuple[int, int], t: int) -> Array:
+    """The second channel at time `t`, before the optics: filaments, vesicles, and a glow of what is dissolved."""
+    light = np.zeros(shape)
+    for cell in cells:
+        centre, turn = _centre(cell, t), _rotation(cell.angle + cell.spin * t).T
+        wave = 0.7 * np.sin(0.9 * t + np.linspace(0, 6, cell.filaments.shape[1]))[:, None]
+        curves = (cell.filaments + wave) @ turn + centre
+        _splat(light, curves.reshape(-1, 2), np.full(curves.shape[:2], 0.25).ravel())
+        places = (cell.vesicles[:, :2] + cell.vesicles[:, 3:] * t) @ turn + centre
+        _splat(light, places, 3.0 * cell.vesicles[:, 2])
+    return light
+
+
+def _splat(light: Array, places: Array, brightness: Array) -> None:
+    """Add points between pixels to the four pixels about them."""
+    places, brightness = places[np.isfinite(places).all(axis=-1)], brightness[np.isfinite(places).all(axis=-1)]
+    low = np.floor(places).astype(int)
+    for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        at = low + step
+        share = np.prod(1 - np.abs(places - at), axis=-1) * brightness
+        seen = ((at >= 0) & (at < light.shape)).all(axis=-1)
+        np.add.at(light, tuple(at[seen].T), share[seen])
+
+
+def _centre(cell: _Cell, t: int) -> Array:
+    return np.asarray(cell.centre + cell.velocity * t)
+
+
+def _rotation(angle: float) -> Array:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -1,0 +1,549 @@
+"""Files keep what they say, say what is wrong, and appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+from hypothesis import given, settings
+
+import napari_pristine
+from napari_pristine.errors import AxesError, FileError
+from napari_pristine.files import read, write
+from napari_pristine.files.atomic import appearing
+from napari_pristine.files.units import unit_name
+from napari_pristine.image.image import Image
+
+LENGTHS = ("nanometer", "micrometer", "millimeter", "meter")
+TIMES = ("millisecond", "second", "minute", "hour")
+UM, PX, S = "micrometer", "pixel", "second"
+GOLGI = "neubias/xyt_calibrated_16bit__golgi_bfa_sum_projection.tif"
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=8)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("files")
+
+
+@st.composite
+def images(draw: st.DrawFn, letters: str = "TZC", dtypes: tuple[str, ...] = (), colour: bool = True) -> Image:
+    """Images with axes in any order, any spacing, and names for their channels."""
+    extra = draw(st.lists(st.sampled_from(letters), unique=True, max_size=4))
+    extra += ["S"] if colour and draw(st.booleans()) else []
+    axes = "".join(draw(st.permutations([*extra, "Y", "X"])))
+    shape = tuple(draw(st.integers(3, 4) if axis == "S" else st.integers(2, 5)) for axis in axes)
+    dtype = draw(st.sampled_from(dtypes))
+    data = np.random.default_rng(0).integers(0, 120, shape).astype(dtype)
+    known = dict.fromkeys("ZYX", LENGTHS) | {"T": TIMES}
+    sizes = [draw(st.floats(1e-3, 1e3)) if axis in known else 1.0 for axis in axes]
+    units = [draw(st.sampled_from(known[axis])) if axis in known else "pixel" for axis in axes]
+    count = shape[axes.index("C")] if "C" in axes else 0
+    channels = tuple(draw(st.lists(NAMES, min_size=count, max_size=count, unique=True)))
+    return Image(data, axes, tuple(sizes), tuple(units), name=draw(NAMES), channels=channels)
+
+
+def assert_same(found: Image, image: Image, exactly: bool = True) -> None:
+    """The same image, apart from the order of its axes and (in ImageJ) rounding of its pixel size."""
+    order = [found.axes.index(axis) for axis in image.axes]
+    assert sorted(found.axes) == sorted(image.axes)
+    assert found.dtype == image.dtype
+    np.testing.assert_array_equal(found.data.transpose(order), image.data)
+    np.testing.assert_allclose([found.scale[i] for i in order], image.scale, rtol=0 if exactly else 1e-6)
+    assert tuple(found.units[i] for i in order) == image.units
+    assert found.channels == image.channels
+
+
+class TestRoundTrip:
+    @settings(max_examples=60, deadline=None)
+    @given(images(dtypes=("uint8", "uint16", "uint32", "int16", "float32", "float64")))
+    def test_ome(self, folder: Path, image: Image) -> None:
+        path = folder / "image.ome.tif"
+        write(path, image, provenance={"method": "inr", "note": "a < b & µ {}"}, overwrite=True)
+        found = read(path)
+        assert_same(found, image)
+        assert found.metadata == {"format": "ome", "pristine": {"method": "inr", "note": "a < b & µ {}"}}
+        with tifffile.TiffFile(path) as tif:
+            assert tif.is_ome
+            assert tif.series[0].axes == found.axes
+
+    @settings(max_examples=60, deadline=None)
+    @given(images(dtypes=("uint8", "uint16", "float32"), colour=False))
+    def test_imagej(self, folder: Path, image: Image) -> None:
+        path = folder / "imagej.tif"
+        write(path, Image(**vars(image) | {"metadata": {"format": "imagej"}}), provenance={"a": 1}, overwrite=True)
+        found = read(path)
+        assert_same(found, image, exactly=False)
+        assert found.metadata["format"] == "imagej"
+        assert found.metadata["pristine"] == {"a": 1}
+        assert found.axes == "".join(axis for axis in "TZCYX" if axis in image.axes)
+
+    @settings(max_examples=40, deadline=None)
+    @given(images(letters="TZCQRPI", dtypes=("float16", "int64", "uint64")))
+    def test_what_ome_cannot_hold(self, folder: Path, image: Image) -> None:
+        path = folder / "plain.tif"
+        write(path, image, provenance={"a": 1}, overwrite=True)
+        found = read(path)
+        assert_same(found, image)
+        assert found.metadata == {"format": "tiff", "pristine": {"a": 1}}
+
+    @pytest.mark.parametrize("imagej", [False, True])
+    def test_axes_beyond_ome(self, tmp_path: Path, imagej: bool) -> None:
+        image = Image(np.zeros((2, 3, 4, 5), np.uint8), "RYQX", metadata={"format": "imagej"} if imagej else {})
+        write(tmp_path / "x.tif", image)
+        assert_same(read(tmp_path / "x.tif"), image)
+
+    def test_colour_of_8_bits_stays_imagej(self, tmp_path: Path) -> None:
+        for dtype, expected in ((np.uint8, "imagej"), (np.uint16, "ome")):
+            image = Image(np.ones((4, 5, 3), dtype), "YXS", metadata={"format": "imagej"})
+            write(tmp_path / "x.tif", image, overwrite=True)
+            assert_same(read(tmp_path / "x.tif"), image)
+            assert read(tmp_path / "x.tif").metadata["format"] == expected
+
+    @pytest.mark.parametrize("suffix", [".btf", ".tf8"])
+    def test_big_tiff(self, tmp_path: Path, suffix: str) -> None:
+        image = Image(np.ones((4, 5), np.uint16), "YX", metadata={"format": "imagej"})
+        write(tmp_path / f"x{suffix}", image)
+        assert_same(read(tmp_path / f"x{suffix}"), image)
+        with tifffile.TiffFile(tmp_path / f"x{suffix}") as tif:
+            assert tif.is_bigtiff
+
+    @pytest.mark.parametrize(("axes", "dtype"), [("YX", "uint8"), ("XY", "uint16"), ("YXS", "uint8"), ("SYX", "uint8")])
+    def test_png(self, tmp_path: Path, axes: str, dtype: str) -> None:
+        shape = tuple({"Y": 20, "X": 30, "S": 3}[axis] for axis in axes)
+        image = Image(np.random.default_rng(0).integers(0, 256, shape).astype(dtype), axes)
+        write(tmp_path / "x.png", image, provenance={"a": [1, "µ"]})
+        assert_same(read(tmp_path / "x.png"), image)
+        assert read(tmp_path / "x.png").metadata == {"format": "picture", "pristine": {"a": [1, "µ"]}}
+
+    def test_a_lazy_array_is_written(self, tmp_path: Path) -> None:
+        values = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
+
+        class Lazy:
+            shape, dtype, ndim = values.shape, values.dtype, values.ndim
+
+            def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+                return values
+
+        write(tmp_path / "x.tif", Image(Lazy(), "TYX"))
+        np.testing.assert_array_equal(read(tmp_path / "x.tif").data, values)
+
+    def test_a_spacing_that_no_file_can_hold_does_not_stop_writing(self, tmp_path: Path) -> None:
+        for scale in ((0.0, 0.0), (-1.0, 1.0), (float("nan"), 1.0), (1e-30, 1e-30), (1e30, 1.0)):
+            for metadata in ({}, {"format": "imagej"}):
+                image = Image(np.ones((4, 5), np.uint8), "YX", scale, ("meter",) * 2, metadata=metadata)
+                write(tmp_path / "x.tif", image, overwrite=True)
+                np.testing.assert_array_equal(read(tmp_path / "x.tif").data, image.data)
+
+
+class TestImageJ:
+    """What Fiji shows of the original, it shows of the result."""
+
+    LUTS = tuple(np.full((3, 256), value, np.uint8) for value in (10, 20))
+
+    def original(self, path: Path) -> Path:
+        metadata = {
+            "axes": "TCYX", "unit": "\\u00B5m", "finterval": 250.0, "tunit": "ms",
+            "mode": "composite", "LUTs": list(self.LUTS), "Ranges": (0.0, 9.0, 0.0, 5.0),
+            "Labels": ["GFP", "DAPI"] * 3, "Info": "Objective = 63x\nNA = 1.4",
+        }  # fmt: skip
+        data = np.arange(3 * 2 * 8 * 9, dtype=np.uint16).reshape(3, 2, 8, 9)
+        tifffile.imwrite(path, data, imagej=True, resolution=(10, 5), metadata=metadata)
+        return path
+
+    def test_everything_is_read(self, tmp_path: Path) -> None:
+        image = read(self.original(tmp_path / "a.b.tif"))
+        assert (image.axes, image.name, image.channels) == ("TCYX", "a.b", ("GFP", "DAPI"))
+        assert image.scale == (250.0, 1.0, 0.2, 0.1)
+        assert image.units == ("millisecond", "pixel", "micrometer", "micrometer")
+
+    def test_colours_and_notes_outlive_two_rounds(self, tmp_path: Path) -> None:
+        path = self.original(tmp_path / "x.tif")
+        for round_ in (1, 2):
+            write(path, read(path), provenance={"round": round_}, overwrite=True)
+        with tifffile.TiffFile(path) as tif:
+            said = tif.imagej_metadata
+        assert said is not None
+        assert said["Info"] == '{"pristine": {"round": 2}}\nObjective = 63x\nNA = 1.4'
+        assert (said["mode"], said["Ranges"]) == ("composite", (0.0, 9.0, 0.0, 5.0))
+        np.testing.assert_array_equal(said["LUTs"], self.LUTS)
+
+    def test_colours_of_other_channels_are_not_taken_over(self, tmp_path: Path) -> None:
+        image = read(self.original(tmp_path / "x.tif")).select({"C": "1"})
+        write(tmp_path / "y.tif", image)
+        with tifffile.TiffFile(tmp_path / "y.tif") as tif:
+            assert "LUTs" not in (tif.imagej_metadata or {})
+
+    def test_an_ome_name_makes_it_ome(self, tmp_path: Path) -> None:
+        image = read(self.original(tmp_path / "x.tif"))
+        write(tmp_path / "x.ome.tif", image)
+        assert_same(read(tmp_path / "x.ome.tif"), image)
+        assert read(tmp_path / "x.ome.tif").metadata == {"format": "ome"}
+
+    def test_slices_that_are_counted_downwards(self, tmp_path: Path) -> None:
+        metadata = {"axes": "ZYX", "unit": "micron", "spacing": -0.5, "zunit": "nm"}
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((2, 8, 9), np.uint8), imagej=True, metadata=metadata)
+        image = read(tmp_path / "x.tif")
+        assert (image.scale[0], image.units[0]) == (0.5, "nanometer")
+
+    def test_labels_of_slices_name_no_channels(self, tmp_path: Path) -> None:
+        data = np.zeros((2, 2, 8, 9), np.uint8)
+        metadata = {"axes": "ZCYX", "Labels": ["c1 z1", "c2 z1", "c1 z2", "c2 z2"]}
+        tifffile.imwrite(tmp_path / "x.tif", data, imagej=True, metadata=metadata)
+        assert read(tmp_path / "x.tif").channels == ()
+
+    def test_a_resolution_without_a_unit_means_nothing(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint8), imagej=True, resolution=(72, 72))
+        assert read(tmp_path / "x.tif").scale == (1.0, 1.0)
+
+    def test_big_endian_values_come_in_the_order_of_this_machine(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.arange(20, dtype=">u2").reshape(4, 5), byteorder=">", imagej=True)
+        image = read(tmp_path / "x.tif")
+        assert image.data.dtype.isnative
+        assert image.data.max() == 19
+
+
+class TestOme:
+    XML = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="9" SizeY="8" SizeC="1" SizeZ="1" SizeT="{}" '
+        'PhysicalSizeX="0.25" PhysicalSizeY="250" PhysicalSizeYUnit="nm"><Channel ID="Channel:0:0" Name="GFP" '
+        'SamplesPerPixel="1"/><TiffData/><Plane TheC="0" TheZ="0" TheT="0" DeltaT="1"/><Plane TheC="0" TheZ="0" '
+        'TheT="1" DeltaT="3.5"/><Plane TheC="0" TheZ="0" TheT="2" DeltaT="5"/></Pixels></Image></OME>'
+    )
+
+    def file(self, path: Path, times: int) -> Path:
+        data = np.zeros((3, 8, 9), np.uint8)
+        tifffile.imwrite(path, data, metadata=None, description=self.XML.format(times), photometric="minisblack")
+        return path
+
+    def test_default_units_and_times_of_planes(self, tmp_path: Path) -> None:
+        image = read(self.file(tmp_path / "x.ome.tif", 3))
+        assert (image.axes, image.name, image.channels) == ("TYX", "x", ("GFP",))
+        assert image.scale == (2.0, 250.0, 0.25)
+        assert image.units == ("second", "nanometer", "micrometer")
+
+    def test_missing_planes_are_not_made_up(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match="only 3 of its 5 planes"):
+            read(self.file(tmp_path / "x.ome.tif", 5))
+
+    def test_an_ome_name_promises_ome(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match=r"OME-TIFF cannot hold float16 values .* write a '\.tif' file"):
+            write(tmp_path / "x.ome.tif", Image(np.zeros((4, 5), np.float16), "YX"))
+        with pytest.raises(FileError, match="cannot hold complex64"):
+            write(tmp_path / "x.tif", Image(np.zeros((4, 5), np.complex64), "YX"))
+        assert not list(tmp_path.iterdir())
+
+
+class TestPlainFiles:
+    @pytest.mark.parametrize(
+        ("shape", "axes"),
+        [((8, 9), "YX"), ((7, 8, 9), "TYX"), ((2, 7, 8, 9), "TCYX"), ((2, 3, 4, 8, 9), "TZCYX")],
+    )
+    def test_unnamed_axes_are_guessed(self, tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros(shape, np.uint16), photometric="minisblack")
+        assert read(tmp_path / "x.tif").axes == axes
+
+    @pytest.mark.parametrize(("planar", "count"), [("separate", 3), ("contig", 3), ("contig", 4)])
+    def test_colour_pages(self, tmp_path: Path, planar: str, count: int) -> None:
+        data = np.random.default_rng(0).integers(0, 255, (2, 8, 9, count)).astype(np.uint8)
+        stored = np.moveaxis(data, -1, 1) if planar == "separate" else data
+        tifffile.imwrite(tmp_path / "x.tif", stored, photometric="rgb", planarconfig=planar, metadata=None)
+        image = read(tmp_path / "x.tif")
+        assert image.axes == "TYXS"
+        np.testing.assert_array_equal(image.data, data)
+
+    def test_samples_that_are_no_colours_are_channels(self, tmp_path: Path) -> None:
+        data = np.zeros((8, 9, 5), np.uint8)
+        tifffile.imwrite(tmp_path / "x.tif", data, photometric="minisblack", planarconfig="contig")
+        assert read(tmp_path / "x.tif").axes == "YXC"
+
+    def test_axes_of_the_user_come_first(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((7, 8, 9), np.uint8), photometric="minisblack")
+        assert read(tmp_path / "x.tif", axes="zyx").axes == "ZYX"
+        with pytest.raises(AxesError, match=r"'x\.tif': axes 'TZYX' name 4 dimensions but the image has 3"):
+            read(tmp_path / "x.tif", axes="TZYX")
+
+    def test_a_resolution_for_printers_means_nothing(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint8), resolution=(72, 72), resolutionunit="inch")
+        image = read(tmp_path / "x.tif")
+        assert (image.scale, image.units) == ((1.0, 1.0), ("pixel", "pixel"))
+
+    def test_of_several_images_the_largest(self, tmp_path: Path) -> None:
+        with tifffile.TiffWriter(tmp_path / "x.tif") as tif:
+            tif.write(np.zeros((4, 5), np.uint8))
+            tif.write(np.ones((8, 9), np.uint8))
+        image = read(tmp_path / "x.tif")
+        assert image.shape == (8, 9)
+        assert image.metadata["images"] == 2
+
+    def test_palette_images_are_their_values(self, tmp_path: Path) -> None:
+        data = np.arange(72, dtype=np.uint8).reshape(8, 9)
+        tifffile.imwrite(tmp_path / "x.tif", data, photometric="palette", colormap=np.full((3, 256), 7, np.uint16))
+        np.testing.assert_array_equal(read(tmp_path / "x.tif").data, data)
+
+    def test_lzw(self, tmp_path: Path) -> None:
+        data = np.arange(72, dtype=np.uint8).reshape(8, 9)
+        PIL.Image.fromarray(data).save(tmp_path / "x.tif", compression="tiff_lzw")
+        np.testing.assert_array_equal(read(tmp_path / "x.tif").data, data)
+
+
+class TestPictures:
+    def png(self, path: Path, depth: int, kind: int, samples: int) -> Path:
+        """A PNG of 2 × 2 pixels, by hand: Pillow cannot write all kinds."""
+
+        def chunk(name: bytes, body: bytes) -> bytes:
+            return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+        row = b"\0" + b"\x12\x34"[: depth // 8] * samples * 2
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, depth, kind, 0, 0, 0))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * 2)) + chunk(b"IEND", b""))
+        return path
+
+    def test_grey_of_16_bits_is_read_in_full(self, tmp_path: Path) -> None:
+        image = read(self.png(tmp_path / "x.png", 16, 0, 1))
+        assert (image.axes, image.dtype, image.data.max()) == ("YX", np.uint16, 0x1234)
+
+    @pytest.mark.parametrize(("kind", "samples"), [(2, 3), (4, 2), (6, 4)])
+    def test_colour_of_16_bits_is_refused_rather_than_halved(self, tmp_path: Path, kind: int, samples: int) -> None:
+        with pytest.raises(FileError, match="16 bits"):
+            read(self.png(tmp_path / "x.png", 16, kind, samples))
+
+    def test_grey_with_transparency_is_grey(self, tmp_path: Path) -> None:
+        assert read(self.png(tmp_path / "x.png", 8, 4, 2)).axes == "YX"
+
+    @pytest.mark.parametrize(("mode", "axes"), [("L", "YX"), ("RGB", "YXS"), ("CMYK", "YXS")])
+    def test_jpeg(self, tmp_path: Path, mode: str, axes: str) -> None:
+        PIL.Image.new(mode, (20, 30)).save(tmp_path / "x.jpg")
+        image = read(tmp_path / "x.jpg")
+        assert (image.axes, image.shape) == (axes, (30, 20, 3)[: len(axes)])
+
+    def test_what_png_cannot_hold(self, tmp_path: Path) -> None:
+        for image in (Image(np.zeros((8, 9), np.float32), "YX"), Image(np.zeros((3, 8, 9), np.uint8), "TYX")):
+            with pytest.raises(FileError, match=r"PNG cannot hold .* write '\.tif'"):
+                write(tmp_path / "x.png", image)
+        with pytest.raises(FileError, match="JPEG throws away"):
+            write(tmp_path / "x.jpg", Image(np.zeros((8, 9), np.uint8), "YX"))
+
+
+class TestUnusable:
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("missing.tif", None, "does not exist"),
+            ("empty.tif", b"", "is empty"),
+            ("text.tif", b"I am not an image, though my name says so.\n" * 9, "cannot be read as TIFF .not a TIFF"),
+            ("text.png", b"I am not an image\n" * 9, "cannot identify"),
+            ("image.czi", b"x", r"suffix '\.czi', which is no format we know; use one of \.tif"),
+            ("image.zarr", b"x", "OME-Zarr is not read or written yet"),
+        ],
+    )
+    def test_no_image(self, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileError, match=message) as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "x.tif").mkdir()
+        with pytest.raises(FileError, match="is a folder"):
+            read(tmp_path / "x.tif")
+        with pytest.raises(FileError, match="is a folder"):
+            write(tmp_path / "x.tif", Image(np.zeros((4, 5)), "YX"), overwrite=True)
+
+    def test_an_image_larger_than_memory(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.tif"
+        tile, tiles = (1 << 22, 1 << 22), iter([b"x"] * 4)  # 512 TiB of nothing
+        shape = (1 << 23, 1 << 23)
+        with tifffile.TiffWriter(path, bigtiff=True) as tif:
+            tif.write(tiles, shape=shape, dtype=np.float64, tile=tile, compression="zlib", photometric="minisblack")
+        with pytest.raises(FileError, match="does not fit into memory"):
+            read(path)
+
+
+def whole_files() -> Iterator[tuple[str, bytes]]:
+    """A file of each dialect, its values all different from zero and from each other."""
+    data = np.arange(1, 4 * 3 * 8 * 9 + 1, dtype=np.uint16).reshape(4, 3, 8, 9)
+    pages: dict[str, dict[str, Any]] = {
+        "ome": {"ome": True, "metadata": {"axes": "TCYX"}},
+        "imagej": {"imagej": True, "metadata": {"axes": "TCYX"}},
+        "json": {"metadata": {"axes": "TCYX"}},
+        "compressed": {"compression": "zlib", "metadata": {"axes": "TCYX"}},
+    }
+    for name, options in pages.items():
+        file = io.BytesIO()
+        tifffile.imwrite(file, data, photometric="minisblack", **options)
+        yield name, file.getvalue()
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as tif:
+        for page in data.reshape(12, 8, 9):
+            tif.write(page, metadata=None, photometric="minisblack")
+    yield "pages", file.getvalue()
+
+
+WHOLE = dict(whole_files())
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(WHOLE)), part=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_off_anywhere_is_an_error_or_the_image(folder: Path, name: str, part: float) -> None:
+    path = folder / "cut.tif"
+    path.write_bytes(WHOLE[name])
+    whole = read(path)
+    path.write_bytes(WHOLE[name][: max(1, int(part * len(WHOLE[name])))])
+    with contextlib.suppress(FileError):
+        found = read(path)
+        assert found.axes == whole.axes
+        np.testing.assert_array_equal(found.data, whole.data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.sampled_from(["ome", "imagej", "json", "pages"]), place=st.integers(8, 400), value=st.integers(0, 255))
+def test_a_damaged_file_raises_nothing_unexpected(folder: Path, name: str, place: int, value: int) -> None:
+    path = folder / "damaged.tif"
+    path.write_bytes(WHOLE[name][:place] + bytes([value]) + WHOLE[name][place + 1 :])
+    with contextlib.suppress(FileError, AxesError):
+        read(path)
+
+
+def test_nothing_is_written_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "cut.tif").write_bytes(WHOLE["pages"][:-100])
+    (tmp_path / "whole.tif").write_bytes(WHOLE["pages"])
+    code = (
+        "from napari_pristine.errors import FileError\nfrom napari_pristine.files import read\n"
+        "read('whole.tif')\ntry:\n    read('cut.tif')\nexcept FileError:\n    raise SystemExit(7)\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(napari_pristine.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert not logging.getLogger("tifffile").handlers
+
+
+def stop_after(written: int, error: Any) -> None:
+    raise error
+
+
+class TestWriting:
+    IMAGE = Image(np.ones((400, 500), np.uint16), "YX")
+
+    def test_never_over_another_file_unless_told(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.tif"
+        path.write_bytes(b"precious")
+        with pytest.raises(FileError, match="exists already"):
+            write(path, self.IMAGE)
+        assert path.read_bytes() == b"precious"
+        write(path, self.IMAGE, overwrite=True)
+        assert read(path).shape == (400, 500)
+
+    def test_the_file_it_was_read_from_may_be_overwritten(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.tif", self.IMAGE)
+        write(tmp_path / "x.tif", read(tmp_path / "x.tif"), overwrite=True)
+        assert_same(read(tmp_path / "x.tif"), self.IMAGE)
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+    def test_stopped_half_way_leaves_what_was_there(self, tmp_path: Path, error: Any) -> None:
+        path = tmp_path / "x.tif"
+        path.write_bytes(b"precious")
+        with pytest.raises((KeyboardInterrupt, MemoryError, FileError)), appearing(path, overwrite=True) as part:
+            stop_after(part.write_bytes(b"half"), error)
+        assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
+        assert path.read_bytes() == b"precious"
+
+    @pytest.mark.parametrize("name", ["x.tif", "x.ome.tif", "x.png"])
+    def test_no_room_left(self, tmp_path: Path, name: str) -> None:
+        resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
+        noise = np.random.default_rng(0).integers(0, 60_000, (400, 500)).astype(np.uint16)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(FileError, match=r"cannot be written: .*disk full"):
+                write(tmp_path / name, Image(noise, "YX"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list(tmp_path.iterdir())
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match="there is no folder"):
+            write(tmp_path / "nowhere" / "x.tif", self.IMAGE)
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_protected_folder(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o555)
+        with pytest.raises(FileError, match="Permission denied"):
+            write(tmp_path / "x.tif", self.IMAGE)
+        tmp_path.chmod(0o755)
+
+    def test_others_may_read_it_as_any_other_file(self, tmp_path: Path) -> None:
+        (tmp_path / "usual").touch()
+        write(tmp_path / "x.tif", self.IMAGE)
+        assert (tmp_path / "x.tif").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+    def test_an_empty_image(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match="empty"):
+            write(tmp_path / "x.tif", Image(np.zeros((0, 4, 5)), "TYX"))
+
+
+@pytest.mark.parametrize("spelling", ["µm", "μm", "um", "micron", "Microns", "\\u00B5m", "micrometer"])
+def test_units_have_one_name(spelling: str) -> None:
+    assert unit_name(spelling) == "micrometer"
+
+
+def test_units_that_nobody_knows_stay_as_they_are() -> None:
+    assert unit_name("furlong") == "furlong"
+    assert unit_name(" ") == "pixel"
+
+
+@pytest.mark.data
+class TestRealFiles:
+    def test_a_five_dimensional_time_lapse(self, data_folder: Path, tmp_path: Path) -> None:
+        image = read(data_folder / "microscopy" / "composed" / "mitosis_TZCYX_first4T.tif")
+        assert (image.axes, image.shape, image.dtype) == ("TZCYX", (4, 5, 2, 196, 171), np.uint16)
+        write(tmp_path / "out.tif", image)
+        with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+            assert tif.is_imagej
+            assert tif.series[0].axes == "TZCYX"
+
+    def test_every_file_comes_back(self, data_folder: Path, tmp_path: Path) -> None:
+        paths = sorted(data_folder.glob("microscopy/**/*.tif*")) + sorted(data_folder.glob("microscopy/**/*.png"))
+        assert paths
+        for path in paths:
+            image = read(path)
+            out = tmp_path / f"out{'.png' if path.suffix == '.png' else '.tif'}"
+            write(out, image, provenance={"from": path.name}, overwrite=True)
+            assert_same(read(out), image, exactly=False)
+            assert read(out).metadata["pristine"] == {"from": path.name}
+            if image.metadata["format"] == "imagej":
+                assert read(out).metadata["format"] == "imagej"
+
+    @pytest.mark.parametrize(
+        ("name", "axes", "scale", "units"),
+        [
+            ("neubias/xyzc_16bit__spots.tif", "ZCYX", (0.4, 1, 0.0941345, 0.0941345), (UM, PX, UM, UM)),
+            (GOLGI, "TYX", (59.86, 0.351435, 0.351435), (S, UM, UM)),
+            ("lysosome_confocal_live_tyx/1.tif", "TYX", (1, 0.129201, 0.129201), (PX, UM, UM)),
+            ("neubias/xy_rgb__cells.tif", "YXS", (1, 1, 1), (PX, PX, PX)),
+            ("calcium/sima_example.tif", "TYX", (1, 1, 1), (PX, PX, PX)),
+            ("odd/multipage_rgb.tif", "TYXS", (1, 1, 1, 1), (PX, PX, PX, PX)),
+        ],
+    )  # fmt: skip
+    def test_what_microscopes_say(self, data_folder: Path, name: str, axes: str, scale: Any, units: Any) -> None:
+        image = read(data_folder / "microscopy" / name)
+        assert image.axes == axes
+        np.testing.assert_allclose(image.scale, scale, rtol=1e-5)
+        assert image.units == units
