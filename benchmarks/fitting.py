@@ -57,7 +57,7 @@ class Trial:
         """The restored picture `(Y, X)`, as it is at this step."""
         with torch.no_grad():
             pixels = self.method.restore(net, self.noisy, self.params).cpu().numpy()
-        values: Array = self.block.values(pixels, keep_mean=self.params.keep_mean)[0]
+        values: Array = self.block.values(pixels, refined=self.params.refine)[0]
         return values
 
 

@@ -129,9 +129,8 @@ def ours(pair: Pair, plan: SpeedPlan, device: torch.device) -> Iterator[Point]:
         with render:
             picture = trial.render(net)
         # the picture is in hand only after it is rendered; later points do not pay for this look
-        score = pair.score(picture)
-        residual = float(step.residual) ** 0.5
-        yield Point(step.done, watch.seconds + render.seconds, score.psnr, score.psnr_affine, residual)
+        seconds, residual = watch.seconds + render.seconds, float(step.residual) ** 0.5
+        yield Point(step.done, seconds, *pair.psnr(picture), residual)
 
 
 def textbook(pair: Pair, device: torch.device, seed: int, steps: int) -> Iterator[Point]:
@@ -144,9 +143,9 @@ def textbook(pair: Pair, device: torch.device, seed: int, steps: int) -> Iterato
     for step in range(1, steps + 1):
         with watch:
             square, values = next(fit)
-        score = pair.score((values.cpu().double().numpy() + 1) / 2 * pair.full)
-        yield Point(step, watch.seconds, score.psnr, score.psnr_affine, square**0.5 / sigma)
-        best = max(best, (score.psnr, step))
+        psnr, affine = pair.psnr((values.cpu().double().numpy() + 1) / 2 * pair.full)
+        yield Point(step, watch.seconds, psnr, affine, square**0.5 / sigma)
+        best = max(best, (psnr, step))
         # its own rule may come late, or never where noise is correlated
         if step - best[1] > (_PATIENCE if square**0.5 < sigma else 3 * _PATIENCE):
             return

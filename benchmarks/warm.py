@@ -81,9 +81,8 @@ def run_warm(plan: WarmPlan) -> int:
     if note:
         print(note.text)
     frames = measured(read(plan.file), plan) if plan.file else simulated(plan)
-    print(
-        f"{frames.name}: {len(frames.noisy)} frames, {label_of(plan.method, plan.preset, plan.changes)}, on {describe_device(device)}"
-    )
+    label = label_of(plan.method, plan.preset, plan.changes)
+    print(f"{frames.name}: {len(frames.noisy)} frames, {label}, on {describe_device(device)}")
     full, outcomes = compare_starts(frames, plan, device)
     print(report(full, outcomes))
     if plan.json:

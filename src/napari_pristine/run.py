@@ -185,7 +185,9 @@ class _Run:
         nets: list[nn.Module] = []
         for number, place in enumerate(self.cut.places):
             if self.keep:
-                yield from self.note(Note(f"kept early: only {number} of {len(self.cut.places)} blocks are restored", warning=True))
+                yield from self.note(
+                    Note(f"kept early: only {number} of {len(self.cut.places)} blocks are restored", warning=True)
+                )
                 break
             block = self.prepare(place)
             if isinstance(block, Note):
@@ -223,7 +225,9 @@ class _Run:
             self.noise[key] = [measure_noise(channel, good) for channel in channels]
         return self.noise[key]
 
-    def block(self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]) -> _Part[tuple[_Pixels, list[nn.Module]]]:
+    def block(
+        self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]
+    ) -> _Part[tuple[_Pixels, list[nn.Module]]]:
         """One block; with smaller tiles where the memory does not suffice."""
         while True:
             try:
@@ -235,7 +239,9 @@ class _Run:
                 self.tile, warm = max(largest // 2, _SMALLEST_TILE), []
             yield from self.note(Note(f"the memory ran out; going on with tiles of {self.tile} pixels", warning=True))
 
-    def tiles(self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]) -> _Part[tuple[_Pixels, list[nn.Module]]]:
+    def tiles(
+        self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]
+    ) -> _Part[tuple[_Pixels, list[nn.Module]]]:
         """Fit and restore each tile of a block, and blend them."""
         tiling = Tiling.of(block.space, self.tile, _OVERLAP)
         parts = [block.pixels[(slice(None), *part)] for part in tiling.slices]
@@ -307,13 +313,15 @@ class _Run:
     def finish(self, result: NDArray[Any]) -> Job:
         """The result with all that is known about it."""
         if self.invalid:
-            yield from self.note(Note(f"{self.invalid} pixels without a value (NaN or infinite) were filled from the fit"))
-        figures = np.mean(self.judged, axis=0).tolist() if self.judged else [0.0] * 4
+            yield from self.note(
+                Note(f"{self.invalid} pixels without a value (NaN or infinite) were filled from the fit")
+            )
+        sigma, residual, whiteness, structure = np.mean(self.judged or [(0.0,) * 4], axis=0).tolist()
         stopped = tuple(f"{count} × {text}" if count > 1 else text for text, count in self.stops.items())
         return Restored(
             image=replace(self.image, data=result),
             recipe=self.recipe,
-            quality=Quality(*figures, invalid=self.invalid, stopped=stopped),
+            quality=Quality(sigma, residual, whiteness, structure, self.invalid, stopped),
             seconds=self.clock.seconds,
             device=describe_device(self.device),
             notes=tuple(self.notes),

@@ -212,7 +212,7 @@ def _nucleus(cell: _Cell, texture: Array, offsets: Array, t: int) -> Array:
     harmonics = np.arange(2, 6)
     outline = 1 + (cell.lobes[0] * np.cos(harmonics * around[..., None] + cell.lobes[1])).sum(axis=-1)
     inside = 1 / (1 + np.exp(np.clip((np.hypot(u[..., 0], u[..., 1]) - outline) * 14, -50, 50)))
-    spots = [np.exp(-(((u - spot[:2]) ** 2).sum(axis=-1) / spot[2] ** 2) ** 2) for spot in cell.nucleoli]
+    spots = [np.exp(-((((u - spot[:2]) ** 2).sum(axis=-1) / spot[2] ** 2) ** 2)) for spot in cell.nucleoli]
     at = np.moveaxis(own + cell.texture, -1, 0)
     chromatin = ndimage.map_coordinates(texture, at, order=1, mode="grid-wrap")
     return np.asarray(cell.brightness * inside * chromatin * (1 - 0.7 * np.clip(sum(spots), 0, 1)))

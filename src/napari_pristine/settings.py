@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from napari_pristine.errors import SettingError
 
@@ -28,7 +28,9 @@ def setting(default: Any, text: str, *, unit: str = "", advanced: bool = False, 
     `text` is one sentence for the user, `bounds` are pydantic's `ge`, `gt`, `le`, `lt`,
     `advanced` settings are folded away in forms.
     """
-    return Field(default, description=text, json_schema_extra={"unit": unit, "advanced": advanced}, **bounds)  # type: ignore[arg-type]
+    extra: dict[str, JsonValue] = {"unit": unit, "advanced": advanced}
+    limits: dict[str, Any] = dict(bounds)
+    return Field(default, description=text, json_schema_extra=extra, **limits)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from magicgui.widgets import ComboBox, Label, LineEdit
+from magicgui.widgets import ComboBox, LineEdit
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_pristine.errors import AxesError, PristineError
-from napari_pristine.gui.form import tidy
-from napari_pristine.gui.layers import axes_of, image_of
+from napari_pristine.gui.form import label_for, sheet_in
+from napari_pristine.gui.layers import axes_of, image_of, values_of
 from napari_pristine.image.axes import plan
 from napari_pristine.image.image import Image
 
@@ -31,20 +31,17 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         self.name = ComboBox(choices=lambda _: self._names(), tooltip="The image to restore.")
         self.axes = LineEdit(tooltip="One letter per dimension: T time, Z depth, C channel, Y, X, S colours of RGB.")
         self.together = ComboBox(choices=[("", "")], tooltip="What one network is fitted to. All else is looped over.")
-        self.plan = Label()
-        self.plan.native.setWordWrap(True)
+        self.plan = QLabel()
+        self.plan.setWordWrap(True)
         self.ranges: dict[str, LineEdit] = {}
-        self._sheet = QFormLayout(self)
-        tidy(self._sheet)
+        self._sheet = sheet_in(self)
         for label, field in (("Image", self.name), ("Axes", self.axes), ("Fit together", self.together)):
-            self._sheet.addRow(label, field.native)
-        self._sheet.addRow(self.plan.native)
+            self._sheet.addRow(label_for(field.native, label), field.native)
+        self._sheet.addRow(self.plan)
         self.name.changed.connect(self._take)
         self.axes.changed.connect(self._follow_axes)
         self.together.changed.connect(self._describe)
-        active = viewer.layers.selection.active
-        if isinstance(active, ImageLayer):
-            self.name.value = active.name
+        self._propose()
         self._take()
 
     @property
@@ -74,7 +71,16 @@ class ImageChoice(QWidget):  # type: ignore[misc]
             if kept is not None:
                 self.name.value = kept.name
         if kept is None:
+            self._propose()
             self._take()
+
+    def _propose(self) -> None:
+        """Choose the selected layer, or the topmost that can be seen."""
+        shown = [layer for layer in self.viewer.layers if isinstance(layer, ImageLayer) and layer.visible]
+        active = self.viewer.layers.selection.active
+        if shown:
+            with self.name.changed.blocked():
+                self.name.value = active.name if active in shown else shown[-1].name
 
     def _names(self) -> list[str]:
         return [layer.name for layer in self.viewer.layers if isinstance(layer, ImageLayer)]
@@ -105,17 +111,20 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         for field in self.ranges.values():
             self._sheet.removeRow(field.native)
         self.ranges = {}
+        shape = () if self._layer is None else values_of(self._layer).shape
+        sizes = dict(zip(self.axes.value.strip().upper(), shape, strict=False))
         for axis in dict.fromkeys(axes):
-            field = LineEdit(tooltip=f"Which of {axis} to restore, counted from 0: 3, or 0:10, or 0:10:2; empty for all.")
-            field.native.setPlaceholderText("all")
+            field = LineEdit(tooltip=f"Which of {axis} to restore: 3, 0:10 or 0:10:2, counted from 0; empty for all.")
+            field.native.setPlaceholderText(f"all: 0 to {sizes[axis] - 1}" if axis in sizes else "all")
             field.changed.connect(self._describe)
-            self._sheet.insertRow(self._sheet.rowCount() - 1, f"Range of {axis}", field.native)
+            label = label_for(field.native, f"Range of {axis}")
+            self._sheet.insertRow(self._sheet.rowCount() - 1, label, field.native)
             self.ranges[axis] = field
 
     def _describe(self) -> None:
         try:
             text = plan(self.image().select(self.select()), self.together.value or "").describe()
-            self.plan.value = text[0].upper() + text[1:] + "."
+            self.plan.setText(text[0].upper() + text[1:] + ".")
         except PristineError as error:
-            self.plan.value = str(error)
+            self.plan.setText(str(error))
         self.changed.emit()

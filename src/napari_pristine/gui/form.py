@@ -6,10 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, LineEdit
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QValidator
-from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from napari_pristine.settings import Params, Setting, settings_of
@@ -22,7 +32,7 @@ _LARGEST = 2**31 - 1
 class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
     """A number field that shows 0.0001 as 0.0001, neither as 0.00 nor as 0.000100000000, whatever the locale."""
 
-    def __init__(self, low: float = -1e12, high: float = 1e12) -> None:
+    def __init__(self, low: float, high: float) -> None:
         super().__init__()
         self.setDecimals(_DECIMALS)
         self.setRange(low, high)
@@ -32,15 +42,18 @@ class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
         return f"{value:.10g}"
 
     def valueFromText(self, text: str) -> float:  # noqa: N802
-        return float(text.replace(",", "."))
+        return float(self._bare(text))
 
     def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
         try:
             inside = self.minimum() <= self.valueFromText(text) <= self.maximum()
         except ValueError:
-            begun = set(text) <= set("0123456789.,-+eE")
+            begun = set(self._bare(text)) <= set("0123456789.-+eE")
             return (QValidator.State.Intermediate if begun else QValidator.State.Invalid), text, position
         return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
+
+    def _bare(self, text: str) -> str:
+        return text.removesuffix(self.suffix()).strip().replace(",", ".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +79,8 @@ class Form(QWidget):  # type: ignore[misc]
         layout.addWidget(_sheet([row for row in self.rows.values() if not row.setting.advanced]))
         advanced = [row for row in self.rows.values() if row.setting.advanced]
         self.fold = QCollapsible("Advanced settings", expandedIcon="▾", collapsedIcon="▸")
+        for part in (self.fold, self.fold.content()):
+            part.layout().setContentsMargins(0, 4, 0, 0)
         self.fold.addWidget(_sheet(advanced))
         self.fold.setVisible(bool(advanced))
         layout.addWidget(self.fold)
@@ -84,22 +99,31 @@ class Form(QWidget):  # type: ignore[misc]
         self.changed.emit()
 
 
-def tidy(layout: QFormLayout) -> None:
-    """How all forms of the panel look: labels on the left, fields as wide as there is room."""
+def sheet_in(parent: QWidget) -> QFormLayout:
+    """An empty form in the look of the panel: labels on the left, fields as wide as there is room."""
+    layout = QFormLayout(parent)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(4)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def label_for(field: QWidget, text: str) -> QLabel:
+    """A label as wide as those of all other forms in the panel, so that the fields stand in line."""
+    label = QLabel(text)
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Learning rate   "))
+    label.setToolTip(field.toolTip())
+    return label
 
 
 def _sheet(rows: list[Row]) -> QWidget:
     sheet = QWidget()
-    layout = QFormLayout(sheet)
-    tidy(layout)
+    layout = sheet_in(sheet)
     for row in rows:
         row.widget.setToolTip(_tip(row.setting))
-        layout.addRow(row.setting.title, row.widget)
-        layout.labelForField(row.widget).setToolTip(_tip(row.setting))
+        # the unit stands behind the number
+        layout.addRow(label_for(row.widget, row.setting.title.removesuffix(f" ({row.setting.unit})")), row.widget)
     return sheet
 
 
@@ -114,25 +138,33 @@ def _row(setting: Setting, changed: Callable[[], None]) -> Row:
 
 
 def _field(setting: Setting, changed: Callable[[], None]) -> tuple[QWidget, Callable[[], Any], Callable[[Any], None]]:
-    low = setting.bounds.get("ge", setting.bounds.get("gt"))
-    high = setting.bounds.get("le", setting.bounds.get("lt"))
-    if setting.type is float:
-        box = FloatBox(-1e12 if low is None else low, 1e12 if high is None else high)
+    if setting.type in (int, float) and not setting.choices:
+        box = _number(setting)
         box.valueChanged.connect(changed)
         return box, box.value, box.setValue
     if setting.choices:
         field = ComboBox(choices=setting.choices)
     elif setting.type is bool:
         field = CheckBox()
-    elif setting.type is int:
-        # magicgui's own step is a hundredth of the range, which no one wants for 'layers'
-        field = SpinBox(min=-_LARGEST if low is None else low, max=_LARGEST if high is None else high, step=1)
     elif setting.type is str:
         field = LineEdit()
     else:
         raise TypeError(f"there is no field for settings of type {setting.type}, as '{setting.name}' is")
     field.changed.connect(lambda _: changed())
     return field.native, lambda: field.value, lambda value: setattr(field, "value", value)
+
+
+def _number(setting: Setting) -> QAbstractSpinBox:
+    """A number field; those of magicgui round 1e-4 to 0 and know no units."""
+    low = setting.bounds.get("ge", setting.bounds.get("gt", -_LARGEST))
+    high = setting.bounds.get("le", setting.bounds.get("lt", _LARGEST))
+    box = FloatBox(low, high) if setting.type is float else QSpinBox()
+    if setting.type is int:
+        box.setRange(int(low), int(high))
+    if setting.unit:
+        box.setSuffix(f" {setting.unit}")
+    box.setMinimumWidth(90)
+    return box
 
 
 def _optional(
@@ -143,9 +175,10 @@ def _optional(
     layout = QHBoxLayout(both)
     layout.setContentsMargins(0, 0, 0, 0)
     none = QCheckBox("none")
-    layout.addWidget(widget, stretch=1)
     layout.addWidget(none)
-    none.toggled.connect(widget.setDisabled)
+    layout.addWidget(widget, stretch=1)
+    layout.addStretch()
+    none.toggled.connect(widget.setHidden)
     none.toggled.connect(lambda _: changed())
 
     def put_or_none(value: Any) -> None:

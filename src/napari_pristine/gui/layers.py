@@ -66,12 +66,12 @@ def look_of(layer: ImageLayer, whole: Image, part: Image) -> dict[str, Any]:
         "rgb": layer.rgb,
         "multiscale": False,
     }
-    same = (
+    same = [
         "rotate", "shear", "affine", "units", "axis_labels", "blending", "opacity", "gamma",
         "interpolation2d", "interpolation3d", "rendering",
-    )  # fmt: skip
+    ]  # fmt: skip
     if not layer.rgb:
-        same += ("colormap", "contrast_limits")
+        same += ["colormap", "contrast_limits"]
     return settings | {name: getattr(layer, name) for name in same}
 
 

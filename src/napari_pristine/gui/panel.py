@@ -9,13 +9,13 @@ from magicgui.widgets import ComboBox, PushButton
 from napari import current_viewer
 from napari.utils.notifications import notification_manager, show_error, show_warning
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.device import Device, pick_device
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Event, Note, Preview, Progress
 from napari_pristine.gui.choice import ImageChoice
-from napari_pristine.gui.form import Form, tidy
+from napari_pristine.gui.form import Form, label_for, sheet_in
 from napari_pristine.gui.job import JobRunner
 from napari_pristine.gui.layers import look_of, view_of
 from napari_pristine.gui.live import LiveLayer
@@ -165,12 +165,7 @@ class Panel(QWidget):  # type: ignore[misc]
         upper = QWidget()
         rows = QVBoxLayout(upper)
         rows.setContentsMargins(0, 0, 6, 0)
-        named = QWidget()
-        sheet = QFormLayout(named)
-        tidy(sheet)
-        sheet.addRow("Device", self.device.native)
-        sheet.addRow("Preset", self.preset.native)
-        for part in (self.choice, named, self.form):
+        for part in (self.choice, _row("Preset", self.preset), self.form, _row("Device", self.device)):
             rows.addWidget(part)
         rows.addStretch()
         scroll = QScrollArea()
@@ -185,7 +180,13 @@ class Panel(QWidget):  # type: ignore[misc]
         layout.addWidget(scroll, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.watch)
-        self.setMinimumWidth(320)
+        self.setMinimumWidth(340)
+
+
+def _row(label: str, field: ComboBox) -> QWidget:
+    row = QWidget()
+    sheet_in(row).addRow(label_for(field.native, label), field.native)
+    return row
 
 
 def _devices() -> list[str]:

@@ -23,19 +23,19 @@ FMD_FILES = {
 
 
 def open_timelapse() -> list[LayerData]:
-    """A simulated two-channel time-lapse and, hidden, its truth."""
+    """A simulated two-channel time-lapse and, hidden below it, its truth."""
     noisy, truth = simulate_timelapse()
-    return [_layer(noisy, "time-lapse"), _layer(truth, "time-lapse, truth", visible=False)]
+    return [_layer(truth, "time-lapse, truth", visible=False), _layer(noisy, "time-lapse")]
 
 
 def open_fmd() -> list[LayerData]:
-    """A confocal frame of mouse brain and, hidden, the mean of 50 such frames.
+    """A confocal frame of mouse brain and, hidden below it, the mean of 50 such frames.
 
     Raises:
         FileError: It cannot be downloaded, or is not what it should be.
     """
     noisy, truth = fetch_fmd()
-    return [_layer(read(noisy), "mouse brain"), _layer(read(truth), "mouse brain, mean of 50", visible=False)]
+    return [_layer(read(truth), "mouse brain, mean of 50", visible=False), _layer(read(noisy), "mouse brain")]
 
 
 def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from magicgui.widgets import Label, ProgressBar
+from magicgui.widgets import ProgressBar
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pristine.events import Note, Progress
 from napari_pristine.run import Restored
@@ -23,31 +23,34 @@ class Watch(QWidget):  # type: ignore[misc]
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.bar = ProgressBar(min=0, max=_FULL, value=0)
-        self.text = Label()
+        self.text = QLabel()
         self.curve = ResidualCurve(viewer)
-        self.summary = Label()
+        self.summary = QLabel()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for part in (self.bar.native, self.text.native, self.curve, self.summary.native):
+        for part in (self.bar.native, self.text, self.curve, self.summary):
             layout.addWidget(part)
-        self.text.native.setWordWrap(True)
-        self.summary.native.setWordWrap(True)
-        self.summary.native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.text.setWordWrap(True)
+        # room for two lines, so that nothing jumps when the job starts
+        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing())
+        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.summary.setWordWrap(True)
+        self.summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.reset()
 
     def reset(self, text: str = "") -> None:
         """Forget the job before."""
         self.bar.value = 0
-        self.text.value = text
-        self.summary.value = ""
-        self.summary.native.setVisible(False)
+        self.text.setText(text)
+        self.summary.clear()
+        self.summary.setVisible(False)
         self.curve.clear()
 
     def follow(self, progress: Progress) -> None:
         """Show how far a job is."""
         self.bar.value = round(_FULL * progress.fraction)
-        self.text.value = in_words(progress)
+        self.text.setText(in_words(progress))
         self.curve.add(progress)
 
     def note(self, note: Note) -> None:
@@ -57,23 +60,23 @@ class Watch(QWidget):  # type: ignore[misc]
     def conclude(self, restored: Restored) -> None:
         """Show what came of it."""
         self.bar.value = _FULL
-        self.text.value = f"Done in {duration(restored.seconds)} on {restored.device}"
-        self.summary.value = ""
+        self.text.setText(f"Done in {duration(restored.seconds)} on {restored.device}")
+        self.summary.clear()
         for line in (verdict(restored), *(note.text for note in restored.notes)):
             self._tell(line)
 
     def _tell(self, line: str) -> None:
-        self.summary.native.setVisible(True)
-        self.summary.value = "\n".join([*self.summary.value.splitlines(), line[0].upper() + line[1:]])
+        self.summary.setVisible(True)
+        self.summary.setText("\n".join([*self.summary.text().splitlines(), line[0].upper() + line[1:]]))
 
 
 def in_words(progress: Progress) -> str:
-    """One line that tells how far a job is."""
+    """Two lines that tell how far a job is."""
     parts = [f"part {progress.place + 1} of {progress.places}"] if progress.places > 1 else []
-    parts += [f"step {progress.done}/{progress.total}", f"residual {progress.residual:.2f} noise levels"]
+    parts.append(f"step {progress.done}/{progress.total}")
     if progress.remaining is not None:
         parts.append(f"{duration(progress.remaining)} left")
-    return " · ".join(parts)
+    return " · ".join(parts) + f"\nresidual {progress.residual:.2f} noise levels"
 
 
 def verdict(restored: Restored) -> str:
@@ -102,11 +105,8 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
         self.place = 0
         self.total = 1
         self.points: list[tuple[int, float]] = []
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFixedHeight(110)
         self.setToolTip("What the fit takes away, in noise levels. At 1 it takes away as much as there is noise.")
-
-    def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(240, 110)
 
     def clear(self) -> None:
         """Start anew."""
@@ -123,9 +123,7 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
 
     def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
         theme = get_theme(self.viewer.theme)
-        text, line, back, ink = (
-            QColor(c.as_hex("long")) for c in (theme.text, theme.primary, theme.foreground, theme.current)
-        )
+        text, back, ink = (QColor(color.as_hex("long")) for color in (theme.text, theme.foreground, theme.current))
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = painter.font()
@@ -145,7 +143,8 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "residual (noise levels) by step")
         if self.points:
             painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(self.total))
-        painter.setPen(QPen(line, 1, Qt.PenStyle.DashLine))
+        text.setAlphaF(0.6)
+        painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
         painter.drawLine(self._at(area, 0, 1), self._at(area, self.total, 1))
         painter.setPen(QPen(ink, 1.8))
         painter.drawPolyline(QPolygonF([self._at(area, step, value) for step, value in self.points]))

@@ -59,7 +59,8 @@ class Image:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
 
     def size(self, axis: str) -> int:
         """Size along the axis with this letter; 1 if there is none."""
@@ -124,18 +125,24 @@ def check_restorable(image: Image) -> None:
     """
     kind = image.dtype.kind
     if kind == "c":
-        raise ImageError(f"'{image.name}' has complex values ({image.dtype}); restore its real and imaginary parts, or its magnitude, one by one")
+        raise ImageError(
+            f"'{image.name}' has complex values ({image.dtype}); restore its magnitude, or its parts one by one"
+        )
     if kind == "b":
-        raise ImageError(f"'{image.name}' is boolean, a mask and not a picture of intensities; give the image it was made from")
+        raise ImageError(
+            f"'{image.name}' is boolean, a mask and not a picture; give the image that it was made from"
+        )
     if kind not in "uif":
-        raise ImageError(f"'{image.name}' has values of type {image.dtype}; numbers are needed (uint8/16/32, int16, float16/32/64)")
+        raise ImageError(
+            f"'{image.name}' has values of type {image.dtype}; integers or floats are needed"
+        )
     if 0 in image.shape:
         raise ImageError(f"'{image.name}' is empty (shape {image.shape}); nothing to restore")
     small = [axis for axis in "YX" if image.size(axis) < SMALLEST]
     if small:
         raise ImageError(
-            f"'{image.name}' has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise from signal; "
-            f"at least {SMALLEST} × {SMALLEST} are needed (are the axes '{image.axes}' right?)"
+            f"'{image.name}' has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise "
+            f"from signal; at least {SMALLEST} × {SMALLEST} are needed (are the axes '{image.axes}' right?)"
         )
 
 
@@ -145,7 +152,9 @@ def _as_slice(axis: str, text: str, size: int) -> slice:
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or (len(parts) == 3 and parts[2] is not None and parts[2] < 1):
-        raise SettingError(f"cannot read the range '{text}' along {axis}; write one number, or start:stop or start:stop:step")
+        raise SettingError(
+            f"cannot read the range '{text}' along {axis}; write one number, start:stop or start:stop:step"
+        )
     if len(parts) == 1:
         index = parts[0]
         if index is None or not -size <= index < size:
@@ -153,5 +162,7 @@ def _as_slice(axis: str, text: str, size: int) -> slice:
         return slice(index % size, index % size + 1)
     chosen = slice(*parts)
     if not len(range(*chosen.indices(size))):
-        raise SettingError(f"the range '{text}' along {axis} is empty: the image has {size} along {axis}, counted from 0")
+        raise SettingError(
+            f"the range '{text}' along {axis} is empty: there are {size}, counted from 0"
+        )
     return chosen

@@ -17,6 +17,7 @@ from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
 
+
 @dataclass(frozen=True, eq=False)
 class Stabilised:
     """The generalised Anscombe transform for one `Noise`, and its exact unbiased inverse.
@@ -107,7 +108,9 @@ def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:
     """
     valid: NDArray[np.bool_] = np.isfinite(block).all(axis=0)
     if valid.mean() < 0.1:
-        raise ImageError(f"{1 - valid.mean():.0%} of the pixels are NaN or infinite; at least a tenth must have a value")
+        raise ImageError(
+            f"{1 - valid.mean():.0%} of the pixels are NaN or infinite; a tenth at least must have a value"
+        )
     return valid
 
 
@@ -125,4 +128,4 @@ def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     limits: Any = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
     rounded = np.rint(values) if dtype.kind in "ui" else values
     # the largest int32 and uint32 are exact in float64; clip before the cast, which would wrap
-    return np.clip(rounded, float(limits.min), float(limits.max)).astype(dtype)
+    return np.asarray(np.clip(rounded, float(limits.min), float(limits.max)).astype(dtype))

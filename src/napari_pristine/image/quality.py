@@ -92,9 +92,13 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
         ImageError: The shapes differ, or values are not finite.
     """
     if image.shape != reference.shape:
-        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; they must be the same")
+        raise ImageError(
+            f"the image has the shape {image.shape}, its reference {reference.shape}; they must be equal"
+        )
     if not data_range > 0:
-        raise ImageError(f"the data range is {data_range}, it must be above 0; give the range of the detector, e.g. 255")
+        raise ImageError(
+            f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255"
+        )
     x, y = image.astype(np.float64), reference.astype(np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ImageError("there are NaN or infinite values in the image or its reference; they cannot be compared")
@@ -103,8 +107,8 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
     design = np.stack([x.ravel(), np.ones(x.size)], axis=1)
     fitted = design @ np.linalg.lstsq(design, y.ravel(), rcond=None)[0]
     return Comparison(
-        psnr=_psnr(np.mean((x - y) ** 2), data_range),
-        psnr_affine=_psnr(np.mean((fitted - y.ravel()) ** 2), data_range),
+        psnr=_psnr(float(np.mean((x - y) ** 2)), data_range),
+        psnr_affine=_psnr(float(np.mean((fitted - y.ravel()) ** 2)), data_range),
         ssim=_ssim(x, y, data_range=data_range),
         ssim_gaussian=_ssim(x, y, data_range=data_range, gaussian_weights=True, use_sample_covariance=False, sigma=1.5),
         nrmse=float(np.sqrt(np.mean((x - y) ** 2)) / (np.sqrt(np.mean(y**2)) or 1.0)),

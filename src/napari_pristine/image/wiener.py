@@ -43,7 +43,7 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float 
     total, weight = np.zeros_like(both[0]), np.zeros_like(both[0])
     for corner in itertools.product(range(0, side, step), repeat=ndim):
         part = tuple(slice(c, c + (n - c) // side * side) for c, n in zip(corner, total.shape, strict=True))
-        filtered, trust = _filter(*(_to_blocks(x[part], side) for x in both), power)
+        filtered, trust = _filter(_to_blocks(both[0][part], side), _to_blocks(both[1][part], side), power)
         total[part] += _from_blocks(filtered * trust * window, total[part].shape)
         weight[part] += _from_blocks(np.broadcast_to(trust * window, filtered.shape), total[part].shape)
     inner = tuple(slice(side, side + n) for n in noisy.shape)
@@ -84,4 +84,6 @@ def _to_blocks(x: Array, side: int) -> Array:
 
 def _from_blocks(blocks: Array, shape: tuple[int, ...]) -> Array:
     ndim = len(shape)
-    return blocks.transpose([axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]).reshape(shape)
+    return blocks.transpose(
+        [axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]
+    ).reshape(shape)

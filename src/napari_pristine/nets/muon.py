@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 def _orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     """The orthogonal factor of each matrix, to within the 30 % that five Newton-Schulz iterations leave."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-12)
+    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -1,0 +1,126 @@
+"""One recipe, many files: which result goes where, and all that can be checked before the first fit."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pristine.errors import FileError
+from napari_pristine.files import read, write
+from napari_pristine.image.axes import plan
+from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.recipe import Recipe
+
+_LOSSY = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to restore and the file for its result."""
+
+    source: Path
+    target: Path
+
+
+def find_inputs(names: Sequence[str]) -> list[Path]:
+    """The files named; patterns such as `*.tif` are resolved where the shell has left them as they are."""
+    found: list[Path] = []
+    for name in names:
+        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
+        found += [Path(match) for match in matches] or [Path(name)]
+    return found
+
+
+def pair(sources: Sequence[Path], output: str, *, overwrite: bool) -> list[Task]:
+    """Where the result of each file goes: `output` is a file for one, a folder for several or if it is one.
+
+    Raises:
+        FileError: A result would replace an input, another result, or a file that may not be overwritten.
+    """
+    folder = Path(output)
+    inside = len(sources) > 1 or folder.is_dir() or output.endswith(("/", os.sep))
+    if inside and folder.exists() and not folder.is_dir():
+        raise FileError(f"'{output}' is a file; for {len(sources)} inputs give a folder")
+    if not inside and not folder.parent.is_dir():
+        raise FileError(f"there is no folder '{folder.parent}' for the result '{output}'; make it first")
+    tasks = [Task(source, folder / _name(source) if inside else folder) for source in sources]
+    _check_names(tasks)
+    taken = [str(task.target) for task in tasks if task.target.exists()]
+    if taken and not overwrite:
+        those = f"'{taken[0]}' exists" if len(taken) == 1 else f"{len(taken)} results exist, such as '{taken[0]}',"
+        raise FileError(f"{those} already; give another name, or --overwrite to replace what is there")
+    return tasks
+
+
+def _name(source: Path) -> str:
+    """Name of the result in a folder: that of the input, unless its format would throw away what was restored."""
+    return source.stem + ".tif" if source.suffix.lower() in _LOSSY else source.name
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    sources = {_key(task.source) for task in tasks}
+    seen: dict[str, Path] = {}
+    for task in tasks:
+        key = _key(task.target)
+        if key in seen:
+            raise FileError(
+                f"'{seen[key]}' and '{task.source}' would both be written to '{task.target}'; "
+                "rename one of them, or restore them one after the other"
+            )
+        if key in sources:
+            raise FileError(f"the result would replace the input '{task.target}'; give another name or folder")
+        seen[key] = task.source
+
+
+def _key(path: Path) -> str:
+    return os.path.normcase(path.resolve())
+
+
+def load(task: Task, recipe: Recipe) -> Image:
+    """Read the input of a task, after checking that it can be restored and the result written.
+
+    Raises:
+        PristineError: It cannot.
+    """
+    image = read(task.source, axes=recipe.axes)
+    if recipe.axes:
+        check_axes(recipe.axes, image.shape)
+    check_restorable(image)
+    part = image.select(recipe.select)
+    plan(part, recipe.together)
+    _check_writable(task.target, part)
+    return image
+
+
+def _check_writable(target: Path, image: Image) -> None:
+    """Write the corner of an image to a place of no consequence: a fit is too long to find out after it."""
+    corner = tuple(slice(None) if axis in "CS" else slice(2) for axis in image.axes)
+    small = replace(image, data=np.asarray(image.data[corner]))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write(Path(folder) / target.name, small)
+        except FileError as error:
+            raise FileError(str(error).replace(str(Path(folder) / target.name), str(target))) from None
+    existing = next(parent for parent in target.absolute().parents if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise FileError(f"'{target}' cannot be written: you may not write to '{existing}'; choose another folder")
+
+
+def save(task: Task, image: Image, provenance: dict[str, Any], *, overwrite: bool) -> None:
+    """Write a result; its folder is made if there is none.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    try:
+        task.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder '{task.target.parent}': {error.strerror}; choose another") from error
+    write(task.target, image, provenance=provenance, overwrite=overwrite)

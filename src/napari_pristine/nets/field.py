@@ -1,0 +1,83 @@
+"""Field: a picture as a continuous function of position, one small SIREN for each of its patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from napari_pristine.image.tiles import Tiling
+from napari_pristine.nets.average import Averaged
+from napari_pristine.nets.siren import OMEGA, Siren
+
+_CHUNK = 1 << 23
+"""Activations of one layer that are computed at once where nothing is to be kept for a way back."""
+
+
+class Field(nn.Module):
+    """SIRENs side by side, one for each patch of a block and each of several fits, with averaged weights.
+
+    The cost of a step grows with the number of pixels, not with its cube as for one network whose width follows
+    the picture, and overlapping patches are blended without seams.
+
+    Args:
+        patches: The patches of the block; one that covers it all for a plain SIREN.
+        channels: Values per pixel.
+        width: Units of each sine layer.
+        layers: Number of sine layers.
+        frequency: Highest initial frequency, in radians per pixel; `None` takes SIREN's own, which is in radians
+            per half side of the patch whatever its size.
+        fits: Independent fits, to be averaged.
+    """
+
+    def __init__(
+        self, patches: Tiling, channels: int, width: int, layers: int, frequency: float | None, fits: int = 1
+    ) -> None:
+        super().__init__()
+        self.patches, self.channels, self.fits = patches, channels, fits
+        self.siren = Averaged(
+            Siren(
+                ndim=self.ndim,
+                channels=channels,
+                width=width,
+                layers=layers,
+                copies=len(patches.corners) * fits,
+                frequency=OMEGA / self.ndim if frequency is None else frequency * (max(patches.side) - 1) / 2,
+                scatter=frequency is not None,
+            )
+        )
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.patches.side)
+
+    def cut(self, channels: Tensor) -> Tensor:
+        """The patches of a block `(C, *space)`, once for each fit: `(copies, *side, C)`."""
+        parts = torch.stack([channels[(slice(None), *part)] for part in self.patches.slices])
+        return parts.movedim(1, -1).repeat(self.fits, *[1] * channels.dim())
+
+    def pixels(self) -> Tensor:
+        """All pixels of a patch, `(*side, ndim)`."""
+        return torch.stack(torch.meshgrid(*[torch.arange(n) for n in self.patches.side], indexing="ij"), dim=-1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Values `(copies, *points, C)` at pixels `(*points, ndim)` of every patch; they may lie between centres."""
+        flat = self._coordinates(pixels.reshape(-1, self.ndim))
+        values: Tensor = self.siren(flat)
+        return values.reshape(len(values), *pixels.shape[:-1], self.channels)
+
+    @torch.no_grad()
+    def render(self) -> Tensor:
+        """The averaged function at all pixels, patches blended and fits averaged: `(C, *space)`."""
+        steady = self.siren.steady
+        device, width = steady.weights[0].device, steady.weights[0].shape[-1]
+        at = self._coordinates(self.pixels().reshape(-1, self.ndim)).to(device)
+        rows = max(1, _CHUNK // (steady.copies * width))
+        values = torch.cat([steady(part) for part in torch.split(at, rows)], dim=1)
+        fits = values.reshape(self.fits, len(self.patches.corners), *self.patches.side, self.channels).mean(dim=0)
+        return torch.from_numpy(self.patches.blend(list(fits.movedim(-1, 1).cpu().numpy()))).to(device)
+
+    def _coordinates(self, pixels: Tensor) -> Tensor:
+        """Pixels to coordinates: the longest side spans [-1, 1], and a pixel is as long in all directions."""
+        last = torch.tensor([n - 1 for n in self.patches.side], device=pixels.device)
+        return (2 * pixels - last).float() / max(max(self.patches.side) - 1, 1)

@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.__main__ import main
+from benchmarks.baselines import BASELINES, Baseline
+from benchmarks.entries import find_entries
+from benchmarks.fitting import Trial, noise_of
+from benchmarks.measure import Job, Row, measure, measure_apart
+from benchmarks.published import NOISY, PUBLISHED
+from benchmarks.speed import Point, Race, race
+from benchmarks.suites import Pair, check_noisy, find_cases, load
+from benchmarks.table import markdown, summarise
+from benchmarks.textbook import textbook_fit
+from numpy.typing import NDArray
+
+import napari_pristine as pristine
+from napari_pristine.errors import ComputeError, FileError, ImageError, SettingError
+from napari_pristine.image.image import Image
+from napari_pristine.methods import METHODS
+from napari_pristine.samples import simulate_image
+
+SIDE = 40
+
+
+def simulated(seed: int = 0, side: int = SIDE) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Noisy picture and truth, 8 bits."""
+    noisy, truth = simulate_image((side, side), channel="nuclei", seed=seed, photons=60.0)
+    return tuple(np.clip(stack.data - 100.0, 0, 255).round().astype(np.uint8) for stack in (noisy, truth))  # type: ignore[return-value]
+
+
+def write_pair(data: Path, name: str, noisy: NDArray[Any], truth: NDArray[Any], level: int = 1) -> None:
+    for folder, picture in ((f"noisy_avg{level}", noisy), ("gt", truth)):
+        path = data / "fmd_test_mix" / folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pristine.write(path, Image(picture, "YX"), overwrite=True)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two types and two captures, laid out like the real images, under names of which nothing is published."""
+    for seed, name in enumerate(["Confocal_Yeast_1", "Confocal_Yeast_2", "WideField_Yeast_G_1", "WideField_Yeast_G_2"]):
+        write_pair(tmp_path, name, *simulated(seed))
+    return tmp_path
+
+
+def job(**changes: Any) -> Job:
+    usual = Job("gaussian-1", "gaussian-1", {}, "Confocal_Yeast_1", "Confocal_Yeast", 1, None, "cpu", 0)
+    return replace(usual, **changes)
+
+
+def row(image: str, label: str, psnr: float) -> Row:
+    kind = image.rpartition("_")[0]
+    return Row(job(image=image, type=kind, label=label), psnr, psnr + 1, 0.9, 0.9, 2.0, 100.0, "process", "cpu")
+
+
+# the images
+
+
+def test_types_and_captures_come_from_the_names(data: Path) -> None:
+    found = [(case.type, case.capture) for case in find_cases(data, "fmd", [1])]
+    assert found == [("Confocal_Yeast", 1), ("Confocal_Yeast", 2), ("WideField_Yeast_G", 1), ("WideField_Yeast_G", 2)]
+    assert [case.name for case in find_cases(data, "fmd", [1], captures=[2], images=["Confocal_Yeast_2"])] == [
+        "Confocal_Yeast_2"
+    ]
+
+
+def test_what_is_missing_is_named(data: Path) -> None:
+    with pytest.raises(FileError, match="noisy_avg4"):
+        find_cases(data, "fmd", [4])
+    with pytest.raises(FileError, match="images named Other_1"):
+        find_cases(data, "fmd", [1], images=["Other_1", "Confocal_Yeast_1"])
+    (data / "fmd_test_mix/gt/Confocal_Yeast_2.png").unlink()
+    with pytest.raises(FileError, match=r"no truth.*Confocal_Yeast_2"):
+        find_cases(data, "fmd", [1])
+
+
+def test_colour_pictures_are_refused(data: Path) -> None:
+    path = data / "fmd_test_mix/gt/Confocal_Yeast_1.png"
+    pristine.write(path, Image(np.zeros((SIDE, SIDE, 3), np.uint8), "YXS"), overwrite=True)
+    with pytest.raises(ImageError, match="two grey pictures"):
+        load(data / "fmd_test_mix/noisy_avg1/Confocal_Yeast_1.png", path)
+
+
+def test_crops_are_central_and_results_are_clipped_but_not_rounded() -> None:
+    picture = np.zeros((20, 24))
+    picture[8:12, 10:14] = 200.0
+    pair = Pair(picture, picture, full=255.0).cropped(12)
+    assert pair.truth.shape == (12, 12)
+    assert pair.truth[4:8, 4:8].min() == 200
+    assert pair.score(pair.truth - 1000 * (pair.truth == 0)).psnr == np.inf
+    assert pair.score(pair.truth + 0.25).psnr == pytest.approx(10 * np.log10(255**2 / 0.25**2))
+    with pytest.raises(ImageError, match="does not fit"):
+        pair.cropped(13)
+
+
+def test_the_short_way_to_psnr_is_as_exact_as_the_long_one() -> None:
+    noisy, truth = simulated()
+    pair = Pair(noisy.astype(float), truth.astype(float), 255.0)
+    score = pair.score(3 * pair.noisy - 40)
+    assert pair.psnr(3 * pair.noisy - 40) == pytest.approx((score.psnr, score.psnr_affine), abs=1e-6)
+
+
+def write_all_types(data: Path, shift: float) -> None:
+    """All 48 names, with the published noisy PSNR of their type plus a shift in dB."""
+    off = PUBLISHED[0].psnr[0] - np.mean([levels[0] for levels in NOISY.values()])
+    checker = np.indices((12, 12)).sum(axis=0) % 2 * 2.0 - 1
+    for kind, levels in NOISY.items():
+        error = 65535 * 10 ** (-(levels[0] + off + shift) / 20)
+        for capture in (1, 2, 3, 4):
+            noisy = (32768 + np.round(error * checker)).astype(np.uint16)
+            write_pair(data, f"{kind}_{capture}", noisy, np.full((12, 12), 32768, np.uint16))
+
+
+def test_the_noisy_psnr_of_the_whole_set_must_be_the_published_one(tmp_path: Path) -> None:
+    write_all_types(tmp_path, shift=0.0)
+    assert "all 48 images, noisy 27.220 dB" in check_noisy(find_cases(tmp_path, "fmd", [1]))[-1]
+    write_all_types(tmp_path, shift=0.02)
+    with pytest.raises(ImageError, match=r"noisy 27\.240 dB"):
+        check_noisy(find_cases(tmp_path, "fmd", [1]))
+
+
+def test_a_part_of_the_set_is_checked_type_by_type(data: Path) -> None:
+    lines = check_noisy(find_cases(data, "fmd", [1]))
+    assert "nothing published" in lines[0]
+    assert "4 of 48 images" in lines[-1]
+    write_pair(data, "Confocal_FISH_1", *simulated())  # far from the 22.86 dB of its name
+    with pytest.raises(ImageError, match=r"Confocal_FISH.*22\.86.*--unchecked"):
+        check_noisy(find_cases(data, "fmd", [1]))
+
+
+# what takes part
+
+
+@pytest.mark.parametrize("key", [key for key in BASELINES if key != "noisy"])
+def test_a_baseline_makes_a_picture_better(key: str) -> None:
+    noisy, truth = simulated(side=64)
+    pair = Pair(noisy.astype(float), truth.astype(float), 255.0)
+    gain = pair.score(BASELINES[key].run(pair.noisy)).psnr - pair.score(pair.noisy).psnr
+    assert gain > (0.5 if key in ("nlm", "wavelet") else 2.0)
+
+
+@pytest.mark.parametrize("key", ["gaussian-1", "tv", "nlm", "wavelet"])
+def test_a_baseline_does_not_depend_on_the_units(key: str) -> None:
+    picture = simulated()[0].astype(float)
+    np.testing.assert_allclose(BASELINES[key].run(picture / 255) * 255, BASELINES[key].run(picture), atol=0.3)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASELINES, "tv", Baseline(BASELINES["tv"].run, ("no_such_package",)))
+    with pytest.raises(SettingError, match=r"'tv' needs no_such_package.*pip install"):
+        find_entries(["tv"], [], {})
+
+
+def test_entries_are_named_after_method_preset_and_changes() -> None:
+    entries = find_entries(["gaussian", "inr", "inr:paper", "tv"], ["fast", "balanced"], {"steps": "7"})
+    labels = [entry.label for entry in entries]
+    assert labels[:3] == ["noisy", "gaussian-1", "gaussian-1.5"]
+    assert labels[3:] == ["inr:fast steps=7", "inr:balanced steps=7", "inr:paper steps=7", "tv"]
+    assert entries[3].settings["steps"] == 7
+    assert entries[5].settings == METHODS["inr"].settings("paper", {"steps": 7}).model_dump(mode="json")
+    with pytest.raises(SettingError, match="no method 'inrr'"):
+        find_entries(["inrr"], ["fast"], {})
+
+
+# one measurement
+
+
+def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
+    case = find_cases(data, "fmd", [1])[0]
+    ballast = np.ones(60_000_000)  # 460 MiB here must not count there
+    apart, here = measure_apart(job(), case.noisy, case.truth), measure(job(), case.noisy, case.truth)
+    assert (apart.psnr, apart.ssim) == (here.psnr, here.ssim)
+    assert here.memory > ballast.nbytes / 2**20 > apart.memory > 20
+    assert Row.from_json(json.loads(json.dumps(apart.__dict__ | {"job": apart.job.__dict__}))) == apart
+
+
+def test_a_failure_in_that_process_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ComputeError, match=r"gaussian-1 failed on Confocal_Yeast_1: .*does not exist"):
+        measure_apart(job(), tmp_path / "none.png", tmp_path / "none.png")
+
+
+# the whole
+
+
+def quality(data: Path, *more: str) -> int:
+    return main(["quality", "--data", str(data), "--captures", "1", "--device", "cpu", *more])
+
+
+def test_quality_writes_rows_and_takes_up_where_it_stopped(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = data / "rows.json", data / "page.md"
+    keep = ["--json", str(file), "--markdown", str(page), "--crop", "32"]
+    assert quality(data, "--methods", "gaussian-1", *keep) == 0
+    first = json.loads(file.read_text("utf-8"))["rows"]
+    assert [r["job"]["label"] for r in first] == ["noisy", "gaussian-1"] * 2
+    assert quality(data, "--methods", "gaussian-1", *keep) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert quality(data, "--methods", "gaussian-1,inr", "--preset", "fast", "--set", "steps=20", *keep, "--resume") == 0
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    assert rows[:4] == first
+    assert [r["job"]["label"] for r in rows[4:]] == ["inr:fast steps=20"] * 2
+    assert "Confocal_Yeast_1" in capsys.readouterr().out
+    table = page.read_text("utf-8")
+    assert "| method | Confocal Yeast | WideField Yeast G | mean |" in table
+    assert "| inr:fast steps=20 |" in table
+    assert "| 27.22 |" in table
+
+
+def test_a_run_goes_on_after_a_failure_and_says_so(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = np.full((SIDE, SIDE), 7, np.uint8)
+    write_pair(data, "Confocal_Yeast_1", flat, flat + np.arange(SIDE, dtype=np.uint8))
+    assert quality(data, "--methods", "inr", "--set", "steps=5") == 1
+    said = capsys.readouterr()
+    assert "failed on Confocal_Yeast_1" in said.err
+    assert "WideField_Yeast_G_1       1  inr:balanced steps=5" in said.out
+
+
+def test_wrong_use_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quality(data, "--methods", "inr", "--set", "step=5") == 2
+    assert "there is no setting 'step'" in capsys.readouterr().err
+    assert quality(data / "nowhere", "--methods", "tv") == 2
+    assert "PRISTINE_DATA" in capsys.readouterr().err
+
+
+def test_means_are_over_types_and_only_where_all_images_are_there() -> None:
+    full = [row("A_1", "x", 30.0), row("A_2", "x", 32.0), row("B_1", "x", 40.0)]
+    both = summarise([*full, row("A_1", "y", 50.0)])
+    assert both[0].psnr == {"A": 31.0, "B": 40.0}
+    assert both[0].mean == "35.50 / 36.50"
+    assert both[1].mean == "–"
+    assert "| y | 50.00 / 51.00 | – | – |" in markdown([*full, row("A_1", "y", 50.0)])
+
+
+# fits
+
+
+def test_a_trial_is_what_restore_does() -> None:
+    noisy, _ = simulate_image((SIDE, SIDE), photons=60.0)
+    picture = noisy.data.astype(np.float64)
+    method = METHODS["inr"]
+    trial = Trial.of(
+        method, method.settings("balanced", {"steps": 20}), picture, noise_of([picture]), torch.device("cpu"), 3
+    )
+    net = trial.network()
+    for _ in trial.fit(net):
+        pass
+    product = pristine.restore(picture, "inr", settings={"steps": 20}, device="cpu", seed=3)
+    np.testing.assert_array_equal(trial.render(net), product.data)
+
+
+def test_the_textbook_loop_fits_and_repeats_itself() -> None:
+    picture = torch.from_numpy(simulated()[1] / 127.5 - 1).float()
+    first = [loss for loss, _ in textbook_fit(picture, 60, seed=1)]
+    assert first[-1] < 0.2 * first[0]
+    assert first == [loss for loss, _ in textbook_fit(picture, 60, seed=1)]
+
+
+def points(*found: tuple[float, float]) -> tuple[Point, ...]:
+    return tuple(
+        Point(i, seconds, psnr, psnr, 2.0 if i < 2 else 0.9) for i, (seconds, psnr) in enumerate(found, start=1)
+    )
+
+
+def test_a_race_tells_who_was_first() -> None:
+    found = Race("x", None, "inr", "cpu", points((1, 25), (2, 31)), points((4, 25), (8, 28), (10, 30), (12, 29)))
+    assert found.best() == 30
+    assert found.reached(30) == (2, 10)
+    assert found.reached(30.5) == (2, np.inf)
+    assert ("textbook's stop", "psnr", 28) in found.targets
+
+
+def test_runners_take_turns_by_their_own_time() -> None:
+    order: list[str] = []
+
+    def runner(name: str, pace: float) -> Any:
+        for i in range(1, 4):
+            order.append(name)
+            yield Point(i, i * pace, 0.0, 0.0, 0.0)
+
+    both = race({"slow": runner("slow", 3.0), "quick": runner("quick", 1.0)})
+    assert order == ["slow", "quick", "quick", "quick", "slow", "slow"]
+    assert len(both["slow"]) == len(both["quick"]) == 3
+
+
+def test_speed_times_both(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = data / "races.json"
+    wanted = ["speed", "--data", str(data), "--images", "Confocal_Yeast_1", "--crop", "32", "--device", "cpu"]
+    assert main([*wanted, "--steps", "12", "--set", "steps=30", "--json", str(file)]) == 0
+    assert "the best of the textbook loop is reached in 1 of 1 images" in capsys.readouterr().out
+    found = json.loads(file.read_text("utf-8"))["races"][0]
+    assert found["ours"][-1]["step"] == 30
+    assert len(found["textbook"]) == 12
+    assert found["ours"][0]["seconds"] > 0
+    assert 0 < found["textbook"][0]["seconds"] < found["textbook"][-1]["seconds"]
+
+
+def test_warm_counts_the_steps_that_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stack = np.stack([simulated(0, 32)[0]] * 2)
+    path = tmp_path / "stack.tif"
+    pristine.write(path, Image(stack, "TYX"))
+    wanted = ["warm", "--frames", "2", "--crop", "32", "--device", "cpu", "--set", "steps=60"]
+    assert main([*wanted, "--file", str(path), "--json", str(tmp_path / "warm.json")]) == 0
+    shares = json.loads((tmp_path / "warm.json").read_text("utf-8"))["shares"]
+    assert [outcome["steps"] for outcome in shares] == [3, 6, 12, 24]
+    assert all(outcome["warm"] < outcome["cold"] for outcome in shares[:2])
+    assert main([*wanted[:1], "--frames", "1", *wanted[3:]]) == 2
+    assert "--frames 2 or more" in capsys.readouterr().err
+
+
+# real images
+
+
+@pytest.mark.data
+def test_the_real_images_have_the_published_noise(data_folder: Path) -> None:
+    lines = check_noisy(find_cases(data_folder, "fmd", [1, 2, 4, 8, 16]))
+    assert sum("images" in line for line in lines) == 5
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("image", "key", "psnr", "affine"),
+    [
+        ("Confocal_BPAE_B_1", "tv", 36.2, 36.8),
+        ("Confocal_FISH_1", "tv", 30.5, 30.6),
+        ("TwoPhoton_MICE_1", "tv", 32.4, 34.5),
+        ("Confocal_FISH_1", "gaussian-1.5", 31.5, 31.58),
+    ],
+)
+def test_baselines_give_known_figures(data_folder: Path, image: str, key: str, psnr: float, affine: float) -> None:
+    case = find_cases(data_folder, "fmd", [1], images=[image])[0]
+    pair = load(case.noisy, case.truth)
+    score = pair.score(BASELINES[key].run(pair.noisy))
+    assert (score.psnr, score.psnr_affine) == (pytest.approx(psnr, abs=0.06), pytest.approx(affine, abs=0.06))
