@@ -20,13 +20,15 @@ _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a benchmark; 0 all good, 1 something failed, 2 wrong use or unusable input."""
+    """Run a benchmark; 0 all good, 1 something failed, 2 wrong use or unusable input, 130 stopped by Ctrl-C."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
     except PristineError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return status
 
 

@@ -55,11 +55,12 @@ class Race:
 
     def reached(self, quality: float, measure: str = "psnr") -> tuple[float, float]:
         """Seconds until ours and the textbook loop have this PSNR (or `psnr_affine`); infinite if never."""
-        first = [
-            next((point.seconds for point in points if getattr(point, measure) >= quality), math.inf)
-            for points in (self.ours, self.textbook)
-        ]
-        return first[0], first[1]
+
+        def soonest(points: Sequence[Point]) -> float:
+            # not the first in order: rendering takes a little longer at one step than at the next
+            return min((point.seconds for point in points if getattr(point, measure) >= quality), default=math.inf)
+
+        return soonest(self.ours), soonest(self.textbook)
 
     def best(self, measure: str = "psnr") -> float:
         """The textbook loop at its best step, which only one who has the truth can know."""

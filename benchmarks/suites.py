@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.published import IMAGES, LEVELS, NOISY, PUBLISHED
-from napari_pristine.errors import FileError, ImageError
+from napari_pristine.errors import FileError, ImageError, SettingError
 from napari_pristine.files import read
 from napari_pristine.image.quality import Comparison, compare
 
@@ -81,11 +81,15 @@ def find_cases(
     """All pairs of a suite at some levels, of some captures or images (empty: all), by level and name.
 
     Raises:
+        SettingError: The suite has no such level.
         FileError: A folder or a truth is missing, or nothing is left.
     """
     root = data / SUITES[suite].folder
     cases: list[Case] = []
     for level in levels:
+        if level not in SUITES[suite].levels:
+            known = ", ".join(map(str, SUITES[suite].levels))
+            raise SettingError(f"the suite '{suite}' has no level {level}; its levels are {known}")
         folder = root / SUITES[suite].noisy.format(level=level)
         if not folder.is_dir():
             raise FileError(

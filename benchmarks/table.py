@@ -101,7 +101,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def _by_type(summaries: Sequence[Summary], rows: Sequence[Row]) -> str:
     types = sorted({row.job.type for row in rows})
-    where = "; ".join(sorted({row.device for row in rows}))
+    devices = {row.device for row in rows}
+    where = "; ".join(sorted(devices - {"cpu"} or devices))  # the baselines' own says least
     sides = sorted({row.job.crop for row in rows}, key=lambda crop: crop or 0)
     crop = ", ".join("full frames" if side is None else f"central {side} × {side} pixels" for side in sides)
     images = len({row.job.image for row in rows})
@@ -111,7 +112,7 @@ def _by_type(summaries: Sequence[Summary], rows: Sequence[Row]) -> str:
     )
     head = ["method", *(t.replace("_", " ") for t in types), "mean", "SSIM", "s", "MiB"]
     body = [
-        [s.label, *(_cell(s, t) for t in types), s.mean, f"{s.ssim:.3f}", f"{s.seconds:.3g}", f"{s.memory:.0f}"]
+        [s.label, *(_cell(s, t) for t in types), s.mean, f"{s.ssim:.3f}", f"{s.seconds:.2f}", f"{s.memory:.0f}"]
         for s in summaries
     ]
     return f"{title}\n\n{_grid(head, body)}"

@@ -42,7 +42,7 @@ def main() -> None:
     viewer.open_sample("napari-pristine", "timelapse")
     _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "INR denoise")
     noisy = viewer.layers["time-lapse"]
-    noisy.contrast_limits = (98, 200)
+    noisy.contrast_limits = (98, 165)
     viewer.dims.set_current_step((0, 1), (0, 1))
     panel.choice.ranges["T"].value = "0"
     panel.choice.ranges["C"].value = "1"

@@ -74,6 +74,8 @@ def test_types_and_captures_come_from_the_names(data: Path) -> None:
 def test_what_is_missing_is_named(data: Path) -> None:
     with pytest.raises(FileError, match="noisy_avg4"):
         find_cases(data, "fmd", [4])
+    with pytest.raises(SettingError, match="no level 3; its levels are 1, 2"):
+        find_cases(data, "fmd", [3])
     with pytest.raises(FileError, match="images named Other_1"):
         find_cases(data, "fmd", [1], images=["Other_1", "Confocal_Yeast_1"])
     (data / "fmd_test_mix/gt/Confocal_Yeast_2.png").unlink()
@@ -268,7 +270,9 @@ def points(*found: tuple[float, float]) -> tuple[Point, ...]:
 
 
 def test_a_race_tells_who_was_first() -> None:
-    found = Race("x", None, "inr", "cpu", points((1, 25), (2, 31)), points((4, 25), (8, 28), (10, 30), (12, 29)))
+    found = Race(
+        "x", None, "inr", "cpu", points((1, 25), (2.5, 31), (2, 30.2)), points((4, 25), (8, 28), (10, 30), (12, 29))
+    )
     assert found.best() == 30
     assert found.reached(30) == (2, 10)
     assert found.reached(30.5) == (2, np.inf)

@@ -41,7 +41,11 @@ app = App(
     help_epilogue="Add --debug to any command to see where an error comes from.",
 )
 # imported with its first use: torch takes seconds to import, which --help and --version should not
-app.command("napari_pristine.cli_restore:restore", name="restore", help="Restore images.")
+app.command(
+    "napari_pristine.cli_restore:restore",
+    name="restore",
+    help="Restore images. 'pristine methods NAME' lists what can be set with --set.",
+)
 
 
 @app.command
@@ -73,7 +77,8 @@ def compare(
         chosen, extent = _default_range(data)
     samples = image.axes.index("S") if "S" in image.axes else None
     found = quality.compare(np.asarray(image.data), data, extent, samples)
-    print(as_json({"result": result, "reference": reference, **vars(found)}) if json else describe_comparison(found, chosen))
+    facts = {"result": result, "reference": reference, **vars(found)}
+    say(as_json(facts) if json else describe_comparison(found, chosen))
 
 
 def _default_range(reference: np.ndarray) -> tuple[str, float]:
@@ -92,7 +97,7 @@ def diagnose(image: Path, /, *, axes: Axes = "", json: Json = False) -> None:
     from napari_pristine.files import read
 
     found = diagnosis.diagnose(read(image, axes=axes))
-    print(as_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
+    say(as_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
 
 
 @app.command
@@ -108,12 +113,12 @@ def methods(name: str = "", /, *, json: Json = False) -> None:
 
     if name:
         method = find_method(name)
-        print(as_json(method_facts(method, settings=True)) if json else describe_settings(method))
+        say(as_json(method_facts(method, settings=True)) if json else describe_settings(method))
         return
     for method in METHODS.values():
-        print(as_json(method_facts(method, settings=False)) if json else describe_method(method))
+        say(as_json(method_facts(method, settings=False)) if json else describe_method(method))
     if not json:
-        print("\n'pristine methods NAME' shows the settings of a method.")
+        say("\n'pristine methods NAME' shows the settings of a method.")
 
 
 @app.command
@@ -122,10 +127,15 @@ def demo(*, output: Annotated[Path, Parameter(alias="-o", help="Folder for the p
     from napari_pristine.demo import run_demo
     from napari_pristine.report import progress_bar
 
-    print("restoring a simulated two-channel time-lapse; this takes a minute or two")
+    say("restoring a simulated two-channel time-lapse; this takes a minute or two")
     with progress_bar("demo", complain) as show:
         lines = run_demo(output, show)
-    print("\n".join(lines))
+    say("\n".join(lines))
+
+
+def say(text: object) -> None:
+    """Say something on stdout."""
+    print(text, flush=True)
 
 
 def complain(text: object) -> None:
@@ -156,7 +166,6 @@ def _run(words: list[str], debug: bool) -> int:
         command, bound, injected = app.parse_args(words, exit_on_error=False, print_error=False, verbose=False)
         extra: dict[str, Any] = {"debug": debug} if "debug" in injected else {}
         code = command(*bound.args, **bound.kwargs, **extra)
-        sys.stdout.flush()
         return GOOD if code is None else int(code)
     except CycloptsError as error:
         complain(f"{one_line(error)} (pristine --help shows how it is used)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -31,7 +32,9 @@ from napari_pristine.settings import make
 _SPEAK = 0.1
 """Seconds between two reports of progress."""
 _SHOW = 2.0
-"""Seconds between two previews; more where a preview takes long, so that they cost a twentieth of the time at most."""
+"""Seconds between two previews; more where a preview takes long."""
+_PATIENCE = 20.0
+"""How many times longer than a preview took the next one waits, so that previews cost little."""
 _OVERLAP = 32
 """Least overlap of neighbouring tiles, in pixels."""
 _SMALLEST_TILE = 128
@@ -168,7 +171,7 @@ class _Run:
         self.params: MethodParams = recipe.params
         self.method: Method[Any, Any] = find_method(recipe.method)
         self.device, self.device_note = pick_device(recipe.device)
-        self.tile = round(self.params.tile ** (2 / len(self.cut.space)))
+        self.tile = self.params.tile
         self.noise: dict[tuple[int, ...], list[Noise]] = {}
         self.notes: list[Note] = []
         self.stops: Counter[str] = Counter()
@@ -233,7 +236,7 @@ class _Run:
             try:
                 return (yield from self.tiles(number, place, block, warm))
             except (RuntimeError, MemoryError) as error:
-                largest = max(Tiling.of(block.space, self.tile, 0).side)
+                largest = min(self.tile, round(math.prod(block.space) ** 0.5))
                 if not is_out_of_memory(error) or largest <= _SMALLEST_TILE:
                     raise
                 self.tile, warm = max(largest // 2, _SMALLEST_TILE), []
@@ -359,9 +362,9 @@ class _Clock:
         return self.asked - self.shown >= self.pause
 
     def showed(self) -> None:
-        """A preview is done: leave twenty times as long to the fit as it took."""
+        """A preview is done."""
         self.shown = time.monotonic()
-        self.pause = max(_SHOW, 20 * (self.shown - self.asked))
+        self.pause = max(_SHOW, _PATIENCE * (self.shown - self.asked))
 
     def progress(self, step: Step) -> Progress:
         """How far the job is after a step."""

@@ -93,8 +93,9 @@ def test_a_number_can_be_typed_in_any_usual_way(qtbot, typed, value):
 
 
 def test_letters_cannot_be_typed_into_a_number(qtbot):
-    box = FloatBox(0, 10)
+    box = FloatBox(0, 100)
     qtbot.addWidget(box)
     box.clear()
     qtbot.keyClicks(box, "4x2")
-    assert box.value() == pytest.approx(4.0) or box.value() == pytest.approx(10.0) or box.text() == "42"
+    box.interpretText()
+    assert box.value() == 42

@@ -6,6 +6,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, LineEdit
 from napari.layers import Image as ImageLayer
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
@@ -125,6 +126,8 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         try:
             text = plan(self.image().select(self.select()), self.together.value or "").describe()
             self.plan.setText(text[0].upper() + text[1:] + ".")
+            self.plan.setStyleSheet("")
         except PristineError as error:
             self.plan.setText(str(error))
+            self.plan.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
         self.changed.emit()

@@ -27,6 +27,8 @@ from napari_pristine.settings import Params, Setting, settings_of
 _DECIMALS = 12
 """Digits behind the point that a number keeps: enough for a float32 image whose values are about 1e-6."""
 _LARGEST = 2**31 - 1
+_LONGEST_UNIT = 12
+"""Letters of a unit for which there is room beside the number."""
 
 
 class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
@@ -161,8 +163,9 @@ def _number(setting: Setting) -> QAbstractSpinBox:
     box = FloatBox(low, high) if setting.type is float else QSpinBox()
     if setting.type is int:
         box.setRange(int(low), int(high))
-    if setting.unit:
-        box.setSuffix(f" {setting.unit}")
+    if len(setting.unit) <= _LONGEST_UNIT:  # there is no room for others; they stand in the tooltip
+        box.setSuffix(f" {setting.unit}" if setting.unit else "")
+    box.setValue(1)  # what appears when 'none' is unticked, or the nearest that is allowed
     box.setMinimumWidth(90)
     return box
 

@@ -48,9 +48,9 @@ class JobRunner(QObject):  # type: ignore[misc]
         # quitting leaves the generator suspended, with all its tensors
         worker.finished.connect(polite.close)
         worker.finished.connect(self._over)
-        worker.yielded.connect(self._say)
-        worker.returned.connect(self.returned)
-        worker.errored.connect(self.errored)
+        worker.yielded.connect(lambda event: self._tell(self.said, event))
+        worker.returned.connect(lambda result: self._tell(self.returned, result))
+        worker.errored.connect(lambda error: self._tell(self.errored, error))
         self._worker = worker
         worker.start()
 
@@ -60,14 +60,14 @@ class JobRunner(QObject):  # type: ignore[misc]
             self._worker.send(Wish.KEEP)
 
     def cancel(self) -> None:
-        """Stop, and throw away what there is; no event and no result comes after this."""
+        """Stop, and throw away what there is; no event, result or error comes after this."""
         if self._worker is not None:
             self._worker.quit()
 
-    def _say(self, event: object) -> None:
-        # events that were on their way when the job was cancelled
+    def _tell(self, signal: Any, what: object) -> None:
+        # what was on its way when the job was cancelled is of no interest any more
         if self._worker is not None and not self._worker.abort_requested:
-            self.said.emit(event)
+            signal.emit(what)
 
     def _over(self) -> None:
         self._worker = None

@@ -64,6 +64,6 @@ class LiveLayer:
 
         Zeros take no memory until they are written to.
         """
-        if isinstance(self.image.data, np.ndarray):
+        if type(self.image.data) is np.ndarray:  # and not mapped to a file
             return self.image.data.copy()
         return np.zeros(self.image.shape, self.image.dtype)

@@ -131,7 +131,7 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def _fail(self, error: Exception) -> None:
         self.stop()
-        self.watch.reset("Failed")
+        self.watch.reset(f"Failed: {error}")
         if isinstance(error, PristineError):
             show_error(str(error))
         else:  # a mistake of ours: with the traceback
@@ -150,6 +150,7 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def _connect(self) -> None:
         self.preset.changed.connect(self._use_preset)
+        self.preset.native.activated.connect(self._use_preset)  # chosen once more, to undo what was changed
         self.start.changed.connect(self.run_all)
         self.preview.changed.connect(self.run_here)
         self.keep.changed.connect(self.job.keep)
@@ -180,7 +181,7 @@ class Panel(QWidget):  # type: ignore[misc]
         layout.addWidget(scroll, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.watch)
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(370)
 
 
 def _row(label: str, field: ComboBox) -> QWidget:

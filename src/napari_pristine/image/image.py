@@ -129,13 +129,9 @@ def check_restorable(image: Image) -> None:
             f"'{image.name}' has complex values ({image.dtype}); restore its magnitude, or its parts one by one"
         )
     if kind == "b":
-        raise ImageError(
-            f"'{image.name}' is boolean, a mask and not a picture; give the image that it was made from"
-        )
+        raise ImageError(f"'{image.name}' is boolean, a mask and not a picture; give the image that it was made from")
     if kind not in "uif":
-        raise ImageError(
-            f"'{image.name}' has values of type {image.dtype}; integers or floats are needed"
-        )
+        raise ImageError(f"'{image.name}' has values of type {image.dtype}; integers or floats are needed")
     if 0 in image.shape:
         raise ImageError(f"'{image.name}' is empty (shape {image.shape}); nothing to restore")
     small = [axis for axis in "YX" if image.size(axis) < SMALLEST]
@@ -162,7 +158,5 @@ def _as_slice(axis: str, text: str, size: int) -> slice:
         return slice(index % size, index % size + 1)
     chosen = slice(*parts)
     if not len(range(*chosen.indices(size))):
-        raise SettingError(
-            f"the range '{text}' along {axis} is empty: there are {size}, counted from 0"
-        )
+        raise SettingError(f"the range '{text}' along {axis} is empty: there are {size}, counted from 0")
     return chosen

@@ -92,13 +92,9 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
         ImageError: The shapes differ, or values are not finite.
     """
     if image.shape != reference.shape:
-        raise ImageError(
-            f"the image has the shape {image.shape}, its reference {reference.shape}; they must be equal"
-        )
+        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; they must be equal")
     if not data_range > 0:
-        raise ImageError(
-            f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255"
-        )
+        raise ImageError(f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255")
     x, y = image.astype(np.float64), reference.astype(np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ImageError("there are NaN or infinite values in the image or its reference; they cannot be compared")

@@ -27,9 +27,10 @@ class Tiling:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], side: int, overlap: int) -> Tiling:
-        """Tiles with sides of at most `side` pixels."""
-        sides = tuple(min(side, n) for n in shape)
-        return cls(shape, sides, min(overlap, min(sides) // 2))
+        """Tiles with sides of at most `side` pixels in two dimensions, and cubes of as many pixels in three."""
+        edge, common = (round(length ** (2 / len(shape))) if length else 0 for length in (side, overlap))
+        sides = tuple(min(edge, n) for n in shape)
+        return cls(shape, sides, min(common, edge // 2))
 
     def starts(self, axis: int) -> list[int]:
         """First pixel of each tile along an axis."""

@@ -18,6 +18,9 @@ _SIDE = {1: 16, 2: 12, 3: 6}
 _SHIFTS = {1: 4, 2: 4, 3: 2}
 """Positions of the grid of blocks along each axis."""
 
+_OUTSTANDING = 3.5
+"""Noise levels from which a frequency of the noisy picture counts as structure by itself."""
+
 
 def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float = 1.0) -> NDArray[np.float32]:
     """Empirical Wiener filter of local cosine spectra (Ghael, Sayeed & Baraniuk 1997).
@@ -25,7 +28,8 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float 
     A penalised fit loses contrast and fine structure but knows well where there is any. In each block of pixels, each
     frequency of the noisy picture is multiplied by P² / (P² + N), with P the frequency in the pilot and N the power of
     the noise there. Blocks at all shifts of their grid are averaged, those that let little noise pass count more.
-    This is the second stage of BM3D (Dabov et al. 2007) without its search for similar blocks.
+    This is the second stage of BM3D (Dabov et al. 2007) without its search for similar blocks. A first pass also
+    believes frequencies that stand out of the noise by themselves, for what the pilot has not seen at all.
 
     Args:
         noisy: `(*space)`, noise of the same level everywhere.
@@ -33,29 +37,41 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float 
         sigma: Noise level.
         reach: Reach of the noise, see `Noise`.
     """
+    pixels = np.asarray(noisy, np.float64)
+    seen = _pass(pixels, np.asarray(pilot, np.float64), sigma, reach, outstanding=_OUTSTANDING)
+    return _pass(pixels, seen, sigma, reach).astype(np.float32)
+
+
+def _pass(noisy: Array, pilot: Array, sigma: float, reach: float, outstanding: float = np.inf) -> Array:
     ndim = noisy.ndim
     side = min(_SIDE[ndim], *noisy.shape)
     step = max(side // _SHIFTS[ndim], 1)
     power = sigma**2 * _spectrum(side, ndim, reach)
     window = _outer(np.kaiser(side, 2.0), ndim)
     pad = [(side, side + (-n) % side) for n in noisy.shape]
-    both = [np.pad(np.asarray(x, np.float64), pad, mode="reflect" if side > 1 else "edge") for x in (noisy, pilot)]
-    total, weight = np.zeros_like(both[0]), np.zeros_like(both[0])
+    noisy_, pilot_ = (np.pad(x, pad, mode="reflect" if side > 1 else "edge") for x in (noisy, pilot))
+    total, weight = np.zeros_like(noisy_), np.zeros_like(noisy_)
     for corner in itertools.product(range(0, side, step), repeat=ndim):
         part = tuple(slice(c, c + (n - c) // side * side) for c, n in zip(corner, total.shape, strict=True))
-        filtered, trust = _filter(_to_blocks(both[0][part], side), _to_blocks(both[1][part], side), power)
+        blocks, guides = _to_blocks(noisy_[part], side), _to_blocks(pilot_[part], side)
+        filtered, trust = _filter(blocks, guides, power, outstanding)
         total[part] += _from_blocks(filtered * trust * window, total[part].shape)
         weight[part] += _from_blocks(np.broadcast_to(trust * window, filtered.shape), total[part].shape)
     inner = tuple(slice(side, side + n) for n in noisy.shape)
-    return np.asarray(total[inner] / weight[inner], dtype=np.float32)
+    return np.asarray(total[inner] / weight[inner])
 
 
-def _filter(noisy: Array, pilot: Array, power: Array) -> tuple[Array, Array]:
+def _filter(noisy: Array, pilot: Array, power: Array, outstanding: float) -> tuple[Array, Array]:
+    """Blocks `(*grid, *block)` filtered, and how much each is to be trusted."""
     axes = tuple(range(-power.ndim, 0))
+    spectrum = dctn(noisy, axes=axes, norm="ortho")
     energy = dctn(pilot, axes=axes, norm="ortho") ** 2
+    if np.isfinite(outstanding):
+        alone = spectrum**2
+        energy = np.maximum(energy, np.where(alone > outstanding**2 * power, alone - power, 0))
     gain = energy / (energy + power)
     trust = 1 / np.maximum((gain**2 * power).sum(axis=axes, keepdims=True), 1e-3 * power.max())
-    return idctn(gain * dctn(noisy, axes=axes, norm="ortho"), axes=axes, norm="ortho"), trust
+    return idctn(gain * spectrum, axes=axes, norm="ortho"), trust
 
 
 def _spectrum(side: int, ndim: int, reach: float) -> Array:

@@ -1,5 +1,6 @@
-"""INR: a continuous function fitted to the noisy pixels (Kim, Lee & Shin 2022, "Zero-shot blind image denoising via
-implicit neural representations", arXiv 2204.02405).
+"""INR: a continuous function fitted to the noisy pixels.
+
+After Kim, Lee & Shin (2022), "Zero-shot blind image denoising via implicit neural representations", arXiv 2204.02405.
 
 The `paper` preset is one SIREN for the whole picture, stopped when its residual is as strong as the noise.
 The others fit many small SIRENs to overlapping patches of the variance-stabilised picture, on random pixels, with a
@@ -37,9 +38,9 @@ _REACH_POWER = 2.0
 class InrParams(MethodParams):
     """Fits a continuous function to each image; nothing to train beforehand."""
 
-    steps: int = setting(1200, "Optimiser steps at most.", ge=1, le=100_000)
+    steps: int = setting(600, "Optimiser steps at most.", ge=1, le=100_000)
     smoothness: float = setting(
-        0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
+        0.7, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
     )
     stop_at: float = setting(
         0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
@@ -65,7 +66,7 @@ class InrParams(MethodParams):
     )
     layers: int = setting(3, "Sine layers.", ge=1, le=16, advanced=True)
     frequency: float | None = setting(
-        0.3,
+        0.5,
         "Highest frequency at the start; none gives the image the paper's 15 radians per half side.",
         unit="radians per pixel",
         gt=0,
@@ -73,11 +74,11 @@ class InrParams(MethodParams):
         advanced=True,
     )
     batch: int | None = setting(
-        1024, "Pixels per patch and step; none takes all of them.", unit="pixels", ge=64, advanced=True
+        512, "Pixels per patch and step; none takes all of them.", unit="pixels", ge=64, advanced=True
     )
     optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
     learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0, le=1, advanced=True)
-    muon_rate: float = setting(5e-4, "Step size of Muon.", gt=0, le=1, advanced=True)
+    muon_rate: float = setting(1e-3, "Step size of Muon.", gt=0, le=1, advanced=True)
     cooling: float = setting(
         0.6, "Share of the steps, at the end, over which the step size falls to 2 %.", ge=0, le=1, advanced=True
     )
@@ -242,12 +243,13 @@ INR = Method(
     key="inr",
     title="INR denoise",
     summary="Fits a continuous function to each image and keeps what is smooth; for independent and correlated noise.",
-    cite="Kim, Lee & Shin (2022), Zero-shot blind image denoising via implicit neural representations, arXiv 2204.02405",
+    cite="Kim, Lee & Shin (2022), Zero-shot blind image denoising via implicit neural representations, "
+    "arXiv 2204.02405",
     learns_from="image",
     params=InrParams,
     presets={
         "balanced": {},
-        "fast": {"steps": 500},
+        "fast": {"steps": 200},
         "paper": {
             "steps": 2000,
             "stop_at": 1.0,

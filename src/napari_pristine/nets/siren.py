@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Siren(nn.Module):
         super().__init__()
         fans = [ndim, *[width] * layers, channels]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(copies, fan_in, fan_out)) for fan_in, fan_out in zip(fans, fans[1:], strict=False)
+            nn.Parameter(torch.empty(copies, fan_in, fan_out)) for fan_in, fan_out in pairwise(fans)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.empty(copies, 1, fan_out)) for fan_out in fans[1:])
         self._initialise(frequency, scatter)

@@ -1,0 +1,38 @@
+"""What the documentation takes from the code: tables of settings, where a page says `<!-- settings: KEY -->`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from napari_pristine.methods import find_method
+from napari_pristine.settings import settings_of
+
+
+def settings_table(key: str) -> str:
+    """All settings of a method with their values in each preset, as a Markdown table."""
+    method = find_method(key)
+    presets = {name: method.settings(name) for name in method.presets}
+    rows = [
+        f"| Setting | What it does | {' | '.join(f'`{name}`' for name in presets)} | Allowed |",
+        "|" + "---|" * (len(presets) + 3),
+    ]
+    for setting in settings_of(method.params):
+        unit = f" ({setting.unit})" if setting.unit else ""
+        values = [_text(getattr(params, setting.name)) for params in presets.values()]
+        allowed = setting.allowed + (" or none" if setting.optional else "")
+        rows.append(f"| `{setting.name}`{unit} | {setting.text} | {' | '.join(values)} | {allowed} |")
+    return "\n".join(rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for each page."""
+    return re.sub(r"<!-- settings: (\w+) -->", lambda match: settings_table(match[1]), markdown)

@@ -1,0 +1,191 @@
+"""The networks are those of the papers, and many side by side behave as each would alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_pristine.image.tiles import Tiling
+from napari_pristine.nets.average import Averaged
+from napari_pristine.nets.field import Field
+from napari_pristine.nets.muon import Muon
+from napari_pristine.nets.siren import OMEGA, Siren
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def grid(side: int) -> Tensor:
+    """All points of a square, `(side², 2)`."""
+    line = torch.linspace(-1, 1, side)
+    return torch.cartesian_prod(line, line)
+
+
+def size(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("width", "layers", "channels", "count"), [(256, 6, 1, 329_985), (64, 6, 1, 21_057), (256, 7, 3, 396_291)])
+def test_siren_has_the_size_of_the_papers(width: int, layers: int, channels: int, count: int) -> None:
+    assert size(Siren(2, channels, width, layers)) == count
+    assert size(Siren(2, channels, width, layers, copies=3)) == 3 * count
+
+
+def test_siren_starts_as_published() -> None:
+    siren = Siren(ndim=2, channels=1, width=256, layers=6)
+    first, *rest = siren.weights
+    assert first.abs().max() == pytest.approx(1 / 2, rel=0.02)
+    for weight in rest:
+        assert weight.abs().max() == pytest.approx(math.sqrt(6 / 256) / OMEGA, rel=0.02)
+        assert weight.mean() == pytest.approx(0, abs=0.05 * weight.abs().max().item())
+    for weight, bias in zip(siren.weights, siren.biases, strict=True):
+        fan_in = weight.shape[1]
+        assert bias.abs().max() <= 1 / math.sqrt(fan_in)
+    assert siren.biases[1].abs().max() == pytest.approx(1 / 16, rel=0.05)
+
+
+def test_what_enters_each_sine_keeps_its_spread() -> None:
+    siren = Siren(ndim=2, channels=1, width=256, layers=6)
+    values = grid(48)
+    for layer, (weight, bias) in enumerate(list(zip(siren.weights, siren.biases, strict=True))[:-1]):
+        entering = OMEGA * values @ weight[0]
+        if layer:  # theorem 1.8 of the paper
+            assert entering.square().mean().sqrt() == pytest.approx(1, abs=0.15)
+        else:
+            assert entering.abs().max() <= OMEGA
+        values = torch.sin(entering + OMEGA * bias[0])
+
+
+@pytest.mark.parametrize("frequency", [3.0, 40.0])
+def test_frequency_bounds_the_first_layer_and_scatter_its_phases(frequency: float) -> None:
+    siren = Siren(ndim=3, channels=1, width=512, layers=2, frequency=frequency, scatter=True)
+    assert OMEGA * siren.weights[0].abs().max() == pytest.approx(frequency, rel=0.02)
+    phases = OMEGA * siren.biases[0]
+    assert phases.abs().max() == pytest.approx(math.pi, rel=0.02)
+    assert phases.abs().mean() == pytest.approx(math.pi / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(("ndim", "channels", "copies"), [(2, 1, 1), (2, 3, 4), (3, 2, 2)])
+def test_siren_equals_a_plain_loop_of_layers_and_sines(ndim: int, channels: int, copies: int) -> None:
+    siren = Siren(ndim, channels, width=32, layers=3, copies=copies)
+    at = torch.rand(50, ndim) * 2 - 1
+    found = siren(at)
+    assert found.shape == (copies, 50, channels)
+    layers = list(zip(siren.weights, siren.biases, strict=True))
+    for copy in range(copies):
+        values = at
+        for weight, bias in layers[:-1]:
+            values = torch.sin(OMEGA * nn.functional.linear(values, weight[copy].T, bias[copy, 0]))
+        weight, bias = layers[-1]
+        expected = nn.functional.linear(values, weight[copy].T, bias[copy, 0])
+        assert torch.allclose(found[copy], expected, atol=1e-4)
+
+
+def test_copies_differ_and_do_not_touch_each_other() -> None:
+    siren = Siren(2, 1, width=16, layers=3, copies=3)
+    values = siren(grid(5))
+    assert not torch.allclose(values[0], values[1])
+    values[1].square().sum().backward()
+    for parameter in siren.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad[1].abs().sum() > 0
+        assert parameter.grad[[0, 2]].abs().sum() == 0
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    torch.manual_seed(5)
+    one = Siren(2, 1, 8, 2)
+    torch.manual_seed(5)
+    other = Siren(2, 1, 8, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_the_average_follows_the_live_weights() -> None:
+    averaged = Averaged(nn.Linear(2, 1))
+    before = averaged.steady.weight.clone()
+    with torch.no_grad():
+        averaged.live.weight.add_(1)
+    live = averaged.live.weight.clone()
+    averaged.update(0.9)
+    assert torch.allclose(averaged.steady.weight, 0.9 * before + 0.1 * live)
+    assert torch.equal(averaged.live.weight, live)
+    averaged.update(0.0)
+    assert torch.equal(averaged.steady.weight, live)
+    averaged.live.weight.data.add_(1)  # a copy, not the same memory
+    assert torch.equal(averaged.steady.weight, live)
+
+
+def test_the_live_network_is_trained_and_the_average_used() -> None:
+    averaged = Averaged(nn.Linear(2, 1))
+    averaged.live.weight.data.add_(1)
+    at = torch.ones(1, 2)
+    assert torch.equal(averaged.train()(at), averaged.live(at))
+    assert torch.equal(averaged.eval()(at), averaged.steady(at))
+    averaged.train()(at).sum().backward()
+    assert averaged.live.weight.grad is not None
+    assert not any(p.requires_grad for p in averaged.steady.parameters())
+
+
+@pytest.mark.parametrize("shape", [(24, 48), (48, 24), (8, 64)])
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_muon_moves_as_far_in_every_direction(shape: tuple[int, int], scale: float) -> None:
+    weight = nn.Parameter(torch.zeros(3, *shape))
+    weight.grad = scale * torch.randn(3, *shape)
+    Muon([weight], lr=0.1).step()
+    step = -weight.detach() / 0.1
+    spread = torch.linalg.svdvals(step)
+    assert spread.min() > 0.5
+    assert spread.max() < 1.5
+    left, _, right = torch.linalg.svd(weight.grad, full_matrices=False)
+    nearest = left @ right
+    alike = (step * nearest).sum((1, 2)) / (step.norm(dim=(1, 2)) * nearest.norm(dim=(1, 2)))
+    assert alike.min() > 0.95
+
+
+def test_muon_moves_each_copy_as_if_it_were_alone() -> None:
+    together = nn.Parameter(torch.randn(2, 8, 8))
+    alone = nn.Parameter(together.detach()[:1].clone())
+    optimisers = [Muon([together], lr=0.1), Muon([alone], lr=0.1)]
+    for _ in range(3):
+        together.grad = torch.randn(2, 8, 8) * torch.tensor([1.0, 100.0])[:, None, None]
+        alone.grad = together.grad[:1].clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+
+
+def test_muon_remembers_where_it_was_going() -> None:
+    weight = nn.Parameter(torch.zeros(1, 6, 6))
+    muon = Muon([weight], lr=1.0, momentum=0.95)
+    gradient = torch.randn(1, 6, 6)
+    for _ in range(20):
+        weight.grad = gradient.clone()
+        muon.step()
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(gradient)
+    muon.step()
+    assert (-(weight.detach() - before) * gradient).sum() > 0
+
+
+def test_muon_stands_still_without_a_slope() -> None:
+    weight = nn.Parameter(torch.ones(2, 4, 4))
+    weight.grad = torch.zeros_like(weight)
+    Muon([weight], lr=1.0).step()
+    assert torch.equal(weight, torch.ones(2, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (4, 18, 25)])
+def test_a_field_renders_what_it_says_at_the_pixels(shape: tuple[int, ...]) -> None:
+    patches = Tiling.of(shape, 12, 4)
+    field = Field(patches, channels=2, width=8, layers=2, frequency=0.3, fits=3).eval()
+    with torch.no_grad():
+        values = field(field.pixels())  # (copies, *side, C)
+    fits = values.reshape(3, len(patches.corners), *patches.side, 2).mean(dim=0)
+    expected = patches.blend(list(fits.movedim(-1, 1).numpy()))
+    assert torch.allclose(field.render(), torch.from_numpy(expected), atol=1e-5)
+    assert field.render().shape == (2, *shape)

@@ -1,0 +1,244 @@
+"""The life of one image: checks before work, progress, previews, keep, cancel, memory, tiles, warm starts."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
+from napari_pristine.events import Event, Note, Preview, Progress, Wish
+from napari_pristine.image.image import Image
+from napari_pristine.methods import METHODS
+from napari_pristine.methods.method import Fit, Noisy, Step, Stop
+from napari_pristine.recipe import Recipe
+from napari_pristine.run import restore, run, wait
+
+INR = METHODS["inr"]
+FEW = {"steps": 40}
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y = np.linspace(0, 6, shape[-2])[:, None]
+    x = np.linspace(0, 6, shape[-1])
+    return rng.poisson(20 + 10 * np.sin(y) * np.sin(x), shape).astype(np.uint16)
+
+
+def events_of(image: np.ndarray, axes: str = "YX", **recipe: Any) -> tuple[list[Event], Any]:
+    heard: list[Event] = []
+    result = wait(run(Image(image, axes), Recipe(**recipe)), heard.append)
+    return heard, result
+
+
+@pytest.fixture
+def instead(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Put a stand-in in the place of the method for one test."""
+
+    def put(**parts: Any) -> None:
+        monkeypatch.setitem(METHODS, "inr", replace(INR, **parts))
+
+    return put
+
+
+def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
+    heard, _ = events_of(noise(3, 64, 64), "TYX", settings={"steps": 150})
+    progress = [event for event in heard if isinstance(event, Progress)]
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert {event.place for event in progress} == {0, 1, 2}
+    assert all(event.places == 3 for event in progress)
+
+
+def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pristine.run._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.run._PATIENCE", 0.0)
+    image = noise(2, 48, 40)
+    heard, result = events_of(image, "CYX", settings=FEW)
+    previews = [event for event in heard if isinstance(event, Preview)]
+    assert {preview.index[0] for preview in previews} == {0, 1}
+    last = [preview for preview in previews if preview.index[0] == 1][-1]
+    assert last.data.shape == (48, 40)
+    assert last.data.dtype == image.dtype
+    assert abs(last.data.mean() - result.data[1].mean()) < 3
+
+
+def test_keep_stops_early_and_leaves_the_rest_of_a_stack_as_it_was() -> None:
+    image = noise(3, 48, 48)
+
+    def keep_in_the_second(event: Event) -> Wish | None:
+        return Wish.KEEP if isinstance(event, Progress) and event.place == 1 else None
+
+    result = wait(run(Image(image, "TYX"), Recipe(settings={"steps": 400})), keep_in_the_second)
+    assert not np.array_equal(result.data[1], image[1])
+    np.testing.assert_array_equal(result.data[2], image[2])
+    assert any(note.warning and "2 of 3" in note.text for note in result.notes)
+
+
+def test_a_closed_job_leaves_nothing_behind(instead: Any) -> None:
+    nets: list[weakref.ref[nn.Module]] = []
+
+    def network(params: Any, channels: int, space: tuple[int, ...]) -> nn.Module:
+        net: nn.Module = INR.network(params, channels, space)
+        nets.append(weakref.ref(net))
+        return net
+
+    instead(network=network)
+    job = run(Image(noise(48, 48), "YX"), Recipe(settings=FEW))
+    next(job)
+    job.close()
+    del job
+    gc.collect()
+    assert len(nets) == 1
+    assert nets[0]() is None
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "error", "words"),
+    [
+        (np.zeros((2, 3, 32, 32)), {}, AxesError, "axes='TCYX'"),
+        (np.zeros((3, 32, 32)), {"axes": "YX"}, AxesError, "2 dimensions but the image has 3"),
+        (np.zeros((32, 32)), {"axes": "YZ"}, AxesError, "Y or X"),
+        (np.zeros((32, 32), complex), {}, ImageError, "complex"),
+        (np.zeros((32, 32), bool), {}, ImageError, "boolean"),
+        (np.full((32, 32), 7), {}, ImageError, "value 7"),
+        (np.full((32, 32), np.nan), {}, ImageError, "NaN"),
+        (np.zeros((0, 32)), {}, ImageError, "empty"),
+        (np.zeros((8, 32)), {}, ImageError, "at least 16"),
+        (noise(32, 32), {"method": "magic"}, SettingError, "the methods are inr"),
+        (noise(32, 32), {"preset": "best"}, SettingError, "balanced"),
+        (noise(32, 32), {"settings": {"steps": 0}}, SettingError, "'steps'"),
+        (noise(32, 32), {"settings": {"stepz": 1}}, SettingError, "stepz"),
+        (noise(32, 32), {"device": "tpu"}, SettingError, "device"),
+        (noise(32, 32), {"together": "ZYX"}, AxesError, "ZYX"),
+        (noise(32, 32), {"select": {"T": "0"}}, SettingError, "'T'"),
+        (noise(32, 32), {"select": {"Y": "5:5"}}, SettingError, "empty"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_first_fit(
+    image: np.ndarray, arguments: dict[str, Any], error: type[PristineError], words: str, instead: Any
+) -> None:
+    def never(*_: Any) -> Fit:
+        raise AssertionError("a fit was begun")
+        yield
+
+    if arguments.get("method") is None:
+        instead(fit=never)
+    with pytest.raises(error, match=r"(?s).*") as caught:
+        restore(image, **arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constant_frame_of_a_stack_is_left_and_reported() -> None:
+    image = noise(3, 40, 40)
+    image[1] = 5
+    _, result = events_of(image, "TYX", settings=FEW)
+    np.testing.assert_array_equal(result.data[1], image[1])
+    assert not np.array_equal(result.data[2], image[2])
+    assert any("T = 1" in note.text for note in result.notes)
+
+
+def fit_that_runs_out_of_memory(limit: int) -> Any:
+    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+        yield Step(1, 2, torch.tensor(1.0))
+        if noisy.pixels.shape[-1] > limit:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        yield Step(2, 2, torch.tensor(1.0))
+        return Stop("done")
+
+    return fit
+
+
+def give_back(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+    return noisy.pixels
+
+
+def test_work_is_halved_when_the_memory_runs_out(instead: Any) -> None:
+    instead(fit=fit_that_runs_out_of_memory(150), restore=give_back)
+    image = noise(300, 300)
+    heard, result = events_of(image, settings={"refine": False})
+    assert [note.text for note in heard if isinstance(note, Note)] == [
+        "the memory ran out; going on with tiles of 150 pixels"
+    ]
+    assert np.abs(result.data.astype(int) - image).max() <= 1  # photons there and back: unbiased, not the identity
+
+
+def test_memory_that_never_suffices_is_an_error_of_ours(instead: Any) -> None:
+    instead(fit=fit_that_runs_out_of_memory(0))
+    with pytest.raises(OutOfMemory, match="tile"):
+        restore(noise(300, 300))
+
+
+def test_an_error_of_torch_becomes_one_of_ours(instead: Any) -> None:
+    def fit(*_: Any) -> Fit:
+        raise RuntimeError("CUDA error: the GPU fell off")
+        yield
+
+    instead(fit=fit)
+    with pytest.raises(ComputeError, match="fell off"):
+        restore(noise(48, 48))
+
+
+def test_tiles_leave_no_seams() -> None:
+    rng = np.random.default_rng(0)
+    truth = 30 + 20 * np.sin(np.arange(200)[:, None] / 15) * np.cos(np.arange(220) / 20)
+    noisy = rng.poisson(truth).astype(np.float32)
+    tiled = restore(noisy, settings={"steps": 150, "tile": 96}).data
+    jumps = np.abs(np.diff(tiled - truth, axis=1)).mean(axis=0)
+    assert np.sqrt(np.mean((tiled - truth) ** 2)) < 0.5 * np.sqrt(np.mean((noisy - truth) ** 2))
+    assert jumps.max() < 4 * np.median(jumps)
+
+
+def test_neighbours_in_time_start_warm_and_channels_do_not(instead: Any) -> None:
+    warm: list[bool] = []
+
+    def fit(net: nn.Module, noisy: Noisy, params: Any, is_warm: bool) -> Fit:
+        warm.append(is_warm)
+        return (yield from INR.fit(net, noisy, params, is_warm))
+
+    instead(fit=fit)
+    restore(noise(3, 2, 32, 32), axes="TCYX", settings=FEW)
+    assert warm == [False, True, True, False, True, True]
+
+
+def test_select_restores_a_part_and_knows_where_it_was() -> None:
+    image = Image(noise(6, 40, 40), "TYX", scale=(2.0, 0.5, 0.5), units=("second", "micrometer", "micrometer"))
+    result = wait(run(image, Recipe(settings=FEW, select={"T": "2:4", "X": "4:36"})))
+    assert result.data.shape == (2, 40, 32)
+    assert result.image.translate == (4.0, 0.0, 2.0)
+    assert result.image.scale == image.scale
+    assert result.image.units == image.units
+
+
+def test_a_given_noise_level_rules() -> None:
+    image = noise(64, 64).astype(np.float32)
+    little, much = (restore(image, settings={"steps": 150, "sigma": s}).data for s in (0.5, 20.0))
+    assert np.std(image - little) < np.std(image - much)
+
+
+def test_a_device_that_is_not_there_is_replaced_and_that_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    result = restore(noise(32, 32), settings=FEW, device="cuda")
+    assert any("no cuda device" in note.text for note in result.notes)
+    assert result.device.startswith("cpu")
+
+
+def test_the_paper_preset_stops_at_the_noise_level() -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:80, :80] / 80
+    truth = 120 + 60 * np.sin(4 * y + 2 * x) + 40 * np.exp(-((y - 0.5) ** 2 + (x - 0.4) ** 2) / 0.02)
+    noisy = truth + rng.normal(0, 10, truth.shape)
+    result = restore(noisy, preset="paper")
+    assert "reached the noise level" in result.quality.stopped[0]
+    assert 0.85 < result.quality.residual < 1.05
+    assert np.sqrt(np.mean((result.data - truth) ** 2)) < 5

@@ -1,0 +1,172 @@
+"""What can be set is declared once, checked with a clear word, and survives being stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import yaml
+from hypothesis import given
+from pydantic import ValidationError
+
+from napari_pristine import METHODS
+from napari_pristine.errors import SettingError
+from napari_pristine.recipe import Recipe
+from napari_pristine.settings import Params, Setting, make, setting, settings_of
+
+PRESETS = [(method.key, preset) for method in METHODS.values() for preset in method.presets]
+DECLARED = [(params, s) for params in (Recipe, *(m.params for m in METHODS.values())) for s in settings_of(params)]
+TUNABLE = [(key, s) for key, method in METHODS.items() for s in settings_of(method.params)]
+BEYOND: dict[str, Callable[[float], float]] = {
+    "ge": lambda limit: limit - 1, "gt": lambda limit: limit, "le": lambda limit: limit + 1, "lt": lambda limit: limit,
+}  # fmt: skip
+
+
+class Example(Params):
+    count: int = setting(3, "How many.", ge=1, le=9)
+    rate: float | None = setting(None, "How fast; none measures it.", unit="pixels", gt=0, advanced=True)
+    mode: str = setting("a", "Which.")
+
+
+def complaint(params: type[Params], values: dict[str, Any]) -> str:
+    """The message for values that are refused: one line."""
+    with pytest.raises(SettingError) as caught:
+        make(params, values)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "pydantic" not in text
+    return text
+
+
+@st.composite
+def allowed_values(draw: st.DrawFn, declared: Setting) -> Any:
+    """Any value that a setting's declaration allows."""
+    if declared.optional and draw(st.booleans()):
+        return None
+    if declared.choices:
+        return draw(st.sampled_from(declared.choices))
+    if declared.type is bool:
+        return draw(st.booleans())
+    bounds = declared.bounds
+    low, high = bounds.get("ge", bounds.get("gt", -1e6)), bounds.get("le", bounds.get("lt", 1e6))
+    if declared.type is int:
+        return draw(st.integers(int(low), int(high)))
+    assert declared.type is float
+    return draw(st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds))
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
+def test_every_preset_survives_json_and_yaml(method: str, preset: str) -> None:
+    recipe = make(Recipe, {"method": method, "preset": preset, "select": {"T": "0:2"}, "seed": 7})
+    assert recipe.params == METHODS[method].settings(preset)  # also: asking for it leaves the recipe equal to its copy
+    plain = recipe.model_dump(mode="json")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert make(Recipe, json.loads(json.dumps(plain))) == recipe
+    assert make(Recipe, yaml.safe_load(yaml.safe_dump(plain))).params == recipe.params
+
+
+@given(data=st.data())
+def test_any_allowed_value_survives_json(data: st.DataObject) -> None:
+    method, declared = data.draw(st.sampled_from(TUNABLE))
+    value = data.draw(allowed_values(declared))
+    recipe = make(Recipe, {"method": method, "settings": {declared.name: value}})
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+    assert getattr(again.params, declared.name) == value
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_json_cannot_hold_is_refused(value: float) -> None:
+    assert "'rate'" in complaint(Example, {"rate": value})
+
+
+@pytest.mark.parametrize("key", list(METHODS))
+def test_a_stored_recipe_is_complete(key: str) -> None:
+    stored = make(Recipe, {"method": key, "preset": "fast"}).model_dump()
+    assert set(stored["settings"]) == set(METHODS[key].params.model_fields)
+    # whatever becomes of the preset, what was stored decides
+    assert make(Recipe, {**stored, "preset": "paper"}).params == METHODS[key].settings("fast")
+
+
+@pytest.mark.parametrize("key", list(METHODS))
+def test_a_setting_overrides_its_preset_and_nothing_else(key: str) -> None:
+    before, after = METHODS[key].settings("fast"), METHODS[key].settings("fast", {"tile": 128})
+    assert after.model_dump() == {**before.model_dump(), "tile": 128}
+
+
+@pytest.mark.parametrize(("params", "declared"), DECLARED, ids=lambda x: getattr(x, "name", ""))
+def test_every_setting_says_what_it_is(params: type[Params], declared: Setting) -> None:
+    assert declared.text.endswith(".")
+    assert declared.title[0].isupper()
+    assert declared.allowed
+    assert make(params, {declared.name: declared.default})
+
+
+OUTSIDE = [(params, s, bound) for params, s in DECLARED for bound in s.bounds]
+
+
+@pytest.mark.parametrize(("params", "declared", "bound"), OUTSIDE, ids=lambda x: getattr(x, "name", str(x)[:2]))
+def test_a_value_out_of_range_is_refused_by_name(params: type[Params], declared: Setting, bound: str) -> None:
+    limit = declared.bounds[bound]
+    text = complaint(params, {declared.name: BEYOND[bound](limit)})
+    assert f"'{declared.name}'" in text
+    assert f"{limit:g}" in text or str(limit) in text
+    assert "got" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"speed": 1}, ["no setting 'speed'", "count, mode, rate"]),
+        ({"count": "many"}, ["'count'", "integer", "many"]),
+        ({"count": 1.5}, ["'count'", "integer", "1.5"]),
+        ({"rate": 0}, ["'rate'", "greater than 0", "got 0"]),
+        ({"mode": None}, ["'mode'", "string", "None"]),
+    ],
+)
+def test_a_refusal_names_the_setting_and_what_is_allowed(values: dict[str, Any], words: list[str]) -> None:
+    text = complaint(Example, values)
+    assert [word for word in words if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"method": "magic"}, ["'magic'", *METHODS]),
+        ({"preset": "quick"}, ["'quick'", "balanced", "fast", "paper"]),
+        ({"presets": "fast"}, ["'presets'", "preset"]),
+        ({"settings": {"stpes": 3}}, ["'stpes'", "steps"]),
+        ({"settings": {"tile": 1}}, ["'tile'", "64", "got 1"]),
+        ({"settings": "fast"}, ["'settings'"]),
+        ({"settings": ["steps"]}, ["'settings'"]),
+        ({"device": "tpu"}, ["'device'", "auto", "cpu", "cuda", "'tpu'"]),
+        ({"select": {"T": [1]}}, ["select", "T"]),
+        ({"seed": -1}, ["'seed'", "0", "-1"]),
+        ({"seed": 2**64}, ["'seed'"]),  # more than torch's generators take
+    ],
+    ids=str,
+)
+def test_a_recipe_says_what_is_wrong_with_it(values: dict[str, Any], words: list[str]) -> None:
+    text = complaint(Recipe, values)
+    assert [word for word in words if word not in text] == []
+
+
+def test_strings_from_the_shell_become_values() -> None:
+    assert make(Example, {"count": "4", "rate": "0.5"}) == Example(count=4, rate=0.5)
+
+
+def test_settings_cannot_change_once_made() -> None:
+    example = Example()
+    with pytest.raises(ValidationError, match="frozen"):
+        example.count = 4
+
+
+def test_a_declaration_is_all_that_forms_need() -> None:
+    count, rate, mode = settings_of(Example)
+    assert (count.name, count.type, count.default, count.text) == ("count", int, 3, "How many.")
+    assert (count.allowed, count.optional, count.advanced) == ("≥ 1 and ≤ 9", False, False)
+    assert (rate.type, rate.default, rate.optional, rate.advanced) == (float, None, True, True)
+    assert (rate.title, rate.allowed, mode.allowed) == ("Rate (pixels)", "> 0", "str")

@@ -1,0 +1,89 @@
+"""The empirical Wiener filter trusts a pilot where it shows structure, and does no harm elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_pristine.image.wiener import refine
+
+SIGMA = 0.3
+SHAPES = [(64, 64), (65, 47), (16, 17), (7, 9), (5, 40), (12, 33, 34), (8, 20, 21), (3, 20, 20), (300,)]
+"""Even, odd, and smaller than the blocks that are transformed."""
+
+
+def truth(shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth picture of unit spread and zero mean."""
+    rough = np.random.default_rng(0).normal(size=shape)
+    smooth = ndimage.gaussian_filter(rough, [min(2.0, n / 4) for n in shape])
+    return np.asarray((smooth - smooth.mean()) / smooth.std())
+
+
+def noise(shape: tuple[int, ...], blur: float = 0) -> np.ndarray:
+    drawn = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=shape), blur)
+    return np.asarray(drawn * SIGMA / drawn.std())
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_good_pilot_takes_most_of_the_noise_away(shape: tuple[int, ...]) -> None:
+    clean = truth(shape)
+    refined = refine(clean + noise(shape), clean, SIGMA)
+    assert refined.shape == shape
+    assert refined.dtype == np.float32
+    assert rms(refined - clean) < 0.6 * SIGMA
+
+
+def test_contrast_that_the_pilot_lost_comes_back() -> None:
+    clean = truth((64, 64))
+    pale = 0.7 * clean
+    assert rms(refine(clean + noise(clean.shape), pale, SIGMA) - clean) < 0.5 * rms(pale - clean)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 20, 20), (2, 2), (1, 1)])
+def test_a_constant_stays_constant(shape: tuple[int, ...]) -> None:
+    flat = np.full(shape, 5.0)
+    assert np.allclose(refine(flat, flat, 0.1), flat, atol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(65, 47), (8, 20, 21)])
+def test_noise_that_the_pilot_does_not_see_is_taken_away(shape: tuple[int, ...]) -> None:
+    refined = refine(noise(shape), np.zeros(shape), SIGMA)
+    assert np.isfinite(refined).all()
+    assert rms(refined) < 0.01 * SIGMA
+
+
+@pytest.mark.parametrize("factor", [1e-4, 3.0, 1e4])
+@pytest.mark.parametrize("shape", [(33, 40), (5, 20, 20)])
+def test_the_unit_of_the_values_does_not_matter(shape: tuple[int, ...], factor: float) -> None:
+    clean = truth(shape)
+    noisy = clean + noise(shape)
+    scaled = refine(factor * noisy, factor * clean, factor * SIGMA) / factor
+    assert np.allclose(scaled, refine(noisy, clean, SIGMA), atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, 10.0, -1000.0])
+@pytest.mark.parametrize("shape", [(64, 64), (33, 47), (12, 30, 30)])
+def test_the_mean_is_kept(shape: tuple[int, ...], level: float) -> None:
+    clean = truth(shape) + level
+    noisy = clean + noise(shape)
+    assert refine(noisy, clean, SIGMA).mean() == pytest.approx(noisy.mean(), abs=0.1 * SIGMA)
+
+
+def test_correlated_noise_is_found_where_it_is() -> None:
+    clean = truth((96, 96))
+    noisy = clean + noise(clean.shape, blur=0.7)
+    reach = float(np.exp(-((np.arange(-8, 9) / 0.7) ** 2) / 4).sum())
+    assert rms(refine(noisy, clean, SIGMA, reach) - clean) < 0.97 * rms(refine(noisy, clean, SIGMA) - clean)
+
+
+def test_neither_input_is_touched() -> None:
+    noisy, pilot = truth((20, 20)) + noise((20, 20)), truth((20, 20))
+    kept = noisy.copy(), pilot.copy()
+    refine(noisy, pilot, SIGMA)
+    assert np.array_equal(noisy, kept[0])
+    assert np.array_equal(pilot, kept[1])
