@@ -27,7 +27,8 @@ LAYERS = (
     {"model", "block"},
     {"run"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone
-    {"batch"},
+    {"batch", "report"},
+    {"demo"},
     {"cli", "gui"},
 )
 """Each room may import those of the layers above it in this list."""
@@ -39,8 +40,9 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
-    """The first part of a file's place in the package."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+    """The first part of a file's place in the package; the files of the shell share one room."""
+    first = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    return "cli" if first.startswith("cli_") else first
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -57,7 +59,7 @@ def rooms_imported(path: Path) -> set[str]:
     """Rooms of this package that a file imports."""
     parts = [name.split(".") for name in imported(path)]
     rooms = {part[1] for part in parts if part[0] == "napari_pristine" and len(part) > 1}
-    return {room for room in rooms if not room.startswith("__")}
+    return {"cli" if room.startswith("cli_") else room for room in rooms if not room.startswith("__")}
 
 
 def layer_of(room: str) -> int:

@@ -119,8 +119,8 @@ def test_more_axes_than_any_method_can_fit_together_are_refused_now() -> None:
         ("YX", (64, 64, 3), ["2 dimensions", "'YXS'"]),
         ("tyx", (2, 64, 64), ["'tyx'", "capital"]),
         ("T1X", (2, 64, 64), ["'T1X'", "capital"]),
-        ("YYX", (2, 64, 64), ["'YYX'", "distinct"]),
-        ("TZX", (2, 64, 64), ["'TZX'", "lack Y or X"]),
+        ("YYX", (2, 64, 64), ["'YYX'", "distinct capital"]),
+        ("TZX", (2, 64, 64), ["'TZX'", "Y", "X"]),
         ("YXS", (64, 64, 5), ["S", "3 or 4", "has 5", "C or T"]),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_is_selected_stays_where_it_was(
     wanted = np.arange(size)[start:stop:step]
     text = ":".join("" if part is None else str(part) for part in (start, stop, step))
     if not len(wanted):
-        with pytest.raises(SettingError, match=f"along T is empty: the image has {size}"):
+        with pytest.raises(SettingError, match=f"'{text}' along T is empty.* {size}\\b"):
             image.select({"T": text})
         return
     part = image.select({"T": text})
@@ -197,9 +197,9 @@ def test_several_axes_are_selected_at_once() -> None:
     [
         ({"Z": "1"}, ["'Z'", "TYX"]),
         ({"TY": "1"}, ["'TY'", "TYX"]),
-        ({"T": "3"}, ["T = 3", "has 3", "from 0"]),
-        ({"T": "-4"}, ["T = -4", "has 3"]),
-        ({"T": "2:1"}, ["'2:1'", "empty", "has 3"]),
+        ({"T": "3"}, ["T = 3", " 3 "]),
+        ({"T": "-4"}, ["T = -4", " 3 "]),
+        ({"T": "2:1"}, ["'2:1'", "along T", "empty", " 3"]),
         ({"T": "a"}, ["'a'", "start:stop"]),
         ({"T": "1:2:0"}, ["'1:2:0'", "start:stop:step"]),
         ({"T": "::-1"}, ["'::-1'", "start:stop:step"]),

@@ -275,7 +275,7 @@ def test_a_race_tells_who_was_first() -> None:
     )
     assert found.best() == 30
     assert found.reached(30) == (2, 10)
-    assert found.reached(30.5) == (2, np.inf)
+    assert found.reached(30.5) == (2.5, np.inf)
     assert ("textbook's stop", "psnr", 28) in found.targets
 
 

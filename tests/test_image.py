@@ -29,10 +29,10 @@ def test_all_usual_types_can_be_restored_without_reading_them(dtype: str) -> Non
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (Unread((64, 64), "c8"), ["complex", "complex64", "magnitude"]),
-        (Unread((64, 64), "?"), ["boolean", "mask", "give the image"]),
-        (Unread((64, 64), "O"), ["object", "numbers are needed", "uint8"]),
-        (Unread((64, 64), "U3"), ["numbers are needed"]),
+        (Unread((64, 64), "c8"), ["complex64", "magnitude"]),
+        (Unread((64, 64), "?"), ["bool", "mask"]),
+        (Unread((64, 64), "O"), ["object", "number"]),
+        (Unread((64, 64), "U3"), ["<U3", "number"]),
         (Unread((0, 64), "u1"), ["empty", "(0, 64)"]),
         (Unread((SMALLEST - 1, 64), "u1"), [f"{SMALLEST - 1} × 64", f"{SMALLEST} × {SMALLEST}", "axes 'YX'"]),
         (Unread((64, SMALLEST - 1), "u1"), [f"64 × {SMALLEST - 1}", "axes 'YX'"]),
@@ -55,7 +55,7 @@ def test_an_empty_stack_is_refused() -> None:
 
 def test_the_size_that_counts_is_that_of_the_picture() -> None:
     check_restorable(Image(Unread((2, SMALLEST, SMALLEST), "u1"), "ZYX"))
-    with pytest.raises(ImageError, match="too few"):  # a stack whose axes were taken for another's
+    with pytest.raises(ImageError, match="64 × 2"):  # a stack whose axes were taken for another's
         check_restorable(Image(Unread((64, 64, 2), "u1"), "TYX"))
 
 

@@ -32,56 +32,47 @@ CAMERAS = [(1.0, 0.0, 0.0), (2.5, 0.0, 0.0), (2.0, 100.0, 0.0), (2.0, 0.0, 2.0),
 PHOTONS = [1, 2, 3, 5, 10, 30, 100]
 
 
-@pytest.mark.parametrize("photons", PHOTONS)
 @pytest.mark.parametrize(("gain", "offset", "read"), CAMERAS)
-def test_photon_noise_is_stabilised_and_comes_back_unbiased(
-    photons: float, gain: float, offset: float, read: float
-) -> None:
+def test_photon_noise_is_stabilised_and_comes_back_unbiased(gain: float, offset: float, read: float) -> None:
     stabilised = Stabilised(photon_noise(gain, offset, read), largest=gain * 200 + offset)
-    stable = stabilised.do(captured(photons, gain, offset, read))
-    # no square root makes the noise of one single photon quite even: the theory says 0.85 there
-    assert stable.std() == pytest.approx(1, abs=0.16 if photons == 1 else 0.1)
-    back = float(stabilised.undo(np.array([stable.mean()]))[0])
-    assert (back - offset) / gain == pytest.approx(photons, rel=0.02)
+    for photons in PHOTONS:
+        stable = stabilised.do(captured(photons, gain, offset, read))
+        # no square root makes the noise of one single photon quite even
+        assert stable.var() == pytest.approx(1, abs=0.3 if photons == 1 else 0.1)
+        back = float(stabilised.undo(np.array([stable.mean()]))[0])
+        assert (back - offset) / gain == pytest.approx(photons, rel=0.01, abs=0.01)
 
 
-@pytest.mark.parametrize("signal", [-15.0, -5.0, 0.0, 30.0])
-def test_signal_below_zero_comes_back(signal: float) -> None:
+@pytest.mark.parametrize(("gain", "offset", "read"), CAMERAS)
+def test_undo_differs_from_the_algebraic_inverse_by_a_quarter_of_a_photon(
+    gain: float, offset: float, read: float
+) -> None:
+    signal = gain * np.concatenate([np.linspace(0, 20, 201), np.geomspace(20, 2000, 100)]) + offset
+    stabilised = Stabilised(photon_noise(gain, offset, read), float(signal.max()))
+    back = stabilised.undo(stabilised.do(signal))
+    assert np.abs(back - signal).max() <= 0.45 * gain  # more below one photon
+    assert back[-100:] - signal[-100:] == pytest.approx(0.25 * gain, abs=0.05 * gain)
+    assert (np.diff(back) >= 0).all()
+
+
+def test_signal_below_zero_comes_back() -> None:
     """Of an image from which a background was subtracted: variance = signal + 20."""
     stabilised = Stabilised(Noise(5.0, 1.0, 20.0), largest=100.0)
-    values = np.random.default_rng(0).poisson(signal + 20, DRAWS) - 20.0
-    back = float(stabilised.undo(np.array([stabilised.do(values).mean()]))[0])
-    assert back == pytest.approx(signal, abs=0.3)
+    signals = np.array([-15.0, -5.0, 0.0, 30.0])
+    values = np.random.default_rng(0).poisson(signals + 20, (DRAWS, 4)) - 20.0
+    assert stabilised.undo(stabilised.do(values).mean(axis=0)) == pytest.approx(signals, abs=0.3)
 
 
-@pytest.mark.parametrize("shift", [0.0, 1000.0, -30.0, -200.0])
-@pytest.mark.parametrize("factor", [1.0, 0.01])
-def test_the_zero_and_unit_of_the_values_do_not_matter(shift: float, factor: float) -> None:
+@pytest.mark.parametrize("shift", [0.0, 1000.0, -30.0])
+def test_the_zero_and_unit_of_the_values_do_not_matter(shift: float) -> None:
     rough = np.random.default_rng(3).normal(size=(128, 128))
     smooth = ndimage.gaussian_filter(rough, 8)
     truth = 5 + 55 * (smooth - smooth.min()) / np.ptp(smooth)
-    noisy = factor * (np.random.default_rng(4).poisson(truth) + shift)
+    noisy = 0.01 * (np.random.default_rng(4).poisson(truth) + shift)
     intensity = measure_intensity(noisy, measure_noise(noisy), stabilise=True)
-    back = intensity.undo(intensity.do(factor * (truth + shift))) / factor - shift
+    back = intensity.undo(intensity.do(0.01 * (truth + shift))) / 0.01 - shift
     # the unbiased inverse differs by a quarter of a photon from the algebraic one
     assert np.abs(back - truth).max() < 1
-
-
-@given(
-    values=hnp.arrays(np.float64, 20, elements=st.floats(0, 1e4)),
-    gain=st.floats(0.01, 100),
-    offset=st.floats(0, 1000),
-    read=st.floats(0, 10),
-)
-def test_undo_differs_from_the_algebraic_inverse_by_less_than_half_a_photon(
-    values: np.ndarray, gain: float, offset: float, read: float
-) -> None:
-    noise = photon_noise(gain, 0, read) if read else photon_noise(gain, offset, 0)
-    signal = gain * values + noise.offset
-    stabilised = Stabilised(noise, float(signal.max()))
-    back = stabilised.undo(stabilised.do(signal))
-    assert np.abs(back - signal).max() <= 0.45 * gain
-    assert (np.diff(back[np.argsort(signal)]) >= 0).all()
 
 
 @given(
@@ -170,7 +161,7 @@ def test_integers_are_valid_everywhere() -> None:
 def test_an_image_of_next_to_nothing_is_refused(invalid: int, text: str) -> None:
     block = np.ones(100)
     block[:invalid] = np.nan
-    with pytest.raises(ImageError, match=rf"{text} of the pixels are NaN or infinite; at least a tenth"):
+    with pytest.raises(ImageError, match=rf"{text} of the pixels are NaN or infinite.*tenth"):
         find_valid(block.reshape(1, 10, 10))
 
 

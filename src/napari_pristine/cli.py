@@ -127,7 +127,7 @@ def demo(*, output: Annotated[Path, Parameter(alias="-o", help="Folder for the p
     from napari_pristine.demo import run_demo
     from napari_pristine.report import progress_bar
 
-    say("restoring a simulated two-channel time-lapse; this takes a minute or two")
+    say("restoring a simulated two-channel time-lapse; this takes about a minute")
     with progress_bar("demo", complain) as show:
         lines = run_demo(output, show)
     say("\n".join(lines))

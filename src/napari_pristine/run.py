@@ -33,7 +33,7 @@ _SPEAK = 0.1
 """Seconds between two reports of progress."""
 _SHOW = 2.0
 """Seconds between two previews; more where a preview takes long."""
-_PATIENCE = 20.0
+_PATIENCE = 10.0
 """How many times longer than a preview took the next one waits, so that previews cost little."""
 _OVERLAP = 32
 """Least overlap of neighbouring tiles, in pixels."""
@@ -199,7 +199,9 @@ class _Run:
             warm = nets if self.cut.follows(number) else []
             pixels, nets = yield from self.block(number, place, block, warm)
             values = block.values(pixels, refined=self.params.refine)
-            self.cut.write(result, place, cast(values, self.image.dtype))
+            done = cast(values, self.image.dtype)
+            self.cut.write(result, place, done)
+            yield from self.say(Preview(self.cut.index(place), self.cut.unfold(done)))
             self.judged += block.judge(values)
             self.invalid += int((~block.valid).sum())
         return (yield from self.finish(result))

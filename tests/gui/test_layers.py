@@ -120,16 +120,17 @@ def test_rgb_stays_rgb():
 @pytest.mark.parametrize(
     ("together", "ndisplay", "ranges"),
     [
-        ("", 2, {"T": "7:8", "C": "1:2", "Y": "100:201", "X": "68:132"}),
-        ("CYX", 2, {"T": "7:8", "C": "0:2", "Y": "100:201", "X": "68:132"}),
-        ("TYX", 2, {"T": "3:12", "C": "1:2", "Y": "100:201", "X": "68:132"}),
+        ("", 2, {"T": "7:8", "C": "1:2", "Y": "100:201", "X": "69:133"}),
+        ("CYX", 2, {"T": "7:8", "C": "0:2", "Y": "100:201", "X": "69:133"}),
+        ("TYX", 2, {"T": "3:12", "C": "1:2", "Y": "100:201", "X": "69:133"}),
         ("", 3, {"T": "7:8", "C": "1:2", "Y": "0:256", "X": "0:256"}),
     ],
 )
 def test_what_can_be_seen_is_a_piece_of_one_slice(together, ndisplay, ranges):
     layer = ImageLayer(np.zeros((20, 2, 256, 256), np.uint8), scale=(3, 1, 0.5, 0.5))
     layer.corner_pixels = np.array([[0, 0, 100, 90], [0, 0, 200, 110]])
-    dims = Dims(ndim=4, ndisplay=ndisplay, range=((0, 57, 3), (0, 1, 1), (0, 127, 0.5), (0, 127, 0.5)), point=(21, 1, 0, 0))
+    across = (0, 127, 0.5)
+    dims = Dims(ndim=4, ndisplay=ndisplay, range=((0, 57, 3), (0, 1, 1), across, across), point=(21, 1, 0, 0))
     assert view_of(layer, image_of(layer, "TCYX"), together, dims) == ranges
 
 

@@ -48,9 +48,9 @@ class JobRunner(QObject):  # type: ignore[misc]
         # quitting leaves the generator suspended, with all its tensors
         worker.finished.connect(polite.close)
         worker.finished.connect(self._over)
-        worker.yielded.connect(lambda event: self._tell(self.said, event))
-        worker.returned.connect(lambda result: self._tell(self.returned, result))
-        worker.errored.connect(lambda error: self._tell(self.errored, error))
+        worker.yielded.connect(self._say)
+        worker.returned.connect(self._return)
+        worker.errored.connect(self._fail)
         self._worker = worker
         worker.start()
 
@@ -64,10 +64,22 @@ class JobRunner(QObject):  # type: ignore[misc]
         if self._worker is not None:
             self._worker.quit()
 
-    def _tell(self, signal: Any, what: object) -> None:
-        # what was on its way when the job was cancelled is of no interest any more
-        if self._worker is not None and not self._worker.abort_requested:
-            signal.emit(what)
+    # methods of this object and not functions: they are called in its thread, the window's
+    def _say(self, event: object) -> None:
+        if not self._cancelled():
+            self.said.emit(event)
+
+    def _return(self, result: object) -> None:
+        if not self._cancelled():
+            self.returned.emit(result)
+
+    def _fail(self, error: object) -> None:
+        if not self._cancelled():
+            self.errored.emit(error)
+
+    def _cancelled(self) -> bool:
+        """Whether what comes from the worker was on its way when the job was cancelled."""
+        return self._worker is None or bool(self._worker.abort_requested)
 
     def _over(self) -> None:
         self._worker = None
