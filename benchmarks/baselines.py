@@ -65,15 +65,14 @@ def _bm3d_vst(picture: Array) -> Array:
 
 BASELINES: dict[str, Baseline] = {
     "noisy": Baseline(_noisy),
-    "gaussian-1": Baseline(partial(_gaussian, sigma=1.0)),
-    "gaussian-1.5": Baseline(partial(_gaussian, sigma=1.5)),
+    **{f"gaussian-{sigma:g}": Baseline(partial(_gaussian, sigma=sigma)) for sigma in (0.5, 0.7, 1.0, 1.5)},
     "tv": Baseline(_tv, ("pywt",)),
     "nlm": Baseline(_nlm, ("pywt",)),
     "wavelet": Baseline(_wavelet, ("pywt",)),
     "bm3d-vst": Baseline(_bm3d_vst, ("bm3d",)),
 }
 GROUPS = {
-    "gaussian": ("gaussian-1", "gaussian-1.5"),
+    "gaussian": tuple(key for key in BASELINES if key.startswith("gaussian")),
     "classical": tuple(key for key in BASELINES if key != "noisy"),
 }
 """Names for several baselines at once."""

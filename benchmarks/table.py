@@ -73,10 +73,10 @@ def line(row: Row) -> str:
 
 def means(rows: Sequence[Row]) -> str:
     """Means of each entry at each level, with the published figures beside them, for the terminal."""
-    lines = [f"{'mean':<8}{'method':<{_LABEL}}{'plain / affine':>16}{'SSIM':>8}{'s':>8}{'MiB':>8}  published"]
+    lines = [f"{'mean':<10}{'method':<{_LABEL}}{'plain / affine':>16}{'SSIM':>8}{'s':>8}{'MiB':>8}  published"]
     for s in summarise(rows):
         lines.append(
-            f"level {s.level:<2}{s.label:<{_LABEL}}{s.mean:>16}{s.ssim:8.3f}{s.seconds:8.2f}{s.memory:8.0f}"
+            f"level {s.level:<4}{s.label:<{_LABEL}}{s.mean:>16}{s.ssim:8.3f}{s.seconds:8.2f}{s.memory:8.0f}"
             f"  {_counterpart(s.label, s.level)}"
         )
     for level in dict.fromkeys(row.job.level for row in rows):

@@ -19,15 +19,15 @@ def settings_table(key: str) -> str:
     ]
     for setting in settings_of(method.params):
         unit = f" ({setting.unit})" if setting.unit else ""
-        values = [_text(getattr(params, setting.name)) for params in presets.values()]
-        allowed = setting.allowed + (" or none" if setting.optional else "")
+        values = [_text(getattr(params, setting.name), setting.none) for params in presets.values()]
+        allowed = setting.allowed + (f", or none: {setting.none}" if setting.optional else "")
         rows.append(f"| `{setting.name}`{unit} | {setting.text} | {' | '.join(values)} | {allowed} |")
     return "\n".join(rows)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, none: str) -> str:
     if value is None:
-        return "none"
+        return none
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -85,7 +85,9 @@ def test_every_room_has_its_layer() -> None:
     assert {room_of(path) for path in FILES} - known == set(), "say in LAYERS and the design which rooms these may use"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) not in DOORS], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if room_of(p) not in DOORS], ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_a_room_imports_only_what_is_below_it(path: Path) -> None:
     room = room_of(path)
     above = [other for other in rooms_imported(path) - {room} if layer_of(other) >= layer_of(room)]

@@ -87,7 +87,12 @@ def test_another_channel_is_no_neighbour() -> None:
 
 @pytest.mark.parametrize(
     ("axes", "shape", "together", "expected"),
-    [("YX", (4, 4), "", "YX"), ("YXS", (4, 4, 3), "", "YXS"), ("TCYX", (2, 2, 4, 4), "", "YX"), ("ZYX", (2, 4, 4), "XYZ", "ZYX")],
+    [
+        ("YX", (4, 4), "", "YX"),
+        ("YXS", (4, 4, 3), "", "YXS"),
+        ("TCYX", (2, 2, 4, 4), "", "YX"),
+        ("ZYX", (2, 4, 4), "XYZ", "ZYX"),
+    ],
 )
 def test_y_and_x_are_fitted_together_with_the_samples_of_rgb(
     axes: str, shape: tuple[int, ...], together: str, expected: str

@@ -31,8 +31,8 @@ def test_all_usual_types_can_be_restored_without_reading_them(dtype: str) -> Non
     [
         (Unread((64, 64), "c8"), ["complex64", "magnitude"]),
         (Unread((64, 64), "?"), ["bool", "mask"]),
-        (Unread((64, 64), "O"), ["object", "number"]),
-        (Unread((64, 64), "U3"), ["<U3", "number"]),
+        (Unread((64, 64), "O"), ["object"]),
+        (Unread((64, 64), "U3"), ["<U3"]),
         (Unread((0, 64), "u1"), ["empty", "(0, 64)"]),
         (Unread((SMALLEST - 1, 64), "u1"), [f"{SMALLEST - 1} × 64", f"{SMALLEST} × {SMALLEST}", "axes 'YX'"]),
         (Unread((64, SMALLEST - 1), "u1"), [f"64 × {SMALLEST - 1}", "axes 'YX'"]),

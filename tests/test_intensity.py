@@ -37,8 +37,8 @@ def test_photon_noise_is_stabilised_and_comes_back_unbiased(gain: float, offset:
     stabilised = Stabilised(photon_noise(gain, offset, read), largest=gain * 200 + offset)
     for photons in PHOTONS:
         stable = stabilised.do(captured(photons, gain, offset, read))
-        # no square root makes the noise of one single photon quite even
-        assert stable.var() == pytest.approx(1, abs=0.3 if photons == 1 else 0.1)
+        # no square root makes the noise of one single photon quite even, nor that of read noise beside a few
+        assert stable.var() == pytest.approx(1, abs=0.3 if photons == 1 else 0.12 if read else 0.1)
         back = float(stabilised.undo(np.array([stable.mean()]))[0])
         assert (back - offset) / gain == pytest.approx(photons, rel=0.01, abs=0.01)
 

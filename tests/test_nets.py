@@ -34,7 +34,9 @@ def largest(values: Tensor) -> float:
     return float(values.detach().abs().max())
 
 
-@pytest.mark.parametrize(("width", "layers", "channels", "count"), [(256, 6, 1, 329_985), (64, 6, 1, 21_057), (256, 7, 3, 396_291)])
+@pytest.mark.parametrize(
+    ("width", "layers", "channels", "count"), [(256, 6, 1, 329_985), (64, 6, 1, 21_057), (256, 7, 3, 396_291)]
+)
 def test_siren_has_the_size_of_the_papers(width: int, layers: int, channels: int, count: int) -> None:
     assert size(Siren(2, channels, width, layers)) == count
     assert size(Siren(2, channels, width, layers, copies=3)) == 3 * count

@@ -62,7 +62,7 @@ def test_chens_estimate_takes_channels_and_planes_together() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 24, 24), (1, 7, 200), (3, 40, 40), (1, 4, 4)])
 def test_too_few_patches_say_so(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageError, match=r"\b\d+ patches .* sigma"):
+    with pytest.raises(ImageError, match=r"\d+ patches.*sigma"):
         estimate_sigma(np.random.default_rng(0).normal(size=shape))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ TILINGS = st.builds(Tiling.of, SHAPES, side=st.integers(1, 45), overlap=st.integ
 def shared(tiling: Tiling, axis: int) -> list[int]:
     """Pixels that each tile shares with the next along an axis."""
     starts = tiling.starts(axis)
-    return [a + tiling.side[axis] - b for a, b in zip(starts, starts[1:], strict=False)]
+    return [a + tiling.side[axis] - b for a, b in itertools.pairwise(starts)]
 
 
 @given(tiling=TILINGS, channels=st.integers(1, 2))
@@ -39,20 +41,27 @@ def test_all_pixels_are_covered_by_tiles_of_one_size_inside_the_block(tiling: Ti
     assert len(set(tiling.corners)) == len(tiling.slices) == len(tiling.corners)
 
 
-@given(shape=SHAPES, side=st.integers(1, 45), overlap=st.integers(0, 30))
-def test_neighbours_overlap_as_promised(shape: tuple[int, ...], side: int, overlap: int) -> None:
+@given(TILINGS)
+def test_neighbours_overlap_as_promised(tiling: Tiling) -> None:
+    assert all(common >= tiling.overlap for axis in range(len(tiling.shape)) for common in shared(tiling, axis))
+
+
+@given(shape=st.tuples(st.integers(1, 60), st.integers(1, 60)), side=st.integers(1, 70), overlap=st.integers(0, 40))
+def test_tiles_of_a_picture_are_as_asked_for(shape: tuple[int, int], side: int, overlap: int) -> None:
     tiling = Tiling.of(shape, side, overlap)
-    assert all(s <= side for s in tiling.side)
-    least = [min(shared(tiling, axis), default=tiling.overlap) for axis in range(len(shape))]
-    assert min(least) >= tiling.overlap
-    if min(tiling.side) // 2 >= overlap:
-        assert tiling.overlap == overlap
+    assert tiling.side == (min(side, shape[0]), min(side, shape[1]))
+    assert tiling.overlap == min(overlap, side // 2)  # more would need ever more tiles
 
 
-def test_a_thin_stack_overlaps_in_its_planes_as_a_picture_does() -> None:
-    picture, stack = Tiling.of((200, 200), 96, 32), Tiling.of((4, 200, 200), 96, 32)
-    assert stack.starts(1) == picture.starts(0)
-    assert min(shared(stack, 1)) >= 32
+@given(shape=SHAPES, side=st.integers(1, 45))
+def test_tiles_hold_as_many_pixels_as_a_square_at_most(shape: tuple[int, ...], side: int) -> None:
+    edges = Tiling.of(shape, side, 0).side
+    assert np.prod([max(edge - 0.5, 0) for edge in edges]) <= side**2  # edges are rounded
+
+
+@pytest.mark.parametrize("depth", [1, 4, 60])
+def test_a_thin_stack_overlaps_within_its_planes_as_a_thick_one_does(depth: int) -> None:
+    assert min(shared(Tiling.of((depth, 200, 200), 96, 32), 1)) >= 10
 
 
 def test_a_block_that_fits_is_one_tile() -> None:

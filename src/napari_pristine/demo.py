@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,27 @@ from napari_pristine.report import duration
 from napari_pristine.run import restore
 from napari_pristine.samples import simulate_timelapse
 
-_SHAPE, _FRAMES = (192, 192), 3
 _ZOOM = 2
 _GAP, _LABEL = 8, 30  # pixels between pictures, and for the text above them
 _PAPER, _INK = 255, 20
 
 
-def run_demo(folder: Path, on_event: Callable[[Event], None]) -> list[str]:
+def run_demo(
+    folder: Path,
+    on_event: Callable[[Event], None],
+    *,
+    side: int = 192,
+    frames: int = 3,
+    settings: Mapping[str, Any] | None = None,
+) -> list[str]:
     """Write the noisy and the restored time-lapse and a picture of both to `folder`.
+
+    Args:
+        folder: Made if there is none; what an earlier demo wrote there is replaced.
+        on_event: Called with each event of the job.
+        side: Pixels along Y and X.
+        frames: Number of frames.
+        settings: Settings of the method that differ from its default preset.
 
     Returns:
         What came out, as lines for people.
@@ -36,13 +49,13 @@ def run_demo(folder: Path, on_event: Callable[[Event], None]) -> list[str]:
     Raises:
         FileError: The folder cannot be made or written to.
     """
-    noisy, truth = simulate_timelapse(_SHAPE, frames=_FRAMES)
+    noisy, truth = simulate_timelapse((side, side), frames=frames)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another with -o") from error
     write(folder / "noisy.ome.tif", noisy, overwrite=True)
-    result = restore(noisy, on_event=on_event)
+    result = restore(noisy, settings=settings, on_event=on_event)
     write(folder / "restored.ome.tif", result.image, provenance=result.provenance(), overwrite=True)
     montage = draw_montage(noisy, result.image, truth)
     with appearing(folder / "before_after_residual.png", overwrite=True) as part:
@@ -50,8 +63,8 @@ def run_demo(folder: Path, on_event: Callable[[Event], None]) -> list[str]:
     names = ("noisy.ome.tif", "restored.ome.tif", "before_after_residual.png")
     return [
         *_figures(noisy, result.image, truth),
-        f"restored {noisy.size('T')} frames of {noisy.size('C')} channels, {_SHAPE[0]} × {_SHAPE[1]} pixels, "
-        f"in {duration(result.seconds)} on {result.device}",
+        f"restored {frames} × {noisy.size('C')} pictures of {side} × {side} pixels in {duration(result.seconds)} "
+        f"on {result.device}",
         *(f"wrote {folder / name}" for name in names),
     ]
 

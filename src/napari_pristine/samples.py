@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_pristine.errors import SettingError
 from napari_pristine.image.image import Image
 
 Array = NDArray[np.float64]
@@ -34,7 +35,6 @@ _BACKGROUND = 1.0  # photons everywhere
 _BLEACHING = 0.03  # share of the light that is lost from frame to frame
 _CROWDING = 55.0  # pixels between neighbouring cells
 _LARGEST = 32.0  # pixels from the centre of a nucleus beyond which there is none of it
-_MOST = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,7 @@ class _Cell:
     """One cell; lengths in pixels, angles in radians, speeds per frame.
 
     Attributes:
-        centre: Y and X of the nucleus in the first frame.
-        radii: Half axes of the nucleus.
+        centre: Y and X of the nucleus in the first frame, and `radii` its half axes.
         lobes: How far its outline departs from an ellipse: amplitude and phase of the second to fifth harmonic.
         texture: Where in the common random texture its chromatin is.
         nucleoli: Y, X and radius of the dark spots in the nucleus, in units of its half axes.
@@ -85,7 +84,7 @@ def simulate_timelapse(
     texture = _draw_texture(rng)
     light = np.stack([[_nuclei(cells, texture, shape, t), _cytoskeletons(cells, shape, t)] for t in range(frames)])
     light = _through_optics(light)
-    light /= np.quantile(light[0], 0.998, axis=(-2, -1))[None, :, None, None]
+    light /= np.maximum(np.quantile(light[0], 0.998, axis=(-2, -1)), 1e-9)[:, None, None]
     bleached = (1 - _BLEACHING) ** np.arange(frames)[:, None, None, None]
     expected = _BACKGROUND + max(photons - _BACKGROUND, 0.0) * light * bleached
     image = partial(
@@ -103,7 +102,13 @@ def simulate_timelapse(
 def simulate_image(
     shape: tuple[int, int] = (256, 256), *, channel: str = "microtubules", seed: int = 0, photons: float = 30.0
 ) -> tuple[Image, Image]:
-    """One frame and channel of a time-lapse: noisy image and truth, both with axes `YX`."""
+    """One frame of a channel of a time-lapse: noisy image and truth, both with axes `YX`.
+
+    Raises:
+        SettingError: There is no such channel.
+    """
+    if channel not in CHANNELS:
+        raise SettingError(f"there is no channel '{channel}'; the channels are {', '.join(CHANNELS)}")
     noisy, truth = simulate_timelapse(shape, frames=1, seed=seed, photons=photons)
     return _picture(noisy, channel), _picture(truth, channel)
 
@@ -124,7 +129,7 @@ def _picture(image: Image, channel: str) -> Image:
 def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
     """What the camera makes of the photons that are expected at each pixel."""
     values = OFFSET + GAIN * rng.poisson(photons) + rng.normal(0.0, READ, photons.shape)
-    return np.clip(np.rint(values), 0, _MOST).astype(np.uint16)
+    return np.clip(np.rint(values), 0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _through_optics(light: Array) -> Array:
@@ -151,13 +156,11 @@ def _draw_cells(rng: np.random.Generator, shape: tuple[int, int]) -> list[_Cell]
 
 
 def _draw_cell(rng: np.random.Generator, centre: Array) -> _Cell:
-    radius = rng.uniform(13, 18)
-    ellipticity = rng.uniform(1.0, 1.35)
-    angle = rng.uniform(0, np.pi)
+    radius, ellipticity = rng.uniform(13, 18), rng.uniform(1.0, 1.35)
     return _Cell(
         centre=centre,
         radii=radius * np.array([ellipticity**0.5, ellipticity**-0.5]),
-        angle=angle,
+        angle=rng.uniform(0, np.pi),
         brightness=rng.uniform(0.45, 1.0),
         lobes=np.stack([rng.normal(0, 0.03, 4), rng.uniform(0, 2 * np.pi, 4)]),
         texture=rng.uniform(0, 256, 2),
@@ -175,9 +178,8 @@ def _draw_filaments(rng: np.random.Generator, radius: float, count: int = 26, po
     heading = np.linspace(0, 2 * np.pi, count, endpoint=False) + rng.normal(0, 0.3, count)
     bend = ndimage.gaussian_filter1d(rng.normal(0, 1, (count, points)), 25, axis=1)
     angle = heading[:, None] + np.cumsum(0.1 * bend, axis=1)
-    steps = 0.25 * np.moveaxis(_direction(angle), 0, -1)
+    curves = start + np.cumsum(0.25 * np.moveaxis(_direction(angle), 0, -1), axis=1)
     lengths = rng.uniform(0.35, 1.0, count) * points
-    curves = start + np.cumsum(steps, axis=1)
     return np.where(np.arange(points)[:, None] < lengths[:, None, None], curves, np.nan)
 
 
@@ -194,7 +196,7 @@ def _direction(angle: Any) -> Array:
 def _nuclei(cells: list[_Cell], texture: Array, shape: tuple[int, int], t: int) -> Array:
     """The first channel at time `t`, before the optics."""
     light = np.zeros(shape)
-    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    grid = np.moveaxis(np.indices(shape), 0, -1)
     for cell in cells:
         centre = _centre(cell, t)
         low = np.maximum(centre - _LARGEST, 0).astype(int)
@@ -233,7 +235,8 @@ def _cytoskeletons(cells: list[_Cell], shape: tuple[int, int], t: int) -> Array:
 
 def _splat(light: Array, places: Array, brightness: Array) -> None:
     """Add points between pixels to the four pixels about them."""
-    places, brightness = places[np.isfinite(places).all(axis=-1)], brightness[np.isfinite(places).all(axis=-1)]
+    there = np.isfinite(places).all(axis=-1)
+    places, brightness = places[there], brightness[there]
     low = np.floor(places).astype(int)
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
         at = low + step

@@ -22,13 +22,15 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def setting(default: Any, text: str, *, unit: str = "", advanced: bool = False, **bounds: float) -> Any:
+def setting(
+    default: Any, text: str, *, unit: str = "", none: str = "none", advanced: bool = False, **bounds: float
+) -> Any:
     """Declare a setting of a `Params` class.
 
-    `text` is one sentence for the user, `bounds` are pydantic's `ge`, `gt`, `le`, `lt`,
+    `text` is one sentence for the user, `none` what no value means, `bounds` are pydantic's `ge`, `gt`, `le`, `lt`;
     `advanced` settings are folded away in forms.
     """
-    extra: dict[str, JsonValue] = {"unit": unit, "advanced": advanced}
+    extra: dict[str, JsonValue] = {"unit": unit, "none": none, "advanced": advanced}
     limits: dict[str, Any] = dict(bounds)
     return Field(default, description=text, json_schema_extra=extra, **limits)
 
@@ -42,6 +44,7 @@ class Setting:
     default: Any
     text: str
     unit: str
+    none: str
     advanced: bool
     optional: bool
     choices: tuple[Any, ...]
@@ -82,6 +85,7 @@ def _setting_of(name: str, field: Any) -> Setting:
         default=field.default,
         text=field.description or "",
         unit=extra.get("unit", ""),
+        none=extra.get("none", "none"),
         advanced=extra.get("advanced", False),
         optional=type(None) in options,
         choices=choices,

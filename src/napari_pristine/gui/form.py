@@ -136,7 +136,11 @@ def _tip(setting: Setting) -> str:
 
 def _row(setting: Setting, changed: Callable[[], None]) -> Row:
     widget, get, put = _field(setting, changed)
-    return Row(setting, *_optional(widget, get, put, changed)) if setting.optional else Row(setting, widget, get, put)
+    return (
+        Row(setting, *_optional(setting.none, widget, get, put, changed))
+        if setting.optional
+        else Row(setting, widget, get, put)
+    )
 
 
 def _field(setting: Setting, changed: Callable[[], None]) -> tuple[QWidget, Callable[[], Any], Callable[[Any], None]]:
@@ -171,13 +175,13 @@ def _number(setting: Setting) -> QAbstractSpinBox:
 
 
 def _optional(
-    widget: QWidget, get: Callable[[], Any], put: Callable[[Any], None], changed: Callable[[], None]
+    word: str, widget: QWidget, get: Callable[[], Any], put: Callable[[Any], None], changed: Callable[[], None]
 ) -> tuple[QWidget, Callable[[], Any], Callable[[Any], None]]:
-    """A field with a tick box for `None`."""
+    """A field with a tick box for `None`, which stands for `word`."""
     both = QWidget()
     layout = QHBoxLayout(both)
     layout.setContentsMargins(0, 0, 0, 0)
-    none = QCheckBox("none")
+    none = QCheckBox(word)
     layout.addWidget(none)
     layout.addWidget(widget, stretch=1)
     layout.addStretch()

@@ -50,7 +50,8 @@ class InrParams(MethodParams):
     fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
     patch: int | None = setting(
         96,
-        "Side of the patches with a network each; none fits one network to all.",
+        "Side of the patches with a network each.",
+        none="one for all",
         unit="pixels",
         ge=24,
         le=1024,
@@ -59,7 +60,8 @@ class InrParams(MethodParams):
     overlap: int = setting(32, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
     width: int | None = setting(
         48,
-        "Units per layer; none follows the paper: 256 for 512 × 512 pixels, in proportion.",
+        "Units per layer; the paper: 256 for 512 × 512 pixels, and in proportion.",
+        none="as in the paper",
         ge=4,
         le=1024,
         advanced=True,
@@ -67,15 +69,14 @@ class InrParams(MethodParams):
     layers: int = setting(3, "Sine layers.", ge=1, le=16, advanced=True)
     frequency: float | None = setting(
         0.5,
-        "Highest frequency at the start; none gives the image the paper's 15 radians per half side.",
+        "Highest frequency at the start; the paper: 15 radians per half side.",
+        none="as in the paper",
         unit="radians per pixel",
         gt=0,
         le=4,
         advanced=True,
     )
-    batch: int | None = setting(
-        512, "Pixels per patch and step; none takes all of them.", unit="pixels", ge=64, advanced=True
-    )
+    batch: int | None = setting(512, "Pixels per patch and step.", none="all", unit="pixels", ge=64, advanced=True)
     optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
     learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0, le=1, advanced=True)
     muon_rate: float = setting(1e-3, "Step size of Muon.", gt=0, le=1, advanced=True)

@@ -18,7 +18,7 @@ class MethodParams(Params):
     """The settings that every method has; `run` acts on them before the method sees a pixel."""
 
     sigma: float | None = setting(
-        None, "Noise level, in the units of the image; none measures it.", unit="grey values", gt=0
+        None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
     )
     stabilise: bool = setting(False, "Make the noise of photons equally strong everywhere before fitting.")
     refine: bool = setting(False, "Return to the result what the noisy image holds of the structures found.")
