@@ -47,7 +47,8 @@ def test_photon_noise_is_stabilised_and_comes_back_unbiased(gain: float, offset:
 def test_undo_differs_from_the_algebraic_inverse_by_a_quarter_of_a_photon(
     gain: float, offset: float, read: float
 ) -> None:
-    signal = gain * np.concatenate([np.linspace(0, 20, 201), np.geomspace(20, 2000, 100)]) + offset
+    photons = np.concatenate([np.linspace(0, 20, 201), np.geomspace(20, 2000, 100)])
+    signal = gain * photons + offset
     stabilised = Stabilised(photon_noise(gain, offset, read), float(signal.max()))
     back = stabilised.undo(stabilised.do(signal))
     assert np.abs(back - signal).max() <= 0.45 * gain  # more below one photon
@@ -59,7 +60,7 @@ def test_signal_below_zero_comes_back() -> None:
     """Of an image from which a background was subtracted: variance = signal + 20."""
     stabilised = Stabilised(Noise(5.0, 1.0, 20.0), largest=100.0)
     signals = np.array([-15.0, -5.0, 0.0, 30.0])
-    values = np.random.default_rng(0).poisson(signals + 20, (DRAWS, 4)) - 20.0
+    values = np.asarray(np.random.default_rng(0).poisson(signals + 20, (DRAWS, 4)) - 20, np.float64)
     assert stabilised.undo(stabilised.do(values).mean(axis=0)) == pytest.approx(signals, abs=0.3)
 
 

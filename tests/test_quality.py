@@ -46,7 +46,8 @@ def test_whole_numbers_do_not_wrap() -> None:
 
 def test_an_image_is_equal_to_itself() -> None:
     found = compare(picture(), picture(), 255)
-    assert (found.psnr, found.ssim, found.nrmse) == (float("inf"), pytest.approx(1), 0)
+    assert (found.psnr, found.nrmse) == (float("inf"), 0)
+    assert found.ssim == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 40.0), (0.5, 0.0), (3.0, -100.0), (-1.0, 255.0)])

@@ -18,7 +18,8 @@ from napari_pristine.recipe import Recipe
 from napari_pristine.settings import Params, Setting, make, setting, settings_of
 
 PRESETS = [(method.key, preset) for method in METHODS.values() for preset in method.presets]
-DECLARED = [(params, s) for params in (Recipe, *(m.params for m in METHODS.values())) for s in settings_of(params)]
+CLASSES: list[type[Params]] = [Recipe, *(method.params for method in METHODS.values())]
+DECLARED = [(params, s) for params in CLASSES for s in settings_of(params)]
 TUNABLE = [(key, s) for key, method in METHODS.items() for s in settings_of(method.params)]
 BEYOND: dict[str, Callable[[float], float]] = {
     "ge": lambda limit: limit - 1, "gt": lambda limit: limit, "le": lambda limit: limit + 1, "lt": lambda limit: limit,
@@ -102,7 +103,7 @@ def test_every_setting_says_what_it_is(params: type[Params], declared: Setting) 
     assert declared.text.endswith(".")
     assert declared.title[0].isupper()
     assert declared.allowed
-    assert make(params, {declared.name: declared.default})
+    assert make(params, {declared.name: declared.default}) == make(params, {})
 
 
 OUTSIDE = [(params, s, bound) for params, s in DECLARED for bound in s.bounds]

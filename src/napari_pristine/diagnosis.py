@@ -38,7 +38,7 @@ class Channel:
         gain: Variance per unit of signal, the grey values that one photon makes; 0 if the noise does not grow.
         offset: Signal at which the noise of photons vanishes; 0 where there is read noise.
         read: Standard deviation where the signal is zero.
-        photons: Photons per pixel at the median brightness; None if the noise is not that of photons.
+        photons: Photons per pixel at the median brightness; None if the noise does not grow with the signal.
         reach: Noise at low frequencies over that of white noise of the same level; 1 for independent pixels.
         correlation: Autocorrelation of the noise at a distance of one pixel.
         contrast: Range of the brightness (1st to 99th percentile of the smoothed image) in noise levels.
@@ -58,6 +58,11 @@ class Channel:
     contrast: float
     saturated: float
     invalid: float
+
+    @property
+    def grows(self) -> bool:
+        """Whether the noise grows enough with the signal, over the range of the image, to call it that of photons."""
+        return self.gain * self.contrast > 0.5 * self.sigma_fit
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def _which_method(channels: Sequence[Channel]) -> str:
             f"The noise of neighbouring pixels is correlated ({correlation:.2f}): use 'inr' with the preset "
             "'balanced', which allows for it; 'paper', which takes pixels for independent, would keep some of it."
         )
-    if any(channel.gain for channel in channels):
+    if any(channel.grows for channel in channels):
         return (
             "The noise is that of photons and independent from pixel to pixel: use 'inr' with the preset 'balanced', "
             "which makes it equally strong everywhere before it fits."

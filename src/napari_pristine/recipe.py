@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +29,7 @@ class Recipe(Params):
     together: str = setting("", "Axes that are fitted together; empty for Y and X, with the samples of RGB.")
     select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
     device: Device = setting("auto", "Where to compute.")
-    seed: int = setting(0, "Seed of all random numbers.", ge=0)
+    seed: int = setting(0, "Seed of all random numbers.", ge=0, le=2**32 - 1)
     version: str = setting(__version__, "Version of the software.")
 
     @model_validator(mode="before")
@@ -36,6 +37,8 @@ class Recipe(Params):
     def _complete(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if not isinstance(values.get("settings", {}), Mapping):
+            return values  # for pydantic to complain of
         fields = {name: field.default for name, field in cls.model_fields.items()} | values
         params = find_method(str(fields["method"])).settings(str(fields["preset"]), fields["settings"])
         return {**values, "settings": params.model_dump()}

@@ -82,8 +82,8 @@ def _channel_rows(channel: Channel) -> dict[str, str]:
     return {
         "noise level (Chen, Zhu & Heng)": "–" if channel.sigma is None else f"{channel.sigma:.4g}",
         "noise level (fit of photons and camera)": f"{channel.sigma_fit:.4g}",
-        "gain, grey values per photon": f"{channel.gain:.4g}" if channel.gain else "–",
-        "offset, grey values": f"{channel.offset:.4g}" if channel.gain else "–",
+        "gain, grey values per photon": f"{channel.gain:.4g}" if channel.grows else "–",
+        "offset, grey values": f"{channel.offset:.4g}" if channel.grows else "–",
         "read noise, grey values": f"{channel.read:.4g}",
         "photons per pixel (median)": "–" if channel.photons is None else f"{channel.photons:.3g}",
         "correlation of neighbours": f"{channel.correlation:.2f}",

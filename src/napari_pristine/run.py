@@ -166,6 +166,7 @@ class _Run:
             image = replace(image, axes=recipe.axes)
         check_restorable(image)
         self.image = image.select(recipe.select)
+        check_restorable(self.image)
         self.cut: AxesPlan = plan(self.image, recipe.together)
         self.recipe = recipe
         self.params: MethodParams = recipe.params

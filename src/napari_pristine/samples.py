@@ -87,13 +87,8 @@ def simulate_timelapse(
     light /= np.maximum(np.quantile(light[0], 0.998, axis=(-2, -1)), 1e-9)[:, None, None]
     bleached = (1 - _BLEACHING) ** np.arange(frames)[:, None, None, None]
     expected = _BACKGROUND + max(photons - _BACKGROUND, 0.0) * light * bleached
-    image = partial(
-        Image,
-        axes="TCYX",
-        scale=(_INTERVAL, 1.0, _PIXEL, _PIXEL),
-        units=("second", "pixel", "micrometer", "micrometer"),
-        channels=CHANNELS,
-    )
+    scale, units = (_INTERVAL, 1.0, _PIXEL, _PIXEL), ("second", "pixel", "micrometer", "micrometer")
+    image = partial(Image, axes="TCYX", scale=scale, units=units, channels=CHANNELS)
     noisy = np.stack([_expose(frame, np.random.default_rng((seed, t))) for t, frame in enumerate(expected)])
     truth = (OFFSET + GAIN * expected).astype(np.float32)
     return image(noisy, name="simulated time-lapse"), image(truth, name="simulated time-lapse, truth")

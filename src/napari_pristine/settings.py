@@ -19,7 +19,9 @@ from napari_pristine.errors import SettingError
 class Params(BaseModel):
     """Base of everything that holds settings: immutable, and no unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
 
 def setting(

@@ -110,4 +110,7 @@ def plan(image: Image, together: str = "") -> AxesPlan:
             f"cannot fit the axes '{wanted}' together: the image has '{image.axes}'; "
             "name Y and X and any other of its axes, e.g. 'ZYX'"
         )
+    space = [axis for axis in wanted if axis not in COLOUR]
+    if len(space) > 3:
+        raise AxesError(f"cannot fit {len(space)} axes of space together ('{wanted}'); at most three, e.g. 'ZYX'")
     return AxesPlan(image.axes, image.shape, "".join(axis for axis in image.axes if axis in wanted))

@@ -94,6 +94,8 @@ class Image:
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     """Raise an `AxesError` unless `axes` names each dimension of `shape` once, `Y` and `X` among them."""
+    if len(shape) < 2:
+        raise AxesError(f"an image has at least two dimensions, Y and X; this has the shape {tuple(shape)}")
     if len(axes) != len(shape):
         raise AxesError(
             f"axes '{axes}' name {len(axes)} dimensions but the image has {len(shape)} (shape {tuple(shape)}); "
@@ -115,7 +117,7 @@ def guess_axes(shape: tuple[int, ...]) -> str:
     usual = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TZCYX"}
     others = [letter for letter in "QRPONMLKJIHG" if letter not in "TZCYX"]
     extra = len(shape) - 5
-    return usual.get(len(shape)) or "".join(others[:extra]) + "TZCYX" if len(shape) >= 2 else "X"
+    return usual.get(len(shape)) or "".join(others[:extra]) + "TZCYX"
 
 
 def check_restorable(image: Image) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import poisson
+from scipy.special import gammaln
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
+
+_NODES, _WEIGHTS = hermegauss(31)
+_NORMAL = (_NODES, _WEIGHTS / _WEIGHTS.sum())
+"""Points and weights of a mean over the normal distribution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +47,22 @@ class Stabilised:
         photons, expected = self._table
         return self.noise.gain * np.interp(stable, expected, photons) + self.noise.offset
 
-    @cached_property
+    @property
     def _table(self) -> tuple[Array, Array]:
         most = max(2 * (self.largest - self.noise.offset) / self.noise.gain, 100.0)
-        photons = np.concatenate([np.linspace(0, 8, 161), np.geomspace(8.05, most, 400)])
-        expected = np.array([_expected_anscombe(p, self._read) for p in photons])
-        return photons, np.maximum.accumulate(expected)
+        return _table(self._read, 2.0 ** np.ceil(np.log2(most)))
 
 
 def _anscombe(photons: Array, read: float) -> Array:
     return 2 * np.sqrt(np.maximum(photons + 0.375 + read**2, 0))
+
+
+@lru_cache(maxsize=64)
+def _table(read: float, most: float) -> tuple[Array, Array]:
+    """Mean signals in photons, and the expectation of their transform."""
+    below = np.linspace(-(read**2), 0, 80 if read else 0, endpoint=False)
+    photons = np.concatenate([below, np.linspace(0, 8, 120), np.geomspace(8.02, most, 1000)])
+    return photons, np.maximum.accumulate([_expected_anscombe(p, read) for p in photons])
 
 
 def _expected_anscombe(mean: float, read: float) -> float:
@@ -60,10 +70,21 @@ def _expected_anscombe(mean: float, read: float) -> float:
     if mean + read**2 > 60:  # second-order expansion about the mean; off by less than 1e-4
         centre = mean + 0.375 + read**2
         return float(2 * np.sqrt(centre) - (mean + read**2) / (4 * centre**1.5))
-    counts = np.arange(int(mean + 12 * np.sqrt(mean) + 25))
-    nodes, weights = hermegauss(31)
-    values = _anscombe(counts[:, None] + read * nodes, read)
-    return float(poisson.pmf(counts, mean) @ values @ (weights / weights.sum()))
+    if mean < 0:  # a background was subtracted: what looks like read noise is that of its photons
+        return float(_chances(mean + read**2) @ _anscombe(_counts(mean + read**2) - read**2, read))
+    nodes, weights = _NORMAL
+    return float(_chances(mean) @ _anscombe(_counts(mean)[:, None] + read * nodes, read) @ weights)
+
+
+def _counts(mean: float) -> Array:
+    """The numbers of photons that there may be."""
+    return np.arange(int(mean + 12 * np.sqrt(mean) + 25), dtype=np.float64)
+
+
+def _chances(mean: float) -> Array:
+    """Probability of each of these numbers."""
+    counts = _counts(mean)
+    return np.asarray(np.exp(counts * np.log(max(mean, 1e-300)) - mean - gammaln(counts + 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,5 +148,7 @@ def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Values as `dtype`: rounded and clipped to its range for integers, clipped to finite values for floats."""
     limits: Any = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
     rounded = np.rint(values) if dtype.kind in "ui" else values
-    # the largest int32 and uint32 are exact in float64; clip before the cast, which would wrap
-    return np.asarray(np.clip(rounded, float(limits.min), float(limits.max)).astype(dtype))
+    highest = float(limits.max)
+    if highest > limits.max:  # 2⁶⁴ - 1 and 2⁶³ - 1 round up as floats, and would wrap
+        highest = float(np.nextafter(highest, 0))
+    return np.asarray(np.clip(rounded, float(limits.min), highest).astype(dtype))

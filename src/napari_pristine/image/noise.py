@@ -93,9 +93,9 @@ def estimate_sigma(block: NDArray[Any]) -> float:
 
 def _patches(block: Array) -> Array:
     planes = _planes(block)
-    windows = np.lib.stride_tricks.sliding_window_view(planes, (PATCH, PATCH), axis=(2, 3))
-    if 0 in windows.shape:
+    if min(planes.shape[-2:]) < PATCH:
         return np.empty((0, PATCH * PATCH * len(block)))
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (PATCH, PATCH), axis=(2, 3))
     windows = windows[:, :, ::_STRIDE, ::_STRIDE]
     c, n, h, w = windows.shape[:4]
     flat = windows.transpose(1, 2, 3, 0, 4, 5).reshape(n * h * w, c * PATCH * PATCH)
@@ -128,7 +128,7 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     power = [_differences(planes, distance) ** 2 for distance in (1, 2, 3)]
     means = np.array([signal.ravel()[flat].mean() for flat in flats])
     fine, *coarse = (np.array([p.ravel()[flat].mean() for flat in flats]) for p in power)
-    fine = np.maximum(fine, _rounding(planes))
+    fine = np.maximum(fine, 1e-3 * fine.mean() + np.finfo(np.float32).tiny)  # dark and rounded: no variance at all
     gain, variance = _robust_line(means, fine)
     ratio = [max(float(np.quantile(c / fine, 0.25)), 1.0) for c in coarse]
     reach, correlation = _reach(ratio[0])
@@ -164,11 +164,6 @@ def _saturation(values: Array) -> float:
     """The value at which the detector is full; infinite unless the brightest value occurs suspiciously often."""
     top = values.max()
     return float(top) if np.sum(values == top) > max(20, 2e-4 * values.size) else float("inf")
-
-
-def _rounding(planes: Array) -> float:
-    """Variance that rounding to whole numbers adds."""
-    return 1 / 12 if np.array_equal(planes, np.round(planes)) else float(np.finfo(np.float32).tiny)
 
 
 def _robust_line(x: Array, y: Array) -> tuple[float, float]:

@@ -14,6 +14,9 @@ from napari_pristine.errors import ImageError
 
 Array = NDArray[np.float64]
 
+_WINDOW = 11
+"""Side of the larger of the two windows of SSIM."""
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -47,8 +50,8 @@ def judge(
     power = np.mean(removed**2)
     if power == 0 or sigma == 0:
         return (level / sigma if sigma else 0.0), 0.0, 0.0
-    whiteness = np.mean(removed[..., 1:] * removed[..., :-1]) / power
-    return level / sigma, float(whiteness), _correlation(removed, np.asarray(restored, np.float64))
+    along = [np.mean(removed[..., 1:] * removed[..., :-1]), np.mean(removed[..., 1:, :] * removed[..., :-1, :])]
+    return level / sigma, float(np.mean(along) / power), _correlation(removed, np.asarray(restored, np.float64))
 
 
 def _correlation(removed: Array, restored: Array) -> float:
@@ -96,6 +99,8 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
     if not data_range > 0:
         raise ImageError(f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255")
     x, y = image.astype(np.float64), reference.astype(np.float64)
+    if min((np.moveaxis(x, samples, 0) if samples is not None else x).shape[-2:]) < _WINDOW:
+        raise ImageError(f"pictures of less than {_WINDOW} × {_WINDOW} pixels (shape {x.shape}) are too small for SSIM")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ImageError("there are NaN or infinite values in the image or its reference; they cannot be compared")
     if samples is not None:

@@ -27,10 +27,15 @@ class Tiling:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], side: int, overlap: int) -> Tiling:
-        """Tiles with sides of at most `side` pixels in two dimensions, and cubes of as many pixels in three."""
-        edge, common = (round(length ** (2 / len(shape))) if length else 0 for length in (side, overlap))
-        sides = tuple(min(edge, n) for n in shape)
-        return cls(shape, sides, min(common, edge // 2))
+        """Tiles with sides of at most `side` pixels in two dimensions, and boxes of as many pixels in three."""
+        if len(shape) < 3:
+            return cls(shape, tuple(min(side, n) for n in shape), min(overlap, side // 2))
+        sides, left = list(shape), float(side**2)
+        for rank, axis in enumerate(sorted(range(len(shape)), key=lambda axis: shape[axis])):
+            sides[axis] = min(shape[axis], max(round(left ** (1 / (len(shape) - rank))), 1))
+            left /= sides[axis]  # what a thin axis leaves over goes to the others
+        common = round(overlap ** (2 / len(shape)))
+        return cls(shape, tuple(sides), min(common, max(sides) // 2))
 
     def starts(self, axis: int) -> list[int]:
         """First pixel of each tile along an axis."""

@@ -1,0 +1,103 @@
+"""`pristine restore`: files in, files out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from napari_pristine import read, restore, write
+from napari_pristine.image.image import Image
+from napari_pristine.samples import simulate_image, simulate_timelapse
+
+FEW = ("--set", "steps=3")
+Shell = Callable[..., tuple[int, str, str]]
+
+
+def test_a_restored_file_has_all_that_the_original_had(shell: Shell, movie: Path) -> None:
+    code, out, err = shell("restore", movie, "-o", "clean.ome.tif", *FEW)
+    before, after = read(movie), read("clean.ome.tif")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r".*movie.ome.tif → clean.ome.tif: .*noise level.* on \w+ \(.*\)\n", out)
+    assert (after.axes, after.shape, after.dtype) == (before.axes, before.shape, before.dtype)
+    assert (after.scale, after.units, after.channels) == (before.scale, before.units, before.channels)
+    assert not np.array_equal(after.data, before.data)
+
+
+def test_shell_and_python_give_the_same_pixels(shell: Shell, cell: Path) -> None:
+    shell("restore", cell, "-o", "clean.tif", "--preset", "fast", "--seed", 7, *FEW, "--set", "sigma=5e0")
+    python = restore(read(cell), preset="fast", seed=7, settings={"steps": 3, "sigma": 5.0})
+    assert np.array_equal(read("clean.tif").data, python.data)
+    said = read("clean.tif").metadata["pristine"]
+    assert said["recipe"] == python.recipe.model_dump(mode="json")
+    assert said["input"] == "cell.tif"
+
+
+def test_none_is_a_value(shell: Shell, cell: Path) -> None:
+    shell("restore", cell, "-o", "clean.tif", *FEW, "--set", "patch=none")
+    assert read("clean.tif").metadata["pristine"]["recipe"]["settings"]["patch"] is None
+
+
+def test_several_inputs_go_to_a_folder_that_is_made(shell: Shell, cell: Path, movie: Path, tmp_path: Path) -> None:
+    code, out, _ = shell("restore", cell, movie, "-o", "new/clean", *FEW)
+    assert code == 0
+    assert {path.name for path in (tmp_path / "new" / "clean").iterdir()} == {"cell.tif", "movie.ome.tif"}
+    assert len(out.splitlines()) == 2
+
+
+def test_one_input_goes_to_a_folder_that_is_there(shell: Shell, cell: Path, tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    assert shell("restore", cell, "-o", "clean", *FEW)[0] == 0
+    assert (tmp_path / "clean" / "cell.tif").exists()
+
+
+def test_a_pattern_that_the_shell_left_is_resolved(shell: Shell, cell: Path, tmp_path: Path) -> None:
+    write(tmp_path / "other.tif", read(cell))
+    assert shell("restore", "*.tif", "-o", "clean", *FEW)[0] == 0
+    assert {path.name for path in (tmp_path / "clean").iterdir()} == {"cell.tif", "other.tif"}
+
+
+def test_a_jpeg_is_not_written_back_as_one(shell: Shell, tmp_path: Path) -> None:
+    import PIL.Image
+
+    picture = (simulate_image((32, 32))[0].data - 90).clip(0, 255).astype(np.uint8)
+    PIL.Image.fromarray(picture).save(tmp_path / "cell.jpg")
+    (tmp_path / "clean").mkdir()
+    assert shell("restore", "cell.jpg", "-o", "clean", *FEW)[0] == 0
+    assert read(tmp_path / "clean" / "cell.tif").dtype == np.uint8
+
+
+def test_a_part_can_be_selected(shell: Shell, movie: Path) -> None:
+    shell("restore", movie, "-o", "clean.tif", *FEW, "--select", "T=1", "--select", "c=0:1")
+    assert read("clean.tif").channels == read(movie).channels[:1]
+    assert read("clean.tif").size("T") == read("clean.tif").size("C") == 1
+
+
+def test_axes_can_be_given_in_small_letters(shell: Shell, tmp_path: Path) -> None:
+    write(tmp_path / "stack.tif", Image(simulate_timelapse((32, 32), frames=3)[0].data[:, 0], "TYX"))
+    shell("restore", "stack.tif", "-o", "clean.tif", *FEW, "--axes", "zyx", "--together", "zyx")
+    assert read("clean.tif").axes == "ZYX"
+
+
+def test_what_the_user_should_know_goes_to_stderr(shell: Shell, tmp_path: Path) -> None:
+    data = simulate_image((32, 32))[0].data.astype(np.float32)
+    data[3, 4:6] = np.nan
+    write(tmp_path / "holes.tif", Image(data, "YX"))
+    code, out, err = shell("restore", "holes.tif", "-o", "clean.tif", *FEW)
+    assert code == 0
+    assert re.fullmatch(r"pristine: holes.tif: 2 pixels without a value .*\n", err)
+    assert "without a value" not in out
+
+
+def test_json_is_one_object_per_file_and_nothing_else(shell: Shell, cell: Path, movie: Path) -> None:
+    code, out, _ = shell("restore", cell, "nowhere.tif", movie, "-o", "clean", *FEW, "--json")
+    said = {Path(line["input"]).name: line for line in map(json.loads, out.splitlines())}
+    assert code == 1
+    assert set(said) == {"cell.tif", "nowhere.tif", "movie.ome.tif"}
+    assert "does not exist" in said["nowhere.tif"]["error"]
+    assert said["cell.tif"]["output"] == str(Path("clean", "cell.tif"))
+    assert said["cell.tif"]["recipe"]["settings"]["steps"] == 3
+    assert said["movie.ome.tif"]["quality"]["sigma"] > 0

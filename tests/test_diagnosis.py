@@ -1,0 +1,139 @@
+"""What is said of the noise of images of which it is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_pristine.diagnosis import Channel, advise, diagnose
+from napari_pristine.errors import AxesError, ImageError
+from napari_pristine.files import read
+from napari_pristine.image.image import Image
+from napari_pristine.methods import METHODS
+from napari_pristine.samples import GAIN, simulate_timelapse
+
+QUIET = Channel("", 5.0, 5.0, 2.0, 100.0, 0.0, 10.0, 1.0, 0.0, 10.0, 0.0, 0.0)
+
+
+def scene(*shape: int) -> np.ndarray:
+    y, x = np.indices(shape) / 20
+    return 100 + 50 * np.sin(y) * np.sin(x)
+
+
+def test_the_noise_of_a_simulated_timelapse_is_found_channel_by_channel() -> None:
+    noisy, truth = simulate_timelapse((192, 192), frames=2)
+    found = diagnose(noisy)
+    assert (found.axes, found.shape, found.dtype) == ("TCYX", (2, 2, 192, 192), "uint16")
+    for index, channel in enumerate(found.channels):
+        removed = (noisy.data[:, index] - truth.data[:, index]).std()
+        assert channel.name == noisy.channels[index]
+        assert channel.sigma == pytest.approx(removed, rel=0.1)
+        assert channel.sigma_fit == pytest.approx(removed, rel=0.1)
+        assert channel.gain == pytest.approx(GAIN, rel=0.25)
+        assert channel.correlation == 0
+        assert channel.saturated == channel.invalid == 0
+    assert 1 <= len(found.advice) <= 3
+    assert "photons" in found.advice[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_that_is_equal_everywhere_is_not_that_of_photons(seed: int) -> None:
+    found = diagnose(scene(96, 96) + np.random.default_rng(seed).normal(0, 8, (96, 96)))
+    [channel] = found.channels
+    assert not channel.grows
+    assert "equally strong" in found.advice[0]
+    assert channel.sigma_fit == pytest.approx(8, rel=0.1)
+
+
+def test_correlated_noise_is_told_from_independent() -> None:
+    white = np.random.default_rng(0).normal(0, 20, (128, 128))
+    blurred = diagnose(scene(128, 128) + ndimage.gaussian_filter(white, 0.8))
+    assert blurred.channels[0].correlation > 0.2
+    assert "correlated" in blurred.advice[0]
+    assert "independent" in diagnose(scene(128, 128) + white).advice[0]
+
+
+def test_saturated_and_invalid_pixels_are_counted() -> None:
+    values = scene(64, 64) + np.random.default_rng(0).normal(0, 8, (64, 64))
+    full = np.minimum(values, 130).astype(np.float32)
+    full[:4] = np.nan
+    found = diagnose(full)
+    [channel] = found.channels
+    assert channel.invalid == pytest.approx(4 / 64)
+    assert channel.saturated == pytest.approx(np.mean(full[4:] == 130))
+    assert any("saturated" in sentence for sentence in found.advice)
+    assert any("no value" in sentence for sentence in found.advice)
+
+
+def test_the_end_of_the_type_is_saturation_even_if_few_pixels_reach_it() -> None:
+    values = (scene(64, 64) + np.random.default_rng(0).normal(0, 8, (64, 64))).astype(np.uint8)
+    values[3, 5] = 255
+    assert diagnose(values).channels[0].saturated == pytest.approx(1 / 64**2)
+
+
+def test_an_image_without_noise_is_left_alone() -> None:
+    assert "gains nothing" in diagnose(scene(96, 96)).advice[0]
+
+
+def test_colours_are_channels() -> None:
+    rng = np.random.default_rng(0)
+    rgb = np.stack([rng.normal(100, sigma, (64, 64)) for sigma in (2, 4, 8)], axis=-1).astype(np.uint8)
+    found = diagnose(Image(rgb, "YXS"))
+    assert [channel.name for channel in found.channels] == ["red", "green", "blue"]
+    assert [channel.sigma_fit for channel in found.channels] == pytest.approx([2, 4, 8], rel=0.15)
+
+
+def test_too_small_for_one_estimator_is_not_too_small_for_the_other() -> None:
+    [channel] = diagnose(np.random.default_rng(0).normal(100, 5, (21, 21))).channels
+    assert channel.sigma is None
+    assert channel.sigma_fit == pytest.approx(5, rel=0.4)
+
+
+def test_a_stack_needs_axes_and_a_mask_is_refused() -> None:
+    with pytest.raises(AxesError, match="axes='TYX'"):
+        diagnose(np.zeros((4, 32, 32)))
+    with pytest.raises(ImageError, match="boolean"):
+        diagnose(np.zeros((32, 32), bool))
+
+
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [
+        (QUIET, "photons"),
+        (replace(QUIET, gain=0.0), "equally strong"),
+        (replace(QUIET, correlation=0.4), "correlated (0.40)"),
+        (replace(QUIET, saturated=0.02), "2.0% of the pixels are saturated"),
+        (replace(QUIET, invalid=0.01), "1.00% of the pixels have no value"),
+        (replace(QUIET, contrast=2.0), "hardly stronger than the noise"),
+        (replace(QUIET, contrast=50.0), "The noise is weak"),
+        (replace(QUIET, sigma=12.0), "disagree"),
+        (replace(QUIET, sigma_fit=0.0), "gains nothing"),
+        (replace(QUIET, sigma=0.01), "gains nothing"),
+    ],
+)
+def test_each_finding_has_its_advice(channel: Channel, words: str) -> None:
+    assert words in " ".join(advise([channel]))
+
+
+def test_advice_is_short_and_names_what_exists() -> None:
+    worst = replace(QUIET, saturated=0.1, invalid=0.1, contrast=1.0, sigma=20.0, correlation=0.5)
+    assert len(advise([worst])) == 3
+    known = {word for m in METHODS.values() for word in (m.key, *m.presets, *m.params.model_fields)}
+    for channel in (QUIET, worst, replace(QUIET, contrast=50.0), replace(QUIET, gain=0.0)):
+        quoted = set(" ".join(advise([channel])).split("'")[1::2])
+        assert quoted <= known
+
+
+@pytest.mark.data
+def test_a_confocal_frame_has_photon_noise_and_a_widefield_one_is_correlated(data_folder: Path) -> None:
+    folder = data_folder / "fmd_test_mix" / "noisy_avg1"
+    if not folder.is_dir():
+        pytest.skip(f"no images in {folder}")
+    confocal, widefield = (diagnose(read(folder / f"{name}_BPAE_G_1.png")) for name in ("Confocal", "WideField"))
+    assert confocal.channels[0].gain > 1
+    assert confocal.channels[0].correlation < 0.1
+    assert widefield.channels[0].correlation > 0.2
