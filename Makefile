@@ -33,7 +33,7 @@ types: $(DEVELOPMENT)  ## check types
 	@$(BIN)/mypy
 
 docs: $(DEVELOPMENT)  ## build the documentation in site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(RUNTIME): pyproject.toml constraints.txt
 	@tools/make_venv.sh "$(PYTHON)" $(VENV)

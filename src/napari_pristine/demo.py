@@ -30,7 +30,7 @@ def run_demo(
     folder: Path,
     on_event: Callable[[Event], None],
     *,
-    side: int = 192,
+    side: int = 256,
     frames: int = 3,
     settings: Mapping[str, Any] | None = None,
 ) -> list[str]:

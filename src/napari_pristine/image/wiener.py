@@ -11,18 +11,17 @@ from scipy.fft import dctn, idctn
 
 from napari_pristine.image.noise import blur_of_reach
 
-Array = NDArray[np.float64]
+Array = NDArray[np.float32]
 
-_SIDE = {1: 16, 2: 12, 3: 6}
-"""Side of the blocks that are transformed, by number of dimensions."""
+_SIDES = {1: (16,), 2: (8, 12, 16), 3: (6,)}
+"""Sides of the blocks that are transformed, by number of dimensions; their results are averaged."""
 _SHIFTS = {1: 4, 2: 4, 3: 2}
 """Positions of the grid of blocks along each axis."""
-
 _OUTSTANDING = 3.5
 """Noise levels from which a frequency of the noisy picture counts as structure by itself."""
 
 
-def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float = 1.0) -> NDArray[np.float32]:
+def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float = 1.0) -> Array:
     """Empirical Wiener filter of local cosine spectra (Ghael, Sayeed & Baraniuk 1997).
 
     A penalised fit loses contrast and fine structure but knows well where there is any. In each block of pixels, each
@@ -37,17 +36,23 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float 
         sigma: Noise level.
         reach: Reach of the noise, see `Noise`.
     """
-    pixels = np.asarray(noisy, np.float64)
-    seen = _pass(pixels, np.asarray(pilot, np.float64), sigma, reach, outstanding=_OUTSTANDING)
-    return _pass(pixels, seen, sigma, reach).astype(np.float32)
+    pixels = np.asarray(noisy, np.float32)
+    seen = _mean_pass(pixels, np.asarray(pilot, np.float32), sigma, reach, _OUTSTANDING)
+    return _mean_pass(pixels, seen, sigma, reach, np.inf)
 
 
-def _pass(noisy: Array, pilot: Array, sigma: float, reach: float, outstanding: float = np.inf) -> Array:
+def _mean_pass(noisy: Array, pilot: Array, sigma: float, reach: float, outstanding: float) -> Array:
+    """One pass with blocks of each size."""
+    sides = sorted({min(side, *noisy.shape) for side in _SIDES[noisy.ndim]})
+    passes = [_pass(noisy, pilot, side, sigma, reach, outstanding) for side in sides]
+    return np.asarray(np.mean(passes, axis=0), dtype=np.float32)
+
+
+def _pass(noisy: Array, pilot: Array, side: int, sigma: float, reach: float, outstanding: float) -> Array:
     ndim = noisy.ndim
-    side = min(_SIDE[ndim], *noisy.shape)
     step = max(side // _SHIFTS[ndim], 1)
-    power = sigma**2 * _spectrum(side, ndim, reach)
-    window = _outer(np.kaiser(side, 2.0), ndim)
+    power = np.float32(sigma**2) * _spectrum(side, ndim, reach)
+    window = _outer(np.kaiser(side, 2.0).astype(np.float32), ndim)
     pad = [(side, side + (-n) % side) for n in noisy.shape]
     noisy_, pilot_ = (np.pad(x, pad, mode="reflect" if side > 1 else "edge") for x in (noisy, pilot))
     total, weight = np.zeros_like(noisy_), np.zeros_like(noisy_)
@@ -80,12 +85,13 @@ def _spectrum(side: int, ndim: int, reach: float) -> Array:
     blur = blur_of_reach(reach)
     rho = np.exp(-((lags / blur) ** 2) / 4) if blur else (lags == 0).astype(float)
     frequencies = np.pi * np.arange(side) / side
-    return _outer(np.maximum((rho * np.cos(np.outer(frequencies, lags))).sum(axis=1), 0.02), ndim)
+    line = np.maximum((rho * np.cos(np.outer(frequencies, lags))).sum(axis=1), 0.02)
+    return _outer(line.astype(np.float32), ndim)
 
 
 def _outer(line: Array, ndim: int) -> Array:
     """The product of a line with itself along `ndim` axes."""
-    product = np.ones((1,) * ndim)
+    product = np.ones((1,) * ndim, dtype=np.float32)
     for axis in range(ndim):
         product = product * line.reshape([-1 if a == axis else 1 for a in range(ndim)])
     return product

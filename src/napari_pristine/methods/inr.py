@@ -40,7 +40,7 @@ class InrParams(MethodParams):
 
     steps: int = setting(600, "Optimiser steps at most.", ge=1, le=100_000)
     smoothness: float = setting(
-        0.7, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
+        0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
     )
     stop_at: float = setting(
         0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
@@ -57,7 +57,7 @@ class InrParams(MethodParams):
         le=1024,
         advanced=True,
     )
-    overlap: int = setting(32, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
+    overlap: int = setting(16, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
     width: int | None = setting(
         48,
         "Units per layer; the paper: 256 for 512 × 512 pixels, and in proportion.",
