@@ -112,7 +112,7 @@ def _ours(job: Job) -> Any:
     """How to restore with one of our methods; what is done once per process, not per image, is done here."""
     import torch
 
-    from napari_pristine.run import restore
+    from napari_pristine.restoration import restore
 
     if job.device in ("auto", "cuda") and torch.cuda.is_available():
         torch.zeros(1, device="cuda")  # the context takes seconds, whatever comes after

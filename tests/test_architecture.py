@@ -25,7 +25,7 @@ LAYERS = (
     {"methods"},
     {"recipe"},
     {"model", "block"},
-    {"run"},
+    {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone
     {"batch", "report"},
     {"demo"},

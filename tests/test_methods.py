@@ -17,7 +17,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Method, Noisy
 from napari_pristine.recipe import Recipe
-from napari_pristine.run import restore, run, wait
+from napari_pristine.restoration import restore, run, wait
 
 FEW: dict[str, dict[str, Any]] = {"inr": {"steps": 60}}
 """Settings with which a method is done in a second or two; only for promises that do not need a good result."""

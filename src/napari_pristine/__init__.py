@@ -10,25 +10,32 @@ Importing this package is light: torch is imported with the first use of a name 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_pristine.diagnosis import Diagnosis, diagnose
     from napari_pristine.errors import PristineError
     from napari_pristine.events import Note, Preview, Progress, Wish
     from napari_pristine.files import read, write
     from napari_pristine.image.image import Image
     from napari_pristine.methods import METHODS
     from napari_pristine.recipe import Recipe
-    from napari_pristine.run import Restored, restore, run
+    from napari_pristine.restoration import Restored, restore, run
 
 try:
     __version__ = version("napari-pristine")
 except PackageNotFoundError:  # running from a source tree that is not installed
     __version__ = "0+unknown"
 
+# Read when torch is loaded: threads that spin for long while they wait make a fit many times slower on a machine that
+# has other work to do as well; this little costs next to nothing on one that has not.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
 _HOME = {
+    "Diagnosis": "diagnosis",
     "METHODS": "methods",
     "Image": "image.image",
     "Note": "events",
@@ -36,17 +43,18 @@ _HOME = {
     "PristineError": "errors",
     "Progress": "events",
     "Recipe": "recipe",
-    "Restored": "run",
+    "Restored": "restoration",
     "Wish": "events",
+    "diagnose": "diagnosis",
     "read": "files",
-    "restore": "run",
-    "run": "run",
+    "restore": "restoration",
+    "run": "restoration",
     "write": "files",
 }
 
 __all__ = [
-    "METHODS", "Image", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored", "Wish", "__version__",
-    "read", "restore", "run", "write",
+    "METHODS", "Diagnosis", "Image", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored", "Wish", "__version__",
+    "diagnose", "read", "restore", "run", "write",
 ]  # fmt: skip
 
 

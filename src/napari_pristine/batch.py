@@ -14,9 +14,9 @@ import numpy as np
 
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, write
-from napari_pristine.image.axes import plan
-from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
+from napari_pristine.restoration import check
 
 _LOSSY = (".jpg", ".jpeg")
 
@@ -90,12 +90,8 @@ def load(task: Task, recipe: Recipe) -> Image:
         PristineError: It cannot.
     """
     image = read(task.source, axes=recipe.axes)
-    if recipe.axes:
-        check_axes(recipe.axes, image.shape)
-    check_restorable(image)
-    part = image.select(recipe.select)
-    plan(part, recipe.together)
-    _check_writable(task.target, part)
+    check(image, recipe)
+    _check_writable(task.target, image.select(recipe.select))
     return image
 
 

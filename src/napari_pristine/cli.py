@@ -151,8 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    # before torch is imported: threads that spin while they wait make fits ten times slower on machines with other work
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _run([word for word in words if word != "--debug"], debug)
     except KeyboardInterrupt:

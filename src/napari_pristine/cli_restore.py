@@ -13,7 +13,7 @@ from napari_pristine.device import Device
 from napari_pristine.errors import ComputeError, PristineError, SettingError
 from napari_pristine.recipe import Recipe
 from napari_pristine.report import as_json, describe_result, progress_bar
-from napari_pristine.run import run, wait
+from napari_pristine.restoration import run, wait
 from napari_pristine.settings import make, settings_of
 
 _FIELDS = {field.name: field for field in settings_of(Recipe)}

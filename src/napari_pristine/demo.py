@@ -18,7 +18,7 @@ from napari_pristine.files.atomic import appearing
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import compare
 from napari_pristine.report import duration
-from napari_pristine.run import restore
+from napari_pristine.restoration import restore
 from napari_pristine.samples import simulate_timelapse
 
 _ZOOM = 2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_pristine.diagnosis import Channel, Diagnosis
     from napari_pristine.image.quality import Comparison
     from napari_pristine.methods.method import Method
-    from napari_pristine.run import Restored
+    from napari_pristine.restoration import Restored
 
 _WIDTH = 100
 

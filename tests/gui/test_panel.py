@@ -18,7 +18,7 @@ from napari_pristine.gui.job import JobRunner
 from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe import Recipe
-from napari_pristine.run import restore, run
+from napari_pristine.restoration import restore, run
 
 pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", METHODS)]
 

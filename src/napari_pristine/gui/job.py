@@ -11,7 +11,7 @@ from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
 from napari_pristine.events import Wish
-from napari_pristine.run import Job
+from napari_pristine.restoration import Job
 
 
 class JobRunner(QObject):  # type: ignore[misc]

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_pristine.events import Preview
 from napari_pristine.image.image import Image
-from napari_pristine.run import Restored
+from napari_pristine.restoration import Restored
 
 
 class LiveLayer:

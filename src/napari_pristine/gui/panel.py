@@ -22,7 +22,7 @@ from napari_pristine.gui.live import LiveLayer
 from napari_pristine.gui.watch import Watch
 from napari_pristine.methods import find_method
 from napari_pristine.recipe import Recipe
-from napari_pristine.run import Restored, run
+from napari_pristine.restoration import Restored, run
 from napari_pristine.settings import make
 
 

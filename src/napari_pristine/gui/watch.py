@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pristine.events import Note, Progress
-from napari_pristine.run import Restored
+from napari_pristine.restoration import Restored
 
 _FULL = 1000
 """Ticks of the progress bar."""

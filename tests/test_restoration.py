@@ -19,7 +19,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, Noisy, Step, Stop
 from napari_pristine.recipe import Recipe
-from napari_pristine.run import restore, run, wait
+from napari_pristine.restoration import restore, run, wait
 
 INR = METHODS["inr"]
 FEW = {"steps": 40}
@@ -59,8 +59,8 @@ def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
 
 
 def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.run._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.run._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.restoration._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.restoration._PATIENCE", 0.0)
     image = noise(2, 48, 40)
     heard, result = events_of(image, "CYX", settings=FEW)
     previews = [event for event in heard if isinstance(event, Preview)]

@@ -157,6 +157,15 @@ def _ask_for_axes(shape: tuple[int, ...]) -> str:
     )
 
 
+def check(image: Image, recipe: Recipe) -> None:
+    """Check all that can be checked of a job without reading the pixels.
+
+    Raises:
+        PristineError: Axes, settings or image do not allow it; the message says what to do.
+    """
+    _Run(image, recipe)
+
+
 class _Run:
     """One job: what was resolved before it started, and how far it is."""
 
