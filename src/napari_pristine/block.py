@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_pristine.errors import ImageError
 from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, measure_intensity
 from napari_pristine.image.noise import Noise, estimate_sigma
+from napari_pristine.image.outliers import find_hot
 from napari_pristine.image.quality import judge
 from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
@@ -22,8 +23,9 @@ class Block:
     """One block `(C, *space)` as values and as pixels.
 
     Attributes:
-        filled: Values, those that were not finite replaced by a neighbour's.
-        valid: Where the values were finite, `(*space)`.
+        filled: Values, those that do not count replaced by a neighbour's.
+        valid: Where the values count, `(*space)`: finite, and no hot pixels.
+        hot: Number of hot pixels.
         intensities: How the values of each channel become pixels.
         pixels: `(C, *space)`, zero mean and unit spread.
         sigma: Noise level of each channel in the units of the pixels.
@@ -32,6 +34,7 @@ class Block:
 
     filled: NDArray[np.float64]
     valid: NDArray[np.bool_]
+    hot: int
     intensities: tuple[Intensity, ...]
     pixels: NDArray[np.float32]
     sigma: tuple[float, ...]
@@ -80,6 +83,10 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
     """
     valid = find_valid(values)
     filled = fill_invalid(values, valid)
+    hot = np.zeros_like(valid)
+    if params.hot_pixels:
+        hot = valid & np.any([find_hot(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
+        filled = fill_invalid(filled, valid & ~hot)
     if all(np.ptp(channel) == 0 for channel in filled):
         raise ImageError(f"all pixels have the value {filled.flat[0]:g}; there is nothing to restore")
     if params.sigma is not None:
@@ -90,7 +97,8 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
         filled=filled,
-        valid=valid,
+        valid=valid & ~hot,
+        hot=int(hot.sum()),
         intensities=intensities,
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),

@@ -62,7 +62,7 @@ class Restored:
         """How the result came about, as plain JSON values."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
-            "quality": asdict(self.quality),
+            "quality": {**asdict(self.quality), "stopped": list(self.quality.stopped)},
             "seconds": round(self.seconds, 3),
             "device": self.device,
             "notes": [note.text for note in self.notes],
@@ -186,7 +186,7 @@ class _Run:
         self.notes: list[Note] = []
         self.stops: Counter[str] = Counter()
         self.judged: list[tuple[float, float, float, float]] = []
-        self.invalid = 0
+        self.invalid = self.hot = 0
         self.keep = False
         self.clock = _Clock()
 
@@ -213,7 +213,8 @@ class _Run:
             self.cut.write(result, place, done)
             yield from self.say(Preview(self.cut.index(place), self.cut.unfold(done)))
             self.judged += block.judge(values)
-            self.invalid += int((~block.valid).sum())
+            self.hot += block.hot
+            self.invalid += int((~block.valid).sum()) - block.hot
         return (yield from self.finish(result))
 
     def prepare(self, place: tuple[int, ...]) -> Block | Note:
@@ -327,6 +328,8 @@ class _Run:
 
     def finish(self, result: NDArray[Any]) -> Job:
         """The result with all that is known about it."""
+        if self.hot:
+            yield from self.note(Note(f"{self.hot} hot pixels were filled from the fit (hot_pixels)"))
         if self.invalid:
             yield from self.note(
                 Note(f"{self.invalid} pixels without a value (NaN or infinite) were filled from the fit")

@@ -35,7 +35,8 @@ class Tiling:
             sides[axis] = min(shape[axis], max(round(left ** (1 / (len(shape) - rank))), 1))
             left /= sides[axis]  # what a thin axis leaves over goes to the others
         common = round(overlap ** (2 / len(shape)))
-        return cls(shape, tuple(sides), min(common, max(sides) // 2))
+        cut = [part for part, whole in zip(sides, shape, strict=True) if part < whole]
+        return cls(shape, tuple(sides), min([common, *(part // 2 for part in cut)]))
 
     def starts(self, axis: int) -> list[int]:
         """First pixel of each tile along an axis."""

@@ -46,6 +46,7 @@ class InrParams(MethodParams):
         0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
     )
     stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
+    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
     refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
     fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
     patch: int | None = setting(
@@ -257,6 +258,7 @@ INR = Method(
             "smoothness": 0.0,
             "stabilise": False,
             "refine": False,
+            "hot_pixels": False,
             "patch": None,
             "width": None,
             "layers": 6,

@@ -21,6 +21,7 @@ class MethodParams(Params):
         None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
     )
     stabilise: bool = setting(False, "Make the noise of photons equally strong everywhere before fitting.")
+    hot_pixels: bool = setting(False, "Take single pixels that outshine all around them for faults, and fill them.")
     refine: bool = setting(False, "Return to the result what the noisy image holds of the structures found.")
     tile: int = setting(
         1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True

@@ -1,0 +1,60 @@
+"""Every code block of the README and the documentation runs; every picture and link of theirs is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from napari_pristine.cli import main
+from napari_pristine.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for language, text in BLOCK.findall(page.read_text()):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)
+    assert not [name for name in names if name.startswith("assert")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_there(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each sub-command and long option of `pristine` in a console block is in its help."""
+    lines = [line for language, text in BLOCK.findall(page.read_text()) if language == "console" for line in text.splitlines()]
+    for line in lines:
+        words = line.split("#")[0].split()
+        if words[:2] != ["$", "pristine"]:
+            continue
+        assert main([words[2], "--help"]) == 0, line
+        shown = capsys.readouterr().out
+        for option in [word.split("=")[0] for word in words if word.startswith("--")]:
+            assert option in shown, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_modules_named_in_the_architecture_are_there_and_no_others() -> None:
+    tree = (ROOT / "docs" / "architecture.md").read_text()
+    source = ROOT / "src" / "napari_pristine"
+    for module in [*source.glob("*.py"), *(source / "image").glob("*.py"), *(source / "nets").glob("*.py")]:
+        assert module.name.startswith("__") or module.name in tree, module
+    for name in re.findall(r"\b(\w+\.py)\b", tree):
+        assert list(ROOT.glob(f"src/**/{name}")) or list(ROOT.glob(f"tests/{name}")), name
+
+
+def test_every_method_has_its_page_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for key in METHODS:
+        assert f"methods/{key}.md" in navigation
