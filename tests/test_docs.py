@@ -28,8 +28,8 @@ def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_there(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each sub-command and long option of `pristine` in a console block is in its help."""
-    lines = [line for language, text in BLOCK.findall(page.read_text()) if language == "console" for line in text.splitlines()]
-    for line in lines:
+    consoles = [text for language, text in BLOCK.findall(page.read_text()) if language == "console"]
+    for line in "\n".join(consoles).splitlines():
         words = line.split("#")[0].split()
         if words[:2] != ["$", "pristine"]:
             continue

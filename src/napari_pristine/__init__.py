@@ -53,8 +53,8 @@ _HOME = {
 }
 
 __all__ = [
-    "METHODS", "Diagnosis", "Image", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored", "Wish", "__version__",
-    "diagnose", "read", "restore", "run", "write",
+    "METHODS", "Diagnosis", "Image", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored", "Wish",
+    "__version__", "diagnose", "read", "restore", "run", "write",
 ]  # fmt: skip
 
 

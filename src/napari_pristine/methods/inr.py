@@ -27,8 +27,8 @@ from napari_pristine.settings import setting
 
 _BLOCK = {1: 32, 2: 8, 3: 4}
 """Side of the small blocks in which random pixels are drawn, by number of dimensions: neighbours give the slope."""
-_CHUNK = 1 << 23
-"""Activations of one layer that are computed at once where all pixels are fitted; the gradients are exact anyway."""
+_CHUNK = 1 << 20
+"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache; gradients add up."""
 _FLAT = 0.03
 """Slopes below this share of the noise level count as flat."""
 _REACH_POWER = 2.0
@@ -122,8 +122,8 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         misfit = torch.zeros(2, device=noisy.pixels.device)
-        for pixels in _batch(net, params, generator):
-            misfit += _backward(net, pixels, targets)
+        for pixels, share in _batch(net, params, generator):
+            misfit += _backward(net, pixels, share, targets)
         # before the update: the function whose residual met the rule is the one to return (section 3.3)
         if stop := rules.met(step, misfit):
             return stop
@@ -167,35 +167,38 @@ def _targets(net: Field, noisy: Noisy, params: InrParams, generator: torch.Gener
     return _Targets(net.cut(noisy.pixels), net.cut(valid - held_out), net.cut(held_out), sigma, penalty)
 
 
-def _batch(net: Field, params: InrParams, generator: torch.Generator) -> Iterator[Tensor]:
-    """The pixels of one step, as blocks `(blocks, *block, ndim)`: a random few, or all of them slab by slab."""
+def _batch(net: Field, params: InrParams, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
+    """The pixels of one step, in parts that fit the cache, and the share of each part.
+
+    A part is `(blocks, *block, ndim)`: a slab of the patch where all pixels are fitted, else small blocks at random.
+    """
     side = net.patches.side
+    steady = net.siren.steady
+    points = max(1, _CHUNK // (steady.copies * steady.weights[0].shape[-1]))
     if params.batch is None:
-        rows = max(1, _CHUNK // (params.width or paper_width(side)) // math.prod(side[1:]))
-        yield from (slab[None] for slab in torch.split(net.pixels(), rows))
+        slabs = torch.split(net.pixels(), max(1, points // math.prod(side[1:])))
+        yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
         return
     block = tuple(min(_BLOCK[len(side)], n) for n in side)
     count = max(1, params.batch // math.prod(block))
     room = torch.tensor([n - b + 1 for n, b in zip(side, block, strict=True)])
     corners = (torch.rand((count, len(side)), generator=generator) * room).long()
     inside = net.pixels()[tuple(slice(b) for b in block)]
-    yield corners.reshape(count, *[1] * len(side), len(side)) + inside
+    blocks = corners.reshape(count, *[1] * len(side), len(side)) + inside
+    yield from ((part, len(part) / count) for part in torch.split(blocks, max(1, points // math.prod(block))))
 
 
-def _backward(net: Field, pixels: Tensor, targets: _Targets) -> Tensor:
+def _backward(net: Field, pixels: Tensor, share: float, targets: _Targets) -> Tensor:
     """Add the gradients of these pixels' part of the loss.
 
     Returns:
-        Mean squared error of the pixels fitted and of those held out, in noise variances, times the share of `pixels`
-        in the pixels of this step: `(2,)`.
+        Mean squared error of the pixels fitted and of those held out, in noise variances, times `share`: `(2,)`.
     """
     pixels = pixels.to(targets.values.device)
     index: Any = (slice(None), *pixels.unbind(-1))
     fitted, held_out = targets.fitted[index], targets.held_out[index]
     values = net(pixels)
     square = (values - targets.values[index]).square().mean(dim=-1, keepdim=True)
-    # slabs of a whole patch come one by one, random blocks all at once
-    share = pixels[..., 0].numel() / math.prod(net.patches.side) if len(pixels) == 1 else 1.0
     misfit = (square * fitted).sum() / fitted.sum().clamp(min=1)
     loss = misfit + targets.penalty * _slope(values, _FLAT * targets.sigma) if targets.penalty else misfit
     # times the copies: each network sees the gradient that it would see alone

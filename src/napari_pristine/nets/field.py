@@ -9,8 +9,8 @@ from napari_pristine.image.tiles import Tiling
 from napari_pristine.nets.average import Averaged
 from napari_pristine.nets.siren import OMEGA, Siren
 
-_CHUNK = 1 << 23
-"""Activations of one layer that are computed at once where nothing is to be kept for a way back."""
+_CHUNK = 1 << 20
+"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache."""
 
 
 class Field(nn.Module):
