@@ -57,12 +57,12 @@ def test_every_axis_is_either_looped_over_or_in_the_block(planned: tuple[Image, 
     assert all(axis in cut.describe() for axis in image.axes)
 
 
-def test_a_block_has_its_colours_first_and_the_rest_in_the_order_of_the_image() -> None:
+def test_a_block_has_its_colours_first_and_the_picture_last() -> None:
     image = of_shape("YTXCZ", 2, 3, 4, 2, 5)
     cut = plan(image, "CXYZ")
     block = cut.read(image.data, (1,))
-    assert block.shape == (2, 2, 4, 5)
-    assert block[1, 0, 3, 2] == image.data[0, 1, 3, 1, 2]
+    assert block.shape == (2, 5, 2, 4)
+    assert block[1, 2, 0, 3] == image.data[0, 1, 3, 1, 2]
 
 
 def test_colours_and_channels_are_merged() -> None:

@@ -30,6 +30,7 @@ class Block:
         pixels: `(C, *space)`, zero mean and unit spread.
         sigma: Noise level of each channel in the units of the pixels.
         reach: Reach of the noise, the largest of all channels.
+        params: Settings that the block was made with.
     """
 
     filled: NDArray[np.float64]
@@ -39,6 +40,7 @@ class Block:
     pixels: NDArray[np.float32]
     sigma: tuple[float, ...]
     reach: float
+    params: MethodParams
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -49,11 +51,16 @@ class Block:
         """A tile as a method sees it."""
         return Noisy(
             pixels=torch.from_numpy(np.ascontiguousarray(self.pixels[(slice(None), *part)])).to(device),
-            sigma=torch.tensor(self.sigma, dtype=torch.float32, device=device),
+            sigma=torch.tensor(self.levels(part), dtype=torch.float32, device=device),
             valid=torch.from_numpy(np.ascontiguousarray(self.valid[part])).to(device),
             reach=self.reach,
             seed=seed,
         )
+
+    def levels(self, part: tuple[slice, ...]) -> tuple[float, ...]:
+        """Noise level of each channel of a tile: its own where it is estimated, as photon noise follows the signal."""
+        tile = self.pixels[(slice(None), *part)]
+        return tuple(_sigma(i, p, self.params) for i, p in zip(self.intensities, tile, strict=True))
 
     def values(self, pixels: NDArray[np.float32], *, refined: bool) -> NDArray[np.float64]:
         """Restored pixels as values in the units of the image."""
@@ -103,10 +110,11 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
         reach=max(n.reach for n in noise),
+        params=params,
     )
 
 
-def _sigma(intensity: Intensity, pixels: NDArray[np.float64], params: MethodParams) -> float:
+def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:
     """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
     if params.sigma is not None or params.stabilise:
         return max(intensity.sigma, 1e-6)

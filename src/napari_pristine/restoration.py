@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from napari_pristine import __version__
 from napari_pristine.block import Block, prepare
 from napari_pristine.device import describe_device, is_out_of_memory, pick_device
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory
@@ -39,7 +40,7 @@ _OVERLAP = 32
 """Least overlap of neighbouring tiles, in pixels."""
 _SMALLEST_TILE = 128
 _SAMPLES = 8
-"""Blocks of a stack from which the noise is measured."""
+"""Planes of a stack from which the noise is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Restored:
             "seconds": round(self.seconds, 3),
             "device": self.device,
             "notes": [note.text for note in self.notes],
-            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            "versions": {"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__},
         }
 
 
@@ -194,21 +195,25 @@ class _Run:
         """All blocks, one after the other."""
         if self.device_note:
             yield from self.note(self.device_note)
-        result = np.array(self.image.data)
+        result = np.empty(self.image.shape, self.image.dtype)
         nets: list[nn.Module] = []
         for number, place in enumerate(self.cut.places):
             if self.keep:
                 yield from self.note(
                     Note(f"kept early: only {number} of {len(self.cut.places)} blocks are restored", warning=True)
                 )
+                for rest in self.cut.places[number:]:
+                    result[self.cut.index(rest)] = self.image.data[self.cut.index(rest)]
                 break
             block = self.prepare(place)
             if isinstance(block, Note):
                 yield from self.note(block)
+                result[self.cut.index(place)] = self.image.data[self.cut.index(place)]
+                nets = []
                 continue
-            warm = nets if self.cut.follows(number) else []
+            warm = nets if self.params.warm_start and self.cut.follows(number) else []
             pixels, nets = yield from self.block(number, place, block, warm)
-            values = block.values(pixels, refined=self.params.refine)
+            values = yield from self.values(block, pixels)
             done = cast(values, self.image.dtype)
             self.cut.write(result, place, done)
             yield from self.say(Preview(self.cut.index(place), self.cut.unfold(done)))
@@ -216,6 +221,14 @@ class _Run:
             self.hot += block.hot
             self.invalid += int((~block.valid).sum()) - block.hot
         return (yield from self.finish(result))
+
+    def values(self, block: Block, pixels: _Pixels) -> _Part[NDArray[np.float64]]:
+        """The values of a fitted block; not refined if there is no memory for it, so that the fit is not lost."""
+        try:
+            return block.values(pixels, refined=self.params.refine)
+        except MemoryError:
+            yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
+        return block.values(pixels, refined=False)
 
     def prepare(self, place: tuple[int, ...]) -> Block | Note:
         """The block at a place, or in a stack the reason for leaving it as it is."""
@@ -232,7 +245,8 @@ class _Run:
         key = tuple(i for axis, i in zip(self.cut.looped, place, strict=True) if axis in COLOUR)
         if key not in self.noise:
             alike = [p for p in self.cut.places if p[: len(key)] == key]
-            some = [alike[i] for i in np.linspace(0, len(alike) - 1, min(_SAMPLES, len(alike))).astype(int)]
+            samples = min(len(alike), max(1, _SAMPLES // math.prod(self.cut.block_shape[1:-2])))
+            some = [alike[i] for i in np.linspace(0, len(alike) - 1, samples).astype(int)]
             blocks = [self.cut.read(self.image.data, p) for p in some]
             valid = [np.isfinite(block).all(axis=0) for block in blocks]
             filled = [fill_invalid(b, v) for b, v in zip(blocks, valid, strict=True) if v.any()]
@@ -289,7 +303,7 @@ class _Run:
 
     def network(self, noisy: Noisy) -> nn.Module:
         """An untrained network for a tile; the seed alone decides its weights."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
             net: nn.Module = self.method.network(self.params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
         return net.to(self.device)

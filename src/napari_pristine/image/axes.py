@@ -17,7 +17,7 @@ class AxesPlan:
     """Which axes are fitted together and which are looped over.
 
     A block has the shape `(C, *space)`: the colour axes that are fitted together are merged into its first axis
-    (size 1 if there are none), the others follow in the order of the image.
+    (size 1 if there are none), the others follow, those of the picture last.
     """
 
     axes: str
@@ -37,8 +37,9 @@ class AxesPlan:
 
     @property
     def space(self) -> str:
-        """The other axes that are fitted together, in the order of the image."""
-        return "".join(axis for axis in self.axes if axis in self.together and axis not in COLOUR)
+        """The other axes that are fitted together, those of the picture last."""
+        rest = [axis for axis in self.axes if axis in self.together and axis not in COLOUR]
+        return "".join(sorted(rest, key=lambda axis: axis in "YX"))
 
     @property
     def block_shape(self) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ _STRIDE = 3
 _MOST_PATCHES = 60_000
 _MOST_PLANES = 8
 _BINS = 24
+_MARGIN = 9
+"""Side of the squares of one value that count as margins."""
 _STRUCTURE = 1.5
 """Ratio of coarse to fine noise power up to which structure in the picture, and not correlated noise, explains it."""
 _BLURS = np.linspace(0.2, 1.5, 200)
@@ -97,11 +99,12 @@ def _patches(block: Array) -> Array:
         return np.empty((0, PATCH * PATCH * len(block)))
     windows = np.lib.stride_tricks.sliding_window_view(planes, (PATCH, PATCH), axis=(2, 3))
     windows = windows[:, :, ::_STRIDE, ::_STRIDE]
-    c, n, h, w = windows.shape[:4]
-    flat = windows.transpose(1, 2, 3, 0, 4, 5).reshape(n * h * w, c * PATCH * PATCH)
-    if len(flat) > _MOST_PATCHES:
-        flat = flat[np.random.default_rng(0).choice(len(flat), _MOST_PATCHES, replace=False)]
-    return flat
+    places = np.indices(windows.shape[1:4]).reshape(3, -1)
+    if places.shape[1] > _MOST_PATCHES:
+        places = places[:, np.random.default_rng(0).choice(places.shape[1], _MOST_PATCHES, replace=False)]
+    patches = windows[(slice(None), *places)].transpose(1, 0, 2, 3).reshape(places.shape[1], -1)
+    recorded = np.ptp(patches, axis=1) > 0  # the margins of stitched images hold one value
+    return np.asarray(patches[recorded] if recorded.mean() > 0.1 else patches)
 
 
 def _planes(block: Array) -> Array:
@@ -124,7 +127,7 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     if planes.size < PATCH * PATCH or np.ptp(planes[good]) == 0:
         return Noise(0.0, 0.0, 0.0)
     signal = _per_plane(ndimage.gaussian_filter, planes, sigma=2.0)
-    flats = _flat_by_brightness(planes, signal, good)
+    flats = _flat_by_brightness(planes, signal, good & _recorded(planes, good))
     power = [_differences(planes, distance) ** 2 for distance in (1, 2, 3)]
     means = np.array([signal.ravel()[flat].mean() for flat in flats])
     fine, *coarse = (np.array([p.ravel()[flat].mean() for flat in flats]) for p in power)
@@ -158,6 +161,13 @@ def _flat_by_brightness(planes: Array, signal: Array, good: NDArray[np.bool_]) -
     by_brightness = pixels[np.argsort(signal.ravel()[pixels], kind="stable")]
     bins = np.array_split(by_brightness, max(2, min(_BINS, len(pixels) // 256)))
     return [bin_[np.argsort(slope[bin_], kind="stable")[: max(len(bin_) // 2, 1)]] for bin_ in bins if len(bin_)]
+
+
+def _recorded(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where something was recorded: not in the margins that stitching and registration fill with one value."""
+    highest, lowest = (_per_plane(f, planes, size=_MARGIN) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
+    recorded = highest > lowest
+    return recorded if (recorded & good).mean() > 0.1 else np.ones_like(recorded)
 
 
 def _saturation(values: Array) -> float:

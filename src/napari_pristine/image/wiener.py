@@ -43,69 +43,79 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, reach: float 
 
 def _mean_pass(noisy: Array, pilot: Array, sigma: float, reach: float, outstanding: float) -> Array:
     """One pass with blocks of each size."""
-    sides = sorted({min(side, *noisy.shape) for side in _SIDES[noisy.ndim]})
+    sides = sorted({tuple(min(side, n) for n in noisy.shape) for side in _SIDES[noisy.ndim]})
     passes = [_pass(noisy, pilot, side, sigma, reach, outstanding) for side in sides]
     return np.asarray(np.mean(passes, axis=0), dtype=np.float32)
 
 
-def _pass(noisy: Array, pilot: Array, side: int, sigma: float, reach: float, outstanding: float) -> Array:
-    ndim = noisy.ndim
-    step = max(side // _SHIFTS[ndim], 1)
-    power = np.float32(sigma**2) * _spectrum(side, ndim, reach)
-    window = _outer(np.kaiser(side, 2.0).astype(np.float32), ndim)
-    pad = [(side, side + (-n) % side) for n in noisy.shape]
-    noisy_, pilot_ = (np.pad(x, pad, mode="reflect" if side > 1 else "edge") for x in (noisy, pilot))
+def _pass(noisy: Array, pilot: Array, side: tuple[int, ...], sigma: float, reach: float, outstanding: float) -> Array:
+    steps = [max(length // _SHIFTS[noisy.ndim], 1) for length in side]
+    power = np.float32(sigma**2) * _spectrum(side, reach)
+    window = _product([np.kaiser(length, 2.0) for length in side])
+    pad = [(length, length + (-n) % length) for n, length in zip(noisy.shape, side, strict=True)]
+    noisy_, pilot_ = (np.pad(x, pad, mode="reflect") for x in (noisy, pilot))
     total, weight = np.zeros_like(noisy_), np.zeros_like(noisy_)
-    for corner in itertools.product(range(0, side, step), repeat=ndim):
-        part = tuple(slice(c, c + (n - c) // side * side) for c, n in zip(corner, total.shape, strict=True))
+    for corner in itertools.product(*(range(0, length, step) for length, step in zip(side, steps, strict=True))):
+        ends = [c + (n - c) // length * length for c, n, length in zip(corner, total.shape, side, strict=True)]
+        part = tuple(slice(c, end) for c, end in zip(corner, ends, strict=True))
         blocks, guides = _to_blocks(noisy_[part], side), _to_blocks(pilot_[part], side)
         filtered, trust = _filter(blocks, guides, power, outstanding)
-        total[part] += _from_blocks(filtered * trust * window, total[part].shape)
-        weight[part] += _from_blocks(np.broadcast_to(trust * window, filtered.shape), total[part].shape)
-    inner = tuple(slice(side, side + n) for n in noisy.shape)
+        total[part] += _from_blocks(filtered * trust * window)
+        weight[part] += _from_blocks(np.broadcast_to(trust * window, filtered.shape))
+    inner = tuple(slice(length, length + n) for length, n in zip(side, noisy.shape, strict=True))
     return np.asarray(total[inner] / weight[inner])
 
 
 def _filter(noisy: Array, pilot: Array, power: Array, outstanding: float) -> tuple[Array, Array]:
     """Blocks `(*grid, *block)` filtered, and how much each is to be trusted."""
     axes = tuple(range(-power.ndim, 0))
-    spectrum = dctn(noisy, axes=axes, norm="ortho")
-    energy = dctn(pilot, axes=axes, norm="ortho") ** 2
+    spectrum, guide = dctn(noisy, axes=axes, norm="ortho"), dctn(pilot, axes=axes, norm="ortho")
+    energy = guide**2
     if np.isfinite(outstanding):
         alone = spectrum**2
         energy = np.maximum(energy, np.where(alone > outstanding**2 * power, alone - power, 0))
     gain = energy / (energy + power)
+    restored = gain * spectrum
+    mean = (..., *[0] * power.ndim)
+    restored[mean] += (1 - gain[mean]) * guide[mean]  # brightness has no natural zero to shrink towards
     trust = 1 / np.maximum((gain**2 * power).sum(axis=axes, keepdims=True), 1e-3 * power.max())
-    return idctn(gain * spectrum, axes=axes, norm="ortho"), trust
+    return idctn(restored, axes=axes, norm="ortho"), trust
 
 
-def _spectrum(side: int, ndim: int, reach: float) -> Array:
-    """Power of noise of unit variance and this reach at each frequency of a block; all ones for white noise."""
+def _spectrum(side: tuple[int, ...], reach: float) -> Array:
+    """Power of noise of unit variance at each frequency of a block; all ones for white noise.
+
+    The noise reaches along the last two axes only: planes and frames are recorded one by one.
+    """
     lags = np.arange(-8, 9)
     blur = blur_of_reach(reach)
     rho = np.exp(-((lags / blur) ** 2) / 4) if blur else (lags == 0).astype(float)
-    frequencies = np.pi * np.arange(side) / side
-    line = np.maximum((rho * np.cos(np.outer(frequencies, lags))).sum(axis=1), 0.02)
-    return _outer(line.astype(np.float32), ndim)
+    lines = []
+    for axis, length in enumerate(side):
+        frequencies = np.pi * np.arange(length) / length
+        line = np.maximum((rho * np.cos(np.outer(frequencies, lags))).sum(axis=1), 0.02)
+        lines.append(line if axis >= len(side) - 2 else np.ones(length))
+    return _product(lines)
 
 
-def _outer(line: Array, ndim: int) -> Array:
-    """The product of a line with itself along `ndim` axes."""
-    product = np.ones((1,) * ndim, dtype=np.float32)
-    for axis in range(ndim):
-        product = product * line.reshape([-1 if a == axis else 1 for a in range(ndim)])
+def _product(lines: list[NDArray[Any]]) -> Array:
+    """The outer product of lines, one for each axis."""
+    product = np.ones((1,) * len(lines), dtype=np.float32)
+    for axis, line in enumerate(lines):
+        product = product * line.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(len(lines))])
     return product
 
 
-def _to_blocks(x: Array, side: int) -> Array:
+def _to_blocks(x: Array, side: tuple[int, ...]) -> Array:
     """`(*space)` as `(*grid, *block)`."""
     ndim = x.ndim
-    split = x.reshape([length for n in x.shape for length in (n // side, side)])
+    split = x.reshape([n for total, length in zip(x.shape, side, strict=True) for n in (total // length, length)])
     return split.transpose([*range(0, 2 * ndim, 2), *range(1, 2 * ndim, 2)])
 
 
-def _from_blocks(blocks: Array, shape: tuple[int, ...]) -> Array:
-    ndim = len(shape)
-    return blocks.transpose(
-        [axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]
-    ).reshape(shape)
+def _from_blocks(blocks: Array) -> Array:
+    """`(*grid, *block)` as `(*space)`."""
+    ndim = blocks.ndim // 2
+    order = [axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]
+    shape = [count * length for count, length in zip(blocks.shape[:ndim], blocks.shape[ndim:], strict=True)]
+    return blocks.transpose(order).reshape(shape)

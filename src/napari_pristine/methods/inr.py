@@ -19,7 +19,7 @@ from torch import Tensor
 
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
-from napari_pristine.methods.stopping import StopRules
+from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.muon import Muon
 from napari_pristine.nets.siren import Siren
@@ -28,7 +28,7 @@ from napari_pristine.settings import setting
 _BLOCK = {1: 32, 2: 8, 3: 4}
 """Side of the small blocks in which random pixels are drawn, by number of dimensions: neighbours give the slope."""
 _CHUNK = 1 << 20
-"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache; gradients add up."""
+"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache."""
 _FLAT = 0.03
 """Slopes below this share of the noise level count as flat."""
 _REACH_POWER = 2.0
@@ -67,7 +67,7 @@ class InrParams(MethodParams):
         le=1024,
         advanced=True,
     )
-    layers: int = setting(3, "Sine layers.", ge=1, le=16, advanced=True)
+    layers: int = setting(3, "Sine layers.", ge=2, le=16, advanced=True)
     frequency: float | None = setting(
         0.5,
         "Highest frequency at the start; the paper: 15 radians per half side.",
@@ -115,7 +115,8 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
     generator = torch.Generator().manual_seed(noisy.seed)
     targets = _targets(net, noisy, params, generator)
     optimisers = _optimisers(net.siren.live, params)
-    rules = StopRules(params.stop_at, params.holdout > 0, memory=0.0 if params.batch is None else 0.95)
+    memory = 0.0 if params.batch is None else 0.95
+    rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
     net.train()
     for step in range(1, steps + 1):
@@ -174,9 +175,12 @@ def _batch(net: Field, params: InrParams, generator: torch.Generator) -> Iterato
     """
     side = net.patches.side
     steady = net.siren.steady
-    points = max(1, _CHUNK // (steady.copies * steady.weights[0].shape[-1]))
+    # a GPU has no use for small parts
+    room_for = _CHUNK * (1 if steady.weights[0].device.type == "cpu" else 16)
+    points = max(1, room_for // (steady.copies * steady.weights[0].shape[-1]))
     if params.batch is None:
-        slabs = torch.split(net.pixels(), max(1, points // math.prod(side[1:])))
+        # slopes between slabs are not seen: no slabs thinner than the blocks
+        slabs = torch.split(net.pixels(), max(_BLOCK[len(side)], points // math.prod(side[1:])))
         yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
         return
     block = tuple(min(_BLOCK[len(side)], n) for n in side)
@@ -199,12 +203,15 @@ def _backward(net: Field, pixels: Tensor, share: float, targets: _Targets) -> Te
     fitted, held_out = targets.fitted[index], targets.held_out[index]
     values = net(pixels)
     square = (values - targets.values[index]).square().mean(dim=-1, keepdim=True)
-    misfit = (square * fitted).sum() / fitted.sum().clamp(min=1)
-    loss = misfit + targets.penalty * _slope(values, _FLAT * targets.sigma) if targets.penalty else misfit
+    whole = square.numel() / share  # the pixels of all parts of this step
+    misfit = (square * fitted).sum() / (whole * targets.fitted.mean().clamp(min=1e-6))
+    loss = misfit
+    if targets.penalty:
+        loss = loss + share * targets.penalty * _slope(values, _FLAT * targets.sigma)
     # times the copies: each network sees the gradient that it would see alone
-    (loss * (share * len(values))).backward()
-    hidden = (square.detach() * held_out).sum() / held_out.sum().clamp(min=1)
-    return torch.stack([misfit.detach(), hidden]) * (share / targets.sigma**2)
+    (loss * len(values)).backward()
+    hidden = (square.detach() * held_out).sum() / (whole * targets.held_out.mean().clamp(min=1e-6))
+    return torch.stack([misfit.detach(), hidden]) / targets.sigma**2
 
 
 def _slope(values: Tensor, flat: float) -> Tensor:
@@ -213,6 +220,8 @@ def _slope(values: Tensor, flat: float) -> Tensor:
     The mean over positions of √(∂y² + ∂x²) is the total variation (Rudin, Osher & Fatemi 1992) of the function.
     Channels share their edges: one length for all of them.
     """
+    last = values.dim() - 1
+    values = values.reshape([n for axis, n in enumerate(values.shape) if n > 1 or axis in (0, 1, last)])
     axes = range(2, values.dim() - 1)
     inner = values[(slice(None), slice(None), *[slice(None, -1) for _ in axes])]
     square = torch.full_like(inner[..., 0], flat**2)
@@ -262,6 +271,7 @@ INR = Method(
             "stabilise": False,
             "refine": False,
             "hot_pixels": False,
+            "warm_start": False,
             "patch": None,
             "width": None,
             "layers": 6,
@@ -272,7 +282,6 @@ INR = Method(
             "cooling": 0.0,
             "averaging": 0.0,
             "weight_decay": 1e-3,
-            "warm_steps": 1.0,
             "tile": 512,
         },
     },

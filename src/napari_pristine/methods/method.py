@@ -23,6 +23,7 @@ class MethodParams(Params):
     stabilise: bool = setting(False, "Make the noise of photons equally strong everywhere before fitting.")
     hot_pixels: bool = setting(False, "Take single pixels that outshine all around them for faults, and fill them.")
     refine: bool = setting(False, "Return to the result what the noisy image holds of the structures found.")
+    warm_start: bool = setting(True, "Start each frame of a stack from its neighbour's network.", advanced=True)
     tile: int = setting(
         1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True
     )

@@ -25,11 +25,13 @@ class StopRules:
         residual: Stop when the residual is this strong, in noise levels; 0 never.
         held_out: Whether pixels are held out, so that their error tells when to stop.
         memory: Memory of the running mean of what is watched, for fits that see a few pixels at a time.
+        early: Steps before which reaching the noise level is suspicious.
     """
 
     residual: float
     held_out: bool
     memory: float
+    early: int = EARLY
     _mean: Tensor | None = None
     _best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
@@ -45,7 +47,7 @@ class StopRules:
         self._mean = misfit if self._mean is None else misfit.lerp(self._mean, self.memory)
         fitted, hidden = self._mean.tolist()
         if self.residual and fitted <= self.residual**2:
-            return _noise_level(step)
+            return _noise_level(step, self.early)
         if self.residual and self._stuck("fitted", fitted, step):
             level = math.sqrt(fitted)
             return Stop(f"the residual no longer fell after {step} steps, at {level:.2f} noise levels", warning=True)
@@ -60,8 +62,8 @@ class StopRules:
         return step - since > PATIENCE
 
 
-def _noise_level(step: int) -> Stop:
-    if step >= EARLY:
+def _noise_level(step: int, early: int) -> Stop:
+    if step >= early:
         return Stop(f"reached the noise level after {step} steps")
     return Stop(
         f"reached the noise level after only {step} steps: texture was probably taken for noise and is lost; "
