@@ -242,3 +242,75 @@ def test_the_paper_preset_stops_at_the_noise_level() -> None:
     assert "reached the noise level" in result.quality.stopped[0]
     assert 0.85 < result.quality.residual < 1.05
     assert np.sqrt(np.mean((result.data - truth) ** 2)) < 5
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_thin_volumes_get_better_too(depth: int) -> None:
+    y, x = np.mgrid[:64, :64]
+    truth = np.repeat((20 + 15 * np.sin(y / 9) * np.cos(x / 11))[None], depth, axis=0)
+    noisy = np.random.default_rng(0).poisson(truth).astype(np.float32)
+    result = restore(noisy, axes="ZYX", together="ZYX", settings={"steps": 150})
+    assert np.sqrt(np.mean((result.data - truth) ** 2)) < 0.5 * np.sqrt(np.mean((noisy - truth) ** 2))
+
+
+def test_the_order_of_the_axes_does_not_matter() -> None:
+    volume = noise(6, 40, 44)
+    first = restore(volume, axes="ZYX", together="ZYX", settings=FEW)
+    other = restore(volume.transpose(1, 2, 0), axes="YXZ", together="YXZ", settings=FEW)
+    np.testing.assert_array_equal(other.data.transpose(2, 0, 1), first.data)
+    assert other.quality.sigma == first.quality.sigma
+
+
+def test_a_margin_without_a_picture_does_not_spoil_the_noise_level() -> None:
+    image = noise(96, 96).astype(np.float32)
+    framed = image.copy()
+    framed[:14] = 0
+    whole, part = (restore(i, settings=FEW).quality.sigma for i in (image, framed))
+    assert part == pytest.approx(whole, rel=0.15)
+
+
+def test_each_tile_of_the_paper_preset_has_its_own_noise_level(instead: Any) -> None:
+    seen: list[float] = []
+
+    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+        seen.append(float(noisy.sigma[0]))
+        return Stop("done")
+        yield
+
+    instead(fit=fit)
+    rng = np.random.default_rng(0)
+    image = np.hstack([rng.poisson(4, (96, 96)), rng.poisson(200, (96, 96))]).astype(np.float32)
+    restore(image, preset="paper", settings={"tile": 96})
+    assert seen[0] < 0.3 * seen[-1]
+
+
+def test_a_channel_never_starts_from_another_channels_network(instead: Any) -> None:
+    warm: list[bool] = []
+
+    def fit(net: nn.Module, noisy: Noisy, params: Any, is_warm: bool) -> Fit:
+        warm.append(is_warm)
+        return (yield from INR.fit(net, noisy, params, is_warm))
+
+    instead(fit=fit)
+    image = noise(2, 2, 32, 32)
+    image[0, 1] = 7  # the first frame of the second channel holds nothing
+    restore(image, axes="TCYX", settings=FEW)
+    assert warm == [False, True, False]
+
+
+def test_only_what_is_restored_is_read() -> None:
+    class Lazy:
+        """An array that remembers what was read of it."""
+
+        def __init__(self, data: np.ndarray) -> None:
+            self.data, self.shape, self.dtype, self.ndim = data, data.shape, data.dtype, data.ndim
+            self.largest = 0
+
+        def __getitem__(self, index: Any) -> np.ndarray:
+            part = self.data[index]
+            self.largest = max(self.largest, part.size)
+            return part
+
+    lazy = Lazy(noise(4, 40, 40))
+    wait(run(Image(lazy, "TYX"), Recipe(settings=FEW)))
+    assert lazy.largest <= 40 * 40

@@ -44,6 +44,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.watch = Watch(viewer)
         self.job = JobRunner()
         self.live: LiveLayer | None = None
+        self.last_preview: LiveLayer | None = None
         self._lay_out()
         self._connect()
         self._use_preset()
@@ -75,10 +76,12 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def run_here(self) -> None:
         """Restore the visible part of the current slice, in a layer of its own."""
-        name = f"{self.choice.layer.name} preview" if self.choice.layer is not None else ""
-        if name in self.viewer.layers:
-            self.viewer.layers.remove(name)
+        before = self.last_preview
         self._begin(self._visible, "preview")
+        if self.live is not None:
+            self.last_preview = self.live
+            if before is not None:
+                before.discard()
 
     def stop(self) -> None:
         """Cancel the job, if there is one, and throw away what there is of it."""

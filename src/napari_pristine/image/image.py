@@ -72,6 +72,8 @@ class Image:
         Raises:
             SettingError: An axis is unknown or a range is empty or not of the form `start:stop:step`.
         """
+        if not ranges:
+            return self
         slices = [slice(None)] * self.data.ndim
         for axis, text in ranges.items():
             if len(axis) != 1 or axis not in self.axes:
