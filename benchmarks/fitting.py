@@ -57,7 +57,9 @@ class Trial:
         """The restored picture `(Y, X)`, as it is at this step."""
         with torch.no_grad():
             pixels = self.method.restore(net, self.noisy, self.params).cpu().numpy()
-        values: Array = self.block.values(pixels, refined=self.params.refine)[0]
+        if self.params.refine:
+            pixels = self.block.refined(pixels, (slice(None), slice(None)))
+        values: Array = self.block.values(pixels)[0]
         return values
 
 

@@ -314,3 +314,44 @@ def test_only_what_is_restored_is_read() -> None:
     lazy = Lazy(noise(4, 40, 40))
     wait(run(Image(lazy, "TYX"), Recipe(settings=FEW)))
     assert lazy.largest <= 40 * 40
+
+
+def test_a_given_noise_level_keeps_the_brightness() -> None:
+    image = 100 + noise(64, 64).astype(np.float32)
+    for sigma in (5.0, 60.0, 1e6):
+        assert restore(image, settings={**FEW, "sigma": sigma}).data.mean() == pytest.approx(image.mean(), rel=0.02)
+
+
+def test_transparency_is_no_colour() -> None:
+    image = np.stack([noise(40, 40, seed=i) for i in range(4)], axis=-1).astype(np.uint8)
+    result = restore(image, axes="YXS", settings=FEW)
+    np.testing.assert_array_equal(result.data[..., 3], image[..., 3])
+    assert not np.array_equal(result.data[..., :3], image[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.kron(np.arange(16).reshape(4, 4), np.ones((12, 12), int)).astype(np.uint16), "label image"),
+        (noise(32, 32).astype(np.int64) + 2**60, "too large"),
+        (noise(32, 32) * 1e200, "out of the range"),
+        (np.ma.MaskedArray(noise(32, 32), mask=False), "NaN"),
+    ],
+)
+def test_numbers_that_are_no_intensities_are_refused(image: np.ndarray, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        restore(image, settings=FEW)
+
+
+def test_sparse_photons_are_no_labels() -> None:
+    sparse = np.random.default_rng(0).poisson(0.03, (96, 96)).astype(np.uint8)
+    assert restore(sparse, settings=FEW).data.shape == (96, 96)
+
+
+def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pristine.methods.inr._CHUNK", 1 << 14)
+    monkeypatch.setattr("napari_pristine.restoration._SPEAK", 0.0)
+    job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
+    done = [event.done for event in (next(job) for _ in range(12)) if isinstance(event, Progress)]
+    job.close()
+    assert done.count(0) > 5

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, measure_intensity
@@ -62,12 +63,15 @@ class Block:
         tile = self.pixels[(slice(None), *part)]
         return tuple(_sigma(i, p, self.params) for i, p in zip(self.intensities, tile, strict=True))
 
-    def values(self, pixels: NDArray[np.float32], *, refined: bool) -> NDArray[np.float64]:
+    def refined(self, pixels: NDArray[np.float32], part: tuple[slice, ...]) -> NDArray[np.float32]:
+        """A part of restored pixels, refined by the noisy ones."""
+        inside = (slice(None), *part)
+        pilots = pixels[inside]
+        noisy = np.where(self.valid[part], self.pixels[inside], pilots)
+        return np.stack([refine(n, p, s, self.reach) for n, p, s in zip(noisy, pilots, self.sigma, strict=True)])
+
+    def values(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         """Restored pixels as values in the units of the image."""
-        if refined:
-            noisy = np.where(self.valid, self.pixels, pixels)
-            channels = zip(noisy, pixels, self.sigma, strict=True)
-            pixels = np.stack([refine(channel, pilot, sigma, self.reach) for channel, pilot, sigma in channels])
         return np.stack([i.undo(channel) for i, channel in zip(self.intensities, pixels, strict=True)])
 
     def judge(self, values: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
@@ -88,6 +92,7 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
     Raises:
         ImageError: The block is constant, or almost nothing in it is finite.
     """
+    check_numbers(values)
     valid = find_valid(values)
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
@@ -97,7 +102,7 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
     if all(np.ptp(channel) == 0 for channel in filled):
         raise ImageError(f"all pixels have the value {filled.flat[0]:g}; there is nothing to restore")
     if params.sigma is not None:
-        noise = [n.scaled(params.sigma) if n.sigma else Noise(params.sigma, 0.0, params.sigma**2) for n in noise]
+        noise = [Noise(params.sigma, 0.0, params.sigma**2, n.reach, n.correlation) for n in noise]
     intensities = tuple(
         measure_intensity(channel, n, stabilise=params.stabilise) for channel, n in zip(filled, noise, strict=True)
     )
@@ -122,3 +127,26 @@ def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> 
         return max(estimate_sigma(pixels[None]), 1e-6)
     except ImageError:  # too small for its patches
         return max(intensity.sigma, 1e-6)
+
+
+def check_numbers(values: NDArray[Any]) -> None:
+    """Raise an `ImageError` for numbers that are none of an intensity, or that a float cannot hold."""
+    finite = values[np.isfinite(values)]
+    top = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
+    if values.dtype.kind in "ui" and top > 2**53:
+        raise ImageError(f"values up to {top:.3g} are too large to be computed with; subtract an offset first")
+    if top and not 1e-15 < top < 1e30:
+        raise ImageError(f"values up to {top:.3g} are out of the range of 32-bit floats; give them in another unit")
+    if values.dtype.kind in "ui" and _looks_like_labels(values):
+        raise ImageError(
+            "these are areas of equal values, as in a label image or a mask; give the image it was made from"
+        )
+
+
+def _looks_like_labels(values: NDArray[Any]) -> bool:
+    """Whether most pixels off the background lie inside areas of one value."""
+    picture = values[0].reshape(-1, *values.shape[-2:])[0]
+    kinds, counts = np.unique(picture, return_counts=True)
+    inside = ndimage.maximum_filter(picture, 3) == ndimage.minimum_filter(picture, 3)
+    objects = picture != kinds[counts.argmax()]
+    return bool(objects.any() and inside[objects].mean() > 0.5)

@@ -95,6 +95,8 @@ class _Batch:
                     continue
                 try:
                     step(task)
+                except BrokenPipeError:  # nobody reads on; `main` knows what to do
+                    raise
                 except Exception as error:  # noqa: BLE001 - the door of the batch: the next file may be fine
                     self.fail(task, error)
         if not self.failures:
@@ -105,7 +107,9 @@ class _Batch:
 
     def check(self, task: Task) -> None:
         """Whether a file can be restored, as far as that can be told without a fit."""
-        load(task, self.recipe)
+        image = load(task, self.recipe)
+        if (count := image.metadata.get("images", 1)) > 1:
+            complain(f"{task.source}: holds {count} images; only the largest is restored, the others are left out")
 
     def restore(self, task: Task) -> None:
         """Restore a file and say how it went."""

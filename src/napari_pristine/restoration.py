@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_pristine import __version__
-from napari_pristine.block import Block, prepare
+from napari_pristine.block import Block, check_numbers, prepare
 from napari_pristine.device import describe_device, is_out_of_memory, pick_device
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory
 from napari_pristine.events import Event, Note, Preview, Progress, Wish
@@ -39,6 +39,8 @@ _PATIENCE = 10.0
 _OVERLAP = 32
 """Least overlap of neighbouring tiles, in pixels."""
 _SMALLEST_TILE = 128
+_REFINED = 512
+"""Side of the tiles in which a fit is refined, in pixels."""
 _SAMPLES = 8
 """Planes of a stack from which the noise is measured."""
 
@@ -125,6 +127,9 @@ def restore(
     Raises:
         PristineError: Something does not fit; the message says what to do.
     """
+    if isinstance(image, np.ma.MaskedArray):
+        raise ImageError("masks of arrays are not seen; set what is masked to NaN: image.astype(float).filled(np.nan)")
+    axes, together = axes.upper(), together.upper()
     if not isinstance(image, Image):
         image = Image(np.asarray(image), axes or ("YX" if np.ndim(image) == 2 else _ask_for_axes(np.shape(image))))
     recipe = make(
@@ -189,6 +194,7 @@ class _Run:
         self.judged: list[tuple[float, float, float, float]] = []
         self.invalid = self.hot = 0
         self.keep = False
+        self.last: Progress | None = None
         self.clock = _Clock()
 
     def job(self) -> Job:
@@ -224,11 +230,22 @@ class _Run:
 
     def values(self, block: Block, pixels: _Pixels) -> _Part[NDArray[np.float64]]:
         """The values of a fitted block; not refined if there is no memory for it, so that the fit is not lost."""
-        try:
-            return block.values(pixels, refined=self.params.refine)
-        except MemoryError:
-            yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
-        return block.values(pixels, refined=False)
+        if self.params.refine:
+            try:
+                pixels = yield from self.refined(block, pixels)
+            except MemoryError:
+                yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
+        return block.values(pixels)
+
+    def refined(self, block: Block, pixels: _Pixels) -> _Part[_Pixels]:
+        """The pixels of a fitted block refined tile by tile, so that someone may stop it."""
+        tiling = Tiling.of(block.space, _REFINED, _OVERLAP)
+        parts = []
+        for part in tiling.slices:
+            parts.append(block.refined(pixels, part))
+            if self.last is not None:
+                yield from self.say(self.last)
+        return tiling.blend(parts)
 
     def prepare(self, place: tuple[int, ...]) -> Block | Note:
         """The block at a place, or in a stack the reason for leaving it as it is."""
@@ -248,6 +265,8 @@ class _Run:
             samples = min(len(alike), max(1, _SAMPLES // math.prod(self.cut.block_shape[1:-2])))
             some = [alike[i] for i in np.linspace(0, len(alike) - 1, samples).astype(int)]
             blocks = [self.cut.read(self.image.data, p) for p in some]
+            for block in blocks:
+                check_numbers(block)
             valid = [np.isfinite(block).all(axis=0) for block in blocks]
             filled = [fill_invalid(b, v) for b, v in zip(blocks, valid, strict=True) if v.any()]
             good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
@@ -316,7 +335,7 @@ class _Run:
 
     def preview(self, place: tuple[int, ...], block: Block, pixels: _Pixels) -> Preview:
         """The block as it is now; not refined, which would take longer than a live view may."""
-        values = cast(block.values(pixels, refined=False), self.image.dtype)
+        values = cast(block.values(pixels), self.image.dtype)
         return Preview(self.cut.index(place), self.cut.unfold(values))
 
     def say(self, event: Event) -> _Part[None]:
@@ -327,7 +346,8 @@ class _Run:
     def progress(self, step: Step) -> _Part[None]:
         """Say how far the fit is, if it is time to."""
         if self.clock.speaks() or step.done == step.total:
-            yield from self.say(self.clock.progress(step))
+            self.last = self.clock.progress(step)
+            yield from self.say(self.last)
 
     def stopped(self, stop: Stop) -> _Part[None]:
         """Remember which rule ended a fit, and say so where it matters."""
@@ -342,6 +362,9 @@ class _Run:
 
     def finish(self, result: NDArray[Any]) -> Job:
         """The result with all that is known about it."""
+        if self.image.size("S") == 4:  # transparency is no colour
+            alpha = tuple(slice(3, 4) if axis == "S" else slice(None) for axis in self.image.axes)
+            result[alpha] = self.image.data[alpha]
         if self.hot:
             yield from self.note(Note(f"{self.hot} hot pixels were filled from the fit (hot_pixels)"))
         if self.invalid:

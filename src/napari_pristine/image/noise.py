@@ -18,6 +18,7 @@ PATCH = 8
 _STRIDE = 3
 _MOST_PATCHES = 60_000
 _MOST_PLANES = 8
+_SQUARE, _MOST_SQUARES = 256, 32
 _BINS = 24
 _MARGIN = 9
 """Side of the squares of one value that count as margins."""
@@ -108,11 +109,18 @@ def _patches(block: Array) -> Array:
 
 
 def _planes(block: Array) -> Array:
-    """A block `(C, *space)` as `(C, planes, Y, X)`, a few planes spread over it if there are many."""
+    """A block `(C, *space)` as `(C, planes, Y, X)`: a few planes or squares spread over it if it is large."""
     planes = block.reshape(len(block), -1, *block.shape[-2:])
     if planes.shape[1] > _MOST_PLANES:
         planes = planes[:, np.linspace(0, planes.shape[1] - 1, _MOST_PLANES).astype(int)]
-    return planes
+    if planes[0].size <= _MOST_SQUARES * _SQUARE**2 or min(planes.shape[-2:]) < _SQUARE:
+        return planes
+    rows, columns = (n // _SQUARE for n in planes.shape[-2:])
+    squares = planes[..., : rows * _SQUARE, : columns * _SQUARE].reshape(
+        *planes.shape[:2], rows, _SQUARE, columns, _SQUARE
+    )
+    squares = squares.swapaxes(3, 4).reshape(len(planes), -1, _SQUARE, _SQUARE)
+    return squares[:, np.linspace(0, squares.shape[1] - 1, _MOST_SQUARES).astype(int)]
 
 
 def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Noise:

@@ -96,6 +96,8 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
     """
     if image.shape != reference.shape:
         raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; they must be equal")
+    if "c" in (image.dtype.kind, reference.dtype.kind):
+        raise ImageError("complex values cannot be compared; compare their magnitudes")
     if not data_range > 0:
         raise ImageError(f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255")
     x, y = image.astype(np.float64), reference.astype(np.float64)

@@ -118,6 +118,7 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
+    level = (noisy.pixels / noisy.sigma.reshape(-1, *[1] * (noisy.pixels.dim() - 1))).square().mean()
     net.train()
     for step in range(1, steps + 1):
         for optimiser in optimisers:
@@ -125,6 +126,9 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
         misfit = torch.zeros(2, device=noisy.pixels.device)
         for pixels, share in _batch(net, params, generator):
             misfit += _backward(net, pixels, share, targets)
+            if share < 1:  # a whole step may take long, and someone may wish to stop
+                yield Step(step - 1, steps, level)
+        level = misfit[0]
         # before the update: the function whose residual met the rule is the one to return (section 3.3)
         if stop := rules.met(step, misfit):
             return stop
@@ -132,7 +136,7 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
         for optimiser in optimisers:
             optimiser.step()
         net.siren.update(min(params.averaging, step / (step + 10)))
-        yield Step(step, steps, misfit[0])
+        yield Step(step, steps, level)
     return Stop(f"took all {steps} steps")
 
 

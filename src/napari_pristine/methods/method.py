@@ -54,7 +54,10 @@ class Noisy:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of a fit: `done` of at most `total`, and the mean squared residual in noise variances (0-dim)."""
+    """Where a fit is: `done` of at most `total` steps, and the mean squared residual in noise variances (0-dim).
+
+    A fit yields one after each step, and within steps that take longer than a moment.
+    """
 
     done: int
     total: int
