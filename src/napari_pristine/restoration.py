@@ -428,5 +428,5 @@ class _Clock:
             total=step.total,
             residual=float(step.residual) ** 0.5,
             seconds=self.seconds,
-            remaining=self.seconds * (1 - share) / share if self.seconds > 1 else None,
+            remaining=self.seconds * (1 - share) / share if self.seconds > 1 and share else None,
         )
