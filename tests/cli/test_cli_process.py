@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,10 @@ def test_a_terminal_shows_the_time_left_and_ctrl_c_leaves_nothing(
     ours, theirs = terminal
     command = [sys.executable, "-m", "napari_pristine", "restore", str(cell), "-o", str(tmp_path / "x.tif"), *ENDLESS]
     before = sorted(tmp_path.iterdir())
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm"}) as job:
+    environment = os.environ | {"TERM": "xterm"}
+    # tests that run in the background ignore Ctrl-C, and so would all that they start
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment, preexec_fn=heed) as job:
         seen, end = "", time.monotonic() + 100
         while " left" not in seen and job.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
