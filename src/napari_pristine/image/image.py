@@ -10,8 +10,6 @@ import numpy as np
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
 
-SPACE = "ZYX"
-"""Axes along which neighbouring values belong together."""
 COLOUR = "CS"
 """Channels, and the samples of RGB pixels."""
 SMALLEST = 16

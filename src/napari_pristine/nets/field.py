@@ -34,6 +34,8 @@ class Field(nn.Module):
     ) -> None:
         super().__init__()
         self.patches, self.channels, self.fits = patches, channels, fits
+        sides = [torch.arange(n) for n in patches.side]
+        self._pixels = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)
         self.siren = Averaged(
             Siren(
                 ndim=self.ndim,
@@ -58,7 +60,7 @@ class Field(nn.Module):
 
     def pixels(self) -> Tensor:
         """All pixels of a patch, `(*side, ndim)`."""
-        return torch.stack(torch.meshgrid(*[torch.arange(n) for n in self.patches.side], indexing="ij"), dim=-1)
+        return self._pixels
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Values `(copies, *points, C)` at pixels `(*points, ndim)` of every patch; they may lie between centres."""
