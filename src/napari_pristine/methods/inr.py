@@ -263,7 +263,6 @@ INR = Method(
     summary="Fits a continuous function to each image and keeps what is smooth; for independent and correlated noise.",
     cite="Kim, Lee & Shin (2022), Zero-shot blind image denoising via implicit neural representations, "
     "arXiv 2204.02405",
-    learns_from="image",
     params=InrParams,
     presets={
         "balanced": {},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from napari_pristine.errors import SettingError
+from napari_pristine.image.tiles import Tiling
 from napari_pristine.settings import Params, make, setting
 
 N = TypeVar("N", bound=nn.Module)
@@ -28,8 +30,27 @@ class MethodParams(Params):
         1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True
     )
 
+    def finer(self, axes: str) -> tuple[int, ...]:
+        """How many times finer the grid of the result is, along each of the axes of space, such as `"ZYX"`."""
+        return (1,) * len(axes)
+
 
 P = TypeVar("P", bound=MethodParams)
+
+
+class Source(Protocol):
+    """Where a network finds noisy pixels to learn from: one block, or many images of any size."""
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise level of each channel in the units of the pixels, `(C,)`."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of whatever is drawn at random."""
+
+    def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
+        """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +60,14 @@ class Noisy:
     Attributes:
         pixels: `(C, *space)`, float32, zero mean and unit spread.
         sigma: Noise level of each channel in the units of `pixels`, `(C,)`: root mean square over the block.
-        valid: `(*space)`, false where there is no value (NaN, infinite); `pixels` holds a neighbour's value there.
+        valid: `(*space)`, false where there is no value (NaN, infinite, masked); `pixels` holds a neighbour's value
+            there.
         reach: Standard deviation of the noise at low frequencies over that of white noise of the same level;
             1 for independent pixels.
         seed: Seed of whatever is drawn at random.
+        axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
+        spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
+        others: More pictures of the same scene, in the units of these pixels.
     """
 
     pixels: Tensor
@@ -50,6 +75,22 @@ class Noisy:
     valid: Tensor
     reach: float = 1.0
     seed: int = 0
+    axes: str = "YX"
+    spacing: tuple[float, ...] = (1.0, 1.0)
+    others: tuple[Noisy, ...] = ()
+
+    def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
+        """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
+        return random_crops(self.pixels, count, Tiling.of(tuple(self.pixels.shape[1:]), side, 0).side, generator)
+
+
+def random_crops(pixels: Tensor, count: int, sides: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """`count` crops `(count, C, *sides)` of pixels `(C, *space)`, anywhere inside."""
+    room = torch.tensor([n - side + 1 for n, side in zip(pixels.shape[1:], sides, strict=True)])
+    corners = (torch.rand((count, len(sides)), generator=generator, dtype=torch.float64) * room).long().tolist()
+    return torch.stack(
+        [pixels[(slice(None), *(slice(a, a + n) for a, n in zip(corner, sides, strict=True)))] for corner in corners]
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +126,31 @@ class Method(Generic[P, N]):
         title: Name for people.
         summary: One sentence: what it does and what it is for.
         cite: The publication.
-        learns_from: Whether a network is trained on each image by itself or on a stack of them.
         params: Class of its settings.
         presets: Name → settings that differ from the defaults; `balanced` is the default, `paper` the publication.
         network: `(params, channels, space) -> net`, untrained; `space` is the shape of the block in pixels.
         fit: `(net, noisy, params, warm) -> Fit` trains the network in place; `warm` says that it comes from a
             neighbouring block and needs less. Stopping it at any step leaves a usable network.
-        restore: `(net, noisy, params) -> (C, *space)`; called without gradients.
+        restore: `(net, noisy, params) -> (C, *space)`, on the finer grid if there is one; called without gradients.
+        learn: `fit` for any number of blocks and images at once; none for methods that fit each block by itself.
+            A network that has learned can be saved, and restores other images.
     """
 
     key: str
     title: str
     summary: str
     cite: str
-    learns_from: Literal["image", "stack"]
     params: type[P]
     presets: Mapping[str, Mapping[str, Any]]
     network: Callable[[P, int, tuple[int, ...]], N]
     fit: Callable[[N, Noisy, P, bool], Fit]
     restore: Callable[[N, Noisy, P], Tensor]
+    learn: Callable[[N, Source, P, bool], Fit] | None = None
+
+    @property
+    def learns_from(self) -> str:
+        """Whether a network is fitted to each `image` by itself or learns from a `stack` of them."""
+        return "stack" if self.learn else "image"
 
     def settings(self, preset: str = "balanced", changes: Mapping[str, Any] | None = None) -> P:
         """The settings of a preset with `changes` on top.
