@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import Job, Row
 from napari_pristine.errors import FileError
-from napari_pristine.files.atomic import appearing
+from napari_pristine.atomic import appearing
 
 
 class Records:

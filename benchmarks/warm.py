@@ -21,11 +21,11 @@ from torch import nn
 
 from benchmarks.entries import label_of
 from benchmarks.fitting import Array, Trial, noise_of
-from benchmarks.suites import centre
+from benchmarks.pair import centre
 from napari_pristine.device import Device, describe_device, pick_device
 from napari_pristine.errors import AxesError, SettingError
 from napari_pristine.files import read
-from napari_pristine.files.atomic import appearing
+from napari_pristine.atomic import appearing
 from napari_pristine.image.image import Image
 from napari_pristine.image.noise import Noise
 from napari_pristine.methods import find_method
@@ -107,7 +107,7 @@ def measured(image: Image, plan: WarmPlan) -> Frames:
     """
     if image.axes != "TYX":
         raise AxesError(f"'{image.name}' has the axes {image.axes}; a stack of frames with the axes TYX is needed")
-    frames = centre(np.asarray(image.data[: plan.frames], np.float64), plan.crop)
+    frames = np.stack([centre(np.asarray(frame, np.float64), plan.crop) for frame in image.data[: plan.frames]])
     hidden = np.random.default_rng(plan.seed).random(frames.shape) < _HIDDEN
     return Frames(image.name, tuple(np.where(hidden, np.nan, frames)), tuple(np.where(hidden, frames, np.nan)))
 

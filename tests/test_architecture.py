@@ -19,15 +19,16 @@ PACKAGE = Path(napari_pristine.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "events"},
-    {"settings"},
+    {"settings", "atomic"},
     {"image", "device"},
     {"nets", "physics"},
     {"methods"},
     {"recipe"},
-    {"model", "block"},
+    {"model", "block", "clock", "stream"},
+    {"life"},
     {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone
-    {"batch", "report"},
+    {"batch", "report", "learning", "export"},
     {"demo"},
     {"cli", "gui"},
 )

@@ -22,9 +22,9 @@ import tifffile
 from hypothesis import given, settings
 
 import napari_pristine
+from napari_pristine.atomic import appearing
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.files import read, write
-from napari_pristine.files.atomic import appearing
 from napari_pristine.files.units import unit_name
 from napari_pristine.image.image import Image
 

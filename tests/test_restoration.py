@@ -60,8 +60,8 @@ def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
 
 
 def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.restoration._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.restoration._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.clock._PATIENCE", 0.0)
     image = noise(2, 48, 40)
     heard, result = events_of(image, "CYX", settings=FEW)
     previews = [event for event in heard if isinstance(event, Preview)]
@@ -350,8 +350,8 @@ def test_sparse_photons_are_no_labels() -> None:
 
 
 def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.methods.inr._CHUNK", 1 << 14)
-    monkeypatch.setattr("napari_pristine.restoration._SPEAK", 0.0)
+    monkeypatch.setattr("napari_pristine.methods.implicit._CHUNK", 1 << 14)
+    monkeypatch.setattr("napari_pristine.clock._SPEAK", 0.0)
     job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
     started = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: started + 5)  # there is no time left to tell before the first step

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,16 @@ from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, measure_intensity
-from napari_pristine.image.noise import Noise, estimate_sigma
+from napari_pristine.image.noise import Noise, estimate_sigma, measure_noise
 from napari_pristine.image.outliers import find_hot
 from napari_pristine.image.quality import judge
 from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
+
+_SAMPLES = 8
+"""Planes of a stack from which the noise is measured."""
+_LEAST_SEEN = 0.01
+"""Share of the pixels that a mask must leave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +39,9 @@ class Block:
         sigma: Noise level of each channel in the units of the pixels.
         reach: Reach of the noise, the largest of all channels.
         params: Settings that the block was made with.
+        axes: Letters of the axes of space.
+        spacing: Distance of neighbours along them.
+        others: More pictures of the same scene, as pixels in the same units.
     """
 
     filled: NDArray[np.float64]
@@ -42,6 +52,9 @@ class Block:
     sigma: tuple[float, ...]
     reach: float
     params: MethodParams
+    axes: str
+    spacing: tuple[float, ...]
+    others: tuple[Noisy, ...] = ()
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -56,6 +69,12 @@ class Block:
             valid=torch.from_numpy(np.ascontiguousarray(self.valid[part])).to(device),
             reach=self.reach,
             seed=seed,
+            axes=self.axes,
+            spacing=self.spacing,
+            others=tuple(
+                replace(o, pixels=o.pixels.to(device), sigma=o.sigma.to(device), valid=o.valid.to(device))
+                for o in self.others
+            ),
         )
 
     def levels(self, part: tuple[slice, ...]) -> tuple[float, ...]:
@@ -86,14 +105,39 @@ class Block:
         ]
 
 
-def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> Block:
-    """Measure and normalise a block `(C, *space)`; `noise` is that of each channel.
+@dataclass(frozen=True, eq=False)
+class Other:
+    """One more picture of the scene that a block shows: values `(C, *space)` on a grid of its own."""
+
+    values: NDArray[Any]
+    spacing: tuple[float, ...]
+
+
+def prepare(
+    values: NDArray[Any],
+    noise: list[Noise],
+    params: MethodParams,
+    *,
+    masked: NDArray[np.bool_] | None = None,
+    axes: str = "YX",
+    spacing: tuple[float, ...] = (1.0, 1.0),
+    others: Sequence[Other] = (),
+) -> Block:
+    """Measure and normalise a block `(C, *space)`.
+
+    Args:
+        values: Values of the image.
+        noise: The noise of each channel.
+        params: Settings of the method.
+        masked: Where the values do not count, `(*space)`.
+        axes: Letters of the axes of space.
+        spacing: Distance of neighbours along them.
+        others: More pictures of the same scene.
 
     Raises:
-        ImageError: The block is constant, or almost nothing in it is finite.
+        ImageError: The block is constant, or almost nothing in it counts.
     """
-    check_numbers(values)
-    valid = find_valid(values)
+    valid = _counting(values, masked)
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
     if params.hot_pixels:
@@ -116,7 +160,66 @@ def prepare(values: NDArray[Any], noise: list[Noise], params: MethodParams) -> B
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
         reach=max(n.reach for n in noise),
         params=params,
+        axes=axes,
+        spacing=spacing,
+        others=tuple(_other(other, intensities, params, axes) for other in others),
     )
+
+
+def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Where the values of a block count, `(*space)`."""
+    check_numbers(values)
+    valid = find_valid(values)
+    if masked is None:
+        return valid
+    valid &= ~masked
+    if valid.mean() < _LEAST_SEEN:
+        raise ImageError(f"the mask leaves {valid.mean():.2%} of the pixels; {_LEAST_SEEN:.0%} at least must be seen")
+    return valid
+
+
+def _other(other: Other, intensities: tuple[Intensity, ...], params: MethodParams, axes: str) -> Noisy:
+    """One more picture as pixels, in the units of those of the block."""
+    check_numbers(other.values)
+    valid = find_valid(other.values)
+    filled = fill_invalid(other.values, valid)
+    pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
+    sigma = [_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)]
+    return Noisy(
+        torch.from_numpy(pixels.astype(np.float32)),
+        torch.tensor(sigma, dtype=torch.float32),
+        torch.from_numpy(valid),
+        axes=axes,
+        spacing=other.spacing,
+    )
+
+
+def measure_blocks(
+    read: Callable[[tuple[int, ...]], NDArray[Any]],
+    mask_at: Callable[[tuple[int, ...]], NDArray[np.bool_] | None],
+    places: Sequence[tuple[int, ...]],
+) -> list[Noise]:
+    """The noise of each channel of blocks that are alike, from some of them.
+
+    Args:
+        read: The block `(C, *space)` at a place.
+        mask_at: Where it is masked.
+        places: Places of all blocks.
+    """
+    blocks = [read(places[0])]
+    some = np.linspace(0, len(places) - 1, min(len(places), max(1, _SAMPLES // math.prod(blocks[0].shape[1:-2]))))
+    blocks += [read(places[i]) for i in some.astype(int)[1:]]
+    masks = [mask_at(places[i]) for i in some.astype(int)]
+    for block in blocks:
+        check_numbers(block)
+    valid = [
+        np.isfinite(block).all(axis=0) & (True if mask is None else ~mask)
+        for block, mask in zip(blocks, masks, strict=True)
+    ]
+    filled = [fill_invalid(b, v) for b, v in zip(blocks, valid, strict=True) if v.any()]
+    good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
+    channels = np.stack(filled, axis=1) if filled else np.zeros((len(blocks[0]), 1, 1))
+    return [measure_noise(channel, good) for channel in channels]
 
 
 def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:

@@ -11,10 +11,10 @@ import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageDraw, ImageFont
 
+from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError
 from napari_pristine.events import Event
 from napari_pristine.files import write
-from napari_pristine.files.atomic import appearing
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import compare
 from napari_pristine.report import duration

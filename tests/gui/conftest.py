@@ -20,7 +20,7 @@ def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Opens the panel in a viewer, as the menu does; previews come at once, not after two seconds."""
     from napari_pristine.gui.panel import Panel
 
-    monkeypatch.setattr("napari_pristine.restoration._SHOW", 0.05)
+    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.05)
     jobs = []
 
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> Any:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError
 from napari_pristine.files import pictures, tiff
-from napari_pristine.files.atomic import appearing
 from napari_pristine.image.image import Image
 
 _Reader = Callable[[Path, str], Image]

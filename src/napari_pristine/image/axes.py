@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,15 @@ class AxesPlan:
         """Put a block of shape `(C, *space)` back into `data` at `place`."""
         data[self.index(place)] = self.unfold(block)
 
+    def finer(self, factors: tuple[int, ...]) -> AxesPlan:
+        """The same plan for an image on a finer grid; one factor for each axis of `space`."""
+        by = dict(zip(self.space, factors, strict=True))
+        return replace(self, shape=tuple(n * by.get(axis, 1) for axis, n in zip(self.axes, self.shape, strict=True)))
+
+    def finer_than(self, other: AxesPlan) -> tuple[int, ...]:
+        """How many times finer the grid is than that of another plan of the same axes, for each axis."""
+        return tuple(mine // theirs for mine, theirs in zip(self.shape, other.shape, strict=True))
+
     def describe(self) -> str:
         """What is looped and what is fitted together, in words."""
         size = dict(zip(self.axes, self.shape, strict=True))
@@ -115,3 +124,22 @@ def plan(image: Image, together: str = "") -> AxesPlan:
     if len(space) > 3:
         raise AxesError(f"cannot fit {len(space)} axes of space together ('{wanted}'); at most three, e.g. 'ZYX'")
     return AxesPlan(image.axes, image.shape, "".join(axis for axis in image.axes if axis in wanted))
+
+
+def align(image: Image, mask: Image) -> np.ndarray:
+    """A mask with the shape and axes of an image, true where it is not zero; axes that it lacks are repeated.
+
+    Raises:
+        AxesError: It has axes that the image lacks, or another size.
+    """
+    if foreign := [axis for axis in mask.axes if axis not in image.axes]:
+        raise AxesError(f"the mask has the axis {foreign[0]}, which the image ({image.axes}) lacks")
+    for axis in mask.axes:
+        if mask.size(axis) != image.size(axis):
+            raise AxesError(
+                f"the mask has {mask.size(axis)} elements along {axis}, the image {image.size(axis)}; "
+                f"give a mask of the shape of the image (axes {image.axes}, shape {image.shape}), or of its picture YX"
+            )
+    order = [axis for axis in image.axes if axis in mask.axes]
+    data = np.asarray(mask.data).transpose([mask.axes.index(axis) for axis in order]) != 0
+    return np.broadcast_to(data[tuple(slice(None) if axis in order else None for axis in image.axes)], image.shape)

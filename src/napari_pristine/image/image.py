@@ -12,6 +12,10 @@ from napari_pristine.errors import AxesError, ImageError, SettingError
 
 COLOUR = "CS"
 """Channels, and the samples of RGB pixels."""
+_MICROMETRES = {
+    "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
+    "meter": 1e6,
+}  # fmt: skip
 SMALLEST = 16
 """Pixels along Y and X below which there is too little to learn from."""
 
@@ -89,6 +93,31 @@ class Image:
                 t + d * start for t, d, (start, _, _) in zip(self.translate, self.scale, starts, strict=True)
             ),
             channels=channels,
+        )
+
+
+    def spacing(self, axes: str) -> tuple[float, ...]:
+        """Distance of neighbours along some axes, in µm where the unit is one of length, else as in `scale`.
+
+        If the units of the axes are of different kinds, such as time and length, all distances are 1.
+        """
+        scales = [self.scale[self.axes.index(axis)] for axis in axes]
+        units = [self.units[self.axes.index(axis)] for axis in axes]
+        lengths = [_MICROMETRES.get(unit) for unit in units]
+        if all(lengths):
+            return tuple(scale * length for scale, length in zip(scales, lengths, strict=True) if length)
+        return tuple(scales) if len(set(units)) == 1 else (1.0,) * len(axes)
+
+    def on_finer_grid(self, data: Any, factors: tuple[int, ...]) -> Image:
+        """This image with other values, on a grid `factors` times finer along each axis that covers the same field."""
+        return replace(
+            self,
+            data=data,
+            scale=tuple(d / f for d, f in zip(self.scale, factors, strict=True)),
+            # centres of pixels stay inside the old pixels
+            translate=tuple(
+                t + d * (1 / f - 1) / 2 for t, d, f in zip(self.translate, self.scale, factors, strict=True)
+            ),
         )
 
 

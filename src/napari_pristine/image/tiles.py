@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,18 +60,36 @@ class Tiling:
     @cached_property
     def window(self) -> NDArray[np.float32]:
         """Weight of each pixel of a tile, highest in its middle and positive everywhere."""
-        window = np.ones(self.side, dtype=np.float32)
-        for axis, (size, side) in enumerate(zip(self.shape, self.side, strict=True)):
+        return self.window_of(self.side)
+
+    def window_of(self, sides: tuple[int, ...]) -> NDArray[np.float32]:
+        """The same for tiles on another grid, `sides` pixels long."""
+        window = np.ones(sides, dtype=np.float32)
+        for axis, (size, side, count) in enumerate(zip(self.shape, self.side, sides, strict=True)):
             if side < size:
-                ramp = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
-                window *= ramp.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(len(self.side))])
-        return np.maximum(window, np.float32(1e-4))
+                ramp = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2
+                window *= ramp.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(len(sides))])
+        return np.asarray(np.maximum(window, 1e-4), dtype=np.float32)
 
     def blend(self, tiles: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Tiles `(C, *side)` as one block `(C, *shape)`, weighted by the window."""
-        total = np.zeros((len(tiles[0]), *self.shape), dtype=np.float32)
-        weight = np.zeros(self.shape, dtype=np.float32)
+        """Tiles `(C, *side)` as one block `(C, *shape)`, weighted by the window.
+
+        Tiles on a grid that is finer by whole numbers give a block on that grid.
+        """
+        sides = tiles[0].shape[1:]
+        finer = [count // side for count, side in zip(sides, self.side, strict=True)]
+        whole = tuple(n * f for n, f in zip(self.shape, finer, strict=True))
+        window = self.window if sides == self.side else self.window_of(sides)
+        total, weight = np.zeros((len(tiles[0]), *whole), dtype=np.float32), np.zeros(whole, dtype=np.float32)
         for tile, part in zip(tiles, self.slices, strict=True):
-            total[(slice(None), *part)] += tile * self.window
-            weight[part] += self.window
+            fine = tuple(slice(p.start * f, p.stop * f) for p, f in zip(part, finer, strict=True))
+            total[(slice(None), *fine)] += tile * window
+            weight[fine] += window
         return total / weight
+
+
+def repeat(pixels: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:
+    """Pixels `(..., *space)` on a grid that is `factors` times finer along the axes of space."""
+    for axis, factor in enumerate(factors, pixels.ndim - len(factors)):
+        pixels = np.repeat(pixels, factor, axis=axis) if factor > 1 else pixels
+    return pixels

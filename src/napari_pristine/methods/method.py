@@ -30,9 +30,19 @@ class MethodParams(Params):
         1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True
     )
 
-    def finer(self, axes: str) -> tuple[int, ...]:
+    def finer_by(self, axes: str) -> tuple[int, ...]:
         """How many times finer the grid of the result is, along each of the axes of space, such as `"ZYX"`."""
         return (1,) * len(axes)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
+        return False
+
+    def check(self, axes: str, others: int) -> None:
+        """Raise a `SettingError` unless the settings suit blocks with these axes of space and so many more pictures."""
+        if others:
+            raise SettingError(f"this method restores one picture, not {others + 1} of the same scene together")
 
 
 P = TypeVar("P", bound=MethodParams)
@@ -44,6 +54,10 @@ class Source(Protocol):
     @property
     def sigma(self) -> Tensor:
         """Noise level of each channel in the units of the pixels, `(C,)`."""
+
+    @property
+    def reach(self) -> float:
+        """Reach of the noise, see `Noisy`."""
 
     @property
     def seed(self) -> int:
@@ -134,6 +148,8 @@ class Method(Generic[P, N]):
         restore: `(net, noisy, params) -> (C, *space)`, on the finer grid if there is one; called without gradients.
         learn: `fit` for any number of blocks and images at once; none for methods that fit each block by itself.
             A network that has learned can be saved, and restores other images.
+        seen: `(params, restored, noisy) -> (C, *space)`: what a picture of the restored pixels would be, taken as the
+            noisy one was; the pixels themselves for methods that know of noise alone.
     """
 
     key: str
@@ -146,6 +162,7 @@ class Method(Generic[P, N]):
     fit: Callable[[N, Noisy, P, bool], Fit]
     restore: Callable[[N, Noisy, P], Tensor]
     learn: Callable[[N, Source, P, bool], Fit] | None = None
+    seen: Callable[[P, Tensor, Noisy], Tensor] = lambda _, pixels, __: pixels
 
     @property
     def learns_from(self) -> str:

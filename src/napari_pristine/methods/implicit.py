@@ -1,0 +1,208 @@
+"""Implicit: what the methods that fit a continuous function to pixels have in common.
+
+The settings of such a fit, and the pieces of its loop: targets, random pixels, loss, slope, optimisers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from napari_pristine.methods.method import Noisy
+from napari_pristine.nets.field import Field
+from napari_pristine.nets.muon import Muon
+from napari_pristine.nets.siren import Siren
+from napari_pristine.settings import Params, setting
+
+_BLOCK = {1: 32, 2: 8, 3: 4}
+"""Side of the small blocks in which random pixels are drawn, by number of dimensions: neighbours give the slope."""
+_CHUNK = 1 << 20
+"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache."""
+_FLAT = 0.03
+"""Slopes below this share of the noise level count as flat."""
+_REACH_POWER = 2.0
+"""How the weight of the slope grows with the reach of correlated noise."""
+
+
+class FieldParams(Params):
+    """The settings of a fit of a continuous function to pixels."""
+
+    steps: int = setting(600, "Optimiser steps at most.", ge=1, le=100_000)
+    smoothness: float = setting(
+        0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
+    )
+    stop_at: float = setting(
+        0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
+    )
+    fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
+    patch: int | None = setting(
+        96,
+        "Side of the patches with a network each.",
+        none="one for all",
+        unit="pixels",
+        ge=24,
+        le=1024,
+        advanced=True,
+    )
+    overlap: int = setting(16, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
+    width: int | None = setting(
+        48,
+        "Units per layer; the paper: 256 for 512 × 512 pixels, and in proportion.",
+        none="as in the paper",
+        ge=4,
+        le=1024,
+        advanced=True,
+    )
+    layers: int = setting(3, "Sine layers.", ge=2, le=16, advanced=True)
+    frequency: float | None = setting(
+        0.5,
+        "Highest frequency at the start; the paper: 15 radians per half side.",
+        none="as in the paper",
+        unit="radians per pixel",
+        gt=0,
+        le=4,
+        advanced=True,
+    )
+    batch: int | None = setting(512, "Pixels per patch and step.", none="all", unit="pixels", ge=64, advanced=True)
+    optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
+    learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0, le=1, advanced=True)
+    muon_rate: float = setting(1e-3, "Step size of Muon.", gt=0, le=1, advanced=True)
+    cooling: float = setting(
+        0.6, "Share of the steps, at the end, over which the step size falls to 2 %.", ge=0, le=1, advanced=True
+    )
+    averaging: float = setting(0.99, "Memory of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
+    weight_decay: float = setting(0.0, "Decay of the weights of the last two sine layers.", ge=0, le=1, advanced=True)
+    holdout: float = setting(
+        0.0, "Share of pixels kept from the fit; their error decides when to stop.", ge=0, le=0.5, advanced=True
+    )
+    warm_steps: float = setting(
+        0.4, "Share of the steps for a frame that starts from its neighbour's network.", gt=0, le=1, advanced=True
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What the networks are to say at the pixels of their patches.
+
+    Attributes:
+        values: `(copies, *side, C)`.
+        fitted: `(copies, *side, 1)`: 1 where a pixel counts, 0 where it has no value or is held out.
+        held_out: The same, 1 where a pixel is held out.
+        sigma: Noise level in the units of the values.
+        penalty: Weight of the slope.
+    """
+
+    values: Tensor
+    fitted: Tensor
+    held_out: Tensor
+    sigma: float
+    penalty: float
+
+
+def targets_of(net: Field, noisy: Noisy, params: FieldParams, generator: torch.Generator) -> Targets:
+    """What `net` is to learn of a block; some of its pixels are held out if the settings say so."""
+    valid = noisy.valid[None].float()
+    held_out = valid * (torch.rand(valid.shape, generator=generator) < params.holdout).to(valid)
+    sigma = noise_level(noisy)
+    penalty = params.smoothness * slope_weight(noisy)
+    return Targets(net.cut(noisy.pixels), net.cut(valid - held_out), net.cut(held_out), sigma, penalty)
+
+
+def noise_level(noisy: Noisy) -> float:
+    """One noise level for all channels: their root mean square."""
+    return float(noisy.sigma.square().mean().sqrt())
+
+
+def slope_weight(noisy: Noisy) -> float:
+    """Weight of the slope for a smoothness of 1: it follows the level of the noise and how far it is correlated."""
+    return noise_level(noisy) * noisy.reach**_REACH_POWER
+
+
+def draw_pixels(
+    net: Field, batch: int | None, generator: torch.Generator, points_each: int = 1
+) -> Iterator[tuple[Tensor, float]]:
+    """The pixels of one step, in parts that fit the cache, and the share of each part.
+
+    A part is `(blocks, *block, ndim)`: a slab of the patch where all pixels are fitted, else small blocks at random.
+
+    Args:
+        net: The networks; all of them see the same pixels of their patches.
+        batch: Pixels per patch; all if none.
+        generator: Where the random numbers come from.
+        points_each: Points at which the networks are evaluated for each pixel.
+    """
+    side = net.patches.side
+    steady = net.siren.steady
+    # a GPU has no use for small parts
+    room_for = _CHUNK * (1 if steady.weights[0].device.type == "cpu" else 16)
+    points = max(1, room_for // (steady.copies * steady.weights[0].shape[-1] * points_each))
+    if batch is None:
+        # slopes between slabs are not seen: no slabs thinner than the blocks
+        slabs = torch.split(net.pixels(), max(_BLOCK[len(side)], points // math.prod(side[1:])))
+        yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
+        return
+    block = tuple(min(_BLOCK[len(side)], n) for n in side)
+    count = max(1, batch // math.prod(block))
+    room = torch.tensor([n - b + 1 for n, b in zip(side, block, strict=True)])
+    corners = (torch.rand((count, len(side)), generator=generator) * room).long()
+    inside = net.pixels()[tuple(slice(b) for b in block)]
+    blocks = corners.reshape(count, *[1] * len(side), len(side)) + inside
+    yield from ((part, len(part) / count) for part in torch.split(blocks, max(1, points // math.prod(block))))
+
+
+def backward(net: Field, pixels: Tensor, share: float, targets: Targets) -> Tensor:
+    """Add the gradients of these pixels' part of the loss.
+
+    Returns:
+        Mean squared error of the pixels fitted and of those held out, in noise variances, times `share`: `(2,)`.
+    """
+    pixels = pixels.to(targets.values.device)
+    index: Any = (slice(None), *pixels.unbind(-1))
+    fitted, held_out = targets.fitted[index], targets.held_out[index]
+    values = net(pixels)
+    square = (values - targets.values[index]).square().mean(dim=-1, keepdim=True)
+    whole = square.numel() / share  # the pixels of all parts of this step
+    misfit = (square * fitted).sum() / (whole * targets.fitted.mean().clamp(min=1e-6))
+    loss = misfit
+    if targets.penalty:
+        loss = loss + share * targets.penalty * mean_slope(values, targets.sigma)
+    # times the copies: each network sees the gradient that it would see alone
+    (loss * len(values)).backward()
+    hidden = (square.detach() * held_out).sum() / (whole * targets.held_out.mean().clamp(min=1e-6))
+    return torch.stack([misfit.detach(), hidden]) / targets.sigma**2
+
+
+def mean_slope(values: Tensor, sigma: float) -> Tensor:
+    """Mean length of the gradient over blocks `(copies, blocks, *block, C)`, in units per pixel.
+
+    The mean over positions of √(∂y² + ∂x²) is the total variation (Rudin, Osher & Fatemi 1992) of the function.
+    Channels share their edges: one length for all of them. Slopes far below the noise level `sigma` count as flat.
+    """
+    last = values.dim() - 1
+    values = values.reshape([n for axis, n in enumerate(values.shape) if n > 1 or axis in (0, 1, last)])
+    axes = range(2, values.dim() - 1)
+    inner = values[(slice(None), slice(None), *[slice(None, -1) for _ in axes])]
+    square = torch.full_like(inner[..., 0], (_FLAT * sigma) ** 2)
+    for axis in axes:
+        ahead = [slice(1, None) if a == axis else slice(None, -1) for a in axes]
+        square = square + (values[(slice(None), slice(None), *ahead)] - inner).square().mean(dim=-1)
+    return square.sqrt().mean()
+
+
+def optimisers(net: Siren, params: FieldParams) -> list[torch.optim.Optimizer]:
+    """Adam for all, or Muon for the matrices between sine layers and Adam for the rest."""
+    matrices = list(net.weights)
+    if params.optimiser == "muon":
+        hidden = matrices[1:-1]
+        rest = [matrices[0], matrices[-1], *net.biases]
+        return [torch.optim.Adam(rest, lr=params.learning_rate, betas=(0.9, 0.99)), Muon(hidden, lr=params.muon_rate)]
+    groups: list[dict[str, Any]] = [
+        {"params": [*matrices[:-3], matrices[-1], *net.biases]},
+        {"params": matrices[-3:-1], "weight_decay": params.weight_decay},  # coupled, as an L2 term of the loss is
+    ]
+    return [torch.optim.Adam(groups, lr=params.learning_rate)]
