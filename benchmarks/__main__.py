@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | speed | warm`."""
+"""`python -m benchmarks quality | table | speed | warm`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.cases import Case
 from benchmarks.entries import find_entries
+from benchmarks.page import markdown, merge
 from benchmarks.quality import Plan, run_quality
 from benchmarks.records import Records
 from benchmarks.speed import SpeedPlan, run_speed
@@ -36,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_quality(commands.add_parser("quality", help="how good each method is, beside classical and published ones"))
+    _add_table(commands.add_parser("table", help="the rows of several runs in one table"))
     _add_speed(commands.add_parser("speed", help="how soon our fit and a textbook loop reach a given quality"))
     _add_warm(commands.add_parser("warm", help="what a fit saves that starts from the frame before"))
     return parser
@@ -43,10 +46,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_quality(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_quality)
-    _add_images(parser)
+    _add_images(parser, list(SUITES))
     _add_common(parser)
-    methods = "comma-separated, such as inr,tv,gaussian,bm3d-vst or inr:paper; 'classical' for all baselines"
-    parser.add_argument("--methods", type=_words, default=["inr", "classical"], help=methods)
+    methods = (
+        "comma-separated, such as inr,tv,gaussian,bm3d-vst or inr:paper; 'classical' for all classical ones; "
+        "blind2unblind@type learns from all noisy images of the type, @suite of the suite (default: the suite's)"
+    )
+    parser.add_argument("--methods", type=_words, help=methods)
+    parser.add_argument("--limit", type=int, help="so many images of each type at most")
     parser.add_argument("--preset", type=_words, default=["balanced"], help="presets of our methods, comma-separated")
     unchecked = "measure images whose noisy PSNR is not the published one"
     parser.add_argument("--unchecked", action="store_true", help=unchecked)
@@ -54,9 +61,17 @@ def _add_quality(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, help="file for the tables of the documentation")
 
 
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_table)
+    parser.add_argument("files", nargs="+", type=Path, help="files of --json; later ones replace rows of earlier ones")
+    parser.add_argument("--suite", type=_words, default=[], help="suites, comma-separated (default: all)")
+    parser.add_argument("--levels", type=_numbers, default=[], help="frames averaged, comma-separated (default: all)")
+    parser.add_argument("--markdown", type=Path, help="file for the tables (default: they are printed)")
+
+
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_speed)
-    _add_images(parser)
+    _add_images(parser, ["fmd"])
     _add_common(parser, crop=256)
     parser.add_argument("--method", default="inr")
     parser.add_argument("--preset", default="balanced")
@@ -72,12 +87,12 @@ def _add_warm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="balanced")
 
 
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    data = "folder of images (default: PRISTINE_DATA or ../shared/data)"
-    parser.add_argument("--suite", default="fmd", choices=list(SUITES), help="family of images")
+def _add_images(parser: argparse.ArgumentParser, suites: Sequence[str]) -> None:
+    data = "folder of folders of images, or for awgn of images (default: PRISTINE_DATA or ../shared/data)"
+    parser.add_argument("--suite", default="fmd", choices=suites, help="images and how they are compared")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("PRISTINE_DATA", _DATA)), help=data)
-    parser.add_argument("--levels", type=_numbers, default=[1], help="frames averaged, comma-separated")
-    parser.add_argument("--captures", type=_numbers, default=[1], help="captures, comma-separated, or 'all'")
+    parser.add_argument("--levels", type=_numbers, help="frames averaged, comma-separated (default: the suite's)")
+    parser.add_argument("--captures", type=_numbers, help="captures, comma-separated, or 'all' (default: the suite's)")
     parser.add_argument("--images", type=_words, default=[], help="names without suffix, comma-separated")
 
 
@@ -106,9 +121,12 @@ def _changes(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _quality(args: argparse.Namespace) -> int:
+    suite = SUITES[args.suite]
     plan = Plan(
-        cases=find_cases(args.data, args.suite, args.levels, args.captures, args.images),
-        entries=find_entries(args.methods, args.preset, _changes(args.set)),
+        suite=args.suite,
+        cases=_cases(args, args.limit),
+        pool=find_cases(args.data, args.suite, args.levels),
+        entries=find_entries(args.methods or suite.methods, args.preset, _changes(args.set), suite.references),
         crop=args.crop,
         device=args.device,
         seed=args.seed,
@@ -118,9 +136,23 @@ def _quality(args: argparse.Namespace) -> int:
     return run_quality(plan, Records(args.json, resume=args.resume))
 
 
+def _cases(args: argparse.Namespace, limit: int | None = None) -> list[Case]:
+    captures = SUITES[args.suite].captures if args.captures is None else args.captures
+    return find_cases(args.data, args.suite, args.levels, captures, args.images, limit)
+
+
+def _table(args: argparse.Namespace) -> int:
+    text = markdown(merge(args.files, args.suite, args.levels))
+    if args.markdown:
+        args.markdown.write_text(text, "utf-8")
+    else:
+        print(text)
+    return 0
+
+
 def _speed(args: argparse.Namespace) -> int:
     plan = SpeedPlan(
-        cases=find_cases(args.data, args.suite, args.levels, args.captures, args.images),
+        cases=_cases(args),
         method=args.method,
         preset=args.preset,
         changes=_changes(args.set),

@@ -80,8 +80,9 @@ _PACKAGES = {"pywt": "PyWavelets"}
 
 
 def check_installed(key: str) -> None:
-    """Raise a `SettingError` that says what to install unless a baseline has all that it needs."""
-    missing = [_PACKAGES.get(name, name) for name in BASELINES[key].needs if find_spec(name) is None]
+    """Raise a `SettingError` that says what to install unless a classical method has all that it needs."""
+    needs = BASELINES[key].needs if key in BASELINES else ()
+    missing = [_PACKAGES.get(name, name) for name in needs if find_spec(name) is None]
     if missing:
         raise SettingError(
             f"the baseline '{key}' needs {' and '.join(missing)}, which is not installed; "

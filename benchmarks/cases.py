@@ -63,9 +63,7 @@ def pictures(folder: Path, *, missing_ok: bool = False) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if missing_ok:
         return []
-    raise FileError(
-        f"there is no folder '{folder}'; name the one that holds '{folder.parent.name}' with --data or PRISTINE_DATA"
-    )
+    raise FileError(f"there is no folder '{folder}'; name the one that holds the images with --data or PRISTINE_DATA")
 
 
 def paired(noisy: Path, truth: Path, level: int, suite: str, types: Sequence[str] = ()) -> list[Case]:

@@ -1,7 +1,8 @@
 """One entry on one image, in a process of its own: how good, how long, how much memory.
 
 The process is fresh so that its peak memory is that of this one restoration. It is started by `measure_apart`, reads
-its job as JSON from stdin and prints the row as JSON.
+its job as JSON from stdin and prints the row as JSON. A network that learns from many images restores all of them in
+one process.
 """
 
 from __future__ import annotations
@@ -9,69 +10,33 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines import BASELINES
-from benchmarks.suites import load
+from benchmarks.cases import Case
+from benchmarks.pair import Pair
+from benchmarks.recovery import RECOVERIES
+from benchmarks.rows import Job, Row
+from benchmarks.suites import load_case
 from napari_pristine.errors import ComputeError, PristineError
+from napari_pristine.image.image import Image
+
+if TYPE_CHECKING:
+    from napari_pristine.model import Model
 
 _ROOT = Path(__file__).resolve().parents[1]
 _MEBI = 2**20
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that decides a row; two rows with equal jobs are the same measurement."""
-
-    label: str
-    method: str
-    settings: Mapping[str, Any]
-    image: str
-    type: str
-    level: int
-    crop: int | None
-    device: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A finished measurement.
-
-    Attributes:
-        job: What was measured.
-        psnr: In dB, by protocol A.
-        psnr_affine: After the gain and offset that fit best.
-        ssim: scikit-image's default form; `ssim_gaussian` that of Wang et al. 2004.
-        seconds: Wall time of the restoration, without reading the file and importing the software.
-        memory: Peak in MiB: resident memory of the whole process, or what torch allocated on a GPU.
-        memory_of: `process` or `cuda`.
-        device: Where it ran, in words.
-        notes: What the method said.
-    """
-
-    job: Job
-    psnr: float
-    psnr_affine: float
-    ssim: float
-    ssim_gaussian: float
-    seconds: float
-    memory: float
-    memory_of: str
-    device: str
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Row:
-        """The row that `dataclasses.asdict` made these values of."""
-        return cls(**{**values, "job": Job(**values["job"]), "notes": tuple(values["notes"])})
+_MARK = "row: "
+"""Before each row, to tell it from what libraries print."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +46,34 @@ class _Outcome:
     notes: tuple[str, ...] = ()
 
 
-def measure(job: Job, noisy: Path, truth: Path) -> Row:
-    """Restore and compare, in this process."""
-    pair = load(noisy, truth).cropped(job.crop)
-    restore = _baseline if job.method in BASELINES else _ours(job)
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A network that has learned from noisy images, and how long that took."""
+
+    model: Model
+    images: int
+    seconds: float
+
+
+def learn(job: Job, cases: Sequence[Case]) -> Learned:
+    """Let the method of a job learn from the noisy pictures of cases; their truth stays unseen."""
+    from napari_pristine import learning
+
+    images = [_image(load_case(case, job.crop).noisy) for case in cases]
+    _warm_up(job)
     started = time.perf_counter()
-    outcome = restore(job, pair.noisy)
+    model = learning.learn(images, job.method, settings=job.settings, device=job.device, seed=job.seed)
+    return Learned(model, len(images), time.perf_counter() - started)
+
+
+def measure(job: Job, case: Case, learned: Learned | None = None) -> Row:
+    """Restore and compare, in this process."""
+    pair = load_case(case, job.crop)
+    classical = job.method in BASELINES or job.method in RECOVERIES
+    if not classical:
+        _warm_up(job)
+    started = time.perf_counter()
+    outcome = _classical(job, case, pair) if classical else _ours(job, pair, learned)
     seconds = time.perf_counter() - started
     memory, memory_of = _peak_memory()
     score = pair.score(outcome.values)
@@ -101,28 +88,53 @@ def measure(job: Job, noisy: Path, truth: Path) -> Row:
         memory_of=memory_of,
         device=outcome.device,
         notes=outcome.notes,
+        date=datetime.now(timezone.utc).date().isoformat(),
+        learning=learned.seconds if learned else 0.0,
+        images=learned.images if learned else 0,
     )
 
 
-def _baseline(job: Job, noisy: NDArray[np.float64]) -> _Outcome:
-    return _Outcome(BASELINES[job.method].run(noisy), "cpu")
+def _classical(job: Job, case: Case, pair: Pair) -> _Outcome:
+    """Each colour by itself, of the one of its pictures that the method is for."""
+    task = RECOVERIES[job.method].task if job.method in RECOVERIES else "denoise"
+    # a picture that is only noisy is all there is of most cases
+    picture = (pair.noisy, *pair.others)[case.tasks.index(task)]
+    finer = len(pair.truth) // len(picture)
+
+    def one(channel: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = RECOVERIES.get(job.method)
+        return found.run(channel, finer) if found else BASELINES[job.method].run(channel)
+
+    if picture.ndim == 2:
+        return _Outcome(one(picture), "cpu")
+    return _Outcome(np.stack([one(picture[..., i]) for i in range(picture.shape[2])], axis=-1), "cpu")
 
 
-def _ours(job: Job) -> Any:
-    """How to restore with one of our methods; what is done once per process, not per image, is done here."""
+def _image(picture: NDArray[np.float64]) -> Image:
+    """Floating point, so that the result is not rounded (protocol A)."""
+    return Image(picture.astype(np.float32), "YXS"[: picture.ndim])
+
+
+def _ours(job: Job, pair: Pair, learned: Learned | None) -> _Outcome:
+    from napari_pristine.restoration import restore
+
+    image = _image(pair.noisy)
+    if learned:
+        result = restore(image, model=learned.model, device=job.device, seed=job.seed)
+    else:
+        others = [_image(other) for other in pair.others]
+        result = restore(image, job.method, settings=job.settings, also=others, device=job.device, seed=job.seed)
+    return _Outcome(result.data, result.device, tuple(note.text for note in result.notes))
+
+
+def _warm_up(job: Job) -> None:
+    """What is done once per process, not per image."""
     import torch
 
-    from napari_pristine.restoration import restore
+    import napari_pristine.restoration  # noqa: F401
 
     if job.device in ("auto", "cuda") and torch.cuda.is_available():
         torch.zeros(1, device="cuda")  # the context takes seconds, whatever comes after
-
-    def run(job: Job, noisy: NDArray[np.float64]) -> _Outcome:
-        # floating point in, so that the result is not rounded (protocol A)
-        result = restore(noisy.astype(np.float32), job.method, settings=job.settings, device=job.device, seed=job.seed)
-        return _Outcome(result.data, result.device, tuple(note.text for note in result.notes))
-
-    return run
 
 
 def _peak_memory() -> tuple[float, str]:
@@ -147,30 +159,49 @@ def _peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_apart(job: Job, noisy: Path, truth: Path) -> Row:
-    """Restore and compare in a fresh process.
+def measure_apart(work: Sequence[tuple[Job, Case]], training: Sequence[Case] = ()) -> Iterator[Row]:
+    """Restore and compare in a fresh process; each row as soon as it is there.
+
+    Args:
+        work: Jobs of one entry, each with its case.
+        training: Cases from whose noisy pictures a network learns first, for all jobs; none for a fit of each.
 
     Raises:
         ComputeError: The process failed; the message is its last words.
     """
-    task = json.dumps({"job": asdict(job), "noisy": str(noisy.resolve()), "truth": str(truth.resolve())})
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.measure"], input=task, capture_output=True, text=True, cwd=_ROOT, check=False
-    )
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise ComputeError(f"{job.label} failed on {job.image}: {words[-1]}")
-    return Row.from_json(json.loads(done.stdout.splitlines()[-1]))
+    task = {"work": [(asdict(job), case.as_json()) for job, case in work], "training": [c.as_json() for c in training]}
+    command = [sys.executable, "-m", "benchmarks.measure"]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_ROOT
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(task))
+        process.stdin.close()
+        for line in process.stdout:
+            if line.startswith(_MARK):
+                yield Row.from_json(json.loads(line[len(_MARK) :]))
+        if process.wait():
+            errors.seek(0)
+            words = errors.read().strip().splitlines() or [f"exit status {process.returncode}"]
+            images = ", ".join(job.image for job, _ in work)
+            raise ComputeError(f"{work[0][0].label} failed on {images}: {words[-1]}")
 
 
 def main() -> None:
-    """Measure what stdin says and print the row."""
+    """Measure what stdin says and print the rows."""
     task = json.load(sys.stdin)
+    work = [(Job(**job), Case.from_json(case)) for job, case in task["work"]]
+    training = [Case.from_json(case) for case in task["training"]]
     try:
-        row = measure(Job(**task["job"]), Path(task["noisy"]), Path(task["truth"]))
+        learned = learn(work[0][0], training) if training else None
+        for job, case in work:
+            print(_MARK + json.dumps(asdict(measure(job, case, learned))), flush=True)
     except PristineError as error:
         sys.exit(str(error))
-    print(json.dumps(asdict(row)))
 
 
 if __name__ == "__main__":

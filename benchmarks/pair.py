@@ -41,7 +41,9 @@ class Protocol:
     luma: bool = False
 
 
-PROTOCOL_A = Protocol("Protocol A: clipped to the range of the detector, not rounded; SSIM with a uniform 7 × 7 window.")
+PROTOCOL_A = Protocol(
+    "Protocol A: clipped to the range of the detector, not rounded; SSIM with a uniform 7 × 7 window."
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,7 @@ def _camera(suite: str, text: str) -> tuple[Published, ...]:
 def _iddp(name: str, text: str, label: str = "") -> Published:
     return Published(name, _IDDP, {Spot(0): figure(text)}, label)
 
+
 _SR = {"Bicubic": "bicubic", "Nearest": "nearest", "DIP": "", "LINR": "linr"}
 _JOINT = {"DIP": "", "LINR": "linr"}
 LINR: dict[str, tuple[Published, ...]] = {

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.measure import Job, Row
-from napari_pristine.errors import FileError
+from benchmarks.rows import Job, Row
 from napari_pristine.atomic import appearing
+from napari_pristine.errors import FileError
 
 
 class Records:
@@ -25,7 +25,7 @@ class Records:
             return
         if not resume:
             raise FileError(f"'{path}' exists already; add --resume to go on from it, or choose another name")
-        self.rows = {_key(row.job): row for row in _read(path)}
+        self.rows = {_key(row.job): row for row in read_rows(path)}
 
     def find(self, job: Job) -> Row | None:
         """The row of this very job, if it was measured before."""
@@ -43,7 +43,12 @@ def _key(job: Job) -> str:
     return json.dumps(asdict(job), sort_keys=True)
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """The rows in a file.
+
+    Raises:
+        FileError: It holds something else.
+    """
     try:
         return [Row.from_json(row) for row in json.loads(path.read_text("utf-8"))["rows"]]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.cases import Case
 from benchmarks.entries import label_of
 from benchmarks.fitting import Trial, noise_of
-from benchmarks.suites import Case, Pair, load
+from benchmarks.pair import Pair, load
 from benchmarks.textbook import textbook_fit
-from napari_pristine.device import Device, describe_device, pick_device
 from napari_pristine.atomic import appearing
+from napari_pristine.device import Device, describe_device, pick_device
 from napari_pristine.image.noise import estimate_sigma
 from napari_pristine.methods import find_method
 

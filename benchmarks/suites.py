@@ -1,188 +1,190 @@
-"""The images: pairs of a noisy picture and its truth in a folder, found by their names."""
+"""The suites: which images, degraded and compared how."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.published import IMAGES, LEVELS, NOISY, PUBLISHED
-from napari_pristine.errors import FileError, ImageError, SettingError
-from napari_pristine.files import read
-from napari_pristine.image.quality import Comparison, compare
-
-Array = NDArray[np.float64]
+from benchmarks import variants
+from benchmarks.cases import Case, paired, pictures
+from benchmarks.pair import PROTOCOL_A, Pair, Protocol, load
+from benchmarks.printed import LEVELS
+from benchmarks.variants import Variant
+from napari_pristine.errors import FileError, SettingError
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A family of pairs: `folder/noisy/X` belongs to `folder/truth/X`; `{level}` stands for the frames averaged."""
+    """A family of images.
 
-    folder: str
-    noisy: str
-    truth: str
-    levels: tuple[int, ...]
+    Attributes:
+        protocol: How results are compared with the truth.
+        differs: Where we differ from the publications, in words.
+        folders: Folders of the noisy pictures (`{level}` stands for the frames averaged) and of their truth.
+        types: The types that take part; empty for all.
+        variants: Ways of degrading clean pictures, where the noise is not real.
+        levels: All levels there are; `usual` are those that are measured unless others are asked for.
+        captures: Captures that are measured unless others are asked for; empty for all.
+        methods: What takes part unless something else is asked for.
+        references: What comes first in every table.
+        paper: Settings of the `paper` preset of `linr` that its paper has for these images alone.
+        across: Whether a mean over the types says anything.
+        anywhere: Whether the pictures may come from any folder.
+    """
+
+    protocol: Protocol = PROTOCOL_A
+    differs: str = ""
+    folders: tuple[str, str] | None = None
+    types: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    levels: tuple[int, ...] = (1,)
+    usual: tuple[int, ...] = (1,)
+    captures: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ("inr", "classical")
+    references: tuple[str, ...] = ("noisy",)
+    paper: Mapping[str, int] = field(default_factory=dict)
+    across: bool = False
+    anywhere: bool = False
+
+    @property
+    def checked(self) -> bool:
+        """Whether the PSNR of the noisy pictures is published."""
+        return self.across or bool(self.types)
 
 
-SUITES = {"fmd": Suite("fmd_test_mix", "noisy_avg{level}", "gt", LEVELS)}
-_SUFFIXES = (".png", ".tif", ".tiff")
-_NAME = re.compile(r"(?P<type>.+)_(?P<capture>\d+)")
-_TOLERANCE = dict(zip(LEVELS, (1.5, 1.5, 1.5, 3.0, 3.0), strict=True))
-"""How far, in dB, some captures may be from the mean of all four; brightness drifts, and counts more in low noise."""
+_FMD = ("fmd_test_mix/noisy_avg{level}", "fmd_test_mix/gt")
+_CAMERA = "RGB, all colours together."
+_LINR = Protocol(
+    "LINR's protocol: not clipped, not rounded; SSIM with a range of 2, as scikit-image guessed it for the paper.",
+    clipped=False, ssim_range=2.0,
+)  # fmt: skip
+_PROTOCOL_C = Protocol(
+    "Protocol C: clipped, rounded to 8 bits; SSIM with a Gaussian 11 × 11 window.", rounded=True, gaussian=True
+)
+_DEBLUR = Protocol("DeepRED's protocol: clipped, rounded to 8 bits; PSNR of the rounded luma.", rounded=True, luma=True)
+_OURS = ("sampling", "iddp", "blind2unblind", "inr", "linr", "classical")
 
-
-@dataclass(frozen=True)
-class Case:
-    """One pair of files. `Confocal_MICE_2` is capture 2 of the type `Confocal_MICE`."""
-
-    name: str
-    type: str
-    capture: int
-    level: int
-    noisy: Path
-    truth: Path
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """One pair of pictures `(Y, X)`; `full` is the largest value that the detector can give."""
-
-    noisy: Array
-    truth: Array
-    full: float
-
-    def cropped(self, side: int | None) -> Pair:
-        """The central square with this side, or all of it."""
-        return self if side is None else Pair(centre(self.noisy, side), centre(self.truth, side), self.full)
-
-    def score(self, restored: NDArray[Any]) -> Comparison:
-        """The restored picture against the truth by protocol A: clipped to the range of the detector, not rounded."""
-        return compare(np.clip(restored, 0, self.full), self.truth, data_range=self.full)
-
-    def psnr(self, restored: NDArray[Any]) -> tuple[float, float]:
-        """PSNR and PSNR after the best gain and offset, as `score` has them; without SSIM, which takes far longer."""
-        clipped = np.clip(restored, 0, self.full)
-        (own, common), (_, wanted) = np.cov(clipped.ravel(), self.truth.ravel(), bias=True)
-        fitted = wanted - common**2 / own if own else wanted
-        squares = np.array([np.mean((clipped - self.truth) ** 2), fitted])
-        plain, affine = 10 * np.log10(self.full**2 / np.maximum(squares, 1e-12))
-        return float(plain), float(affine)
+SUITES = {
+    "fmd": Suite(folders=_FMD, levels=LEVELS, captures=(1,), across=True),
+    "fmd-b2u": Suite(
+        _PROTOCOL_C,
+        "The paper trains on 950 frames of 19 views and tests on 50 frames of another; here both are the captures "
+        "of one view that are there, without their truth.",
+        _FMD, ("Confocal_FISH", "Confocal_MICE", "TwoPhoton_MICE"),
+        methods=("blind2unblind@type", "blind2unblind", "classical"),
+    ),
+    "fmd-iddp": Suite(
+        PROTOCOL_A,
+        "The paper trains on 30 000 frames and tests on four captures of six types at five levels; here both are the "
+        "captures that are there, without their truth. How it compares is not stated.",
+        _FMD, (*(f"Confocal_BPAE_{colour}" for colour in "BGR"), "Confocal_FISH", "Confocal_MICE", "TwoPhoton_MICE"),
+        levels=LEVELS, usual=LEVELS, methods=("iddp@suite", "iddp", "classical"), across=True,
+    ),
+    "polyu": Suite(
+        PROTOCOL_A,
+        _CAMERA + " The INS paper has all 100 images, cut to their centre (--crop 256); Kim et al. and LINR full ones.",
+        ("polyu/noisy", "polyu/gt"), methods=_OURS, paper={"steps": 1000},
+    ),
+    "cc": Suite(PROTOCOL_A, _CAMERA + " The papers have 15 images.", ("cc15/noisy", "cc15/gt"), methods=_OURS),
+    "sidd": Suite(
+        PROTOCOL_A, _CAMERA + " The papers have 1280 images.", ("sidd_val/noisy", "sidd_val/gt"), methods=_OURS
+    ),
+    "awgn": Suite(
+        PROTOCOL_A,
+        "Noise neither clipped nor rounded. The levels that Kim et al. drew are not published; ours is one per image.",
+        variants=(*variants.noises("set9"), *variants.noises("set12"), *variants.noises("kodak24")),
+        methods=_OURS, anywhere=True,
+    ),
+    "linr-denoise": Suite(_LINR, variants=variants.LINR_DENOISE, methods=_OURS),
+    "linr-sr": Suite(
+        _LINR, variants=variants.LINR_SR, methods=("linr", "classical"), references=("bicubic",)
+    ),
+    "linr-inpaint": Suite(
+        _LINR, variants=variants.LINR_INPAINT, methods=("linr", "classical"), references=("linear",)
+    ),
+    "linr-deblur": Suite(
+        _DEBLUR, variants=variants.LINR_DEBLUR, methods=("linr", "classical"), references=("blurred",),
+        paper={"steps": 4000},
+    ),
+    "linr-joint": Suite(
+        _LINR, variants=variants.LINR_JOINT, methods=("linr", "classical"), references=("noisy", "bicubic", "linear")
+    ),
+}  # fmt: skip
 
 
 def find_cases(
-    data: Path, suite: str, levels: Iterable[int], captures: Collection[int] = (), images: Collection[str] = ()
+    data: Path,
+    suite: str,
+    levels: Iterable[int] | None = None,
+    captures: Collection[int] = (),
+    images: Collection[str] = (),
+    limit: int | None = None,
 ) -> list[Case]:
-    """All pairs of a suite at some levels, of some captures or images (empty: all), by level and name.
+    """All cases of a suite at some levels, of some captures or images (empty: all), by level and name.
+
+    Args:
+        data: Folder of folders of images; where the suite allows it, a folder of images.
+        suite: Its name.
+        levels: Frames averaged; none for the usual ones.
+        captures: Captures of the view.
+        images: Names.
+        limit: The most cases of each type and level.
 
     Raises:
         SettingError: The suite has no such level.
         FileError: A folder or a truth is missing, or nothing is left.
     """
-    root = data / SUITES[suite].folder
-    cases: list[Case] = []
-    for level in levels:
-        if level not in SUITES[suite].levels:
-            known = ", ".join(map(str, SUITES[suite].levels))
-            raise SettingError(f"the suite '{suite}' has no level {level}; its levels are {known}")
-        folder = root / SUITES[suite].noisy.format(level=level)
-        if not folder.is_dir():
-            raise FileError(
-                f"there is no folder '{folder}'; name the one that holds '{root.name}' with --data or PRISTINE_DATA"
-            )
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-        found = [_case(path, root / SUITES[suite].truth / path.name, level) for path in files]
-        cases += [c for c in found if (not captures or c.capture in captures) and (not images or c.name in images)]
+    found = SUITES[suite]
+    cases = _of_pairs(data, suite, found.usual if levels is None else levels) if found.folders else _made(data, suite)
+    cases = [c for c in cases if (not captures or c.capture in captures) and (not images or c.name in images)]
     missing = set(images) - {case.name for case in cases}
     if missing or not cases:
         what = f"images named {', '.join(sorted(missing))}" if missing else "images"
-        raise FileError(f"there are no {what} of the chosen levels and captures in '{root}'")
+        raise FileError(f"there are no {what} of the chosen levels and captures of the suite '{suite}' in '{data}'")
+    return _limited(cases, limit)
+
+
+def _of_pairs(data: Path, suite: str, levels: Iterable[int]) -> list[Case]:
+    found = SUITES[suite]
+    noisy, truth = found.folders or ("", "")
+    cases: list[Case] = []
+    for level in levels:
+        if level not in found.levels:
+            known = ", ".join(map(str, found.levels))
+            raise SettingError(f"the suite '{suite}' has no level {level}; its levels are {known}")
+        cases += paired(data / noisy.format(level=level), data / truth, level, suite, found.types)
     return cases
 
 
-def _case(noisy: Path, truth: Path, level: int) -> Case:
-    if not truth.is_file():
-        raise FileError(f"'{noisy}' has no truth: '{truth}' does not exist")
-    match = _NAME.fullmatch(noisy.stem)
-    kind, capture = (match["type"], int(match["capture"])) if match else (noisy.stem, 1)
-    return Case(noisy.stem, kind, capture, level, noisy, truth)
+def _made(data: Path, suite: str) -> list[Case]:
+    found = SUITES[suite]
+    if found.anywhere and pictures(data, missing_ok=True):  # a folder of pictures, not of such folders
+        return [case for v in variants.noises(data.name) for case in v.cases(data.parent, suite, anywhere=True)]
+    return [case for variant in found.variants for case in variant.cases(data, suite, anywhere=found.anywhere)]
 
 
-def load(noisy: Path, truth: Path) -> Pair:
-    """Read a pair.
-
-    Raises:
-        ImageError: They are not two grey pictures of one shape with whole numbers.
-    """
-    pictures = [np.asarray(read(path).data) for path in (noisy, truth)]
-    shapes, kinds = {p.shape for p in pictures}, {p.dtype for p in pictures}
-    if len(shapes) > 1 or len(kinds) > 1 or pictures[0].ndim != 2 or pictures[0].dtype.kind != "u":
-        found = " and ".join(f"{p.dtype} {p.shape}" for p in pictures)
-        raise ImageError(f"'{noisy}' and its truth must be two grey pictures of one shape, 8 or 16 bits; found {found}")
-    full = float(np.iinfo(pictures[0].dtype).max)
-    return Pair(pictures[0].astype(np.float64), pictures[1].astype(np.float64), full)
+def _limited(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    count: dict[tuple[int, str], int] = {}
+    kept = []
+    for case in cases:
+        key = case.level, case.type
+        count[key] = count.get(key, 0) + 1
+        if limit is None or count[key] <= limit:
+            kept.append(case)
+    return kept
 
 
-def centre(pictures: Array, side: int) -> Array:
-    """The central square of pictures `(..., Y, X)`.
+def load_case(case: Case, crop: int | None = None) -> Pair:
+    """The pictures of a case; `crop` is the side of the central square of the truth that is taken.
 
     Raises:
-        ImageError: They are smaller.
+        ImageError: The files do not hold what they should, or the crop does not fit.
     """
-    height, width = pictures.shape[-2:]
-    if side > min(height, width):
-        raise ImageError(f"a crop of {side} pixels does not fit into {height} × {width} pixels; make --crop smaller")
-    top, left = (height - side) // 2, (width - side) // 2
-    return pictures[..., top : top + side, left : left + side]
-
-
-def check_noisy(cases: Iterable[Case]) -> list[str]:
-    """Compare the PSNR of the noisy full frames with what is published, and say what was checked.
-
-    Raises:
-        ImageError: They differ: other images, another pairing or another protocol.
-    """
-    lines: list[str] = []
-    for level, at_level in groupby(sorted(cases, key=lambda c: c.level), key=lambda c: c.level):
-        psnr: dict[str, list[float]] = {}
-        for case in at_level:
-            pair = load(case.noisy, case.truth)
-            psnr.setdefault(case.type, []).append(pair.psnr(pair.noisy)[0])
-        lines += [*_check_types(level, psnr), _check_all(level, psnr)]
-    return lines
-
-
-def _check_types(level: int, psnr: dict[str, list[float]]) -> Iterable[str]:
-    index = LEVELS.index(level)
-    for kind, values in psnr.items():
-        mean = float(np.mean(values))
-        if len(NOISY.get(kind, ())) <= index:
-            yield f"level {level}, {kind}: noisy {mean:.2f} dB (nothing published to check it against)"
-            continue
-        wanted, tolerance = NOISY[kind][index], _TOLERANCE[level]
-        text = f"level {level}, {kind}: noisy {mean:.2f} dB ({len(values)} captures), published {wanted:.2f} for all 4"
-        if abs(mean - wanted) > tolerance:
-            raise ImageError(
-                f"{text}; more than {tolerance} dB apart: these are other images, or another pairing or level; "
-                "--unchecked measures them anyway"
-            )
-        yield text
-
-
-def _check_all(level: int, psnr: dict[str, list[float]]) -> str:
-    values = [value for of_type in psnr.values() for value in of_type]
-    mean, wanted = float(np.mean(values)), PUBLISHED[0].psnr[LEVELS.index(level)]
-    if psnr.keys() != NOISY.keys() or len(values) != IMAGES:
-        tolerance = _TOLERANCE[level]
-        return f"level {level}: {len(values)} of {IMAGES} images: each type checked to within {tolerance} dB only"
-    if abs(mean - wanted) > 0.01:
-        raise ImageError(
-            f"level {level}: all {IMAGES} images, noisy {mean:.3f} dB, but published {wanted:.2f}: these are others; "
-            "--unchecked measures them anyway"
-        )
-    return f"level {level}: all {IMAGES} images, noisy {mean:.3f} dB: checked against {wanted:.2f} to within 0.01 dB"
+    suite = SUITES[case.suite]
+    if suite.folders:
+        pair = load(case.noisy, case.truth, colour=not case.suite.startswith("fmd")).cropped(crop)
+    else:
+        ways = [*suite.variants, *variants.noises(case.truth.parent.name)]
+        pair = next(way for way in ways if way.name == case.variant).pair(case, crop)
+    return replace(pair, protocol=suite.protocol)

@@ -22,7 +22,7 @@ LAYERS = (
     {"settings", "atomic"},
     {"image", "device"},
     {"nets", "physics"},
-    {"methods"},
+    {"methods", "weights"},
     {"recipe"},
     {"model", "block", "clock", "stream"},
     {"life"},

@@ -10,13 +10,19 @@ import pytest
 import torch
 from benchmarks.__main__ import main
 from benchmarks.baselines import BASELINES, Baseline
+from benchmarks.cases import Case
+from benchmarks.check import check_noisy
 from benchmarks.entries import find_entries
 from benchmarks.fitting import Trial, noise_of
-from benchmarks.measure import Job, Row, measure, measure_apart
+from benchmarks.measure import measure, measure_apart
+from benchmarks.page import markdown
+from benchmarks.pair import Pair, load
+from benchmarks.printed import Spot
 from benchmarks.published import NOISY, PUBLISHED
+from benchmarks.rows import Job, Row
 from benchmarks.speed import Point, Race, race
-from benchmarks.suites import Pair, check_noisy, find_cases, load
-from benchmarks.table import markdown, summarise
+from benchmarks.suites import find_cases
+from benchmarks.table import summarise
 from benchmarks.textbook import textbook_fit
 from numpy.typing import NDArray
 
@@ -111,7 +117,7 @@ def test_the_short_way_to_psnr_is_as_exact_as_the_long_one() -> None:
 
 def write_all_types(data: Path, shift: float) -> None:
     """All 48 names, with the published noisy PSNR of their type plus a shift in dB."""
-    off = PUBLISHED[0].psnr[0] - np.mean([levels[0] for levels in NOISY.values()])
+    off = PUBLISHED["fmd"][0].figures[Spot(1)].psnr - np.mean([levels[0] for levels in NOISY.values()])
     checker = np.indices((12, 12)).sum(axis=0) % 2 * 2.0 - 1
     for kind, levels in NOISY.items():
         error = 65535 * 10 ** (-(levels[0] + off + shift) / 20)
@@ -179,7 +185,7 @@ def test_entries_are_named_after_method_preset_and_changes() -> None:
 def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
     case = find_cases(data, "fmd", [1])[0]
     ballast = np.ones(60_000_000)  # 460 MiB here must not count there
-    apart, here = measure_apart(job(), case.noisy, case.truth), measure(job(), case.noisy, case.truth)
+    (apart,), here = measure_apart([(job(), case)]), measure(job(), case)
     assert (apart.psnr, apart.ssim) == (here.psnr, here.ssim)
     assert here.memory > ballast.nbytes / 2**20 > apart.memory > 20
     assert Row.from_json(json.loads(json.dumps(apart.__dict__ | {"job": apart.job.__dict__}))) == apart
@@ -187,7 +193,7 @@ def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
 
 def test_a_failure_in_that_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(ComputeError, match=r"gaussian-1 failed on Confocal_Yeast_1: .*does not exist"):
-        measure_apart(job(), tmp_path / "none.png", tmp_path / "none.png")
+        list(measure_apart([(job(), Case("none", "none", 1, 1, tmp_path / "none.png", tmp_path / "none.png"))]))
 
 
 # the whole

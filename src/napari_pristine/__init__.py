@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from napari_pristine.events import Note, Preview, Progress, Wish
     from napari_pristine.files import read, write
     from napari_pristine.image.image import Image
+    from napari_pristine.learning import learn
     from napari_pristine.methods import METHODS
+    from napari_pristine.model import Model, load_model, save_model
     from napari_pristine.recipe import Recipe
     from napari_pristine.restoration import Restored, restore, run
 
@@ -38,6 +40,7 @@ _HOME = {
     "Diagnosis": "diagnosis",
     "METHODS": "methods",
     "Image": "image.image",
+    "Model": "model",
     "Note": "events",
     "Preview": "events",
     "PristineError": "errors",
@@ -46,15 +49,18 @@ _HOME = {
     "Restored": "restoration",
     "Wish": "events",
     "diagnose": "diagnosis",
+    "learn": "learning",
+    "load_model": "model",
     "read": "files",
     "restore": "restoration",
     "run": "restoration",
+    "save_model": "model",
     "write": "files",
 }
 
 __all__ = [
-    "METHODS", "Diagnosis", "Image", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored", "Wish",
-    "__version__", "diagnose", "read", "restore", "run", "write",
+    "METHODS", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored",
+    "Wish", "__version__", "diagnose", "learn", "load_model", "read", "restore", "run", "save_model", "write",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     # not by tempfile, whose files only their owner may read
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        _check_free(path, overwrite=overwrite)
+        check_free(path, overwrite=overwrite)
         yield part
         os.replace(part, path)
     except OSError as error:
@@ -35,10 +35,13 @@ def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise a `FileError` unless a file can be written there, as far as can be told without doing it."""
     if not path.parent.is_dir():
         raise FileError(f"cannot write '{path}': there is no folder '{path.parent}'; make it first")
     if path.is_dir():
         raise FileError(f"cannot write '{path}': it is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise FileError(f"'{path}' exists already; choose another name or allow overwriting")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"cannot write '{path}': you may not write to '{path.parent}'; choose another folder")

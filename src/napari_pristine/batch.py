@@ -15,6 +15,7 @@ import numpy as np
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, write
 from napari_pristine.image.image import Image
+from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 from napari_pristine.restoration import check
 
@@ -83,16 +84,32 @@ def _key(path: Path) -> str:
     return os.path.normcase(path.resolve())
 
 
-def load(task: Task, recipe: Recipe) -> Image:
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is read for a task: the image, and what its recipe names beside it."""
+
+    image: Image
+    mask: Image | None = None
+    others: tuple[Image, ...] = ()
+
+
+def load(task: Task, recipe: Recipe, model: Model | None = None) -> Given:
     """Read the input of a task, after checking that it can be restored and the result written.
 
     Raises:
         PristineError: It cannot.
     """
     image = read(task.source, axes=recipe.axes)
-    check(image, recipe)
+    mask = read(recipe.mask) if recipe.mask else None
+    others = tuple(read(_beside(task.source, name)) for name in recipe.params.other_files)
+    check(image, recipe, mask=mask, others=others, model=model)
     _check_writable(task.target, image.select(recipe.select))
-    return image
+    return Given(image, mask, others)
+
+
+def _beside(source: Path, name: str) -> Path:
+    """A file as named, or of this name in the folder of the input."""
+    return Path(name) if Path(name).exists() else source.parent / name
 
 
 def _check_writable(target: Path, image: Image) -> None:

@@ -147,8 +147,9 @@ def prepare(
         raise ImageError(f"all pixels have the value {filled.flat[0]:g}; there is nothing to restore")
     if params.sigma is not None:
         noise = [Noise(params.sigma, 0.0, params.sigma**2, n.reach, n.correlation) for n in noise]
+    stabilise = params.stabilise and not params.degraded  # what blurs and bins is linear in light, not in its root
     intensities = tuple(
-        measure_intensity(channel, n, stabilise=params.stabilise) for channel, n in zip(filled, noise, strict=True)
+        measure_intensity(channel, n, stabilise=stabilise) for channel, n in zip(filled, noise, strict=True)
     )
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
@@ -224,7 +225,7 @@ def measure_blocks(
 
 def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:
     """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
-    if params.sigma is not None or params.stabilise:
+    if params.sigma is not None or (params.stabilise and not params.degraded):
         return max(intensity.sigma, 1e-6)
     try:
         return max(estimate_sigma(pixels[None]), 1e-6)

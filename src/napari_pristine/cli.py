@@ -46,6 +46,11 @@ app.command(
     name="restore",
     help="Restore images. 'pristine methods NAME' lists what can be set with --set.",
 )
+app.command(
+    "napari_pristine.cli_learn:learn",
+    name="learn",
+    help="Learn from many noisy images, to restore these and others like them with 'pristine restore --model'.",
+)
 
 
 @app.command

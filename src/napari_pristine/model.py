@@ -1,48 +1,42 @@
-"""Model: a network that has learned, with all that is needed to use it again; its file can run no code.
-
-A file is in the safetensors format: a header of JSON, then numbers. Our part of the header stands in its metadata.
-"""
+"""Model: a network that has learned, with all that is needed to use it again; its file can run no code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from napari_pristine.atomic import appearing
-from napari_pristine.errors import FileError, ModelError, PristineError
+from napari_pristine.errors import ModelError, PristineError
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
+from napari_pristine.settings import make
+from napari_pristine.weights import read_text, read_weights, write_weights
 
-SUFFIX = ".safetensors"
 _FORMAT = "napari-pristine model"
 _VERSION = 1
 """Raise it when an older version could not use a new file rightly."""
-_LONGEST_HEADER = 2**24
+_DAMAGED = "it is damaged, or made by another version of napari-pristine"
 _SIDE = 64
 """Side of the block that a network is asked for with; what learns from many images does not depend on it."""
-_BROKEN = (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, RecursionError)
-"""What reading a broken header, or numbers that do not fit it, may raise."""
 
 
 class Facts(BaseModel):
     """How a model came about; for people, and nothing depends on it.
 
     Attributes:
-        images: Names of the images that were learned from.
+        images: Names of the images that were learned from, the first thousand.
+        count: Number of these images.
         blocks: Number of blocks that they were cut into.
         sigma: Noise level of each channel in the normalised units of the network, in the mean over the blocks.
         residual: What the network removed at the end, in noise levels.
@@ -58,6 +52,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     images: tuple[str, ...] = ()
+    count: int = 0
     blocks: int = 0
     sigma: tuple[float, ...] = ()
     residual: float | None = None
@@ -77,7 +72,7 @@ class _Card(BaseModel):
 
     recipe: Recipe
     channels: int = Field(ge=1, le=4096)
-    axes: Literal["YX", "ZYX", "TYX"] | str = Field(pattern="^[A-Z]?YX$")
+    axes: str = Field(pattern="^[A-Z]?YX$")
     fingerprint: str
     facts: Facts
 
@@ -98,7 +93,7 @@ class Model:
     channels: int
     axes: str
     weights: Mapping[str, Tensor]
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,7 +102,7 @@ class Model:
         for name in sorted(self.weights):
             weight = self.weights[name].detach().cpu().contiguous()
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.reshape(-1).view(torch.uint8).numpy())
+            digest.update(weight.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def network(self, device: torch.device | str = "cpu") -> nn.Module:
@@ -124,31 +119,36 @@ class Model:
 
     def check(self, params: MethodParams | None = None) -> None:
         """Raise a `ModelError` unless the weights fit the method, with its own settings or with other `params`."""
-        method = find_method(self.recipe.method)
-        with torch.device("meta"):  # shapes alone: a broken file could ask for any amount of memory
-            expected = untrained(method, params or self.recipe.params, self.channels, self.axes).state_dict()
-        shapes = {name: tuple(weight.shape) for name, weight in expected.items()}
+        expected = self._shapes(params or self.recipe.params)
         found = {name: tuple(weight.shape) for name, weight in self.weights.items()}
-        wrong = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))
-        if wrong:
-            name = wrong[0]
-            raise ModelError(
-                f"the weights do not fit the method {method.key} with {self._differing(params)}: {len(wrong)} of "
-                f"{len(shapes)} differ, such as '{name}', which is {_shown(found.get(name))} and should be "
-                f"{_shown(shapes.get(name))}; use the settings that the model has learned with"
-            )
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if not wrong:
+            return
+        name, settings = wrong[0], self._shaping(params or self.recipe.params)
+        advice = "use the settings of the model" if settings else _DAMAGED
+        raise ModelError(
+            f"the weights do not fit the method {self.recipe.method}{' with ' if settings else ''}{settings}: "
+            f"{len(wrong)} of {len(expected)} differ, such as '{name}', which is {_shown(found.get(name))} and should "
+            f"be {_shown(expected.get(name))}; {advice}"
+        )
 
-    def _differing(self, params: MethodParams | None) -> str:
-        """Settings that are not those of the model, in words."""
-        mine = self.recipe.params.model_dump()
-        theirs = params.model_dump() if params else mine
-        differing = [f"{name} {theirs[name]} (model: {mine[name]})" for name in mine if mine[name] != theirs.get(name)]
-        return ", ".join(differing) or "these settings"
+    def _shapes(self, params: MethodParams) -> dict[str, tuple[int, ...]]:
+        """What the weights should be like."""
+        with torch.device("meta"):  # shapes alone: a broken file could ask for any amount of memory
+            net = untrained(find_method(self.recipe.method), params, self.channels, self.axes)
+        return {name: tuple(weight.shape) for name, weight in net.state_dict().items()}
+
+    def _shaping(self, params: MethodParams) -> str:
+        """Those settings that differ from the model's and give the network another shape, in words."""
+        mine, theirs = self.recipe.params, params.model_dump()
+        differing = [name for name, value in mine.model_dump().items() if value != theirs[name]]
+        shapes = self._shapes(mine)
+        guilty = [n for n in differing if self._shapes(mine.model_copy(update={n: theirs[n]})) != shapes]
+        return ", ".join(f"{name} {theirs[name]} (model: {getattr(mine, name)})" for name in guilty)
 
     def check_fits(self, channels: int, axes: str, method: str) -> None:
         """Raise a `ModelError` unless the model restores blocks of so many channels along these axes of space."""
-        if method != self.recipe.method:
-            raise ModelError(f"the model has learned by {self.recipe.method}, not by {method}; give that method")
+        self._check_method(method)
         if sorted(axes) != sorted(self.axes):
             raise ModelError(
                 f"the model restores blocks with the axes {self.axes}, the image is cut into blocks {axes}; say which "
@@ -160,18 +160,33 @@ class Model:
                 f"{_channels(channels)}; say whether channels are restored together (together)"
             )
 
+    def _check_method(self, method: str) -> None:
+        if method != self.recipe.method:
+            raise ModelError(f"the model has learned by {self.recipe.method}, not by {method}; give that method")
+
+    def recipe_with(self, method: str, settings: Mapping[str, Any], fields: Mapping[str, Any]) -> Recipe:
+        """A recipe to restore with this model: its settings with some others on top, and all else from `fields`.
+
+        Raises:
+            ModelError: It is to be another method, or the weights do not fit the settings.
+            SettingError: A setting is unknown or out of range.
+        """
+        self._check_method(method or self.recipe.method)
+        mine = {"method": self.recipe.method, "preset": self.recipe.preset}
+        recipe = make(Recipe, {**mine, "settings": {**self.recipe.settings, **settings}, **fields})
+        self.check(recipe.params)
+        return recipe
+
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain JSON values."""
-        return self._card().model_dump(mode="json")
-
-    def _card(self) -> _Card:
-        return _Card(
+        card = _Card(
             recipe=self.recipe,
             channels=self.channels,
             axes=self.axes,
             fingerprint=self.fingerprint,
             facts=self.facts,
         )
+        return card.model_dump(mode="json")
 
 
 def untrained(method: Method[Any, Any], params: MethodParams, channels: int, axes: str) -> nn.Module:
@@ -181,23 +196,13 @@ def untrained(method: Method[Any, Any], params: MethodParams, channels: int, axe
 
 
 def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
-    """Write a model; the file appears when it is complete.
+    """Write a model to a `.safetensors` file, which appears when it is complete.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
     """
-    path = Path(path)
-    check_suffix(path)
-    header = {"format": _FORMAT, "format_version": str(_VERSION), "model": json.dumps(model.describe())}
-    weights = {name: weight.detach().cpu().clone().contiguous() for name, weight in model.weights.items()}
-    with appearing(path, overwrite=overwrite) as part:
-        part.write_bytes(safetensors.torch.save(weights, header))
-
-
-def check_suffix(path: Path) -> None:
-    """Raise a `FileError` unless the name of a model says what it is."""
-    if path.suffix.lower() != SUFFIX:
-        raise FileError(f"'{path}' has the suffix '{path.suffix}'; models are {SUFFIX} files: give such a name")
+    text = {"format": _FORMAT, "format_version": str(_VERSION), "model": json.dumps(model.describe())}
+    write_weights(Path(path), model.weights, text, overwrite=overwrite)
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -208,68 +213,35 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         ModelError: It is no model, damaged, or made by a newer version.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise FileError(f"'{path}' is a folder; give a file" if path.is_dir() else f"'{path}' does not exist")
+    card = _read_card(path)
+    model = Model(card.recipe, card.channels, card.axes, read_weights(path), card.facts)
+    if model.fingerprint != card.fingerprint:
+        raise ModelError(f"'{path}' is damaged (its weights are not those that were saved); copy it again")
     try:
-        metadata = _metadata(path)
-        with _damaged(path):
-            card = _card(path, metadata)
-            model = Model(card.recipe, card.channels, card.axes, safetensors.torch.load(path.read_bytes()), card.facts)
-            if model.fingerprint != card.fingerprint:
-                raise ValueError("the weights are not those that were saved")
-            model.check()
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
+        model.check()
+    except ModelError as error:
+        raise ModelError(f"'{path}': {error}") from None
     return model
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """The metadata in the header of a safetensors file; nothing beyond the header is read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = int.from_bytes(first, "little")
-        if first[:1] == b"\x80" or first[:4] == b"PK\x03\x04":
-            raise ModelError(
-                f"'{path}' is a pickle, as torch.save writes them, and was not opened: it could run any code. "
-                f"Models are {SUFFIX} files"
-            )
-        if len(first) < 8 or length > min(size - 8, _LONGEST_HEADER):
-            raise ModelError(f"'{path}' is no {SUFFIX} file, or cut off; give a file that 'pristine learn' has written")
-        header = file.read(length)
-    with _damaged(path):
-        metadata = json.loads(header).get("__metadata__", {})
-    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-        raise ModelError(f"'{path}' holds a network of another software; give a file that 'pristine learn' has written")
-    return metadata
-
-
-def _card(path: Path, metadata: Mapping[str, Any]) -> _Card:
-    version = str(metadata.get("format_version"))
+def _read_card(path: Path) -> _Card:
+    text = read_text(path)
+    if text.get("format") != _FORMAT:
+        raise ModelError(f"'{path}' holds weights of another software; give a file that 'pristine learn' has written")
+    version = text.get("format_version", "")
     if version != str(_VERSION):
-        newer = version.isascii() and version.isdigit() and int(version[:9]) > _VERSION
-        advice = "it was made by a newer version of napari-pristine: update" if newer else "it is damaged: copy it again"
+        newer = re.fullmatch("[1-9][0-9]*", version)
+        advice = "it was made by a newer version of napari-pristine: update" if newer else "it is damaged"
         raise ModelError(f"'{path}' has the format version '{version[:20]}', this software reads {_VERSION}; {advice}")
-    return _Card.model_validate_json(str(metadata.get("model")))
-
-
-@contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    """Say of what cannot be understood in which file it stands."""
     try:
-        yield
+        return _Card.model_validate_json(text.get("model", ""))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "header"
-        raise ModelError(
-            f"'{path}': {where}: {first['msg'].lower()}; it is damaged, or made by another version of napari-pristine"
-        ) from error
-    except PristineError as error:
-        text = str(error)
-        raise ModelError(text if str(path) in text else f"'{path}': {text}") from error
-    except _BROKEN as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"'{path}' is damaged ({reason}); copy it again from where it came") from error
+        where = ".".join(str(part) for part in first["loc"]) or "its header"
+        reason = f"{where}: {first['msg'].lower()}"
+    except PristineError as error:  # of the recipe: an unknown method, preset or setting
+        reason = str(error)
+    raise ModelError(f"'{path}': {reason}; {_DAMAGED}")
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_pristine.diagnosis import Channel, Diagnosis
     from napari_pristine.image.quality import Comparison
     from napari_pristine.methods.method import Method
+    from napari_pristine.model import Model
     from napari_pristine.restoration import Restored
 
 _WIDTH = 100
@@ -52,6 +53,18 @@ def describe_result(source: object, target: object, result: Restored) -> str:
     return (
         f"{source} → {target}: noise level {quality.sigma:.4g}, removed {quality.residual:.2f} noise levels; "
         f"{stopped}{duration(result.seconds)} on {result.device}"
+    )
+
+
+def describe_model(target: object, model: Model) -> str:
+    """One line on a network that has learned."""
+    facts = model.facts
+    images = f"{facts.count} image{'s' if facts.count != 1 else ''}"
+    blocks = f" ({facts.blocks} blocks)" if facts.blocks > facts.count else ""
+    removed = "" if facts.residual is None else f"removes {facts.residual:.2f} noise levels; "
+    return (
+        f"{target}: {model.recipe.method} learned from {images}{blocks}; {removed}{facts.stopped}; "
+        f"{duration(facts.seconds)} on {facts.device}"
     )
 
 

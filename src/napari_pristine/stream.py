@@ -40,6 +40,7 @@ class Stream:
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._at_hand: dict[int, Noisy] = {}
+        self._sigma: Tensor | None = None
         self._drawn = 0
 
     def fill(self) -> Iterator[float]:
@@ -59,7 +60,10 @@ class Stream:
     @property
     def sigma(self) -> Tensor:
         """Root mean square of the noise levels of the blocks at hand, `(C,)`."""
-        return torch.stack([noisy.sigma for noisy in self._blocks()]).square().mean(dim=0).sqrt()
+        blocks = self._blocks()
+        if self._sigma is None:
+            self._sigma = torch.stack([noisy.sigma for noisy in blocks]).square().mean(dim=0).sqrt()
+        return self._sigma
 
     @property
     def reach(self) -> float:
@@ -103,6 +107,7 @@ class Stream:
             number = self._order.pop()
             if number not in self.left_out and number not in self._at_hand:
                 break
+        self._sigma = None
         try:
             self._at_hand[number] = self._load[number]()
         except ImageError as error:

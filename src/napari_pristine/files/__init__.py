@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError
 from napari_pristine.files import pictures, tiff
+from napari_pristine.files.lazy import Unread
 from napari_pristine.image.image import Image
 
 _Reader = Callable[[Path, str], Image]
@@ -22,13 +26,17 @@ _FORMATS: dict[str, tuple[_Reader, _Writer]] = {
     **dict.fromkeys(pictures.SUFFIXES, (pictures.read, pictures.write)),
 }
 
+SUFFIXES = tuple(_FORMATS)
+"""Of the files that can be read."""
 
-def read(path: str | os.PathLike[str], *, axes: str = "") -> Image:
-    """The image in a file, its values in memory.
+
+def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
+    """The image in a file.
 
     Args:
         path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file.
         axes: One letter per dimension, where the file says nothing or the wrong thing.
+        lazy: Leave its values on disk and read what is asked for each time: plane by plane from most TIFF files.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
@@ -38,7 +46,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "") -> Image:
     reader, _ = _format(path)
     try:
         _check_there(path)
-        return reader(path, axes.upper())
+        return _unread(path, reader, axes.upper()) if lazy else reader(path, axes.upper())
     except OSError as error:
         raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
@@ -67,6 +75,15 @@ def write(
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with appearing(path, overwrite=overwrite) as part:
         writer(part, path, image, provenance)
+
+
+def _unread(path: Path, reader: _Reader, axes: str) -> Image:
+    """The image in a file, its values on disk."""
+    image = tiff.open_lazily(path, axes) if reader is tiff.read else None
+    if image is None:
+        image = reader(path, axes)
+        image = replace(image, data=Unread(image.data, lambda: np.asarray(reader(path, axes).data)))
+    return image
 
 
 def _format(path: Path) -> tuple[_Reader, _Writer]:

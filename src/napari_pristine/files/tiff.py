@@ -22,6 +22,7 @@ import tifffile
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.files import imagej, ome, plain
 from napari_pristine.files.dialect import Layout, Notes, Provenance
+from napari_pristine.files.lazy import on_disk
 from napari_pristine.files.units import PIXEL
 from napari_pristine.image.image import Image, check_axes, guess_axes
 
@@ -43,19 +44,23 @@ _CUT = (
 
 def read(path: Path, axes: str) -> Image:
     """The largest image in the file (others are thumbnails or lower resolutions)."""
-    with _broken_files(path), _complaints() as complaints, tifffile.TiffFile(path) as tif:
-        series = max(tif.series, key=lambda s: math.prod(s.shape))
-        _check_complete(path, tif, series)
+    with _largest(path) as (tif, series):
         data = series.asarray()
-        if data.shape != series.shape or any(text in line for text in _CUT for line in complaints):
+        if data.shape != series.shape:
             raise _cut_off(path)
-        kind, notes = _notes(tif, series)
-        found = plain.stated_axes(tif, series) or _name_axes(series.axes, series.shape)
-        several = {"images": len(tif.series)} if len(tif.series) > 1 else {}
+        found, notes, metadata = _described(tif, series)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch knows the order of this machine only
     if not axes and "S" in found:  # samples that were stored as planes
         data, found = np.moveaxis(data, found.index("S"), -1), found.replace("S", "") + "S"
-    return _image(path, data, axes or found, notes, {"format": kind} | several)
+    return _image(path, data, axes or found, notes, metadata)
+
+
+def open_lazily(path: Path, axes: str) -> Image | None:
+    """The same, but its values stay on disk until they are asked for; none where all must be read at once."""
+    with _largest(path) as (tif, series):
+        found, notes, metadata = _described(tif, series)
+        data = None if "S" in found[:-1] else on_disk(path, tif, series, lambda: _broken_files(path))
+    return None if data is None else _image(path, data, axes or found, notes, metadata)
 
 
 def write(part: Path, target: Path, image: Image, provenance: Provenance) -> None:
@@ -97,7 +102,7 @@ def _is_big(target: Path, image: Image) -> bool:
     return target.suffix.lower() in _BIG_SUFFIXES or math.prod(image.shape) * image.dtype.itemsize > _BIG
 
 
-def _image(path: Path, data: np.ndarray, axes: str, notes: Notes, metadata: dict[str, Any]) -> Image:
+def _image(path: Path, data: Any, axes: str, notes: Notes, metadata: dict[str, Any]) -> Image:
     try:
         check_axes(axes, data.shape)
     except AxesError as error:
@@ -113,6 +118,24 @@ def _image(path: Path, data: np.ndarray, axes: str, notes: Notes, metadata: dict
         channels=notes.channels if len(notes.channels) == size else (),
         metadata=metadata | dict(notes.metadata),
     )
+
+
+@contextmanager
+def _largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
+    """The file and the largest image in it, which is complete."""
+    with _broken_files(path), _complaints() as complaints, tifffile.TiffFile(path) as tif:
+        series = max(tif.series, key=lambda s: math.prod(s.shape))
+        _check_complete(path, tif, series)
+        yield tif, series
+        if any(text in line for text in _CUT for line in complaints):
+            raise _cut_off(path)
+
+
+def _described(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, Notes, dict[str, Any]]:
+    """Axes, what the file says of them, and what else is known of it."""
+    kind, notes = _notes(tif, series)
+    found = plain.stated_axes(tif, series) or _name_axes(series.axes, series.shape)
+    return found, notes, {"format": kind} | ({"images": len(tif.series)} if len(tif.series) > 1 else {})
 
 
 def _notes(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, Notes]:

@@ -69,7 +69,7 @@ class Tiling:
             if side < size:
                 ramp = np.sin(np.pi * (np.arange(count) + 0.5) / count) ** 2
                 window *= ramp.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(len(sides))])
-        return np.asarray(np.maximum(window, 1e-4), dtype=np.float32)
+        return np.maximum(window, 1e-4).astype(np.float32)
 
     def blend(self, tiles: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Tiles `(C, *side)` as one block `(C, *shape)`, weighted by the window.

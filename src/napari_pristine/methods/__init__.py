@@ -7,8 +7,9 @@ from typing import Any
 from napari_pristine.errors import SettingError
 from napari_pristine.methods.inr import INR
 from napari_pristine.methods.method import Method
+from napari_pristine.methods.sampling import SAMPLING
 
-METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR,)}
+METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR, SAMPLING)}
 
 
 def find_method(key: str) -> Method[Any, Any]:

@@ -85,6 +85,15 @@ class FieldParams(Params):
     )
 
 
+def paper_width(space: tuple[int, ...]) -> int:
+    """256 · H·W / 512² (Kim, Lee & Shin 2022, section 4.1), rounded to a multiple of 8 and kept within 64 and 512.
+
+    Without these limits the width would be 16 for 128² pixels, too few to reach the noise level,
+    and 4096 for 2048² pixels, impossible.
+    """
+    return min(max(8 * round(256 * math.prod(space) / 512**2 / 8), 64), 512)
+
+
 @dataclass(frozen=True, eq=False)
 class Targets:
     """What the networks are to say at the pixels of their patches.
@@ -123,9 +132,13 @@ def slope_weight(noisy: Noisy) -> float:
     return noise_level(noisy) * noisy.reach**_REACH_POWER
 
 
-def draw_pixels(
-    net: Field, batch: int | None, generator: torch.Generator, points_each: int = 1
-) -> Iterator[tuple[Tensor, float]]:
+def points_at_once(net: Field) -> int:
+    """Points per network whose activations fit the cache; a GPU has no use for small parts."""
+    weight = net.siren.steady.weights[0]
+    return max(1, _CHUNK * (1 if weight.device.type == "cpu" else 16) // (len(weight) * weight.shape[-1]))
+
+
+def draw_pixels(net: Field, batch: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
     """The pixels of one step, in parts that fit the cache, and the share of each part.
 
     A part is `(blocks, *block, ndim)`: a slab of the patch where all pixels are fitted, else small blocks at random.
@@ -134,25 +147,21 @@ def draw_pixels(
         net: The networks; all of them see the same pixels of their patches.
         batch: Pixels per patch; all if none.
         generator: Where the random numbers come from.
-        points_each: Points at which the networks are evaluated for each pixel.
     """
     side = net.patches.side
-    steady = net.siren.steady
-    # a GPU has no use for small parts
-    room_for = _CHUNK * (1 if steady.weights[0].device.type == "cpu" else 16)
-    points = max(1, room_for // (steady.copies * steady.weights[0].shape[-1] * points_each))
+    points = points_at_once(net)
     if batch is None:
         # slopes between slabs are not seen: no slabs thinner than the blocks
         slabs = torch.split(net.pixels(), max(_BLOCK[len(side)], points // math.prod(side[1:])))
         yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
         return
-    block = tuple(min(_BLOCK[len(side)], n) for n in side)
-    count = max(1, batch // math.prod(block))
-    room = torch.tensor([n - b + 1 for n, b in zip(side, block, strict=True)])
+    sides = tuple(min(_BLOCK[len(side)], n) for n in side)
+    count = max(1, batch // math.prod(sides))
+    room = torch.tensor([n - b + 1 for n, b in zip(side, sides, strict=True)])
     corners = (torch.rand((count, len(side)), generator=generator) * room).long()
-    inside = net.pixels()[tuple(slice(b) for b in block)]
+    inside = net.pixels()[tuple(slice(b) for b in sides)]
     blocks = corners.reshape(count, *[1] * len(side), len(side)) + inside
-    yield from ((part, len(part) / count) for part in torch.split(blocks, max(1, points // math.prod(block))))
+    yield from ((part, len(part) / count) for part in torch.split(blocks, max(1, points // math.prod(sides))))
 
 
 def backward(net: Field, pixels: Tensor, share: float, targets: Targets) -> Tensor:
@@ -177,20 +186,23 @@ def backward(net: Field, pixels: Tensor, share: float, targets: Targets) -> Tens
     return torch.stack([misfit.detach(), hidden]) / targets.sigma**2
 
 
-def mean_slope(values: Tensor, sigma: float) -> Tensor:
+def mean_slope(values: Tensor, sigma: float, steps: tuple[float, ...] | None = None) -> Tensor:
     """Mean length of the gradient over blocks `(copies, blocks, *block, C)`, in units per pixel.
+
+    Neighbours are `steps` pixels apart, 1 if none is given.
 
     The mean over positions of √(∂y² + ∂x²) is the total variation (Rudin, Osher & Fatemi 1992) of the function.
     Channels share their edges: one length for all of them. Slopes far below the noise level `sigma` count as flat.
     """
     last = values.dim() - 1
+    apart = [1.0 if steps is None else steps[axis - 2] for axis in range(2, last) if values.shape[axis] > 1]
     values = values.reshape([n for axis, n in enumerate(values.shape) if n > 1 or axis in (0, 1, last)])
     axes = range(2, values.dim() - 1)
     inner = values[(slice(None), slice(None), *[slice(None, -1) for _ in axes])]
     square = torch.full_like(inner[..., 0], (_FLAT * sigma) ** 2)
-    for axis in axes:
+    for axis, step in zip(axes, apart, strict=True):
         ahead = [slice(1, None) if a == axis else slice(None, -1) for a in axes]
-        square = square + (values[(slice(None), slice(None), *ahead)] - inner).square().mean(dim=-1)
+        square = square + (values[(slice(None), slice(None), *ahead)] - inner).square().mean(dim=-1) / step**2
     return square.sqrt().mean()
 
 

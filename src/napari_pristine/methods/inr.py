@@ -9,13 +9,11 @@ penalty on the slope of the function whose weight follows the noise, and use the
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, targets_of
+from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, paper_width, targets_of
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
@@ -36,15 +34,6 @@ def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
     patches = Tiling.of(space, params.patch or max(space), params.overlap)
     width = params.width or paper_width(patches.side)
     return Field(patches, channels, width, params.layers, params.frequency, params.fits)
-
-
-def paper_width(space: tuple[int, ...]) -> int:
-    """256 · H·W / 512² (section 4.1), rounded to a multiple of 8 and kept within 64 and 512.
-
-    Without these limits the width would be 16 for 128² pixels, too few to reach the noise level,
-    and 4096 for 2048² pixels, impossible.
-    """
-    return min(max(8 * round(256 * math.prod(space) / 512**2 / 8), 64), 512)
 
 
 def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:

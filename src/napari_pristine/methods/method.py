@@ -39,6 +39,11 @@ class MethodParams(Params):
         """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
         return False
 
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """Files of more pictures of the same scene."""
+        return ()
+
     def check(self, axes: str, others: int) -> None:
         """Raise a `SettingError` unless the settings suit blocks with these axes of space and so many more pictures."""
         if others:

@@ -71,13 +71,18 @@ class Field(nn.Module):
     @torch.no_grad()
     def render(self) -> Tensor:
         """The averaged function at all pixels, patches blended and fits averaged: `(C, *space)`."""
+        return self.renders().mean(dim=0)
+
+    @torch.no_grad()
+    def renders(self) -> Tensor:
+        """The same for each of the fits by itself, `(fits, C, *space)`."""
         steady = self.siren.steady
         device, width = steady.weights[0].device, steady.weights[0].shape[-1]
         at = self._coordinates(self.pixels().reshape(-1, self.ndim)).to(device)
         rows = max(1, _CHUNK // (steady.copies * width))
         values = torch.cat([steady(part) for part in torch.split(at, rows)], dim=1)
-        fits = values.reshape(self.fits, len(self.patches.corners), *self.patches.side, self.channels).mean(dim=0)
-        return torch.from_numpy(self.patches.blend(list(fits.movedim(-1, 1).cpu().numpy()))).to(device)
+        patches = values.reshape(self.fits, -1, *self.patches.side, self.channels).movedim(-1, 2).cpu().numpy()
+        return torch.stack([torch.from_numpy(self.patches.blend(list(fit))) for fit in patches]).to(device)
 
     def _coordinates(self, pixels: Tensor) -> Tensor:
         """Pixels to coordinates: the longest side spans [-1, 1], and a pixel is as long in all directions."""

@@ -1,0 +1,81 @@
+"""The command `pristine learn`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_pristine.atomic import check_free
+from napari_pristine.batch import find_inputs
+from napari_pristine.cli import Json, complain, say
+from napari_pristine.cli_options import (
+    DEFAULT,
+    Axes,
+    DeviceName,
+    MethodName,
+    Overwrite,
+    Preset,
+    Seed,
+    Settings,
+    Together,
+    read_settings,
+)
+from napari_pristine.errors import FileError
+from napari_pristine.files import SUFFIXES
+from napari_pristine.learning import follow, learn_job
+from napari_pristine.model import save_model
+from napari_pristine.recipe import Recipe
+from napari_pristine.report import as_json, describe_model, progress_bar
+from napari_pristine.settings import make
+from napari_pristine.weights import check_suffix
+
+
+def learn(
+    inputs: Annotated[list[str], Parameter(help="Images to learn from, or folders of images.", negative=())],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="File for the model, .safetensors.")],
+    method: MethodName = "blind2unblind",
+    preset: Preset = DEFAULT["preset"],
+    axes: Axes = DEFAULT["axes"],
+    together: Together = DEFAULT["together"],
+    device: DeviceName = DEFAULT["device"],
+    seed: Seed = DEFAULT["seed"],
+    settings: Settings = None,
+    model: Annotated[str, Parameter(help="Model to learn on from, in fewer steps.", show_default=False)] = "",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Learn from many noisy images, to restore these and others like them with 'pristine restore --model'."""
+    chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
+    recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
+    check_suffix(output)
+    check_free(output, overwrite=overwrite)
+    images = find_images(inputs)
+    with progress_bar("learning", complain) as show:
+        learned = follow(learn_job(images, recipe), show)
+    save_model(output, learned, overwrite=overwrite)
+    say(as_json({"output": output, **learned.describe()}) if json else describe_model(output, learned))
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """The files named, and all images in the folders named.
+
+    Raises:
+        FileError: There is no image in a folder.
+    """
+    found: list[Path] = []
+    for path in find_inputs(names):
+        inside = sorted(file for file in path.iterdir() if is_image(file)) if path.is_dir() else [path]
+        if not inside:
+            raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file in a folder is meant to be an image, by its name."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")

@@ -1,0 +1,57 @@
+"""Options that several commands share, each declared once: its text is that of the recipe's field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from napari_pristine.device import Device
+from napari_pristine.errors import SettingError
+from napari_pristine.recipe import Recipe
+from napari_pristine.settings import settings_of
+
+_FIELDS = {field.name: field for field in settings_of(Recipe)}
+DEFAULT: dict[str, Any] = {name: field.default for name, field in _FIELDS.items()}
+
+
+def option(name: str, text: str = "") -> Parameter:
+    """An option with the help text of the recipe's field."""
+    field = _FIELDS[name]
+    return Parameter(help=f"{field.text} {text}".strip(), show_default=field.default != "")
+
+
+MethodName: TypeAlias = Annotated[str, option("method", "See 'pristine methods'.")]
+Preset: TypeAlias = Annotated[str, option("preset")]
+Axes: TypeAlias = Annotated[str, option("axes")]
+Together: TypeAlias = Annotated[str, option("together")]
+DeviceName: TypeAlias = Annotated[Device, option("device")]
+Seed: TypeAlias = Annotated[int, option("seed")]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(name="--set", help="Setting of the method, NAME=VALUE; may be repeated.", negative=()),
+]
+Overwrite: TypeAlias = Annotated[bool, Parameter(help="Replace results that exist.", negative=())]
+Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
+
+
+def read_settings(texts: Sequence[str] | None) -> dict[str, str | None]:
+    """What `--set` says; the type of a value is the setting's business."""
+    pairs = read_pairs("--set", texts, "steps=500")
+    return {name: None if text.lower() == "none" else text for name, text in pairs.items()}
+
+
+def read_pairs(name: str, texts: Sequence[str] | None, example: str) -> dict[str, str]:
+    """Texts such as `steps=500` as names and values.
+
+    Raises:
+        SettingError: One of them is of another form.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        key, sign, value = (part.strip() for part in text.partition("="))
+        if not (key and sign):
+            raise SettingError(f"cannot read {name} '{text}'; write it like {name} {example}")
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,217 @@
+"""LINR: one continuous function behind one or several degraded pictures of a scene.
+
+After Xu & Jiao (2023), "Revisiting implicit neural representations in low-level vision", Neural Fields workshop of
+ICLR. Denoises, resolves finer, fills in, deblurs, and joins pictures of one scene: the function is fitted so that,
+blurred and sampled as each picture was, it gives that picture.
+
+The `paper` preset is one SIREN for the whole scene and a fixed number of steps. The others fit many small SIRENs to
+overlapping patches, on random blocks, with a penalty on the slope, and use the average of the iterates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from napari_pristine.errors import SettingError
+from napari_pristine.image.tiles import Tiling
+from napari_pristine.methods.degradation import Also, Degradation, parse_also
+from napari_pristine.methods.finer import render_finer
+from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, paper_width, targets_of
+from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
+from napari_pristine.methods.scene import build, cell_of, look, relative_spacing, slope_penalty
+from napari_pristine.methods.stopping import EARLY, StopRules
+from napari_pristine.methods.training import cool
+from napari_pristine.nets.field import Field
+from napari_pristine.settings import setting
+
+
+_FEWEST = 8
+"""Cells along a patch at least."""
+
+
+class LinrParams(FieldParams, MethodParams, Degradation):
+    """Fits a continuous function to degraded pictures of a scene; nothing to train beforehand."""
+
+    also: str = setting(
+        "", "More pictures of the scene: FILE NAME=VALUE …, with semicolons between; how each came about."
+    )
+    stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
+    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
+    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
+    scaling: Literal["spread", "range"] = setting(
+        "spread", "What spans the unit of the networks: the spread of the values, or half their range.", advanced=True
+    )
+
+    @field_validator("also")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_also(text)
+        return text
+
+    @property
+    def others(self) -> tuple[Also, ...]:
+        """The further pictures of the scene."""
+        return parse_also(self.also)
+
+    def finer_by(self, axes: str) -> tuple[int, ...]:
+        """How many times finer the grid of the result is, along each of the axes of space."""
+        return self.times(axes)
+
+
+def network(params: LinrParams, channels: int, space: tuple[int, ...]) -> Field:
+    """One SIREN for each patch and fit; one for all if `patch` is none.
+
+    Raises:
+        SettingError: The pixels of all pictures do not fit into whole cells.
+    """
+    axes = "ZYX"[-len(space) :]
+    cell, times = cell_of([params, *params.others], axes), params.times(axes)
+    if any(n * k % c for n, k, c in zip(space, times, cell, strict=True)):
+        raise SettingError(
+            f"an image of {space} pixels does not hold a whole number of pixels of the other pictures; crop it, so "
+            f"that its sides are multiples of {tuple(c // k for c, k in zip(cell, times, strict=True))}"
+        )
+    cells = tuple(n * k // c for n, k, c in zip(space, times, cell, strict=True))
+    coarse = max(cell)
+    side = max(cells) if params.patch is None else max(params.patch // coarse, _FEWEST)
+    patches = Tiling.of(cells, side, params.overlap // coarse)
+    # on a finer grid neighbouring pixels are more alike
+    frequency = None if params.frequency is None else params.frequency * coarse / math.sqrt(params.finer)
+    return Field(patches, channels, params.width or paper_width(patches.side), params.layers, frequency, params.fits)
+
+
+def fit(net: Field, noisy: Noisy, params: LinrParams, warm: bool) -> Fit:
+    """Minimise the sum over pictures of squared error, plus smoothness · noise level · mean slope."""
+    generator = torch.Generator().manual_seed(noisy.seed)
+    if not warm:
+        _make_isotropic(net, noisy, params)
+    parts = _parts(net, noisy, params, generator)
+    optims = optimisers(net.siren.live, params)
+    memory = 0.0 if params.batch is None else 0.95
+    rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
+    steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
+    level = (noisy.pixels / noisy.sigma.reshape(-1, *[1] * (noisy.pixels.dim() - 1))).square().mean()
+    net.train()
+    for step in range(1, steps + 1):
+        for optimiser in optims:
+            optimiser.zero_grad(set_to_none=True)
+        misfit = torch.zeros(2, device=noisy.pixels.device)
+        for part in parts():
+            misfit += part
+            yield Step(step - 1, steps, level)  # a whole step may take long, and someone may wish to stop
+        level = misfit[0]
+        if stop := rules.met(step, misfit):
+            return stop
+        cool(optims, step / steps, params.cooling)
+        for optimiser in optims:
+            optimiser.step()
+        net.siren.update(min(params.averaging, step / (step + 10)))
+        yield Step(step, steps, level)
+    return Stop(f"took all {steps} steps")
+
+
+def restore(net: Field, noisy: Noisy, params: LinrParams) -> Tensor:
+    """The scene at the pixel centres of the finer grid, `(C, *space)`."""
+    centre, unit = _scale(noisy, params)
+    return render_finer(net, cell_of([params, *params.others], noisy.axes)) * unit + centre
+
+
+def _views(noisy: Noisy, params: LinrParams) -> list[tuple[Noisy, Degradation]]:
+    """The pictures with their degradations.
+
+    Raises:
+        SettingError: There are more or fewer pictures than settings for them.
+    """
+    if len(noisy.others) != len(params.others):
+        raise SettingError(f"also names {len(params.others)} pictures, and {len(noisy.others)} came with the image")
+    return [(noisy, params), *zip(noisy.others, params.others, strict=True)]
+
+
+def _scale(noisy: Noisy, params: LinrParams) -> tuple[float, float]:
+    """What the networks call 0 and 1, in units of the pixels."""
+    if params.scaling == "spread":
+        return 0.0, 1.0
+    seen = noisy.pixels[:, noisy.valid]
+    low, high = float(seen.min()), float(seen.max())
+    return (low + high) / 2, max((high - low) / 2, 1e-6)
+
+
+@torch.no_grad()
+def _make_isotropic(net: Field, noisy: Noisy, params: LinrParams) -> None:
+    """Let the function vary as fast along each axis in µm, where pixels are not as long as wide.
+
+    A first weight k times larger is a coordinate k times longer.
+    """
+    pixels = [n / c for n, c in zip(noisy.pixels.shape[1:], net.patches.shape, strict=True)]
+    lengths = [d * p for d, p in zip(relative_spacing(noisy), pixels, strict=True)]
+    longest = max((n - 1) * d for n, d in zip(net.patches.side, lengths, strict=True))
+    whole = max(longest, 1e-6) / max(max(net.patches.side) - 1, 1)
+    shortest = min(lengths) if params.frequency else whole
+    most = math.pi / params.frequency if params.frequency else math.inf  # no more than half a turn from pixel to pixel
+    for siren in (net.siren.live, net.siren.steady):
+        weight = siren.weights[0]
+        stretch = torch.tensor([min(d / shortest, most) for d in lengths], device=weight.device)
+        weight.mul_(stretch[None, :, None])
+
+
+def _parts(net: Field, noisy: Noisy, params: LinrParams, generator: torch.Generator) -> Callable[[], Iterator[Tensor]]:
+    """The gradients of one step, part by part; each is told by its misfit.
+
+    A picture that shows the scene as it is can be fitted pixel by pixel; else all of the scene is needed at once.
+    """
+    centre, unit = _scale(noisy, params)
+    views = [(replace(picture, pixels=picture.pixels - centre), how) for picture, how in _views(noisy, params)]
+    if len(views) == 1 and params.shows_all(noisy.axes):
+        shown = replace(views[0][0], pixels=views[0][0].pixels / unit, sigma=noisy.sigma / unit)
+        targets = targets_of(net, shown, params, generator)
+        return lambda: (
+            backward(net, pixels, share, targets) for pixels, share in draw_pixels(net, params.batch, generator)
+        )
+    pictures = look(net, views, unit, params.holdout, generator)
+    steps = tuple(d / k for d, k in zip(relative_spacing(noisy), params.times(noisy.axes), strict=True))
+    penalty = params.smoothness * slope_penalty(noisy, unit, pictures)
+    scene = build(net, pictures, cell_of([how for _, how in views], noisy.axes), penalty, steps)
+    return lambda: iter([scene.backward(net)])
+
+
+LINR = Method(
+    key="linr",
+    title="LINR restore",
+    summary="Fits a continuous function behind degraded pictures: denoises, deblurs, fills in, resolves finer.",
+    cite="Xu & Jiao (2023), Revisiting implicit neural representations in low-level vision, ICLR workshop on "
+    "neural fields",
+    params=LinrParams,
+    presets={
+        "balanced": {},
+        "fast": {"steps": 200},
+        "paper": {
+            "steps": 500,
+            "smoothness": 0.0,
+            "stabilise": False,
+            "refine": False,
+            "hot_pixels": False,
+            "warm_start": False,
+            "scaling": "range",
+            "patch": None,
+            "width": 256,
+            "layers": 7,
+            "frequency": None,
+            "batch": None,
+            "optimiser": "adam",
+            "learning_rate": 1e-4,
+            "cooling": 0.0,
+            "averaging": 0.0,
+            "tile": 16384,
+        },
+    },
+    network=network,
+    fit=fit,
+    restore=restore,
+)

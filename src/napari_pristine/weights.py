@@ -1,0 +1,100 @@
+"""Weights: named numbers with some text, in a file that can run no code when it is opened.
+
+The format is safetensors: the length of a header, the header in JSON, then the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from napari_pristine.atomic import appearing
+from napari_pristine.errors import FileError, ModelError
+
+SUFFIX = ".safetensors"
+_LONGEST_HEADER = 2**24
+_BROKEN = (
+    ArithmeticError, AttributeError, KeyError, RecursionError, RuntimeError, SafetensorError, TypeError, ValueError,
+)  # fmt: skip
+"""What a header that is broken, or does not fit the numbers, may raise."""
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], text: Mapping[str, str], *, overwrite: bool) -> None:
+    """Write weights with a text for each of some names; the file appears when it is complete.
+
+    Raises:
+        FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
+    """
+    check_suffix(path)
+    # each by itself: safetensors has no way to say that two names share their numbers
+    alone = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
+    with appearing(path, overwrite=overwrite) as part:
+        part.write_bytes(safetensors.torch.save(alone, dict(text)))
+
+
+def check_suffix(path: Path) -> None:
+    """Raise a `FileError` unless the name of a file says what it is."""
+    if path.suffix.lower() != SUFFIX:
+        raise FileError(f"'{path}' has the suffix '{path.suffix}'; models are {SUFFIX} files: give such a name")
+
+
+def read_text(path: Path) -> dict[str, str]:
+    """The texts in a file of weights; nothing beyond its header is read.
+
+    Raises:
+        FileError: There is no such file, or it cannot be read.
+        ModelError: It is of another format, or damaged.
+    """
+    with _readable(path):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(9)
+            _check_start(path, first, size)
+            header = first[8:] + file.read(int.from_bytes(first[:8], "little") - 1)
+        text = json.loads(header).get("__metadata__", {})
+        return {str(name): str(value) for name, value in text.items()}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file.
+
+    Raises:
+        FileError: There is no such file, or it cannot be read.
+        ModelError: It is of another format, or damaged.
+    """
+    with _readable(path):
+        return safetensors.torch.load(path.read_bytes())
+
+
+def _check_start(path: Path, first: bytes, size: int) -> None:
+    """Raise a `ModelError` for what is no safetensors file by its first bytes."""
+    length = int.from_bytes(first[:8], "little")
+    if first[8:] == b"{" and length <= min(size - 8, _LONGEST_HEADER):
+        return
+    if first[:1] == b"\x80" or first[:4] == b"PK\x03\x04":
+        raise ModelError(
+            f"'{path}' is a pickle, as torch.save writes them, and was not opened: it could run any code. "
+            f"Models are {SUFFIX} files"
+        )
+    raise ModelError(f"'{path}' is no {SUFFIX} file, or cut off; give a file that 'pristine learn' has written")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    if path.is_dir():
+        raise FileError(f"'{path}' is a folder; give a {SUFFIX} file in it")
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileError(f"'{path}' does not exist; check the name") from None
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"'{path}' is damaged ({reason}); copy it again from where it came") from error

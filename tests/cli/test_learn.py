@@ -1,0 +1,141 @@
+"""`pristine learn`: images in, a model out, and the model restores."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_pristine import read, write
+from napari_pristine.image.image import Image
+from napari_pristine.learning import learn
+from napari_pristine.methods import METHODS
+from napari_pristine.model import load_model
+from tiny import TINY, noisy
+
+FEW = ("--method", "tiny", "--set", "steps=3")
+ENDLESS = ("--method", "tiny", "--set", "steps=100000000")
+Shell = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "tiny", TINY)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """A folder with three images, and things that are none."""
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for seed in range(3):
+        write(folder / f"{seed}.tif", Image(noisy((32, 32), seed), "YX"))
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".0.tif").write_bytes(b"hidden")
+    return folder
+
+
+def test_a_model_is_learned_from_all_images_in_a_folder(shell: Shell, cells: Path) -> None:
+    code, out, err = shell("learn", cells, "-o", "model.safetensors", *FEW)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"model.safetensors: tiny learned from 3 images; .*took all 3 steps; .* s on \w+ \(.*\)\n", out)
+    model = load_model("model.safetensors")
+    assert model.facts.images == ("0.tif", "1.tif", "2.tif")
+    assert model.recipe.params.steps == 3
+
+
+def test_folders_patterns_and_files_may_be_mixed(shell: Shell, cells: Path, movie: Path) -> None:
+    code, out, _ = shell("learn", cells, movie, "cells/[01].tif", "-o", "model.safetensors", *FEW)
+    assert code == 0
+    assert "from 6 images (9 blocks)" in out
+
+
+def test_shell_and_python_learn_the_same(shell: Shell, cells: Path) -> None:
+    shell("learn", "cells/*.tif", "-o", "model.safetensors", *FEW, "--seed", 7, "--preset", "fast")
+    python = learn(sorted(cells.glob("[0-9].tif")), "tiny", preset="fast", seed=7, settings={"steps": 3})
+    assert load_model("model.safetensors").fingerprint == python.fingerprint
+
+
+def test_axes_and_together_are_heard(shell: Shell, tmp_path: Path) -> None:
+    write(tmp_path / "stack.tif", Image(noisy((4, 32, 32)), "TYX"))
+    assert shell("learn", "stack.tif", "-o", "m.safetensors", *FEW, "--axes", "zyx", "--together", "zyx")[0] == 0
+    assert load_model("m.safetensors").axes == "ZYX"
+
+
+def test_json_is_one_object(shell: Shell, cells: Path) -> None:
+    code, out, _ = shell("learn", cells, "-o", "model.safetensors", *FEW, "--json")
+    said = json.loads(out)
+    assert code == 0
+    assert said["output"] == "model.safetensors"
+    assert said["fingerprint"] == load_model("model.safetensors").fingerprint
+    assert said["facts"]["count"] == 3
+
+
+def test_a_model_learns_on(shell: Shell, cells: Path) -> None:
+    shell("learn", cells, "-o", "first.safetensors", *FEW)
+    code, _, _ = shell("learn", cells, "-o", "second.safetensors", *FEW, "--model", "first.safetensors")
+    assert code == 0
+    assert load_model("second.safetensors").facts.start == load_model("first.safetensors").fingerprint
+
+
+def test_what_was_left_out_goes_to_stderr(shell: Shell, cells: Path) -> None:
+    (cells / "broken.tif").write_bytes(b"no picture at all")
+    write(cells / "flat.tif", Image(np.full((32, 32), 7, np.uint16), "YX"))
+    code, out, err = shell("learn", cells, "-o", "model.safetensors", *FEW)
+    assert code == 0
+    assert "from 3 images" in out
+    assert [name in line for name, line in zip(("broken.tif", "flat.tif"), err.splitlines(), strict=True)] == [True] * 2
+
+
+WRONG = [
+    (("learn",), "INPUTS"),
+    (("learn", "cells"), "--output"),
+    (("learn", "cells", "-o", "m.pt"), r"models are .safetensors files"),
+    (("learn", "cells", "-o", "no/m.safetensors"), "no folder 'no'"),
+    (("learn", "cells", "-o", "taken.safetensors"), "exists already"),
+    (("learn", "cells", "-o", "m.safetensors", "--method", "inr"), "inr fits each image by itself"),
+    (("learn", "cells", "-o", "m.safetensors", "--method", "magic"), "no method 'magic'"),
+    (("learn", "cells", "-o", "m.safetensors", "--method", "tiny", "--set", "stops=3"), "no setting 'stops'"),
+    (("learn", "cells", "-o", "m.safetensors", "--model", "nowhere.safetensors"), "does not exist"),
+    (("learn", "cells", "-o", "m.safetensors", "--model", "cells/0.tif"), "is no .safetensors file"),
+    (("learn", "cells", "-o", "m.safetensors", "--axes", "TYX"), "axes 'TYX'"),
+    (("learn", "cells", "-o", "m.safetensors", "--together", "ZYX"), "'ZYX'"),
+    (("learn", "nowhere.tif", "-o", "m.safetensors"), "does not exist"),
+    (("learn", "empty", "-o", "m.safetensors"), "no images in the folder 'empty'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_use_is_told_on_one_line_before_the_first_step(
+    shell: Shell, cells: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken.safetensors").write_bytes(b"precious")
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    # the learning would not end before the test's time is up
+    code, out, err = shell(*words, *(() if "--method" in words else ENDLESS))
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"pristine: .*\n", err)
+    assert said in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == files
+
+
+def test_a_model_is_replaced_only_on_demand(shell: Shell, cells: Path) -> None:
+    shell("learn", cells, "-o", "model.safetensors", *FEW)
+    first = load_model("model.safetensors").fingerprint
+    again = ("learn", cells, "-o", "model.safetensors", *FEW, "--seed", 1)
+    assert shell(*again)[0] == 2
+    assert load_model("model.safetensors").fingerprint == first
+    assert shell(*again, "--overwrite")[0] == 0
+    assert load_model("model.safetensors").fingerprint != first
+
+
+def test_the_images_are_left_as_they_are(shell: Shell, cells: Path) -> None:
+    before = {path: path.read_bytes() for path in cells.iterdir()}
+    shell("learn", cells, "-o", "cells/model.safetensors", *FEW)
+    assert {path: path.read_bytes() for path in before} == before
+    assert read(cells / "0.tif").shape == (32, 32)

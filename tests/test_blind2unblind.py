@@ -1,0 +1,195 @@
+"""Blind2Unblind: the loss of the paper, and nothing of a pixel's noise comes through where it should not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from napari_pristine.methods.blind2unblind import (
+    BLIND2UNBLIND,
+    Revisible,
+    blind_errors,
+    draw_masks,
+    fit,
+    network,
+    restore,
+    revisible_loss,
+    say_blindly,
+    see,
+)
+from napari_pristine.methods.method import Noisy, Stop
+from napari_pristine.methods.training import as_bright, cool, turned
+from napari_pristine.nets.masks import cell_masks, fill, gather
+from napari_pristine.nets.unet import UNet, small_plan
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def noisy_of(space: tuple[int, ...] = (40, 48), reach: float = 1.0) -> Noisy:
+    truth = torch.sin(torch.arange(space[-1]) / 4).expand(1, *space)
+    pixels = truth + 0.5 * torch.randn(1, *space)
+    return Noisy(pixels, torch.tensor([0.5]), torch.ones(space, dtype=torch.bool), reach=reach)
+
+
+def tiny() -> UNet:
+    return UNet(small_plan(6, 2), 1)
+
+
+def run(net: Revisible, noisy: Noisy, **changes: object) -> Stop:
+    steps = fit(net, noisy, BLIND2UNBLIND.settings("fast", changes), False)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            stop: Stop = end.value
+            return stop
+
+
+def test_without_what_is_seen_the_loss_is_the_blind_error() -> None:
+    net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
+    blind = blind_errors(net, crops, masks)
+    said = torch.stack([gather(net(fill(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
+    expected = (said - crops).square().mean()
+    for eta in (0.0, 1.0, 2.5):
+        loss = revisible_loss(blind, see(net, crops)[:, None], masks, 0.0, eta)
+        assert torch.isclose(loss, (1 + eta) * expected, rtol=1e-4)
+
+
+def test_the_loss_is_that_of_equation_12() -> None:
+    net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
+    said = torch.stack([gather(net(fill(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
+    expected = (said + 7 * net(crops) - 8 * crops).square().mean() + (said - crops).square().mean()
+    assert torch.isclose(
+        revisible_loss(blind_errors(net, crops, masks), see(net, crops)[:, None], masks, 7, 1), expected
+    )
+
+
+def test_nothing_is_learned_through_what_is_seen() -> None:
+    net, crops = tiny(), torch.randn(2, 1, 16, 16)
+    seen = see(net, crops)
+    assert seen.any()
+    assert not seen.requires_grad
+
+
+def test_some_copies_give_the_mean_of_all() -> None:
+    net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 2)
+    seen = see(net, crops)[:, None]
+
+    def loss(some: Tensor) -> float:
+        return float(revisible_loss(blind_errors(net, crops, some), seen, some, 2.0, 1.0).detach())
+
+    assert np.mean([loss(mask[None]) for mask in masks]) == pytest.approx(loss(masks), rel=1e-4)
+
+
+def test_copies_are_drawn_at_random_and_none_is_empty() -> None:
+    params = BLIND2UNBLIND.settings("balanced", {"copies": 2, "cell": 4})
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([draw_masks(torch.zeros(1, 1, 8, 8), params, generator) for _ in range(60)])
+    assert drawn.shape == (60, 2, 8, 8)
+    assert drawn.flatten(0, 1).any(dim=0).all()
+    for space in ((2, 8), (1, 3)):
+        assert draw_masks(torch.zeros(1, 1, *space), params, generator).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("space", [(13, 18), (3, 9, 10)])
+def test_what_is_said_blindly_does_not_depend_on_the_pixel(space: tuple[int, ...]) -> None:
+    net, pixels = UNet(small_plan(6, 2), 1, len(space)), torch.randn(1, 1, *space)
+    place = (0, 0, *(n // 2 for n in space))
+    changed = pixels.clone()
+    changed[place] += 10
+    with torch.no_grad():
+        assert torch.isclose(say_blindly(net, pixels, 3)[place], say_blindly(net, changed, 3)[place], atol=1e-5)
+        assert not torch.isclose(net(pixels)[place], net(changed)[place], atol=1e-3)
+
+
+def test_the_weight_of_what_is_seen_follows_the_released_code() -> None:
+    paper = BLIND2UNBLIND.settings("paper")
+    assert [paper.visible_weight(t) for t in (0, 0.2, 0.4, 0.7, 1)] == pytest.approx([2, 2, 2, 11, 20])
+
+
+def test_the_mix_follows_the_weight_that_was_reached() -> None:
+    noisy, params = noisy_of(), BLIND2UNBLIND.settings("fast", {"brightness": False, "width": 6})
+    net = network(params, 1, (40, 48))
+    steps = fit(net, noisy, params, False)
+    for _ in range(10):
+        next(steps)
+    steps.close()
+    assert float(net.reached) == 2
+    with torch.no_grad():
+        blind, visible, mixed = (
+            restore(net, noisy, params.model_copy(update={"output": output}))
+            for output in ("blind", "visible", "mixed")
+        )
+    assert torch.allclose(mixed, (blind + 2 * visible) / 3, atol=1e-5)
+    loaded = network(params, 1, (8, 8))
+    loaded.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(restore(loaded, noisy, params), restore(net, noisy, params))
+
+
+def test_correlated_noise_is_warned_of() -> None:
+    params = {"steps": 2, "width": 6}
+    net = network(BLIND2UNBLIND.settings("fast", params), 1, (40, 48))
+    assert not run(net, noisy_of(), **params).warning
+    stop = run(net, noisy_of(reach=1.8), **params)
+    assert stop.warning
+    assert "correlated" in stop.text
+
+
+def test_long_steps_are_told_of_while_they_last() -> None:
+    params = BLIND2UNBLIND.settings("fast", {"copies": None, "steps": 1, "side": 128, "batch": 4, "width": 3})
+    done = [step.done for step in fit(network(params, 1, (128, 128)), noisy_of((128, 128)), params, False)]
+    assert done == [0] * 15 + [1]
+
+
+def test_parts_of_a_step_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = BLIND2UNBLIND.settings("fast", {"copies": None, "steps": 2, "side": 16, "width": 6, "cell": 2})
+    weights = []
+    for room in (1, 1 << 20):
+        monkeypatch.setattr("napari_pristine.methods.blind2unblind._PART", room)
+        torch.manual_seed(0)
+        net = network(params, 1, (40, 48))
+        for _ in fit(net, noisy_of(), params, False):
+            pass
+        weights.append(torch.cat([p.flatten() for p in net.steady.parameters()]))
+    assert torch.allclose(*weights, atol=1e-4)
+
+
+def test_the_paper_preset_is_the_published_network() -> None:
+    net = network(BLIND2UNBLIND.settings("paper"), 1, (64, 64))
+    assert sum(p.numel() for p in net.live.parameters()) == 1_099_585
+
+
+def test_crops_are_turned_in_all_eight_ways_and_stay_whole() -> None:
+    crop = torch.arange(9.0).reshape(1, 1, 3, 3).expand(200, 1, 3, 3)
+    square = turned(crop, torch.Generator().manual_seed(0))
+    assert len({tuple(c.flatten().tolist()) for c in square}) == 8
+    wide = turned(torch.arange(6.0).reshape(1, 1, 2, 3).expand(200, 1, 2, 3), torch.Generator().manual_seed(0))
+    assert wide.shape == (200, 1, 2, 3)
+    assert len({tuple(c.flatten().tolist()) for c in wide}) == 4
+
+
+def test_the_step_size_cools_or_is_halved() -> None:
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+    def rate(progress: float, cooling: float, halvings: int) -> float:
+        cool([optimiser], progress, cooling, halvings)
+        return float(optimiser.param_groups[0]["lr"])
+
+    assert [rate(t, 0.5, 0) for t in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.51, 0.02])
+    assert [rate(t, 0.0, 4) for t in (0, 0.19, 0.21, 0.5, 0.81, 1)] == pytest.approx(
+        [1, 1, 1 / 2, 1 / 4, 1 / 16, 1 / 16]
+    )
+
+
+def test_brightness_is_that_of_the_valid_noisy_pixels() -> None:
+    noisy, restored = torch.randn(2, 8, 8) + 3, torch.randn(2, 8, 8)
+    valid = torch.rand(8, 8) > 0.3
+    bright = as_bright(restored, noisy, valid)
+    assert torch.allclose(bright[:, valid].mean(dim=1), noisy[:, valid].mean(dim=1), atol=1e-5)
+    assert torch.allclose(bright - restored, (bright - restored)[:, :1, :1].expand(2, 8, 8), atol=1e-5)

@@ -1,0 +1,153 @@
+"""IDDP: the loss of the paper, and monitors that need no truth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_pristine.methods.iddp import IDDP, IddpParams, _Best, blurred, fit, losses, network, restore, signs
+from napari_pristine.methods.method import Noisy
+from napari_pristine.nets.unet import UNet, small_plan
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def noisy_of(reach: float = 1.0, sigma: float = 0.5) -> Noisy:
+    truth = torch.sin(torch.arange(48) / 4).expand(1, 40, 48)
+    pixels = truth + sigma * torch.randn(1, 40, 48)
+    return Noisy(pixels, torch.tensor([sigma]), torch.ones(40, 48, dtype=torch.bool), reach=reach)
+
+
+def few(**changes: object) -> IddpParams:
+    return IDDP.settings("fast", {"width": 6, "steps": 40, **changes})
+
+
+def gradients(net: UNet) -> torch.Tensor:
+    return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in net.parameters()])
+
+
+def test_nothing_is_learned_from_the_first_pass_but_its_likeness_to_the_blur() -> None:
+    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    flips = signs(crops, torch.Generator().manual_seed(0))
+    _, again, _ = losses(net, crops, flips, few())
+    torch.autograd.backward(again)
+    ours = gradients(net)
+    net.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        first = net(crops)
+    torch.autograd.backward((net(first + flips * (crops - first)) - first).square().mean())
+    assert ours.any()
+    assert torch.allclose(ours, gradients(net), atol=1e-6)
+
+
+def test_without_stopping_the_gradient_there_is_more() -> None:
+    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    flips = signs(crops, torch.Generator().manual_seed(0))
+    found = []
+    for stop in (True, False):
+        net.zero_grad(set_to_none=True)
+        torch.autograd.backward(losses(net, crops, flips, few(stop_gradient=stop))[1])
+        found.append(gradients(net))
+    assert not torch.allclose(*found)
+
+
+def test_signs_are_fair_and_drawn_for_each_element() -> None:
+    flips = signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
+    assert set(flips.unique().tolist()) == {-1.0, 1.0}
+    assert abs(float(flips.mean())) < 0.01
+    assert abs(float((flips[:, 0] * flips[:, 1]).mean())) < 0.02
+    again = signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
+    assert torch.equal(flips, again)
+
+
+def test_the_residual_is_that_of_the_noisy_image() -> None:
+    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    residual = losses(net, crops, signs(crops, torch.Generator()), few())[2]
+    assert torch.allclose(residual, crops - net(crops), atol=1e-6)
+    assert not residual.requires_grad
+
+
+def test_clamping_keeps_what_is_made_anew_within_the_range() -> None:
+    seen: list[torch.Tensor] = []
+    net, crops = UNet(small_plan(6, 2), 1), torch.rand(2, 1, 16, 16)
+    net.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
+    flips = signs(crops, torch.Generator().manual_seed(0))
+    for clamp in (False, True):
+        losses(net, crops, flips, few(clamp=clamp))
+    free, kept = seen[1], seen[3]
+    assert float(free.min()) < float(crops.min())
+    assert float(kept.min()) >= float(crops.min())
+    assert float(kept.max()) <= float(crops.max())
+
+
+@pytest.mark.parametrize("space", [(12, 9), (2, 1), (3, 7, 8)])
+def test_the_blur_keeps_what_is_constant_and_the_mean_of_noise(space: tuple[int, ...]) -> None:
+    assert torch.allclose(blurred(torch.full((2, 1, *space), 3.0), 5), torch.tensor(3.0))
+    point = torch.zeros(1, 1, 11, 11)
+    point[..., 5, 5] = 1
+    assert torch.allclose(blurred(point, 5)[..., 3:8, 3:8], torch.tensor(1 / 25))
+    assert float(blurred(point, 5).sum()) == pytest.approx(1)
+
+
+def test_a_residual_at_the_noise_level_stops_the_fit() -> None:
+    noisy, params = noisy_of(), few(stop_at=3.0, steps=500)
+    steps = fit(network(params, 1, (40, 48)), noisy, params, False)
+    done = 0
+    while True:
+        try:
+            done = next(steps).done
+        except StopIteration as end:
+            assert "noise level" in end.value.text
+            break
+    assert done < 400
+
+
+def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
+    params = few()
+    net = network(params, 1, (40, 48))
+    best = _Best(net)
+    for step, residual in ((50, 1.3), (51, 1.0), (52, 1.0)):
+        best.watch(step, torch.tensor(residual))
+    for step in range(53, 150):
+        best.watch(step, torch.tensor(1.02))
+    kept = torch.cat([p.flatten().clone() for p in net.steady.parameters()])
+    with torch.no_grad():
+        for weight in net.steady.parameters():
+            weight.add_(1)
+    best.bring_back()  # hardly worse: the last is kept
+    assert not torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))
+    for step in range(150, 250):
+        best.watch(step, torch.tensor(1.5))
+    best.bring_back()
+    assert torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))
+
+
+def test_noise_is_taken_out_and_brightness_kept() -> None:
+    noisy, params = noisy_of(), few(steps=150, width=16)
+    net = network(params, 1, (40, 48))
+    for _ in fit(net, noisy, params, False):
+        pass
+    with torch.no_grad():
+        restored = restore(net, noisy, params)
+    truth = torch.sin(torch.arange(48) / 4).expand(1, 40, 48)
+    assert float((restored - truth).square().mean().sqrt()) < 0.5 * 0.5
+    assert float(restored.mean()) == pytest.approx(float(noisy.pixels.mean()), abs=1e-5)
+
+
+def test_correlated_noise_is_warned_of() -> None:
+    params = few(steps=1)
+    steps = fit(network(params, 1, (40, 48)), noisy_of(reach=1.8), params, False)
+    with pytest.raises(StopIteration) as end:
+        for _ in range(3):
+            next(steps)
+    assert end.value.value.warning
+
+
+def test_the_paper_preset_is_the_published_network() -> None:
+    params = IDDP.settings("paper")
+    net = network(params, 1, (64, 64))
+    assert sum(p.numel() for p in net.live.parameters()) == 840_193
+    assert (params.blur_weight, params.renoised_weight, params.steps, params.batch) == (0.001, 1.0, 2_000_000, 1)

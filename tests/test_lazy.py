@@ -1,0 +1,82 @@
+"""Files whose values stay on disk until they are asked for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+
+from napari_pristine import read, write
+from napari_pristine.errors import FileError
+from napari_pristine.image.image import Image
+
+STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
+COLOUR = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3)).astype(np.uint8)
+AXES = {"axes": "TCYX"}
+
+
+def write_pages(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        for plane in STACK[:, 0]:
+            file.write(plane, compression="zlib", metadata=None, contiguous=False)
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "ours.tif": lambda path: write(path, Image(STACK, "TCYX")),
+    "imagej.tif": lambda path: tifffile.imwrite(path, STACK, imagej=True, metadata=AXES),
+    "packed imagej.tif": lambda path: tifffile.imwrite(path, STACK, imagej=True, metadata=AXES, compression="zlib"),
+    "packed.ome.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, compression="zlib"),
+    "tiled.ome.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, tile=(16, 16)),
+    "other order.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, byteorder=">", compression="lzw"),
+    "pages.tif": write_pages,
+    "colour.tif": lambda path: tifffile.imwrite(path, COLOUR, photometric="rgb", compression="zlib"),
+    "planar.tif": lambda path: tifffile.imwrite(
+        path, np.moveaxis(COLOUR[0], -1, 0).copy(), photometric="rgb", planarconfig="separate"
+    ),
+    "one plane.tif": lambda path: tifffile.imwrite(path, STACK[0, 0], compression="zlib"),
+    "picture.png": lambda path: PIL.Image.fromarray(STACK[0, 0]).save(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    eager, lazy = read(tmp_path / name), read(tmp_path / name, lazy=True)
+    assert (lazy.axes, lazy.shape, lazy.dtype.newbyteorder("=")) == (eager.axes, eager.shape, eager.dtype)
+    assert (lazy.scale, lazy.units, lazy.channels, lazy.metadata) == (
+        eager.scale, eager.units, eager.channels, eager.metadata,
+    )  # fmt: skip
+    rest = (slice(None),) * (eager.data.ndim - 2)
+    for index in (0, *range(eager.shape[0]), slice(0, 2), (*rest, slice(3, 9, 2), 1), (-1, *rest[1:], 4)):
+        assert np.array_equal(lazy.data[index], eager.data[index])
+    gc.collect()  # a file left open would warn, and warnings are errors
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    """The pages of the other planes may as well be broken."""
+    path = tmp_path / "stack.tif"
+    write_pages(path)
+    lazy = read(path, lazy=True)
+    with tifffile.TiffFile(path) as file:
+        start, count = file.pages[1].dataoffsets[0], file.pages[1].databytecounts[0]
+    data = bytearray(path.read_bytes())
+    data[start : start + count] = bytes(count)
+    path.write_bytes(data)
+    assert np.array_equal(lazy.data[2], STACK[2, 0])
+    with pytest.raises(FileError, match=r"stack\.tif' cannot be read"):
+        lazy.data[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", "cut"])
+def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "stack.tif"
+    write_pages(path)
+    path.write_bytes(path.read_bytes()[:-300] if content == "cut" else content)
+    with pytest.raises(FileError, match=r"stack\.tif"):
+        read(path, lazy=True)
