@@ -47,10 +47,7 @@ def run_quality(plan: Plan, records: Records) -> int:
         SettingError: Nothing that was asked for can do anything with these images.
     """
     _check_use(plan)
-    suite = SUITES[plan.suite]
-    print(suite.protocol.text, *([f"Not as published: {suite.differs}"] if suite.differs else []), sep="\n")
-    if plan.checked and suite.checked:
-        print(*check_noisy(plan.cases), sep="\n")
+    print(*_preface(plan), sep="\n")
     width = width_of(case.name for case in plan.cases)
     print(heading(width), flush=True)
     rows: list[Row] = []
@@ -68,6 +65,18 @@ def run_quality(plan: Plan, records: Records) -> int:
     if rows and plan.markdown:
         plan.markdown.write_text(markdown(rows), "utf-8")
     return 1 if failures else 0
+
+
+def _preface(plan: Plan) -> Iterator[str]:
+    """How it is compared, and that the images are the right ones."""
+    suite = SUITES[plan.suite]
+    yield suite.protocol.text
+    if suite.differs:
+        yield f"Not as published: {suite.differs}"
+    if plan.crop is not None:
+        yield "Published figures are those of full frames, but for the INS paper's PolyU (256 pixels)."
+    if plan.checked and suite.checked:
+        yield from check_noisy(plan.cases)
 
 
 def _check_use(plan: Plan) -> None:

@@ -28,8 +28,8 @@ LAYERS = (
     {"life"},
     {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone
-    {"batch", "report", "learning", "export"},
-    {"demo"},
+    {"batch", "report", "learning"},
+    {"demo", "export"},
     {"cli", "gui"},
 )
 """Each room may import those of the layers above it in this list."""

@@ -307,13 +307,11 @@ def test_the_one_table_has_the_levels_that_are_asked_for(data: Path, tmp_path: P
 def test_a_network_learns_once_for_all_images_of_a_type(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     entry = ["--methods", "blind2unblind@type", "--preset", "fast", "--set", "steps=2", "--unchecked"]
-    assert quality(data, "fmd-b2u", *entry, "--crop", "40", "--json", str(file)) == 0
+    images = "Confocal_FISH_1,Confocal_FISH_2"
+    assert quality(data, "fmd-b2u", *entry, "--crop", "40", "--images", images, "--json", str(file)) == 0
     rows = [row for row in json.loads(file.read_text("utf-8"))["rows"] if row["job"]["learns"]]
-    assert [(row["job"]["image"], row["images"]) for row in rows] == [
-        (f"Confocal_{kind}_{capture}", 2) for kind in ("FISH", "MICE") for capture in (1, 2)
-    ]
+    assert [(row["job"]["image"], row["images"]) for row in rows] == [("Confocal_FISH_1", 2), ("Confocal_FISH_2", 2)]
     assert rows[0]["learning"] == rows[1]["learning"] > 0
-    assert rows[0]["learning"] != rows[2]["learning"]
 
 
 # what is published

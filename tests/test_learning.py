@@ -326,7 +326,7 @@ def test_blocks_that_fail_are_left_out_for_good() -> None:
 
 
 def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> None:
-    """40 MiB of pixels, of which 2 MiB are kept: the memory that is not mapped from the file grows by little."""
+    """Memory that is not mapped from the file grows by what a step needs; by over 100 MiB if all blocks were kept."""
     path = tmp_path / "stack.npy"
     planes = np.lib.format.open_memmap(path, "w+", np.uint16, (128, 256, 256))
     for number, plane in enumerate(planes):
@@ -346,7 +346,7 @@ def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> 
     before = used()
     for _ in job:
         peak = max(peak, used() - before)
-    assert peak < 20 * 2**20, f"{peak / 2**20:.1f} MiB"
+    assert peak < 45 * 2**20, f"{peak / 2**20:.1f} MiB"
 
 
 LEARNERS = [method for method in METHODS.values() if method.learn]

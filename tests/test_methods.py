@@ -20,7 +20,11 @@ from napari_pristine.methods.method import Method, Noisy
 from napari_pristine.recipe import Recipe
 from napari_pristine.restoration import restore, run, wait
 
-FEW: dict[str, dict[str, Any]] = {"inr": {"steps": 60}}
+FEW: dict[str, dict[str, Any]] = {
+    "inr": {"steps": 60},
+    "iddp": {"steps": 40, "width": 12, "levels": 2, "side": 32},
+    "blind2unblind": {"steps": 40, "width": 12, "levels": 2, "side": 32, "cell": 2},
+}
 """Settings with which a method is done in a second or two; only for promises that do not need a good result."""
 
 ALL = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

@@ -51,6 +51,11 @@ app.command(
     name="learn",
     help="Learn from many noisy images, to restore these and others like them with 'pristine restore --model'.",
 )
+app.command(
+    "napari_pristine.cli_export:export",
+    name="export",
+    help="Export a model for other programs, in the format of bioimage.io.",
+)
 
 
 @app.command

@@ -105,8 +105,8 @@ class Life:
         self.image = image.select(recipe.select)
         check_restorable(self.image)
         self.cut: AxesPlan = plan(self.image, recipe.together)
-        self.others = [self.other(other) for other in others]
         self.recipe = recipe
+        self.others = [self.other(other) for other in others]
         self.params: MethodParams = recipe.params
         self.method: Method[Any, Any] = find_method(recipe.method)
         self.params.check(self.cut.space, len(self.others))

@@ -6,13 +6,15 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, LineEdit
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_pristine.errors import AxesError, PristineError
 from napari_pristine.gui.form import label_for, sheet_in
-from napari_pristine.gui.layers import axes_of, image_of, values_of
+from napari_pristine.gui.layer_box import LayerBox, narrow
+from napari_pristine.gui.layers import axes_of, image_of, mask_of, values_of
 from napari_pristine.image.axes import plan
 from napari_pristine.image.image import Image
 
@@ -32,13 +34,22 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         self.name = ComboBox(choices=lambda _: self._names(), tooltip="The image to restore.")
         self.axes = LineEdit(tooltip="One letter per dimension: T time, Z depth, C channel, Y, X, S colours of RGB.")
         self.together = ComboBox(choices=[("", "")], tooltip="What one network is fitted to. All else is looped over.")
+        self.mask = LayerBox(
+            viewer,
+            self._masks,
+            "none",
+            "Labels, or an image of the same shape: not zero where pixels are to be filled in, such as dead ones.",
+        )
         self.plan = QLabel()
         self.plan.setWordWrap(True)
         self.ranges: dict[str, LineEdit] = {}
         self._sheet = sheet_in(self)
         for label, field in (("Image", self.name), ("Axes", self.axes), ("Fit together", self.together)):
             self._sheet.addRow(label_for(field.native, label), field.native)
+        self._sheet.addRow(label_for(self.mask.box.native, "Mask"), self.mask.box.native)
         self._sheet.addRow(self.plan)
+        for box in (self.name, self.together):
+            narrow(box)
         self.name.changed.connect(self._take)
         self.axes.changed.connect(self._follow_axes)
         self.together.changed.connect(self._describe)
@@ -64,6 +75,14 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         """The ranges that were entered."""
         return {axis: field.value.strip() for axis, field in self.ranges.items() if field.value.strip()}
 
+    def masked(self) -> Image | None:
+        """The chosen mask; `None` if there is none.
+
+        Raises:
+            AxesError: There is no image, or its axes do not fit it.
+        """
+        return None if self.mask.layer is None else mask_of(self.mask.layer, self.image())
+
     def refresh(self) -> None:
         """Follow the layers of the viewer; the chosen one stays, whatever its name is now."""
         kept = self._layer if self._layer is not None and self._layer in self.viewer.layers else None
@@ -74,6 +93,16 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         if kept is None:
             self._propose()
             self._take()
+        self.mask.refresh()
+
+    def _masks(self, layer: Any) -> bool:
+        """Whether a layer can be the mask of the chosen one."""
+        if layer == self._layer or not isinstance(layer, (Labels, ImageLayer)):
+            return False
+        try:
+            return mask_of(layer, self.image()) is not None
+        except AxesError:
+            return False
 
     def _propose(self) -> None:
         """Choose the selected layer, or the topmost that can be seen."""
@@ -106,6 +135,7 @@ class ImageChoice(QWidget):  # type: ignore[misc]
             self.together.choices = choices
             self.together.value = ""
         self._offer_ranges(others)
+        self.mask.refresh()
         self._describe()
 
     def _offer_ranges(self, axes: list[str]) -> None:
@@ -119,7 +149,7 @@ class ImageChoice(QWidget):  # type: ignore[misc]
             field.native.setPlaceholderText(f"all: 0 to {sizes[axis] - 1}" if axis in sizes else "all")
             field.changed.connect(self._describe)
             label = label_for(field.native, f"Range of {axis}")
-            self._sheet.insertRow(self._sheet.rowCount() - 1, label, field.native)
+            self._sheet.insertRow(self._sheet.rowCount() - 2, label, field.native)
             self.ranges[axis] = field
 
     def _describe(self) -> None:

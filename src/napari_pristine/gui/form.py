@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_pristine.gui.file_field import FileField
 from napari_pristine.settings import Params, Setting, settings_of
 
 _DECIMALS = 12
@@ -29,6 +30,8 @@ _DECIMALS = 12
 _LARGEST = 2**31 - 1
 _LONGEST_UNIT = 12
 """Letters of a unit for which there is room beside the number."""
+_FILE = "_file"
+"""How the names of settings end that name a file."""
 
 
 class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
@@ -92,6 +95,12 @@ class Form(QWidget):  # type: ignore[misc]
         """The values of all settings, as they stand in the form."""
         return {name: row.get() for name, row in self.rows.items()}
 
+    def hide_row(self, name: str) -> None:
+        """Show no row for a setting that is set elsewhere."""
+        widget = self.rows[name].widget
+        widget.hide()
+        widget.parentWidget().layout().labelForField(widget).hide()
+
     def set(self, values: Mapping[str, Any]) -> None:
         """Show these values; settings that are not named stay as they are."""
         blocked = self.blockSignals(True)
@@ -114,7 +123,7 @@ def sheet_in(parent: QWidget) -> QFormLayout:
 def label_for(field: QWidget, text: str) -> QLabel:
     """A label as wide as those of all other forms in the panel, so that the fields stand in line."""
     label = QLabel(text)
-    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Learning rate   "))
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index "))
     label.setToolTip(field.toolTip())
     return label
 
@@ -148,6 +157,10 @@ def _field(setting: Setting, changed: Callable[[], None]) -> tuple[QWidget, Call
         box = _number(setting)
         box.valueChanged.connect(changed)
         return box, box.value, box.setValue
+    if setting.type is str and setting.name.endswith(_FILE):
+        file = FileField()
+        file.changed.connect(changed)
+        return file, file.name, file.set_name
     if setting.choices:
         field = ComboBox(choices=setting.choices)
     elif setting.type is bool:

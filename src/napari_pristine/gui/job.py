@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeAlias
 
 import torch
 from napari.qt.threading import create_worker
@@ -10,8 +11,10 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
-from napari_pristine.events import Wish
-from napari_pristine.restoration import Job
+from napari_pristine.events import Event, Wish
+
+Job: TypeAlias = Generator[Event, "Wish | None", Any]
+"""A restoration or a learning under way."""
 
 
 class JobRunner(QObject):  # type: ignore[misc]
@@ -19,7 +22,7 @@ class JobRunner(QObject):  # type: ignore[misc]
 
     Signals:
         said: An event of the job.
-        returned: The result, a `Restored`.
+        returned: The result: a `Restored`, or a `Model`.
         errored: What went wrong.
         finished: The job is over and all that it held is free; comes last, whatever happened.
     """
@@ -37,6 +40,11 @@ class JobRunner(QObject):  # type: ignore[misc]
     def running(self) -> bool:
         """Whether a job is under way."""
         return self._worker is not None
+
+    @property
+    def heeded(self) -> bool:
+        """Whether a job is under way that was not cancelled."""
+        return self.running and not self._cancelled()
 
     def start(self, job: Job) -> None:
         """Run a job; there must be none under way."""

@@ -1,4 +1,4 @@
-"""Layer → Image, and what a new layer takes over from the one it was made from."""
+"""Layer → Image or mask, and what a new layer takes over from the one it was made from."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def image_of(layer: ImageLayer, axes: str) -> Image:
         translate=(*(float(t) for t in layer.translate), *[0.0] * rgb),
         name=layer.name,
     )
+
+
+def mask_of(layer: Any, image: Image) -> Image | None:
+    """A layer as a mask for an image: of its shape, without colours, or of its picture; `None` if it has another."""
+    shape = tuple(int(n) for n in values_of(layer).shape)
+    grey, plane = image.axes.replace("S", ""), "".join(axis for axis in image.axes if axis in "YX")
+    axes = next((axes for axes in (image.axes, grey, plane) if shape == tuple(map(image.size, axes))), "")
+    return Image(values_of(layer), axes, name=layer.name) if axes else None
 
 
 def look_of(layer: ImageLayer, whole: Image, part: Image) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from napari_pristine.events import Preview
+from napari_pristine.image.axes import plan
 from napari_pristine.image.image import Image
+from napari_pristine.image.tiles import repeat
+from napari_pristine.recipe import Recipe
 from napari_pristine.restoration import Restored
 
 
@@ -17,13 +20,15 @@ class LiveLayer:
     Args:
         viewer: The napari viewer.
         image: What is restored.
+        finer: How many times finer the grid of the result is, along each axis.
         look: Arguments of `add_image`, apart from the data and the name.
         name: Name of the layer.
     """
 
-    def __init__(self, viewer: Any, image: Image, look: dict[str, Any], name: str) -> None:
+    def __init__(self, viewer: Any, image: Image, finer: tuple[int, ...], look: dict[str, Any], name: str) -> None:
         self.viewer = viewer
         self.image = image
+        self.finer = finer
         self.look = look
         self.name = name
         self.layer: Any = None
@@ -65,5 +70,16 @@ class LiveLayer:
         Zeros take no memory until they are written to.
         """
         if type(self.image.data) is np.ndarray:  # and not mapped to a file
-            return self.image.data.copy()
-        return np.zeros(self.image.shape, self.image.dtype)
+            return repeat(self.image.data, self.finer) if max(self.finer) > 1 else self.image.data.copy()
+        shape = tuple(n * f for n, f in zip(self.image.shape, self.finer, strict=True))
+        return np.zeros(shape, self.image.dtype)
+
+
+def finer_by(image: Image, recipe: Recipe) -> tuple[int, ...]:
+    """How many times finer the grid of the result is than that of an image, along each of its axes.
+
+    Raises:
+        AxesError: The axes that are fitted together do not fit the image.
+    """
+    cut = plan(image, recipe.together)
+    return cut.finer(recipe.params.finer_by(cut.space)).finer_than(cut)

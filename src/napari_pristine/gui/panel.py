@@ -1,29 +1,27 @@
-"""The dock panel: one class for all methods, built from the settings that a method declares."""
+"""The dock panel: one class for all methods, built from what a method declares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast, get_args
+from typing import Any
 
-from magicgui.widgets import ComboBox, PushButton
+from magicgui.widgets import PushButton
 from napari import current_viewer
 from napari.utils.notifications import notification_manager, show_error, show_warning
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
-from napari_pristine.device import Device, pick_device
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Event, Note, Preview, Progress
-from napari_pristine.gui.choice import ImageChoice
-from napari_pristine.gui.form import Form, label_for, sheet_in
 from napari_pristine.gui.job import JobRunner
-from napari_pristine.gui.layers import look_of, view_of
-from napari_pristine.gui.live import LiveLayer
+from napari_pristine.gui.layers import look_of
+from napari_pristine.gui.live import LiveLayer, finer_by
+from napari_pristine.gui.question import Question
 from napari_pristine.gui.watch import Watch
+from napari_pristine.learning import learn_job
 from napari_pristine.methods import find_method
-from napari_pristine.recipe import Recipe
+from napari_pristine.model import Model
 from napari_pristine.restoration import Restored, run
-from napari_pristine.settings import make
 
 
 class Panel(QWidget):  # type: ignore[misc]
@@ -33,10 +31,9 @@ class Panel(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = viewer
         self.method = find_method(method)
-        self.choice = ImageChoice(viewer)
-        self.preset = ComboBox(choices=list(self.method.presets), value="balanced", tooltip="Named settings.")
-        self.form = Form(self.method.params)
-        self.device = ComboBox(choices=_devices(), value="auto", tooltip="Where to compute.")
+        self.question = Question(viewer, self.method)
+        self.choice, self.pictures, self.models = self.question.choice, self.question.pictures, self.question.models
+        self.preset, self.form = self.question.preset, self.question.form
         self.preview = PushButton(text="Preview here", tooltip="Restore only what can be seen now, of this slice.")
         self.start = PushButton(text="Run", tooltip="Restore the image.")
         self.keep = PushButton(text="Keep this", tooltip="Stop here and use what there is.")
@@ -47,28 +44,12 @@ class Panel(QWidget):  # type: ignore[misc]
         self.last_preview: LiveLayer | None = None
         self._lay_out()
         self._connect()
-        self._use_preset()
         self._enable()
 
     def reset_choices(self, _: Any = None) -> None:
         """Follow the layers of the viewer; napari calls this when they change."""
-        self.choice.refresh()
+        self.question.refresh()
         self._enable()
-
-    def recipe(self, select: dict[str, str]) -> Recipe:
-        """What the panel says, as a recipe.
-
-        Raises:
-            SettingError: A setting is not allowed.
-        """
-        return make(
-            Recipe,
-            {
-                "method": self.method.key, "preset": self.preset.value, "settings": self.form.values(),
-                "axes": self.choice.image().axes, "together": self.choice.together.value or "", "select": select,
-                "device": self.device.value,
-            },
-        )  # fmt: skip
 
     def run_all(self) -> None:
         """Restore all that is selected."""
@@ -77,17 +58,30 @@ class Panel(QWidget):  # type: ignore[misc]
     def run_here(self) -> None:
         """Restore the visible part of the current slice, in a layer of its own."""
         before = self.last_preview
-        self._begin(self._visible, "preview")
+        self._begin(self.question.visible, "preview")
         if self.live is not None:
             self.last_preview = self.live
             if before is not None:
                 before.discard()
+
+    def learn(self) -> None:
+        """Learn from the image, or from all selected layers, without restoring them."""
+        try:
+            recipe = self.question.recipe({}).model_copy(update={"axes": "", "adapt": False})
+            job = learn_job(self.question.examples(), recipe, self.models.model)
+        except PristineError as error:
+            show_error(str(error))
+            return
+        self.watch.reset("Reading the images …")
+        self.job.start(job)
+        self._enable()
 
     def stop(self) -> None:
         """Cancel the job, if there is one, and throw away what there is of it."""
         if self.live is not None:
             self.live.discard()
             self.live = None
+        if self.job.heeded:
             self.watch.reset("Cancelled")
         self.job.cancel()
         self._enable()
@@ -98,22 +92,20 @@ class Panel(QWidget):  # type: ignore[misc]
             self.stop()
         return bool(super().event(event))
 
-    def _visible(self) -> dict[str, str]:
-        choice = self.choice
-        return view_of(choice.layer, choice.image(), choice.together.value or "", self.viewer.dims)
-
     def _begin(self, select: Callable[[], dict[str, str]], suffix: str) -> None:
         try:
             whole = self.choice.image()
-            recipe = self.recipe(select())
+            recipe = self.question.recipe(select())
             part = whole.select(recipe.select)
+            finer = finer_by(part, recipe)
+            others = self.pictures.images(whole.axes)
         except PristineError as error:
             show_error(str(error))
             return
-        look = look_of(self.choice.layer, whole, part)
-        self.live = LiveLayer(self.viewer, part, look, f"{whole.name} {suffix}")
+        look = look_of(self.choice.layer, whole, part.on_finer_grid(part.data, finer))
+        self.live = LiveLayer(self.viewer, part, finer, look, f"{whole.name} {suffix}")
         self.watch.reset("Measuring the noise …")
-        self.job.start(run(whole, recipe))
+        self.job.start(run(whole, recipe, mask=self.choice.masked(), others=others, model=self.models.model))
         self._enable()
 
     def _hear(self, event: Event) -> None:
@@ -126,11 +118,15 @@ class Panel(QWidget):  # type: ignore[misc]
             if event.warning:
                 show_warning(event.text)
 
-    def _finish(self, restored: Restored) -> None:
+    def _finish(self, result: Restored | Model) -> None:
+        if isinstance(result, Model):
+            self.models.take(result, "unsaved model")
+            self.watch.conclude_learning(result)
+            return
         if self.live is not None:
-            self.live.settle(restored)
+            self.live.settle(result)
             self.live = None
-        self.watch.conclude(restored)
+        self.watch.conclude(result)
 
     def _fail(self, error: Exception) -> None:
         self.stop()
@@ -140,20 +136,19 @@ class Panel(QWidget):  # type: ignore[misc]
         else:  # a mistake of ours: with the traceback
             notification_manager.receive_error(type(error), error, error.__traceback__)
 
-    def _use_preset(self) -> None:
-        self.form.set(self.method.settings(self.preset.value).model_dump())
-
     def _enable(self) -> None:
         """Only what can be pressed is enabled."""
-        running, there = self.job.running, self.choice.layer is not None
-        for button in (self.start, self.preview):
-            button.enabled = there and not running
+        idle, there = not self.job.running, self.choice.layer is not None
+        self.start.enabled = there and idle
+        self.preview.enabled = there and idle and not self.pictures.pictures  # parts of several would have to match
         for button in (self.keep, self.cancel):
-            button.enabled = running and self.live is not None
+            button.enabled = self.job.heeded
+        self.models.enable(idle, there)
 
     def _connect(self) -> None:
-        self.preset.changed.connect(self._use_preset)
-        self.preset.native.activated.connect(self._use_preset)  # chosen once more, to undo what was changed
+        self.pictures.changed.connect(self._enable)
+        self.models.changed.connect(self._enable)
+        self.models.learn.changed.connect(self.learn)
         self.start.changed.connect(self.run_all)
         self.preview.changed.connect(self.run_here)
         self.keep.changed.connect(self.job.keep)
@@ -166,37 +161,14 @@ class Panel(QWidget):  # type: ignore[misc]
         self.destroyed.connect(self.job.cancel)
 
     def _lay_out(self) -> None:
-        upper = QWidget()
-        rows = QVBoxLayout(upper)
-        rows.setContentsMargins(0, 0, 6, 0)
-        for part in (self.choice, _row("Preset", self.preset), self.form, _row("Device", self.device)):
-            rows.addWidget(part)
-        rows.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(upper)
         buttons = QGridLayout()
         for i, button in enumerate((self.preview, self.start, self.keep, self.cancel)):
             buttons.addWidget(button.native, i // 2, i % 2)
         layout = QVBoxLayout(self)
-        layout.addWidget(scroll, stretch=1)
+        layout.addWidget(self.question, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.watch)
         self.setMinimumWidth(370)
-
-
-def _row(label: str, field: ComboBox) -> QWidget:
-    row = QWidget()
-    sheet_in(row).addRow(label_for(field.native, label), field.native)
-    return row
-
-
-def _devices() -> list[str]:
-    """The devices that are there."""
-    kinds = get_args(Device)
-    return [kind for kind in kinds if kind == "auto" or pick_device(cast("Device", kind))[1] is None]
 
 
 def _panel_of(method: str) -> Callable[[], Panel]:
@@ -207,3 +179,7 @@ def _panel_of(method: str) -> Callable[[], Panel]:
 
 
 inr_widget = _panel_of("inr")
+sampling_widget = _panel_of("sampling")
+iddp_widget = _panel_of("iddp")
+blind2unblind_widget = _panel_of("blind2unblind")
+linr_widget = _panel_of("linr")

@@ -11,6 +11,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pristine.events import Note, Progress
+from napari_pristine.model import Model
 from napari_pristine.restoration import Restored
 
 _FULL = 1000
@@ -64,6 +65,11 @@ class Watch(QWidget):  # type: ignore[misc]
         self.summary.clear()
         for line in (verdict(restored), *(note.text for note in restored.notes)):
             self._tell(line)
+
+    def conclude_learning(self, model: Model) -> None:
+        """Show that it has learned; how is said beside the model."""
+        self.bar.value = _FULL
+        self.text.setText(f"Learned in {duration(model.facts.seconds)} on {model.facts.device}")
 
     def _tell(self, line: str) -> None:
         self.summary.setVisible(True)

@@ -80,12 +80,13 @@ class Tiling:
         finer = [count // side for count, side in zip(sides, self.side, strict=True)]
         whole = tuple(n * f for n, f in zip(self.shape, finer, strict=True))
         window = self.window if sides == self.side else self.window_of(sides)
-        total, weight = np.zeros((len(tiles[0]), *whole), dtype=np.float32), np.zeros(whole, dtype=np.float32)
+        total: NDArray[np.float32] = np.zeros((len(tiles[0]), *whole), dtype=np.float32)
+        weight: NDArray[np.float32] = np.zeros(whole, dtype=np.float32)
         for tile, part in zip(tiles, self.slices, strict=True):
             fine = tuple(slice(p.start * f, p.stop * f) for p, f in zip(part, finer, strict=True))
             total[(slice(None), *fine)] += tile * window
             weight[fine] += window
-        return total / weight
+        return np.divide(total, weight, dtype=np.float32)
 
 
 def repeat(pixels: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:

@@ -25,12 +25,11 @@ from napari_pristine.methods.degradation import Also, Degradation, parse_also
 from napari_pristine.methods.finer import render_finer
 from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, paper_width, targets_of
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
-from napari_pristine.methods.scene import build, cell_of, look, relative_spacing, slope_penalty
+from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, look, relative_spacing, slope_penalty
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
 from napari_pristine.settings import setting
-
 
 _FEWEST = 8
 """Cells along a patch at least."""
@@ -176,9 +175,19 @@ def _parts(net: Field, noisy: Noisy, params: LinrParams, generator: torch.Genera
         )
     pictures = look(net, views, unit, params.holdout, generator)
     steps = tuple(d / k for d, k in zip(relative_spacing(noisy), params.times(noisy.axes), strict=True))
+    all_shown = all(how.shows_all(noisy.axes) for _, how in views)
     penalty = params.smoothness * slope_penalty(noisy, unit, pictures)
     scene = build(net, pictures, cell_of([how for _, how in views], noisy.axes), penalty, steps)
-    return lambda: iter([scene.backward(net)])
+    balance = Balance()
+    least = (pictures[0].sigma / max(pictures[0].sigma, LEAST / unit)) ** 2
+
+    def whole() -> Iterator[Tensor]:
+        misfit = scene.backward(net, balance.value)
+        if not all_shown:
+            balance.follow(float(misfit[0]) * least)
+        yield misfit
+
+    return whole
 
 
 LINR = Method(

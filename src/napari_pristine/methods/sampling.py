@@ -42,6 +42,7 @@ _OVERLAP = 16
 class SamplingParams(TrainingParams, MethodParams):
     """Fits a function and a network to each image at once; nothing to train beforehand."""
 
+    steps: int = setting(200, "Optimiser steps at most.", ge=1, le=100_000)
     visible: float | None = setting(
         None, "Share of the pixels that the network is shown.", none="by the noise", gt=0, lt=1
     )
@@ -297,7 +298,7 @@ SAMPLING = Method(
     params=SamplingParams,
     presets={
         "balanced": {},
-        "fast": {"steps": 120},
+        "fast": {"steps": 60},
         "paper": {
             "steps": 1200,
             "visible": 0.1,

@@ -23,11 +23,17 @@ from napari_pristine.nets.field import Field
 from napari_pristine.physics.mask import Mask
 from napari_pristine.physics.operator import Grid, Operators, before, degrade
 
-_LEAST = 0.02
+LEAST = 0.015
 """Least noise level, in spreads of the values, that the weight of the slope follows: where pictures do not tell all
 of the scene, slopes cost even without noise."""
 _ROOM = 64
 """How many times what fits the cache is kept for the way back; the rest is computed again."""
+
+
+_RATE = 0.03
+"""How fast the weight of the slope follows the residual, per step."""
+_SPAN = 16.0
+"""How many times more or less than at first the slope may weigh."""
 
 
 def cell_of(pictures: Sequence[Degradation], axes: str) -> tuple[int, ...]:
@@ -92,8 +98,8 @@ class Scene:
     penalty: float
     steps: tuple[float, ...]
 
-    def backward(self, net: Field) -> Tensor:
-        """Add the gradients of the loss.
+    def backward(self, net: Field, balance: float = 1.0) -> Tensor:
+        """Add the gradients of the loss; `balance` times the weight of the slope.
 
         Returns:
             Mean squared error of the pixels fitted and of those held out, in noise variances, `(2,)`; the mean over
@@ -107,7 +113,7 @@ class Scene:
             misfit += relative / len(self.pictures)
         if self.penalty:
             slope = mean_slope(scene.movedim(1, -1)[:, None], self.pictures[0].sigma, self.steps)
-            loss = loss + self.penalty * slope
+            loss = loss + balance * self.penalty * slope
         # times the copies: each network sees the gradient that it would see alone
         (loss * net.siren.live.copies).backward()
         return misfit
@@ -123,6 +129,27 @@ class Scene:
         values = values.reshape(net.fits, -1, net.channels) * self.shares[:, None]
         whole = values.new_zeros((net.fits, math.prod(self.shape), net.channels))
         return whole.index_add(1, self.places, values).movedim(-1, 1).reshape(net.fits, net.channels, *self.shape)
+
+
+@dataclass
+class Balance:
+    """Lets the weight of the slope follow the residual, so that it ends at the noise level.
+
+    Noise that was left in after blur and sampling says little about how strong slopes of the scene are.
+
+    Attributes:
+        value: What the weight is multiplied by.
+        mean: Running mean of the misfit in noise variances.
+    """
+
+    value: float = 1.0
+    mean: float = math.nan
+
+    def follow(self, misfit: float) -> None:
+        """Less weight where the residual is stronger than the noise, more where it is weaker."""
+        self.mean = misfit if math.isnan(self.mean) else 0.9 * self.mean + 0.1 * misfit
+        step = _RATE * min(max(math.log(max(self.mean, 1e-9)), -1.0), 1.0)
+        self.value = min(max(self.value * math.exp(-step), 1 / _SPAN), _SPAN)
 
 
 def look(
@@ -164,7 +191,7 @@ def build(
 def slope_penalty(noisy: Noisy, unit: float, pictures: Sequence[Picture]) -> float:
     """Weight of the slope for a smoothness of 1, in the units of the networks."""
     whole = all(len(picture.operators) == 1 for picture in pictures)
-    return slope_weight(noisy) / unit if whole else max(slope_weight(noisy), _LEAST) / unit
+    return slope_weight(noisy) / unit if whole else max(slope_weight(noisy), LEAST) / unit
 
 
 def relative_spacing(noisy: Noisy) -> tuple[float, ...]:

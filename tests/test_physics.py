@@ -1,0 +1,202 @@
+"""How pictures come from scenes: linear, as bright as the scene, differentiable, and what each name promises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, special
+
+from napari_pristine.errors import SettingError
+from napari_pristine.physics.blur import Blur, Boundary
+from napari_pristine.physics.downsample import Downsample, Kind
+from napari_pristine.physics.mask import Mask
+from napari_pristine.physics.operator import Grid, Operator, Operators, before, degrade, reach
+from napari_pristine.physics.spots import Airy, Gaussian, GibsonLanni, Measured
+
+AIRY = Airy(wavelength=0.52, aperture=1.2, index=1.33)
+SPOT = np.array([[0.0, 1, 0], [1, 4, 2], [0, 1, 0]])
+
+
+def grid(shape: tuple[int, ...]) -> Grid:
+    """A grid of 0.1 µm pixels and 0.3 µm planes."""
+    axes = "ZYX"[-len(shape) :]
+    return Grid(axes, shape, tuple(0.3 if axis == "Z" else 0.1 for axis in axes))
+
+
+@st.composite
+def ways(draw: st.DrawFn) -> tuple[Operators, Grid]:
+    """Operators from a scene to a picture, and the grid of the picture, in two or three dimensions."""
+    ndim = draw(st.sampled_from([2, 3]))
+    shape = tuple(draw(st.integers(6, 9)) for _ in range(ndim))
+    kind: Kind = draw(st.sampled_from(["box", "lanczos"]))
+    boundary: Boundary = draw(st.sampled_from(["reflect", "circular"]))
+    spots = [
+        Gaussian(tuple(draw(st.floats(0, 2)) for _ in range(ndim))),
+        AIRY,
+        Measured(SPOT if ndim == 2 else np.stack([SPOT] * 3), (1,) * ndim),
+    ]
+    every: list[Operator] = [
+        Blur(draw(st.sampled_from(spots)), boundary),
+        Downsample(draw(st.integers(1, 3)), draw(st.sampled_from(["YX", "Z", "ZYX"])), kind),
+    ]
+    return tuple(draw(st.lists(st.sampled_from(every), min_size=1, max_size=2, unique=True))), grid(shape)
+
+
+def random(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(2, *shape)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(ways(), st.floats(-3, 3), st.floats(-3, 3))
+def test_operators_are_linear_and_keep_brightness_and_shape(way: tuple[Operators, Grid], a: float, b: float) -> None:
+    operators, picture = way
+    scene = before(operators, picture)
+    x, y = random(scene.shape), random(scene.shape, 1)
+    seen = degrade(a * x + b * y, operators, scene)
+    assert seen.shape == (2, *picture.shape)
+    assert torch.allclose(seen, a * degrade(x, operators, scene) + b * degrade(y, operators, scene), atol=1e-9)
+    level = torch.full((1, *scene.shape), 3.5, dtype=torch.float64)
+    assert torch.allclose(degrade(level, operators, scene), torch.full((1, *picture.shape), 3.5).double())
+
+
+@settings(deadline=None, max_examples=20)
+@given(ways())
+def test_the_gradient_is_the_adjoint(way: tuple[Operators, Grid]) -> None:
+    operators, picture = way
+    scene = before(operators, picture)
+    x, y = random(scene.shape).requires_grad_(), random(picture.shape, 1)
+    (degrade(x, operators, scene) * y).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    z = random(scene.shape, 2)
+    assert float((degrade(z, operators, scene) * y).sum()) == pytest.approx(float((z * x.grad).sum()), abs=1e-8)
+
+
+@settings(deadline=None, max_examples=20)
+@given(ways())
+def test_a_pixel_sees_no_further_than_its_reach(way: tuple[Operators, Grid]) -> None:
+    operators, picture = way
+    picture = replace(picture, shape=tuple(4 * n for n in picture.shape[:1]) + tuple(5 * n for n in picture.shape[1:]))
+    scene = before(operators, picture)
+    middle = tuple(n // 2 for n in picture.shape)
+    x = random(scene.shape).requires_grad_()
+    degrade(x, operators, scene)[(0, *middle)].backward()
+    assert x.grad is not None
+    seen = x.grad[0].abs() > 1e-9
+    sides = zip(reach(operators, scene), middle, scene.shape, picture.shape, strict=True)
+    for axis, (far, m, n, k) in enumerate(sides):
+        along = torch.where(seen.any(dim=tuple(a for a in range(seen.dim()) if a != axis)))[0].tolist()
+        times = n // k
+        if m * times - far > 0 and (m + 1) * times + far < n:
+            assert along[0] >= m * times - far
+            assert along[-1] < (m + 1) * times + far
+
+
+def test_a_box_is_the_mean_of_each_block() -> None:
+    scene = random((6, 8))
+    found = Downsample(2).apply(scene, grid((6, 8)))
+    expected = [[scene[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean(dim=(1, 2)) for j in range(4)] for i in range(3)]
+    assert torch.allclose(found, torch.stack([torch.stack(row, -1) for row in expected], -2))
+
+
+def test_only_the_axes_named_become_coarser() -> None:
+    scene = random((6, 4, 8))
+    assert Downsample(3, "Z").apply(scene, grid((6, 4, 8))).shape == (2, 2, 4, 8)
+    assert Downsample(2, "YX").apply(scene, grid((6, 4, 8))).shape == (2, 6, 2, 4)
+    with pytest.raises(SettingError, match="5 times coarser"):
+        Downsample(5, "Z").apply(scene, grid((6, 4, 8)))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_lanczos_keeps_slow_waves_and_their_place(factor: int) -> None:
+    fine = (np.arange(40 * factor) + 0.5) / factor
+    scene = torch.from_numpy(np.tile(np.cos(2 * np.pi * fine / 20), (factor, 1)))[None]
+    found = Downsample(factor, kind="lanczos").apply(scene, grid((factor, 40 * factor)))
+    expected = np.cos(2 * np.pi * (np.arange(40) + 0.5) / 20)
+    np.testing.assert_allclose(found[0, 0, 3:-3], expected[3:-3], atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(33, 40), (20, 21, 22)])
+def test_a_gaussian_blur_of_a_gaussian_adds_variances(shape: tuple[int, ...]) -> None:
+    there = grid(shape)
+    one, two = Gaussian((1.2,) * len(shape)), Gaussian((1.6,) * len(shape))
+    both = Gaussian((2.0,) * len(shape))
+    scene = random(shape)
+    twice = degrade(scene, (Blur(one, "circular"), Blur(two, "circular")), there)
+    assert torch.allclose(twice, Blur(both, "circular").apply(scene, there), atol=1e-4)
+
+
+@pytest.mark.parametrize(("boundary", "mode"), [("reflect", "reflect"), ("circular", "wrap")])
+def test_what_lies_beyond_the_border_is_as_said(boundary: Boundary, mode: str) -> None:
+    scene = random((17, 12))
+    found = Blur(Gaussian((1.6, 3.0)), boundary).apply(scene, grid((17, 12)))
+    expected = ndimage.gaussian_filter(scene.numpy(), (0, 1.6, 3.0), mode=mode, truncate=5)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_airy_pattern_has_the_rings_of_the_formula() -> None:
+    spot = AIRY.values(Grid("YX", (1, 1), (0.01, 0.01)))
+    middle = spot.shape[0] // 2
+    radius = 2 * math.pi * AIRY.aperture / AIRY.wavelength * 0.01 * np.arange(1, middle)
+    expected = (2 * special.j1(radius) / radius) ** 2
+    np.testing.assert_allclose(spot[middle, middle + 1 : 2 * middle] / spot[middle, middle], expected, atol=1e-3)
+    first_dark = 0.61 * AIRY.wavelength / AIRY.aperture
+    assert spot[middle, middle + round(first_dark / 0.01)] < 1e-3 * spot[middle, middle]
+
+
+def test_along_z_the_light_first_vanishes_where_born_and_wolf_say() -> None:
+    spot = AIRY.values(Grid("ZYX", (1, 1, 1), (0.01, 0.04, 0.04)))
+    line = spot[:, spot.shape[1] // 2, spot.shape[2] // 2]
+    dark = 2 * AIRY.index * AIRY.wavelength / AIRY.aperture**2  # u = 4π
+    half = len(line) // 2
+    assert line[half + round(dark / 0.01)] < 0.01 * line[half]
+    assert line[half + round(dark / 0.02)] > 0.3 * line[half]
+    np.testing.assert_allclose(spot, spot[::-1, ::-1, ::-1], atol=1e-12)
+
+
+def test_gibson_and_lanni_agree_with_born_and_wolf_where_nothing_aberrates() -> None:
+    pytest.importorskip("psfmodels")
+    there = Grid("YX", (1, 1), (0.05, 0.05))
+    one, other = AIRY.values(there), GibsonLanni(0.52, 1.2, 1.33, 1.33, 0.0).values(there)
+    far = (len(other) - len(one)) // 2
+    other = other[far : far + len(one), far : far + len(one)]
+    np.testing.assert_allclose(one / one.max(), other / other.max(), atol=0.02)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_measured_spot_is_centred_odd_and_sums_to_one(times: int) -> None:
+    spot = np.zeros((12, 14))
+    spot[4:9, 6:11] = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1])
+    spot[0, 0] = -5
+    found = Measured(spot, (times, times)).values(grid((1, 1)))
+    assert all(n % 2 for n in found.shape)
+    assert found.sum() == pytest.approx(1)
+    assert np.unravel_index(found.argmax(), found.shape) == tuple(n // 2 for n in found.shape)
+    np.testing.assert_allclose(found, found[::-1, ::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("spot", [np.zeros((3, 3)), np.ones((3, 3, 3))])
+def test_a_spot_that_does_not_fit_is_refused(spot: np.ndarray) -> None:
+    with pytest.raises(SettingError, match="point spread function"):
+        Measured(spot, (1, 1)).values(grid((5, 5)))
+
+
+def test_a_mask_keeps_what_was_seen() -> None:
+    valid = torch.rand(6, 7, generator=torch.Generator().manual_seed(0)) < 0.5
+    scene = random((6, 7))
+    seen = Mask(valid).apply(scene, grid((6, 7)))
+    assert torch.equal(seen[:, valid], scene[:, valid])
+    assert not seen[:, ~valid].any()
+
+
+def test_the_grid_of_the_scene_has_the_same_borders() -> None:
+    operators = (Blur(AIRY), Downsample(2, "YX"), Downsample(3, "Z"))
+    scene = before(operators, Grid("ZYX", (5, 6, 7), (0.3, 0.1, 0.1)))
+    assert scene.shape == (15, 12, 14)
+    assert scene.spacing == pytest.approx((0.1, 0.05, 0.05))

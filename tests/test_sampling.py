@@ -1,0 +1,104 @@
+"""Implicit neural sampling: what is shown, what fills the gaps, and that no noise finds its way round the mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tests.test_methods import photons, scene
+from torch import Tensor
+
+from napari_pristine.methods.method import Noisy
+from napari_pristine.methods.sampling import SAMPLING, Sampler, SamplingParams, _Task
+
+SMALL = {"steps": 3, "batch": 1, "side": 32, "width": 4, "levels": 1, "refresh": 1}
+
+
+def noisy_block(reach: float = 1.0) -> Noisy:
+    pixels = torch.from_numpy(photons(scene((40, 48))).astype("float32"))[None]
+    pixels = (pixels - pixels.mean()) / pixels.std()
+    return Noisy(pixels, torch.tensor([0.4]), torch.ones(40, 48, dtype=torch.bool), reach=reach)
+
+
+def fitted(noisy: Noisy, params: SamplingParams) -> Sampler:
+    torch.manual_seed(0)
+    net = SAMPLING.network(params, len(noisy.pixels), tuple(noisy.valid.shape))
+    for _ in SAMPLING.fit(net, noisy, params, False):
+        pass
+    net.eval()
+    return net
+
+
+def weights(net: Sampler) -> list[Tensor]:
+    return [weight.detach().clone() for weight in net.field.siren.live.parameters()]
+
+
+@pytest.mark.parametrize("preset", ["paper", "balanced"])
+def test_the_function_is_trained_too(preset: str) -> None:
+    """The released demonstration of the paper never takes a step with its optimiser."""
+    small = SMALL if preset == "balanced" else {"steps": 2, "width": 4, "levels": 2}
+    params = SAMPLING.settings(preset, small)
+    noisy = noisy_block()
+    torch.manual_seed(0)
+    before = weights(SAMPLING.network(params, 1, (40, 48)))
+    after = weights(fitted(noisy, params))
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_correlated_noise_is_shown_less() -> None:
+    independent, correlated = (_Task.of(noisy_block(reach), SAMPLING.settings()) for reach in (1.0, 1.8))
+    assert correlated.visible < 0.2 < independent.visible
+    assert correlated.margin > independent.margin
+    assert correlated.passes > 0
+
+
+def test_what_is_set_goes_before_what_the_noise_says() -> None:
+    task = _Task.of(noisy_block(1.8), SAMPLING.settings("balanced", {"visible": 0.5, "margin": 0, "passes": 3}))
+    assert (task.visible, task.margin, task.passes) == (0.5, 0, 3)
+
+
+def test_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
+    params = SAMPLING.settings("balanced", SMALL)
+    noisy = noisy_block()
+    other = noisy.pixels.clone()
+    other[0, 17, 23] += 5
+    same = [
+        _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
+    ]
+    assert torch.equal(*same)
+
+
+def test_with_one_function_it_does() -> None:
+    """So that the test above can fail."""
+    params = SAMPLING.settings("balanced", {**SMALL, "folds": 1})
+    noisy = noisy_block()
+    other = noisy.pixels.clone()
+    other[0, 17, 23] += 50
+    told = [
+        _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
+    ]
+    assert not torch.equal(*told)
+
+
+@pytest.mark.parametrize("changes", [{"consistency": 1.0}, {"loss": "absolute"}, {"passes": 3, "answers": "all"}])
+def test_every_way_of_the_paper_can_be_taken(changes: dict[str, Any]) -> None:
+    noisy = noisy_block()
+    params = SAMPLING.settings("balanced", {**SMALL, **changes})
+    net = fitted(noisy, params)
+    with torch.no_grad():
+        restored = SAMPLING.restore(net, noisy, params)
+    assert restored.shape == noisy.pixels.shape
+    assert torch.isfinite(restored).all()
+
+
+def test_the_paper_is_the_paper() -> None:
+    params = SAMPLING.settings("paper")
+    net = SAMPLING.network(params, 3, (64, 64))
+    assert sum(weight.numel() for weight in net.denoiser.live.parameters()) == 991_203  # section 4.1: 1.0 M
+    assert net.field.siren.live.copies == 1
+    assert [tuple(weight.shape[1:]) for weight in net.field.siren.live.weights] == [(2, 32), *[(32, 32)] * 5, (32, 3)]
+    assert (params.steps, params.visible, params.margin, params.function_rate, params.learning_rate) == (
+        1200, 0.1, 1, 1e-4, 4e-4,
+    )  # fmt: skip
