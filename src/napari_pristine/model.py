@@ -39,13 +39,11 @@ class Facts(BaseModel):
         count: Number of these images.
         blocks: Number of blocks that they were cut into.
         sigma: Noise level of each channel in the normalised units of the network, in the mean over the blocks.
-        residual: What the network removed at the end, in noise levels.
+        residual: What the network removed in the last steps, in noise levels.
         stopped: Which rule ended the learning.
         start: Fingerprint of the model that was learned on from; empty if there was none.
-        seconds: How long it took.
-        device: Where.
-        date: When it was done, in ISO 8601.
-        versions: Of the software.
+        seconds, device: How long it took, and where.
+        date, versions: When it was done, in ISO 8601, and by which software.
         notes: What was said meanwhile.
     """
 

@@ -26,7 +26,7 @@ def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> Any:
         panel = Panel(viewer, method)
         viewer.window.add_dock_widget(panel, name=panel.method.title)
-        panel.form.set(QUICK | settings)
+        panel.form.set(QUICK[method] | settings)
         jobs.append(panel.job)
         return panel
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from napari_pristine.gui.file_field import FileField
 from napari_pristine.gui.form import FloatBox, Form
 from napari_pristine.methods import METHODS
 from napari_pristine.settings import Params, setting, settings_of
@@ -99,3 +100,30 @@ def test_letters_cannot_be_typed_into_a_number(qtbot):
     qtbot.keyClicks(box, "4x2")
     box.interpretText()
     assert box.value() == 42
+
+
+class WithFile(Params):
+    psf_file: str = setting("", "A file.")
+
+
+def test_a_setting_that_names_a_file_has_a_button_to_look_for_it(qtbot):
+    form = Form(WithFile)
+    qtbot.addWidget(form)
+    field = form.rows["psf_file"].widget
+    assert isinstance(field, FileField)
+    field.line.setText(" a folder/spot.tif ")
+    assert form.values() == {"psf_file": "a folder/spot.tif"}
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_nothing_in_a_form_is_cut_off(qtbot, key):
+    form = Form(METHODS[key].params)
+    qtbot.addWidget(form)
+    form.fold.expand(animate=False)
+    form.resize(form.minimumSizeHint())
+    form.show()
+    qtbot.waitExposed(form)
+    for name, row in form.rows.items():
+        label = row.widget.parentWidget().layout().labelForField(row.widget)
+        for widget in (label, row.widget):
+            assert widget.width() >= widget.minimumSizeHint().width(), name

@@ -26,9 +26,8 @@ def test_both_manifests_read_the_same():
 def test_there_is_one_widget_per_method_and_it_is_in_the_filter_menu(manifest):
     widgets = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
-    for key, method in METHODS.items():
-        assert widgets[f"napari-pristine.{key}"] == method.title
-        assert f"napari-pristine.{key}" in filters
+    assert widgets == {f"napari-pristine.{key}": method.title for key, method in METHODS.items()}
+    assert filters == set(widgets)
 
 
 def test_every_command_can_be_imported_and_is_used(manifest):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from qtpy.QtCore import QThreadPool, QTimer
-from quick import ENDLESS, noisy
+from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine.events import Preview
 from napari_pristine.gui.job import JobRunner
@@ -117,7 +117,7 @@ def test_cancel_stops_within_a_second_and_leaves_nothing(qtbot, viewer, open_pan
 
 
 def test_a_cancelled_job_is_closed_and_says_no_more(qtbot, method):
-    job = run(Image(noisy((64, 64)), "YX"), Recipe(method=method, settings=ENDLESS))
+    job = run(Image(noisy((64, 64)), "YX"), Recipe(method=method, settings=QUICK[method] | ENDLESS))
     runner = JobRunner()
     heard: list[object] = []
     runner.said.connect(heard.append)
@@ -313,7 +313,7 @@ def test_a_preset_sets_the_form_and_the_recipe_says_what_the_form_says(viewer, o
         panel.preset.native.activated.emit(0)
         assert panel.form.values() == METHODS[method].settings(preset).model_dump()
     panel.form.set({"steps": 77})
-    assert panel.recipe({}).params.steps == 77
+    assert panel.question.recipe({}).params.steps == 77
 
 
 def test_the_menu_opens_the_panel(make_napari_viewer, method):

@@ -123,7 +123,7 @@ def sheet_in(parent: QWidget) -> QFormLayout:
 def label_for(field: QWidget, text: str) -> QLabel:
     """A label as wide as those of all other forms in the panel, so that the fields stand in line."""
     label = QLabel(text)
-    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index "))
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index    "))
     label.setToolTip(field.toolTip())
     return label
 

@@ -6,7 +6,7 @@ from typing import Any, cast, get_args
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image as ImageLayer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.device import Device, pick_device
@@ -97,6 +97,19 @@ class Question(QScrollArea):  # type: ignore[misc]
         if max(finer) > 1:
             sizes = [f"{a} {n * f}" for a, n, f in zip(part.axes, part.shape, finer, strict=True) if f > 1]
             self.outcome.setText(f"The result is {max(finer)} times finer: {' × '.join(sizes)}.")
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """As wide as what is inside: there is no scrolling sideways."""
+        hint = super().minimumSizeHint()
+        if self.widget() is not None:
+            hint.setWidth(self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
+        return hint
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """What is inside may become wider when it is unfolded."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
     def _use_preset(self) -> None:
         self.form.set(self.method.settings(self.preset.value).model_dump())

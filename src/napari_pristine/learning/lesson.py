@@ -25,6 +25,8 @@ from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import Recipe
 from napari_pristine.stream import Stream
 
+_MEMORY = 0.95
+"""Of the mean over the residuals of the last steps: that of one step depends on its crops."""
 _MOST_NAMES = 1000
 """Images whose names are kept in a model."""
 
@@ -54,6 +56,7 @@ class Lesson:
         self.clock = Clock()
         self.keep = False
         self.step: Step | None = None
+        self.residual: torch.Tensor | None = None
         self.pending: list[Note] = []
         self.notes: list[Note] = []
         self.told = 0
@@ -122,6 +125,8 @@ class Lesson:
         try:
             while not (self.keep and self.step and self.step.done):
                 self.step = next(fit)
+                last = self.step.residual
+                self.residual = last if self.residual is None else last.lerp(self.residual, _MEMORY)
                 if self.clock.speaks() or self.step.done == self.step.total:
                     yield from self.say(self.clock.progress(self.step))
         except StopIteration as end:
@@ -160,7 +165,7 @@ class Lesson:
     def facts(self, stop: Stop) -> Facts:
         """How it went."""
         used = [block for number, block in enumerate(self.blocks) if number not in self.stream.left_out]
-        residual = float(self.step.residual) ** 0.5 if self.step else math.nan
+        residual = float(self.residual) ** 0.5 if self.residual is not None else math.nan
         names = list(dict.fromkeys(example.name for example, _ in used))
         return Facts(
             images=tuple(names[:_MOST_NAMES]),

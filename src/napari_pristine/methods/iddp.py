@@ -169,8 +169,8 @@ IDDP = Method(
     "denoiser prior, AAAI",
     params=IddpParams,
     presets={
-        "balanced": {},
-        "fast": {"steps": 100},
+        "balanced": {"steps": 600},
+        "fast": {"steps": 120},
         "paper": {
             "steps": 2_000_000,
             "batch": 1,

@@ -118,8 +118,9 @@ class UNet(nn.Module):
         self.tail = self._block(rising[-1], plan.tail, side=1)
         self.last = self._conv((plan.tail or plan.up[-1])[-1], channels, plan.last, 1)
         self._initialise()
-        if ndim == 2:
-            self.to(memory_format=torch.channels_last)  # a quarter faster on processors
+        for weight in self.parameters():
+            if weight.dim() == 4:  # a quarter faster on processors
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor, dropping: torch.Generator | None = None) -> Tensor:
         """Evaluate; `dropping` draws what is dropped out, without it nothing is."""

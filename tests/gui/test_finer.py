@@ -1,0 +1,125 @@
+"""Results on a finer grid, and several pictures of one scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from quick import noisy
+
+from napari_pristine.events import Preview
+from napari_pristine.gui.pictures import SETTING
+from napari_pristine.methods import METHODS
+from napari_pristine.methods.degradation import parse_also
+
+FINER = [key for key, method in METHODS.items() if "finer" in method.params.model_fields]
+TOGETHER = [key for key, method in METHODS.items() if SETTING in method.params.model_fields]
+TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
+
+pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", FINER)]
+
+
+def finish(qtbot: Any, panel: Any) -> None:
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+
+
+def with_spot() -> np.ndarray:
+    """A bright spot in two frames, off the middle."""
+    y, x = np.ogrid[:64, :64]
+    spot = 20 + 400 * np.exp(-((y - 20) ** 2 + (x - 41) ** 2) / 18)
+    return np.random.default_rng(0).poisson(np.broadcast_to(spot, (2, 64, 64))).astype(np.uint16)
+
+
+def middle(layer: Any) -> np.ndarray:
+    """Where the spot in the last frame of a layer is in the world."""
+    frame = np.asarray(layer.data[-1], float)
+    weight = np.where(frame > 200, frame, 0)
+    at = [(weight * grid).sum() / weight.sum() for grid in np.indices(frame.shape)]
+    return np.array(layer.data_to_world((len(layer.data) - 1, *at)))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
+    qtbot, viewer, open_panel, method, lazy
+):
+    data = da.from_array(with_spot(), chunks=(1, 64, 64)) if lazy else with_spot()
+    layer = viewer.add_image(
+        data, name="cells", scale=(3, 0.5, 0.25), translate=(1, 2, 3), rotate=TURN, shear=(0, 0, 0.1),
+        units=("second", "micrometer", "micrometer"), contrast_limits=(0, 500),
+    )  # fmt: skip
+    panel = open_panel(viewer, method, finer=2, steps=300)
+    assert "Y 128 × X 128" in panel.question.outcome.text()
+    shown: list[np.ndarray] = []
+    panel.job.said.connect(lambda event: shown.append(middle(panel.live.layer)) if isinstance(event, Preview) else None)
+    panel.run_all()
+    finish(qtbot, panel)
+    result = viewer.layers[-1]
+    assert result.name == f"cells · {METHODS[method].title}"
+    assert result.data.shape == (2, 128, 128)
+    np.testing.assert_allclose(result.scale, (3, 0.25, 0.125))
+    assert result.units == layer.units
+    # a tenth of a pixel of the image
+    np.testing.assert_allclose(middle(result), middle(layer), atol=0.05)
+    np.testing.assert_allclose(shown[-1], middle(layer), atol=0.05)
+
+
+def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_panel, method):
+    layer = viewer.add_image(with_spot(), name="cells", scale=(3, 0.5, 0.5), rotate=TURN)
+    panel = open_panel(viewer, method, finer=3, steps=300)
+    panel._begin(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, "preview")
+    finish(qtbot, panel)
+    result = viewer.layers[-1]
+    assert result.data.shape == (1, 144, 159)
+    np.testing.assert_allclose(middle(result), middle(layer), atol=0.05)
+
+
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
+def test_how_each_picture_came_about_reaches_the_recipe(viewer, open_panel, method):
+    viewer.add_image(noisy((64, 64)), name="blurred = too; much")
+    viewer.add_image(noisy((64, 64)), name="sharp")
+    panel = open_panel(viewer, method)
+    assert panel.preview.enabled
+    picture = panel.pictures.add()
+    assert not panel.preview.enabled
+    assert picture.layers.layer.name == "blurred = too; much"
+    picture.form.set({"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"})
+    (also,) = parse_also(panel.question.recipe({}).params.also)
+    assert also.model_dump(exclude={"file"}) == picture.form.values()
+    assert also.file == "blurred _ too_ much"
+    assert [image.name for image in panel.pictures.images("YX")] == ["blurred = too; much"]
+    picture.drop.click()
+    assert panel.question.recipe({}).params.also == ""
+    assert panel.preview.enabled
+
+
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
+def test_several_pictures_are_restored_together(qtbot, viewer, open_panel, method):
+    viewer.add_image(noisy((32, 32), 1), name="coarse", scale=(2, 2))
+    viewer.add_image(noisy((64, 64)), name="fine")
+    panel = open_panel(viewer, method)
+    panel.pictures.add().form.set({"finer": 2})
+    panel.run_all()
+    finish(qtbot, panel)
+    assert [layer.name for layer in viewer.layers] == ["coarse", "fine", f"fine · {METHODS[method].title}"]
+    assert viewer.layers[-1].data.shape == (64, 64)
+
+
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
+def test_a_picture_for_which_no_layer_is_chosen_is_told(viewer, open_panel, heard, method):
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, method)
+    panel.pictures.add()
+    panel.run_all()
+    assert not panel.job.running
+    assert "no layer is chosen" in heard[0].message
+
+
+def test_only_methods_that_restore_several_offer_more_pictures(viewer, open_panel, method):
+    assert panel_offers(open_panel(viewer, method)) == (method in TOGETHER)
+    assert not panel_offers(open_panel(viewer, "inr"))
+
+
+def panel_offers(panel: Any) -> bool:
+    return not panel.pictures.isHidden()
