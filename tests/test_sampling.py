@@ -59,11 +59,11 @@ def test_what_is_set_goes_before_what_the_noise_says() -> None:
     assert (task.visible, task.margin, task.passes) == (0.5, 0, 3)
 
 
-def test_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
-    params = SAMPLING.settings("balanced", SMALL)
+def test_with_folds_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
+    params = SAMPLING.settings("balanced", {**SMALL, "folds": 2})
     noisy = noisy_block()
     other = noisy.pixels.clone()
-    other[0, 17, 23] += 5
+    other[0, 17, 23] += 50
     same = [
         _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
     ]

@@ -10,9 +10,10 @@ from quick import noisy
 
 from napari_pristine.methods import METHODS
 
-pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", METHODS)]
+pytestmark = pytest.mark.gui
 
 
+@pytest.mark.parametrize("method", METHODS)
 def test_masked_pixels_are_filled_in(qtbot, viewer, open_panel, method):
     data = noisy((2, 64, 64))
     labels = np.zeros((64, 64), np.uint8)
@@ -32,9 +33,7 @@ def test_masked_pixels_are_filled_in(qtbot, viewer, open_panel, method):
 
 
 @pytest.fixture
-def choice(viewer: Any, open_panel: Any, method: str) -> Any:
-    if method != "inr":
-        pytest.skip("the choice is the same for all methods")
+def choice(viewer: Any, open_panel: Any) -> Any:
     viewer.add_image(np.zeros((5, 64, 48, 3), np.uint8), rgb=True, name="film")
     viewer.add_image(np.zeros((5, 64, 48)), name="same")
     viewer.add_image(np.zeros((64, 48)), name="picture")
@@ -42,7 +41,7 @@ def choice(viewer: Any, open_panel: Any, method: str) -> Any:
     viewer.add_labels(np.zeros((5, 64, 48), int), name="labels")
     viewer.add_labels(np.zeros((5, 32, 48), int), name="small")
     viewer.add_shapes(name="shapes")
-    panel = open_panel(viewer, method)
+    panel = open_panel(viewer)
     panel.choice.name.value = "film"
     return panel.choice
 

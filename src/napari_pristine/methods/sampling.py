@@ -6,9 +6,8 @@ Each step shows the network a random part of the pixels; those that are near non
 are filled with what a SIREN, fitted to the shown pixels at the same time, says there. With few pixels shown this works
 for noise that is correlated from pixel to pixel; with most of them shown it is best for noise that is not.
 
-The `paper` preset shows a tenth. The others choose by the measured reach of the noise, fit a SIREN to each of many
-overlapping patches and half of the pixels, and let each pixel be filled in by those that were not fitted to it, so that
-no noise finds its way round the mask.
+The `paper` preset shows a tenth. The others choose by the measured reach of the noise, fit a SIREN with a cost on its
+slope to each of many overlapping patches, a small network to random parts of the picture, and use averaged weights.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from napari_pristine.settings import setting
 _CORRELATED = 1.1
 """Reach from which the noise counts as correlated."""
 _FOR_INDEPENDENT = (0.8, 0, 0)
-_FOR_CORRELATED = (0.1, 1, 16)
+_FOR_CORRELATED = (0.3, 1, 16)
 """Share of the pixels shown, margin and passes, by the noise."""
 _OVERLAP = 16
 """Least overlap of neighbouring patches, in pixels."""
@@ -42,7 +41,7 @@ _OVERLAP = 16
 class SamplingParams(TrainingParams, MethodParams):
     """Fits a function and a network to each image at once; nothing to train beforehand."""
 
-    steps: int = setting(200, "Optimiser steps at most.", ge=1, le=100_000)
+    steps: int = setting(400, "Optimiser steps at most.", ge=1, le=100_000)
     visible: float | None = setting(
         None, "Share of the pixels that the network is shown.", none="by the noise", gt=0, lt=1
     )
@@ -74,7 +73,7 @@ class SamplingParams(TrainingParams, MethodParams):
         advanced=True,
     )
     folds: int = setting(
-        2, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
+        1, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
     )
     refresh: int = setting(20, "Steps after which the gaps are filled anew.", ge=1, le=1000, advanced=True)
     patch: int | None = setting(
@@ -298,7 +297,7 @@ SAMPLING = Method(
     params=SamplingParams,
     presets={
         "balanced": {},
-        "fast": {"steps": 60},
+        "fast": {"steps": 100},
         "paper": {
             "steps": 1200,
             "visible": 0.1,
