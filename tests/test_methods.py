@@ -22,8 +22,10 @@ from napari_pristine.restoration import restore, run, wait
 
 FEW: dict[str, dict[str, Any]] = {
     "inr": {"steps": 60},
+    "sampling": {"steps": 40, "width": 12, "levels": 2, "side": 32},
     "iddp": {"steps": 40, "width": 12, "levels": 2, "side": 32},
     "blind2unblind": {"steps": 40, "width": 16, "levels": 2, "side": 32},
+    "linr": {"steps": 60},
 }
 """Settings with which a method is done in a second or two; only for promises that do not need a good result."""
 

@@ -159,7 +159,8 @@ def prepare(
         intensities=intensities,
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
-        reach=max(n.reach for n in noise),
+        # texture of a coarse picture looks like correlated noise, and what a camera bins is not correlated
+        reach=1.0 if params.degraded else max(n.reach for n in noise),
         params=params,
         axes=axes,
         spacing=spacing,
@@ -228,9 +229,10 @@ def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> 
     if params.sigma is not None or (params.stabilise and not params.degraded):
         return max(intensity.sigma, 1e-6)
     try:
-        return max(estimate_sigma(pixels[None]), 1e-6)
+        level = estimate_sigma(pixels[None])
     except ImageError:  # too small for its patches
-        return max(intensity.sigma, 1e-6)
+        level = intensity.sigma
+    return max(min(level, intensity.sigma) if params.degraded else level, 1e-6)
 
 
 def check_numbers(values: NDArray[Any]) -> None:

@@ -271,7 +271,8 @@ class Life:
         self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]
     ) -> _Part[tuple[_Pixels, list[nn.Module]]]:
         """Fit and restore each tile of a block, and blend them."""
-        tiling = Tiling.of(block.space, max(block.space) if block.others else self.tile, _OVERLAP)
+        # pictures on other grids have no tiles that go with these
+        tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, _OVERLAP)
         parts = [repeat(block.pixels[(slice(None), *part)], self.finer) for part in tiling.slices]
         nets: list[nn.Module] = []
         for index, part in enumerate(tiling.slices):

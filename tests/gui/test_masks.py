@@ -29,6 +29,7 @@ def test_masked_pixels_are_filled_in(qtbot, viewer, open_panel, method):
     qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
     result = viewer.layers[-1]
     assert result.data.max() < 500
+    assert result.metadata["pristine"]["recipe"]["mask"] == "scratch"
     assert "NaN, infinite or masked" in " ".join(result.metadata["pristine"]["notes"])
 
 

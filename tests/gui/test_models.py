@@ -31,14 +31,15 @@ def test_what_was_learned_is_saved_opened_and_restores_as_in_python(qtbot, viewe
     assert [layer.name for layer in viewer.layers] == ["cells"]
     assert "learned from 1 image (2 blocks)" in panel.models.about.text()
     assert panel.models.save.enabled
+    assert panel.models.model.fingerprint in panel.question.recipe({}).model
     path = tmp_path / "cells.safetensors"
     panel.models.save_file(str(path))
     assert load_model(path).facts.images == ("cells",)
-    assert panel.models.start.value == "cells.safetensors"
+    assert panel.models.start.value == "cells"
 
     other = open_panel(viewer, method)
     other.models.open_file(str(path))
-    assert other.models.start.value == "cells.safetensors"
+    assert other.models.start.value == "cells"
     other.run_all()
     finish(qtbot, other)
     result = viewer.layers[-1]

@@ -10,7 +10,7 @@ from napari_pristine.events import Preview
 from napari_pristine.image.axes import plan
 from napari_pristine.image.image import Image
 from napari_pristine.image.tiles import repeat
-from napari_pristine.recipe import Recipe
+from napari_pristine.methods.method import MethodParams
 from napari_pristine.restoration import Restored
 
 
@@ -75,11 +75,11 @@ class LiveLayer:
         return np.zeros(shape, self.image.dtype)
 
 
-def finer_by(image: Image, recipe: Recipe) -> tuple[int, ...]:
+def finer_by(image: Image, together: str, params: MethodParams) -> tuple[int, ...]:
     """How many times finer the grid of the result is than that of an image, along each of its axes.
 
     Raises:
         AxesError: The axes that are fitted together do not fit the image.
     """
-    cut = plan(image, recipe.together)
-    return cut.finer(recipe.params.finer_by(cut.space)).finer_than(cut)
+    cut = plan(image, together)
+    return cut.finer(params.finer_by(cut.space)).finer_than(cut)

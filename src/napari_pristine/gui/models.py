@@ -53,7 +53,10 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         self.source = ComboBox(
             choices=[THIS, SELECTED], tooltip="What to learn from. Layers are selected in the layer list, with Ctrl."
         )
-        self.learn = PushButton(text="Learn", tooltip="Learn without restoring; on from the network above, if any.")
+        self.learn = PushButton(
+            text="Learn",
+            tooltip="Learn, and keep the network: it can be saved, and restores this and other images at once.",
+        )
         self.save = PushButton(text="Save model…", tooltip="Write the network to a file, to restore other images.")
         self.about = QLabel()
         self.about.setWordWrap(True)
@@ -75,8 +78,11 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         return self.chosen.model if self.chosen else None
 
     def fields(self) -> dict[str, Any]:
-        """What the recipe says of the model."""
-        return {"model": self.chosen.file, "adapt": self.adapt.value} if self.chosen else {}
+        """What the recipe says of the model; one without a file is told by its fingerprint."""
+        if self.chosen is None:
+            return {}
+        file = self.chosen.file or f"not saved: {self.chosen.model.fingerprint}"
+        return {"model": file, "adapt": self.adapt.value}
 
     def take(self, model: Model, name: str, file: str = "") -> None:
         """Offer a model, and choose it; another with the same name gives way."""
@@ -91,7 +97,7 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         except PristineError as error:
             show_error(str(error))
             return
-        self.take(model, Path(path).name, path)
+        self.take(model, Path(path).stem, path)
 
     def save_file(self, path: str) -> None:
         """Write the chosen model to a file, whose name stands for it from then on."""
@@ -103,7 +109,7 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
             show_error(str(error))
             return
         known = self.known.pop(self.start.value)
-        self.take(known.model, Path(path).name, path)
+        self.take(known.model, Path(path).stem, path)
 
     def enable(self, idle: bool, there: bool) -> None:
         """Only what can be pressed is enabled: `there` says that there is an image."""

@@ -97,7 +97,7 @@ class Panel(QWidget):  # type: ignore[misc]
             whole = self.choice.image()
             recipe = self.question.recipe(select())
             part = whole.select(recipe.select)
-            finer = finer_by(part, recipe)
+            finer = finer_by(part, recipe.together, recipe.params)
             others = self.pictures.images(whole.axes)
         except PristineError as error:
             show_error(str(error))
@@ -168,7 +168,6 @@ class Panel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.question, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.watch)
-        self.setMinimumWidth(370)
 
 
 def _panel_of(method: str) -> Callable[[], Panel]:

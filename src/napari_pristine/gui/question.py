@@ -22,6 +22,9 @@ from napari_pristine.methods.method import Method
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 
+_NARROWEST = 352
+"""Pixels that the panel is wide at least, so that it does not change its width at every turn."""
+
 
 class Question(QScrollArea):  # type: ignore[misc]
     """All that can be chosen for one method."""
@@ -63,6 +66,7 @@ class Question(QScrollArea):  # type: ignore[misc]
             settings[SETTING] = self.pictures.text()
         fields = {
             "axes": self.choice.image().axes, "together": self.choice.together.value or "", "select": select,
+            "mask": "" if self.choice.mask.layer is None else self.choice.mask.layer.name,
             "device": self.device.value, **self.models.fields(),
         }  # fmt: skip
         if self.models.model is not None:
@@ -90,7 +94,7 @@ class Question(QScrollArea):  # type: ignore[misc]
         """Say how large the result will be, where it is on a finer grid."""
         try:
             part = self.choice.image().select(self.choice.select())
-            finer = finer_by(part, self.recipe({}))
+            finer = finer_by(part, self.choice.together.value or "", make(self.method.params, self.form.values()))
         except PristineError:
             finer = (1,)
         self.outcome.setVisible(max(finer) > 1)
@@ -102,7 +106,8 @@ class Question(QScrollArea):  # type: ignore[misc]
         """As wide as what is inside: there is no scrolling sideways."""
         hint = super().minimumSizeHint()
         if self.widget() is not None:
-            hint.setWidth(self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
+            around = self.verticalScrollBar().sizeHint().width() + self.width() - self.contentsRect().width()
+            hint.setWidth(max(self.widget().minimumSizeHint().width() + around, _NARROWEST))
         return hint
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802

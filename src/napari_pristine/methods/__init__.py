@@ -8,10 +8,11 @@ from napari_pristine.errors import SettingError
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
+from napari_pristine.methods.linr import LINR
 from napari_pristine.methods.method import Method
 from napari_pristine.methods.sampling import SAMPLING
 
-METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR, SAMPLING, IDDP, BLIND2UNBLIND)}
+METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR, SAMPLING, IDDP, BLIND2UNBLIND, LINR)}
 
 
 def find_method(key: str) -> Method[Any, Any]:

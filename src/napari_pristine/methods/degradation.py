@@ -52,7 +52,14 @@ class Degradation(Params):
     boundary: Literal["reflect", "circular"] = setting(
         "reflect", "What a blur finds beyond the border; patches assume nothing there.", advanced=True
     )
-    weight: float = setting(1.0, "Weight of this picture's misfit beside that of others.", ge=0, le=1000, advanced=True)
+    weight: float | None = setting(
+        None,
+        "Weight of this picture's misfit beside that of others; the paper: 0.1 if noisy, else 1.",
+        none="as its noise says",
+        ge=0,
+        le=1000,
+        advanced=True,
+    )
 
     def times(self, axes: str) -> tuple[int, ...]:
         """How many pixels of the scene lie along one of the picture, for each of `axes`."""

@@ -129,12 +129,12 @@ def noise_level(noisy: Noisy) -> float:
 
 def slope_weight(noisy: Noisy) -> float:
     """Weight of the slope for a smoothness of 1: it follows the level of the noise and how far it is correlated."""
-    return noise_level(noisy) * noisy.reach**_REACH_POWER
+    return float(noise_level(noisy) * noisy.reach**_REACH_POWER)
 
 
 def points_at_once(net: Field) -> int:
     """Points per network whose activations fit the cache; a GPU has no use for small parts."""
-    weight = net.siren.steady.weights[0]
+    weight: Tensor = net.siren.steady.weights[0]
     return max(1, _CHUNK * (1 if weight.device.type == "cpu" else 16) // (len(weight) * weight.shape[-1]))
 
 

@@ -23,16 +23,29 @@ from napari_pristine.errors import SettingError
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.degradation import Also, Degradation, parse_also
 from napari_pristine.methods.finer import render_finer
-from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, paper_width, targets_of
+from napari_pristine.methods.implicit import (
+    FieldParams,
+    backward,
+    draw_pixels,
+    noise_level,
+    optimisers,
+    paper_width,
+    slope_weight,
+    targets_of,
+)
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
-from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, look, relative_spacing, slope_penalty
+from napari_pristine.methods.scene import Balance, build, cell_of, least_noise, look, relative_spacing
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
+from napari_pristine.physics.operator import before, degrade
 from napari_pristine.settings import setting
 
 _FEWEST = 8
 """Cells along a patch at least."""
+
+_DETAIL = 3
+"""How many times smaller patches are where the picture does not show all of the scene."""
 
 
 class LinrParams(FieldParams, MethodParams, Degradation):
@@ -63,6 +76,32 @@ class LinrParams(FieldParams, MethodParams, Degradation):
         """How many times finer the grid of the result is, along each of the axes of space."""
         return self.times(axes)
 
+    @property
+    def degraded(self) -> bool:
+        """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
+        return self.finer > 1 or self.blur != "none" or bool(self.others)
+
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """Files of the further pictures; those without one are given by hand."""
+        return tuple(other.file for other in self.others if other.file)
+
+    def check(self, axes: str, others: int) -> None:
+        """Raise a `SettingError` unless there is a description for each of so many more pictures.
+
+        Blocks without an axis Z cannot be finer along it.
+        """
+        if others != len(self.others):
+            raise SettingError(
+                f"'also' describes {len(self.others)} further pictures of the scene, and {others} are given; "
+                "write one description for each, with semicolons between"
+            )
+        if any(how.finer > 1 and not set(how.finer_axes) <= set(axes) for how in (self, *self.others)):
+            raise SettingError(
+                f"finer_axes '{self.finer_axes}' name axes that are not restored together ({axes}); "
+                "set together, such as ZYX"
+            )
+
 
 def network(params: LinrParams, channels: int, space: tuple[int, ...]) -> Field:
     """One SIREN for each patch and fit; one for all if `patch` is none.
@@ -79,8 +118,10 @@ def network(params: LinrParams, channels: int, space: tuple[int, ...]) -> Field:
         )
     cells = tuple(n * k // c for n, k, c in zip(space, times, cell, strict=True))
     coarse = max(cell)
-    side = max(cells) if params.patch is None else max(params.patch // coarse, _FEWEST)
-    patches = Tiling.of(cells, side, params.overlap // coarse)
+    # what is hidden by blur or sampling, and is almost free of noise, takes more networks to hold
+    few = 1 if all(how.shows_all(axes) for how in (params, *params.others)) else _DETAIL
+    side = max(cells) if params.patch is None else max(params.patch // few // coarse, _FEWEST)
+    patches = Tiling.of(cells, side, math.ceil(params.overlap / few / coarse))
     # on a finer grid neighbouring pixels are more alike
     frequency = None if params.frequency is None else params.frequency * coarse / math.sqrt(params.finer)
     return Field(patches, channels, params.width or paper_width(patches.side), params.layers, frequency, params.fits)
@@ -120,6 +161,13 @@ def restore(net: Field, noisy: Noisy, params: LinrParams) -> Tensor:
     """The scene at the pixel centres of the finer grid, `(C, *space)`."""
     centre, unit = _scale(noisy, params)
     return render_finer(net, cell_of([params, *params.others], noisy.axes)) * unit + centre
+
+
+def seen(params: LinrParams, restored: Tensor, noisy: Noisy) -> Tensor:
+    """What a picture of the restored scene would be, taken as the noisy one was."""
+    grid = params.grid(noisy.axes, tuple(noisy.pixels.shape[1:]), noisy.spacing)
+    operators = params.operators(grid)
+    return degrade(restored, operators, before(operators, grid))
 
 
 def _views(noisy: Noisy, params: LinrParams) -> list[tuple[Noisy, Degradation]]:
@@ -176,15 +224,16 @@ def _parts(net: Field, noisy: Noisy, params: LinrParams, generator: torch.Genera
     pictures = look(net, views, unit, params.holdout, generator)
     steps = tuple(d / k for d, k in zip(relative_spacing(noisy), params.times(noisy.axes), strict=True))
     all_shown = all(how.shows_all(noisy.axes) for _, how in views)
-    penalty = params.smoothness * slope_penalty(noisy, unit, pictures)
+    least = least_noise([picture for picture, _ in views]) / unit
+    penalty = params.smoothness * least * slope_weight(noisy) / noise_level(noisy)
     scene = build(net, pictures, cell_of([how for _, how in views], noisy.axes), penalty, steps)
     balance = Balance()
-    least = (pictures[0].sigma / max(pictures[0].sigma, LEAST / unit)) ** 2
+    floor = min(1.0, min(picture.sigma for picture in pictures) / least) ** 2
 
     def whole() -> Iterator[Tensor]:
         misfit = scene.backward(net, balance.value)
         if not all_shown:
-            balance.follow(float(misfit[0]) * least)
+            balance.follow(float(misfit[0]) * floor)
         yield misfit
 
     return whole
@@ -223,4 +272,5 @@ LINR = Method(
     network=network,
     fit=fit,
     restore=restore,
+    seen=seen,
 )

@@ -6,8 +6,9 @@ Each step shows the network a random part of the pixels; those that are near non
 are filled with what a SIREN, fitted to the shown pixels at the same time, says there. With few pixels shown this works
 for noise that is correlated from pixel to pixel; with most of them shown it is best for noise that is not.
 
-The `paper` preset shows a tenth. The others choose by the measured reach of the noise, fit a SIREN with a cost on its
-slope to each of many overlapping patches, a small network to random parts of the picture, and use averaged weights.
+The `paper` preset shows a tenth. The others choose by the measured reach of the noise, fit two SIRENs with a cost on
+their slope to each of many overlapping patches, each to half of the pixels, and let each pixel be filled in by the one
+that has not seen it, so that no noise finds its way round the mask.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from napari_pristine.settings import setting
 
 _CORRELATED = 1.1
 """Reach from which the noise counts as correlated."""
-_FOR_INDEPENDENT = (0.8, 0, 0)
+_FOR_INDEPENDENT = (0.8, 0, 16)
 _FOR_CORRELATED = (0.3, 1, 16)
 """Share of the pixels shown, margin and passes, by the noise."""
 _OVERLAP = 16
@@ -73,9 +74,10 @@ class SamplingParams(TrainingParams, MethodParams):
         advanced=True,
     )
     folds: int = setting(
-        1, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
+        2, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
     )
-    refresh: int = setting(20, "Steps after which the gaps are filled anew.", ge=1, le=1000, advanced=True)
+    cadence: int = setting(3, "The function takes a step in every so many of the network.", ge=1, le=100, advanced=True)
+    refresh: int = setting(60, "Steps after which the gaps are filled anew.", ge=1, le=1000, advanced=True)
     patch: int | None = setting(
         96,
         "Side of the patches with a function each.",
@@ -142,12 +144,13 @@ def fit(net: Sampler, noisy: Noisy, params: SamplingParams, warm: bool) -> Fit:
     net.train()
     for step in range(1, steps + 1):
         shown = task.show()
-        function_adam.zero_grad(set_to_none=True)
-        for share in _fit_functions(net.field, task, shown, clean):
-            if share < 1:  # a whole step may take long, and someone may wish to stop
-                yield Step(step - 1, steps, residual)
-        function_adam.step()
-        net.field.siren.update(params.memory(step))
+        if (step - 1) % params.cadence == 0:
+            function_adam.zero_grad(set_to_none=True)
+            for share in _fit_functions(net.field, task, shown, clean):
+                if share < 1:  # a whole step may take long, and someone may wish to stop
+                    yield Step(step - 1, steps, residual)
+            function_adam.step()
+            net.field.siren.update(params.memory(1 + step // params.cadence))
         if (step - 1) % params.refresh == 0:
             filling = task.filling(net.field)
             clean = task.predict(net.denoiser, filling) if params.consistency else clean
@@ -312,6 +315,7 @@ SAMPLING = Method(
             "consistency": 1.0,
             "answers": "all",
             "folds": 1,
+            "cadence": 1,
             "refresh": 1,
             "patch": None,
             "function_width": 32,

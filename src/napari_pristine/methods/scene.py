@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from napari_pristine.errors import SettingError
 from napari_pristine.methods.degradation import Degradation
 from napari_pristine.methods.finer import FinerTiling, finer_points
-from napari_pristine.methods.implicit import mean_slope, noise_level, points_at_once, slope_weight
+from napari_pristine.methods.implicit import mean_slope, noise_level, points_at_once
 from napari_pristine.methods.method import Noisy
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.mask import Mask
@@ -106,7 +106,8 @@ class Scene:
             the pictures.
         """
         scene = self.compose(net)
-        loss, misfit = scene.new_zeros(()), scene.new_zeros(2)
+        loss: Tensor = scene.new_zeros(())
+        misfit = scene.new_zeros(2)
         for picture in self.pictures:
             part, relative = picture.misfit(scene)
             loss = loss + picture.weight * part
@@ -115,7 +116,7 @@ class Scene:
             slope = mean_slope(scene.movedim(1, -1)[:, None], self.pictures[0].sigma, self.steps)
             loss = loss + balance * self.penalty * slope
         # times the copies: each network sees the gradient that it would see alone
-        (loss * net.siren.live.copies).backward()
+        torch.autograd.backward(loss * net.siren.live.copies)
         return misfit
 
     def compose(self, net: Field) -> Tensor:
@@ -127,8 +128,9 @@ class Scene:
             parts = torch.split(self.points, room)
             values = torch.cat([checkpoint(net, part, use_reentrant=False) for part in parts], dim=1)
         values = values.reshape(net.fits, -1, net.channels) * self.shares[:, None]
-        whole = values.new_zeros((net.fits, math.prod(self.shape), net.channels))
-        return whole.index_add(1, self.places, values).movedim(-1, 1).reshape(net.fits, net.channels, *self.shape)
+        whole: Tensor = values.new_zeros((net.fits, math.prod(self.shape), net.channels))
+        whole = torch.index_add(whole, 1, self.places, values)
+        return whole.movedim(-1, 1).reshape(net.fits, net.channels, *self.shape)
 
 
 @dataclass
@@ -167,9 +169,14 @@ def look(
     Raises:
         SettingError: The pictures do not fit each other.
     """
+    cell = cell_of([how for _, how in views], views[0][0].axes)
+    least = least_noise([noisy for noisy, _ in views])
+    weights = [
+        (least / max(noise_level(noisy), least)) ** 2 if how.weight is None else how.weight for noisy, how in views
+    ]
     return tuple(
-        _picture(net, noisy, how, cell_of([h for _, h in views], noisy.axes), unit, holdout, generator)
-        for noisy, how in views
+        _picture(net, noisy, how, cell, unit, weight, holdout, generator)
+        for (noisy, how), weight in zip(views, weights, strict=True)
     )
 
 
@@ -188,10 +195,9 @@ def build(
     return Scene(pictures, fine.shape, points.to(device), places.to(device), shares.to(device), penalty, steps)
 
 
-def slope_penalty(noisy: Noisy, unit: float, pictures: Sequence[Picture]) -> float:
-    """Weight of the slope for a smoothness of 1, in the units of the networks."""
-    whole = all(len(picture.operators) == 1 for picture in pictures)
-    return slope_weight(noisy) / unit if whole else max(slope_weight(noisy), LEAST) / unit
+def least_noise(noisy: Sequence[Noisy]) -> float:
+    """Noise level of the picture that has least; the slope follows it, and other pictures weigh less than this one."""
+    return max(min(noise_level(picture) for picture in noisy), LEAST)
 
 
 def relative_spacing(noisy: Noisy) -> tuple[float, ...]:
@@ -206,6 +212,7 @@ def _picture(
     how: Degradation,
     cell: tuple[int, ...],
     unit: float,
+    weight: float,
     holdout: float,
     generator: torch.Generator,
 ) -> Picture:
@@ -222,6 +229,4 @@ def _picture(
     grid = how.grid(noisy.axes, shape, noisy.spacing)
     operators = (*how.operators(grid), Mask(noisy.valid))
     sigma = noise_level(noisy) / unit
-    return Picture(
-        noisy.pixels / unit, valid - held_out, held_out, sigma, how.weight, operators, before(operators, grid)
-    )
+    return Picture(noisy.pixels / unit, valid - held_out, held_out, sigma, weight, operators, before(operators, grid))

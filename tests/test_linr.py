@@ -1,0 +1,165 @@
+"""One function behind degraded pictures: finer, deblurred, filled in, joined; and its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from napari_pristine.errors import SettingError
+from napari_pristine.methods.degradation import Also, parse_also
+from napari_pristine.methods.linr import LINR
+from napari_pristine.methods.method import Noisy
+from napari_pristine.nets.field import Field
+from napari_pristine.physics.downsample import Downsample
+from napari_pristine.physics.operator import Grid
+
+SIGMA = 0.02
+
+
+def scene(side: int = 48) -> Tensor:
+    """Sharp-edged discs, zero mean and unit spread, `(1, side, side)`."""
+    y, x = np.mgrid[:side, :side]
+    rng = np.random.default_rng(3)
+    picture = np.zeros((side, side))
+    for _ in range(8):
+        cy, cx, radius = (*rng.uniform(0, side, 2).tolist(), rng.uniform(4, 9))
+        picture[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] += 1
+    picture = ndimage.gaussian_filter(picture, 0.7)
+    return torch.from_numpy(((picture - picture.mean()) / picture.std()).astype(np.float32))[None]
+
+
+def seen(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> Noisy:
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
+    valid = torch.ones(pixels.shape[1:], dtype=torch.bool)
+    return replace(Noisy(pixels + sigma * noise, torch.tensor([sigma]), valid), **changes)
+
+
+def restored(noisy: Noisy, preset: str = "balanced", **settings: Any) -> Tensor:
+    params = LINR.settings(preset, settings)
+    torch.manual_seed(0)
+    net = LINR.network(params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
+    for step in LINR.fit(net, noisy, params, False):
+        assert step.residual.isfinite()
+    with torch.no_grad():
+        return LINR.restore(net, noisy, params)
+
+
+def error(one: Tensor, other: Tensor) -> float:
+    return float((one - other).square().mean().sqrt())
+
+
+def binned(pixels: Tensor, factor: int = 2) -> Tensor:
+    return Downsample(factor).apply(pixels, Grid("YX", tuple(pixels.shape[1:]), (1.0, 1.0)))
+
+
+def test_the_paper_has_the_network_of_the_paper() -> None:
+    net = LINR.network(LINR.settings("paper"), 3, (40, 64))
+    assert sum(p.numel() for p in net.siren.live.parameters()) == 396_291
+    assert isinstance(net, Field)
+    assert net.patches.corners == [(0, 0)]
+
+
+def test_a_finer_grid_is_nearer_to_the_truth_than_interpolation() -> None:
+    truth = scene()
+    coarse = binned(truth)
+    found = restored(seen(coarse), finer=2, steps=150)
+    zoomed = torch.from_numpy(ndimage.zoom(coarse[0].numpy(), 2, order=3, grid_mode=True, mode="nearest"))[None]
+    assert found.shape == truth.shape
+    assert error(found, truth) < 0.9 * error(zoomed, truth)
+
+
+def test_deblurring_is_sharper_than_the_picture_and_leaves_the_noise() -> None:
+    truth = scene()
+    blurred = torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, 1.5, 1.5)))
+    noisy = seen(blurred)
+    found = restored(noisy, blur="gaussian", blur_width=1.5, steps=200)
+    assert error(found, truth) < 0.7 * error(noisy.pixels, truth)
+    again = torch.from_numpy(ndimage.gaussian_filter(found.numpy(), (0, 1.5, 1.5)))
+    assert error(again, noisy.pixels) < 2 * SIGMA
+
+
+def test_what_was_not_seen_is_filled_in() -> None:
+    truth = scene()
+    valid = torch.rand(truth.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.4
+    noisy = seen(truth)
+    noisy = replace(noisy, valid=valid, pixels=torch.where(valid, noisy.pixels, torch.zeros(())))
+    found = restored(noisy, steps=300)
+    assert error(found, truth) < 0.5 * error(noisy.pixels, truth)
+
+
+def test_two_pictures_are_better_than_each() -> None:
+    truth = scene()
+    noisy, coarse = seen(truth, 0.3), seen(binned(truth, 4), 0.02)
+    alone = restored(noisy, steps=150)
+    other = restored(coarse, finer=4, steps=150)
+    both = restored(replace(noisy, others=(coarse,)), also="coarse.tif finer=4", steps=150)
+    assert both.shape == truth.shape
+    assert error(both, truth) < 0.9 * min(error(alone, truth), error(other, truth))
+
+
+def test_a_volume_gets_finer_planes() -> None:
+    pixels = torch.randn(1, 4, 20, 22, generator=torch.Generator().manual_seed(0))
+    noisy = Noisy(pixels, torch.ones(1), torch.ones(4, 20, 22, dtype=torch.bool), axes="ZYX", spacing=(0.6, 0.2, 0.2))
+    assert restored(noisy, finer=3, finer_axes="Z", steps=3).shape == (1, 12, 20, 22)
+    assert LINR.settings(changes={"finer": 3, "finer_axes": "Z"}).finer_by("ZYX") == (3, 1, 1)
+
+
+def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
+    noisy = Noisy(torch.randn(1, 6, 20, 20), torch.ones(1), torch.ones(6, 20, 20, dtype=torch.bool), axes="ZYX")
+    params = LINR.settings(changes={"steps": 1})
+    first = []
+    for spacing in ((0.2, 0.2, 0.2), (0.6, 0.2, 0.2)):
+        torch.manual_seed(0)
+        net = LINR.network(params, 1, (6, 20, 20))
+        next(LINR.fit(net, replace(noisy, spacing=spacing), params, False))
+        first.append(net.siren.steady.weights[0].abs().amax(dim=(0, 2)))
+    assert torch.allclose(first[1] / first[0], torch.tensor([3.0, 1.0, 1.0]))
+
+
+def test_pictures_that_do_not_fit_each_other_are_refused() -> None:
+    noisy = seen(scene())
+    with pytest.raises(SettingError, match="also names 1 pictures, and 0 came"):
+        restored(noisy, also="x.tif finer=2")
+    with pytest.raises(SettingError, match="pixels are needed"):
+        restored(replace(noisy, others=(seen(scene(20)),)), also="x.tif finer=2")
+    with pytest.raises(SettingError, match="multiples of"):
+        restored(seen(scene(47)), also="x.tif finer=2")
+
+
+def test_optics_ask_for_the_pixel_size() -> None:
+    with pytest.raises(SettingError, match="pixel_size"):
+        restored(seen(scene()), blur="airy", steps=1)
+    assert restored(seen(scene()), blur="airy", pixel_size=0.1, steps=2).isfinite().all()
+
+
+def test_more_pictures_are_named_in_words() -> None:
+    one, two = parse_also('my dish/low res.tif finer=4 downsampling=lanczos; "b.tif" psf_file="a b.tif" weight=0.1')
+    assert (one.file, one.finer, one.downsampling) == ("my dish/low res.tif", 4, "lanczos")
+    assert two == Also(file="b.tif", psf_file="a b.tif", weight=0.1)
+    assert parse_also(" ; ") == ()
+    assert LINR.settings(changes={"also": "a.tif finer=2"}).others == (Also(file="a.tif", finer=2),)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a.tif finer=0", "finer"),
+        ("a.tif finest=2", "no setting 'finest'"),
+        ("a.tif finer=2 what", "cannot read 'what'"),
+        ("a.tif file=b.tif", "stands first"),
+    ],
+)
+def test_what_cannot_be_read_is_told(text: str, complaint: str) -> None:
+    with pytest.raises(SettingError, match=complaint):
+        LINR.settings(changes={"also": text})
+
+
+def test_a_missing_spot_is_told() -> None:
+    with pytest.raises(SettingError, match="no file 'nowhere"):
+        restored(seen(scene()), blur="file", psf_file="nowhere.tif", steps=1)
