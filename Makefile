@@ -1,8 +1,10 @@
 # The two commands are `make demo` and `make test`; `make` alone lists all.
-# PYTHON=python3.12 chooses the interpreter, ARGS="-k cli" hands options to pytest.
+# PYTHON=python3.12 chooses the interpreter, WORKERS=1 how many tests run side by side, ARGS="-k cli" hands options
+# to pytest.
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -22,7 +24,7 @@ demo: $(RUNTIME)  ## restore a simulated time-lapse; writes to demo/
 
 test: $(DEVELOPMENT)  ## run all tests
 	@tools/system_packages.sh display
-	@OMP_WAIT_POLICY=PASSIVE $(DISPLAY_OF_ITS_OWN) $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(DISPLAY_OF_ITS_OWN) $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 env: $(DEVELOPMENT)  ## make the environment for development in .venv
 
