@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, measure_intensity
+from napari_pristine.image.intensity import LEAST_SEEN, Intensity, fill_invalid, find_valid, measure_intensity
 from napari_pristine.image.noise import Noise, estimate_sigma, measure_noise
 from napari_pristine.image.outliers import find_hot
 from napari_pristine.image.quality import judge
@@ -22,8 +22,6 @@ from napari_pristine.methods.method import MethodParams, Noisy
 
 _SAMPLES = 8
 """Planes of a stack from which the noise is measured."""
-_LEAST_SEEN = 0.01
-"""Share of the pixels that a mask must leave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +173,8 @@ def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray
     if masked is None:
         return valid
     valid &= ~masked
-    if valid.mean() < _LEAST_SEEN:
-        raise ImageError(f"the mask leaves {valid.mean():.2%} of the pixels; {_LEAST_SEEN:.0%} at least must be seen")
+    if valid.mean() < LEAST_SEEN:
+        raise ImageError(f"the mask leaves {valid.mean():.2%} of the pixels; {LEAST_SEEN:.0%} at least must be seen")
     return valid
 
 

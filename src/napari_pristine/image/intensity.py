@@ -17,6 +17,8 @@ from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
 
+LEAST_SEEN = 0.01
+"""Share of the pixels that must have a value, and that a mask must leave."""
 _NODES, _WEIGHTS = hermegauss(31)
 _NORMAL = (_NODES, _WEIGHTS / _WEIGHTS.sum())
 """Points and weights of a mean over the normal distribution."""
@@ -125,12 +127,12 @@ def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:
     """Where all channels of a block `(C, *space)` have finite values: `(*space)`.
 
     Raises:
-        ImageError: Less than a tenth of the values is finite.
+        ImageError: Less than a hundredth of the values is finite.
     """
     valid: NDArray[np.bool_] = np.isfinite(block).all(axis=0)
-    if valid.mean() < 0.1:
+    if valid.mean() < LEAST_SEEN:
         raise ImageError(
-            f"{1 - valid.mean():.0%} of the pixels are NaN or infinite; a tenth at least must have a value"
+            f"{1 - valid.mean():.1%} of the pixels are NaN or infinite; {LEAST_SEEN:.0%} at least must have a value"
         )
     return valid
 
