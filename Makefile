@@ -24,7 +24,7 @@ demo: $(RUNTIME)  ## restore a simulated time-lapse; writes to demo/
 
 test: $(DEVELOPMENT)  ## run all tests
 	@tools/system_packages.sh display
-	@OMP_NUM_THREADS=1 $(DISPLAY_OF_ITS_OWN) $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(DISPLAY_OF_ITS_OWN) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 env: $(DEVELOPMENT)  ## make the environment for development in .venv
 

@@ -24,6 +24,13 @@ TUNABLE = [(key, s) for key, method in METHODS.items() for s in settings_of(meth
 BEYOND: dict[str, Callable[[float], float]] = {
     "ge": lambda limit: limit - 1, "gt": lambda limit: limit, "le": lambda limit: limit + 1, "lt": lambda limit: limit,
 }  # fmt: skip
+TEXTS: dict[str, st.SearchStrategy[str]] = {
+    "psf_file": st.text(),
+    "also": st.lists(st.sampled_from(["b.tif", "my b.tif finer=2", "c.npy blur=gaussian blur_width=2.5"])).map(
+        "; ".join
+    ),
+}
+"""What a setting that is a text may hold; a new one has to be added here."""
 
 
 class Example(Params):
@@ -55,6 +62,8 @@ def allowed_values(draw: st.DrawFn, declared: Setting) -> Any:
     low, high = bounds.get("ge", bounds.get("gt", -1e6)), bounds.get("le", bounds.get("lt", 1e6))
     if declared.type is int:
         return draw(st.integers(int(low), int(high)))
+    if declared.type is str:
+        return draw(TEXTS[declared.name])
     assert declared.type is float
     return draw(st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds))
 

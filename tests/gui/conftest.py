@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 from napari.utils.notifications import Notification, notification_manager
 from quick import QUICK
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collection() -> None:
+    """Garbage is looked for among what the tests make and not among all that torch and napari consist of.
+
+    napari collects garbage whenever a layer or a viewer goes: half a second each time, and most of these tests' time.
+    """
+    import_module("napari_pristine.gui.panel")
+    import_module("napari.qt")
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

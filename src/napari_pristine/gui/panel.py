@@ -78,12 +78,12 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Cancel the job, if there is one, and throw away what there is of it."""
+        if self.job.heeded:
+            self.watch.reset("Cancelled")
+        self.job.cancel()  # first: napari takes its time to remove a layer, and the job can end meanwhile
         if self.live is not None:
             self.live.discard()
             self.live = None
-        if self.job.heeded:
-            self.watch.reset("Cancelled")
-        self.job.cancel()
         self._enable()
 
     def event(self, event: QEvent) -> bool:
