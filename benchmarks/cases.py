@@ -29,6 +29,7 @@ class Case:
         variant: Name of the way of degrading.
         tasks: What is wrong with each of its pictures: `denoise`, `enlarge`, `inpaint` or `deblur`.
         needs: Settings that tell a method of degradations how the pictures came about.
+        paper: Settings of the `paper` preset of `linr` that its paper has for such images alone.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Case:
     variant: str = ""
     tasks: tuple[str, ...] = ("denoise",)
     needs: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values of which `from_json` makes the case."""

@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.baselines import BASELINES, GROUPS, check_installed
 from benchmarks.cases import Case
 from benchmarks.recovery import RECOVERIES
-from benchmarks.suites import SUITES
 from napari_pristine.errors import SettingError
 from napari_pristine.methods import METHODS, find_method
 
@@ -39,10 +38,10 @@ class Entry:
         return case.tasks == ("denoise",) or self.method == "linr"
 
     def settings_for(self, case: Case) -> Mapping[str, Any]:
-        """Its settings, with those that tell it how the pictures of a case came about, and the paper's own steps."""
+        """Its settings, with those that tell it how the pictures of a case came about, and the paper's own."""
         if self.method != "linr":
             return self.settings
-        return {**self.settings, **(SUITES[case.suite].paper if self.preset == "paper" else {}), **case.needs}
+        return {**case.needs, **self.settings, **(case.paper if self.preset == "paper" else {})}
 
     def learns_with(self, case: Case) -> tuple[str, ...]:
         """What the cases have in common that one network learns from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks import variants
 from benchmarks.cases import Case, paired, pictures
@@ -28,7 +29,7 @@ class Suite:
         captures: Captures that are measured unless others are asked for; empty for all.
         methods: What takes part unless something else is asked for.
         references: What comes first in every table.
-        paper: Settings of the `paper` preset of `linr` that its paper has for these images alone.
+        paper: As `Case.paper`, of its images with real noise.
         across: Whether a mean over the types says anything.
         anywhere: Whether the pictures may come from any folder.
     """
@@ -43,7 +44,7 @@ class Suite:
     captures: tuple[int, ...] = ()
     methods: tuple[str, ...] = ("inr", "classical")
     references: tuple[str, ...] = ("noisy",)
-    paper: Mapping[str, int] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
     across: bool = False
     anywhere: bool = False
 
@@ -105,7 +106,6 @@ SUITES = {
     ),
     "linr-deblur": Suite(
         _DEBLUR, variants=variants.LINR_DEBLUR, methods=("linr", "classical"), references=("blurred",),
-        paper={"steps": 4000},
     ),
     "linr-joint": Suite(
         _LINR, variants=variants.LINR_JOINT, methods=("linr", "classical"), references=("noisy", "bicubic", "linear")
@@ -154,7 +154,7 @@ def _of_pairs(data: Path, suite: str, levels: Iterable[int]) -> list[Case]:
             known = ", ".join(map(str, found.levels))
             raise SettingError(f"the suite '{suite}' has no level {level}; its levels are {known}")
         cases += paired(data / noisy.format(level=level), data / truth, level, suite, found.types)
-    return cases
+    return [replace(case, paper=found.paper) for case in cases]
 
 
 def _made(data: Path, suite: str) -> list[Case]:

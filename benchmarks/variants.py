@@ -33,6 +33,7 @@ class Variant:
         make: `(clean, random numbers) -> pair`.
         tasks: As `Case.tasks`.
         needs: As `Case.needs`.
+        paper: As `Case.paper`.
         only: Names of the images; empty for all.
     """
 
@@ -41,6 +42,7 @@ class Variant:
     make: Make
     tasks: tuple[str, ...] = ("denoise",)
     needs: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
 
     def cases(self, data: Path, suite: str, *, anywhere: bool) -> list[Case]:
@@ -52,7 +54,7 @@ class Variant:
         kind = f"{self.folder} {self.name}" if anywhere else self.name
         named = [(name_of(path), path) for path in pictures(data / self.folder, missing_ok=anywhere)]
         return [
-            Case(name, kind, 1, 1, path, path, suite, self.name, self.tasks, self.needs)
+            Case(name, kind, 1, 1, path, path, suite, self.name, self.tasks, self.needs, self.paper)
             for name, path in named
             if not self.only or name in self.only
         ]
@@ -102,11 +104,19 @@ def _enlarge_and_inpaint(clean: Array, random: np.random.Generator) -> Pair:
     return Pair(degrade.smaller(fitting, 4), fitting, FULL, others=(degrade.sparse(fitting, random),))
 
 
+_ROUNDED = 1.0
+"""Noise level, in grey values, that a method is told of pictures without noise; all noise is known in these suites."""
+
+
 def _finer(factor: int) -> dict[str, Any]:
-    return {"finer": factor, "downsampling": "lanczos"}
+    return {"finer": factor, "downsampling": "lanczos", "sigma": _ROUNDED}
 
 
 _CIRCULAR_BLUR = {"blur": "gaussian", "blur_width": degrade.BLUR_SIGMA, "boundary": "circular"}
+_HIDDEN = {"sigma": _ROUNDED}
+_NOISY_TOO, _SPARSE_TOO = {"also": "boundary=reflect"}, {"also": "weight=1"}
+"""One more picture that shows all of the scene, weighted by its noise; or a sparse one, as good as the first."""
+_PAPER_WEIGHT = {"also": "weight=0.1"}
 _NOISES: Mapping[str, Make] = {
     "gauss25": partial(_noisy, noise=degrade.gaussian, level=25),
     "gauss0-25": partial(_noisy, noise=degrade.gaussian_up_to, level=25),
@@ -122,11 +132,18 @@ def noises(folder: str) -> tuple[Variant, ...]:
 
 LINR_DENOISE = (Variant("gauss25", "set9", partial(_noisy, noise=degrade.clipped_gaussian, level=25)),)
 LINR_SR = tuple(Variant(f"x{n}", "set5", partial(_enlarge, factor=n), ("enlarge",), _finer(n)) for n in (2, 4, 8))
-LINR_INPAINT = (Variant("10%", "linr_inpainting", _inpaint, ("inpaint",)),)
-LINR_DEBLUR = (Variant("gauss1.6", "deblur4", _deblur, ("deblur",), _CIRCULAR_BLUR),)
-LINR_JOINT = (
-    Variant("x4+noise", "set5", _enlarge_and_denoise, _BOTH[0], {**_finer(4), "also": "weight=0.1"}),
-    Variant("10%+noise", "set9", _inpaint_and_denoise, _BOTH[1], {"also": "weight=0.1"}),
-    Variant("10%+noise", "linr_inpainting", _inpaint_and_denoise, _BOTH[1], {"also": "weight=0.1"}, ("kate",)),
-    Variant("x4+10%", "set5", _enlarge_and_inpaint, _BOTH[2], {**_finer(4), "also": "weight=1"}),
+LINR_INPAINT = (Variant("10%", "linr_inpainting", _inpaint, ("inpaint",), _HIDDEN),)
+LINR_DEBLUR = (
+    Variant(
+        "gauss1.6", "deblur4", _deblur, ("deblur",), {**_CIRCULAR_BLUR, "sigma": degrade.BLUR_NOISE}, {"steps": 4000}
+    ),
 )
+LINR_JOINT = (
+    Variant("x4+noise", "set5", _enlarge_and_denoise, _BOTH[0], {**_finer(4), **_NOISY_TOO}, _PAPER_WEIGHT),
+    Variant("10%+noise", "set9", _inpaint_and_denoise, _BOTH[1], {**_HIDDEN, **_NOISY_TOO}, _PAPER_WEIGHT),
+    Variant(
+        "10%+noise", "linr_inpainting", _inpaint_and_denoise, _BOTH[1], {**_HIDDEN, **_NOISY_TOO}, _PAPER_WEIGHT,
+        ("kate",),
+    ),
+    Variant("x4+10%", "set5", _enlarge_and_inpaint, _BOTH[2], {**_finer(4), **_SPARSE_TOO}),
+)  # fmt: skip

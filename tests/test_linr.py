@@ -41,13 +41,21 @@ def seen(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> Noisy:
 
 
 def restored(noisy: Noisy, preset: str = "balanced", **settings: Any) -> Tensor:
-    params = LINR.settings(preset, settings)
+    params = LINR.settings(preset, {"refine": False, **settings})
     torch.manual_seed(0)
     net = LINR.network(params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
     for step in LINR.fit(net, noisy, params, False):
         assert step.residual.isfinite()
     with torch.no_grad():
         return LINR.restore(net, noisy, params)
+
+
+def refined(noisy: Noisy, **settings: Any) -> Tensor:
+    """After the rounds of refinement, from a rough fit."""
+    params = LINR.settings("balanced", settings)
+    assert LINR.refine is not None
+    *_, last = LINR.refine(params, restored(noisy, refine=True, **settings), noisy)
+    return last
 
 
 def error(one: Tensor, other: Tensor) -> float:
@@ -101,6 +109,29 @@ def test_two_pictures_are_better_than_each() -> None:
     both = restored(replace(noisy, others=(coarse,)), also="coarse.tif finer=4", steps=150)
     assert both.shape == truth.shape
     assert error(both, truth) < 0.9 * min(error(alone, truth), error(other, truth))
+
+
+def test_rounds_of_refinement_make_finer_what_a_rough_fit_began() -> None:
+    truth = scene()
+    coarse = binned(truth)
+    zoomed = torch.from_numpy(ndimage.zoom(coarse[0].numpy(), 2, order=3, grid_mode=True, mode="nearest"))[None]
+    found = refined(seen(coarse), finer=2, rough_steps=5)
+    assert found.shape == truth.shape
+    assert error(found, truth) < 0.9 * error(zoomed, truth)
+
+
+def test_rounds_of_refinement_sharpen_what_a_rough_fit_began() -> None:
+    truth = scene()
+    noisy = seen(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, 1.5, 1.5))))
+    found = refined(noisy, blur="gaussian", blur_width=1.5, rough_steps=5)
+    assert error(found, truth) < 0.6 * error(noisy.pixels, truth)
+
+
+def test_a_picture_with_little_light_and_a_coarse_one_are_joined() -> None:
+    truth = scene()
+    noisy, coarse = seen(truth, 0.4), seen(binned(truth, 4), 0.02)
+    both = refined(replace(noisy, others=(coarse,)), also="coarse.tif finer=4", rough_steps=5)
+    assert error(both, truth) < 0.7 * min(0.4, error(refined(coarse, finer=4, rough_steps=5), truth))
 
 
 def test_a_volume_gets_finer_planes() -> None:

@@ -17,6 +17,7 @@ from napari_pristine.physics.blur import Blur, Boundary
 from napari_pristine.physics.downsample import Downsample, Kind
 from napari_pristine.physics.mask import Mask
 from napari_pristine.physics.operator import Grid, Operator, Operators, before, degrade, reach
+from napari_pristine.physics.recover import View, recover
 from napari_pristine.physics.spots import Airy, Gaussian, GibsonLanni, Measured
 
 AIRY = Airy(wavelength=0.52, aperture=1.2, index=1.33)
@@ -200,3 +201,21 @@ def test_the_grid_of_the_scene_has_the_same_borders() -> None:
     scene = before(operators, Grid("ZYX", (5, 6, 7), (0.3, 0.1, 0.1)))
     assert scene.shape == (15, 12, 14)
     assert scene.spacing == pytest.approx((0.1, 0.05, 0.05))
+
+
+def test_turns_of_denoising_end_where_the_picture_and_the_denoiser_agree() -> None:
+    """Half-quadratic splitting with a linear denoiser has a closed form on a picture that shows all."""
+    grid = Grid("YX", (8, 9), (1.0, 1.0))
+    values = torch.randn(1, 8, 9, generator=torch.Generator().manual_seed(0))
+    view = View(values, torch.tensor(4.0), (), grid)
+    *_, last = recover(torch.zeros_like(values), [view], lambda scene, _, __: scene / 2, 60, (1.0, 1.0), 2.0)
+    # 4 (x - y) + 2 (x - x / 2) = 0
+    assert torch.allclose(last, values * 4 / 5, atol=1e-4)
+
+
+def test_what_a_picture_does_not_show_is_left_to_the_denoiser() -> None:
+    grid = Grid("YX", (8, 8), (1.0, 1.0))
+    values, seen = torch.ones(1, 8, 8), torch.eye(8)
+    view = View(values, seen, (), grid)
+    *_, last = recover(torch.zeros_like(values), [view], lambda scene, _, __: scene * 0 - 1, 3, (1.0, 1.0), 1e-3)
+    assert torch.allclose(last[0], seen * 2 - 1, atol=1e-2)

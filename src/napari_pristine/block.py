@@ -20,6 +20,8 @@ from napari_pristine.image.quality import judge
 from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
 
+_MOSTLY = 0.5
+"""Share of the pixels of a picture that must be seen to measure its noise."""
 _SAMPLES = 8
 """Planes of a stack from which the noise is measured."""
 
@@ -162,7 +164,7 @@ def prepare(
         params=params,
         axes=axes,
         spacing=spacing,
-        others=tuple(_other(other, intensities, params, axes) for other in others),
+        others=tuple(_other(other, intensities, axes) for other in others),
     )
 
 
@@ -178,13 +180,15 @@ def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray
     return valid
 
 
-def _other(other: Other, intensities: tuple[Intensity, ...], params: MethodParams, axes: str) -> Noisy:
+def _other(other: Other, intensities: tuple[Intensity, ...], axes: str) -> Noisy:
     """One more picture as pixels, in the units of those of the block."""
     check_numbers(other.values)
     valid = find_valid(other.values)
     filled = fill_invalid(other.values, valid)
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
-    sigma = [_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)]
+    # its own noise, whatever the settings say of that of the first; filled in, most of a sparse picture says nothing
+    measured = valid.mean() > _MOSTLY
+    sigma = [_estimate(p, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
     return Noisy(
         torch.from_numpy(pixels.astype(np.float32)),
         torch.tensor(sigma, dtype=torch.float32),
@@ -226,11 +230,16 @@ def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> 
     """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
     if params.sigma is not None or (params.stabilise and not params.degraded):
         return max(intensity.sigma, 1e-6)
+    level = _estimate(pixels, intensity.sigma)
+    return min(level, max(intensity.sigma, 1e-6)) if params.degraded else level
+
+
+def _estimate(pixels: NDArray[Any], otherwise: float) -> float:
+    """Noise level of a channel by the estimator of the papers, `otherwise` if it is too small for its patches."""
     try:
-        level = estimate_sigma(pixels[None])
-    except ImageError:  # too small for its patches
-        level = intensity.sigma
-    return max(min(level, intensity.sigma) if params.degraded else level, 1e-6)
+        return max(estimate_sigma(pixels[None]), 1e-6)
+    except ImageError:
+        return max(otherwise, 1e-6)
 
 
 def check_numbers(values: NDArray[Any]) -> None:

@@ -74,7 +74,6 @@ Job: TypeAlias = Generator[Event, "Wish | None", Restored]
 """A job under way: yields events, takes wishes, returns the result. Closing it cancels it."""
 
 
-
 class Life:
     """One job: what was resolved before it started, and how far it is.
 
@@ -163,7 +162,7 @@ class Life:
                 continue
             warm = nets if self.params.warm_start and self.cut.follows(number) else []
             pixels, nets = yield from self.block(number, place, block, warm)
-            pixels = yield from self.refined(block, pixels)
+            pixels = yield from self.refined(place, block, pixels)
             values = block.values(pixels)
             done = cast(values, self.image.dtype)
             self.out.write(result, place, done)
@@ -177,11 +176,13 @@ class Life:
         """Leave a block as it is, on the grid of the result."""
         self.out.write(result, place, repeat(self.cut.read(self.image.data, place), self.finer))
 
-    def refined(self, block: Block, pixels: _Pixels) -> _Part[_Pixels]:
+    def refined(self, place: tuple[int, ...], block: Block, pixels: _Pixels) -> _Part[_Pixels]:
         """The pixels of a fitted block, refined if wished; not if there is no memory for it: the fit is not lost."""
-        if not self.params.refine or self.params.degraded:
+        if not self.params.refine or (self.params.degraded and self.keep):
             return pixels
         try:
+            if self.params.degraded:
+                return (yield from self.refined_scene(place, block, pixels))
             return (yield from self.refined_parts(block, pixels))
         except MemoryError:
             yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
@@ -197,11 +198,26 @@ class Life:
                 yield from self.say(self.last)
         return tiling.blend(parts)
 
+    def refined_scene(self, place: tuple[int, ...], block: Block, pixels: _Pixels) -> _Part[_Pixels]:
+        """Refined as a whole, round by round, by the method, which knows how the pictures came about."""
+        if self.method.refine is None:
+            return pixels
+        start = torch.from_numpy(pixels).to(self.device)
+        for better in self.method.refine(self.params, start, self.whole_of(block)):
+            pixels = better.cpu().numpy()
+            if self.last is not None:
+                yield from self.say(self.last)
+            if self.keep:
+                break
+            if self.clock.shows():
+                yield from self.say(self.preview(place, block, pixels))
+                self.clock.showed()
+        return pixels
+
     def seen(self, block: Block, pixels: _Pixels) -> _Pixels:
         """What a picture of the result would be, taken as the block was."""
-        noisy = block.noisy((slice(None),) * len(block.space), self.device, self.recipe.seed)
         with torch.no_grad():
-            seen = self.method.seen(self.params, torch.from_numpy(pixels).to(self.device), noisy)
+            seen = self.method.seen(self.params, torch.from_numpy(pixels).to(self.device), self.whole_of(block))
         return np.asarray(seen.cpu().numpy())
 
     def prepare(self, place: tuple[int, ...]) -> Block | Note:
@@ -233,7 +249,11 @@ class Life:
 
     def whole(self, place: tuple[int, ...]) -> Noisy:
         """The block at a place as a method sees it."""
-        return self.measured(place).noisy((slice(None),) * len(self.cut.space), self.device, self.recipe.seed)
+        return self.whole_of(self.measured(place))
+
+    def whole_of(self, block: Block) -> Noisy:
+        """All of a block as a method sees it."""
+        return block.noisy((slice(None),) * len(block.space), self.device, self.recipe.seed)
 
     def mask_at(self, place: tuple[int, ...]) -> NDArray[np.bool_] | None:
         """Where the block at a place is masked in any channel, `(*space)`."""

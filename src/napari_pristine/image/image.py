@@ -95,7 +95,6 @@ class Image:
             channels=channels,
         )
 
-
     def spacing(self, axes: str) -> tuple[float, ...]:
         """Distance of neighbours along some axes, in µm where the unit is one of length, else as in `scale`.
 

@@ -132,6 +132,25 @@ def slope_weight(noisy: Noisy) -> float:
     return float(noise_level(noisy) * noisy.reach**_REACH_POWER)
 
 
+def seen_share(noisy: Noisy) -> float:
+    """Share of the pixels that have a value."""
+    return max(float(noisy.valid.float().mean()), 1e-6)
+
+
+@torch.no_grad()
+def slow_down(net: Field, noisy: Noisy, params: FieldParams) -> None:
+    """Let the function vary as fast as the pixels that are seen can tell: their mean distance counts, not one pixel."""
+    if params.frequency is None:  # as in the paper
+        return
+    for siren in (net.siren.live, net.siren.steady):
+        siren.weights[0].mul_(seen_share(noisy) ** (1 / net.ndim))
+
+
+def batch_of(noisy: Noisy, params: FieldParams) -> int | None:
+    """Pixels per patch and step, so many that as many are seen as where none is hidden; all if none."""
+    return None if params.batch is None else math.ceil(params.batch / seen_share(noisy))
+
+
 def points_at_once(net: Field) -> int:
     """Points per network whose activations fit the cache; a GPU has no use for small parts."""
     weight: Tensor = net.siren.steady.weights[0]

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.implicit import FieldParams, backward, draw_pixels, optimisers, paper_width, targets_of
+from napari_pristine.methods.implicit import (
+    FieldParams,
+    backward,
+    batch_of,
+    draw_pixels,
+    optimisers,
+    paper_width,
+    slow_down,
+    targets_of,
+)
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
@@ -39,7 +48,9 @@ def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
 def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
     """Minimise squared error + smoothness · noise level · mean slope."""
     generator = torch.Generator().manual_seed(noisy.seed)
-    targets = targets_of(net, noisy, params, generator)
+    targets, batch = targets_of(net, noisy, params, generator), batch_of(noisy, params)
+    if not warm:
+        slow_down(net, noisy, params)
     optims = optimisers(net.siren.live, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
@@ -50,7 +61,7 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
         for optimiser in optims:
             optimiser.zero_grad(set_to_none=True)
         misfit = torch.zeros(2, device=noisy.pixels.device)
-        for pixels, share in draw_pixels(net, params.batch, generator):
+        for pixels, share in draw_pixels(net, batch, generator):
             misfit += backward(net, pixels, share, targets)
             if share < 1:  # a whole step may take long, and someone may wish to stop
                 yield Step(step - 1, steps, level)

@@ -20,29 +20,39 @@ from pydantic import field_validator
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
+from napari_pristine.image.consensus import denoise
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.degradation import Also, Degradation, parse_also
 from napari_pristine.methods.finer import render_finer
 from napari_pristine.methods.implicit import (
     FieldParams,
     backward,
+    batch_of,
     draw_pixels,
     noise_level,
     optimisers,
     paper_width,
     slope_weight,
+    slow_down,
     targets_of,
 )
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
-from napari_pristine.methods.scene import Balance, build, cell_of, least_noise, look, relative_spacing
+from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, least_noise, look, relative_spacing
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import before, degrade
+from napari_pristine.physics.recover import View, recover
 from napari_pristine.settings import setting
 
 _FEWEST = 8
 """Cells along a patch at least."""
+
+_FIRST, _LAST = 0.9, 0.1
+"""Noise levels that the refinement begins and ends with, in spreads of the values."""
+
+_TRUST, _TRUST_WHERE_SHOWN = 0.25, 0.75
+"""Weight of the denoised scene; more where a picture shows it as it is, and passes its noise on at once."""
 
 _DETAIL = 3
 """How many times smaller patches are where the picture does not show all of the scene."""
@@ -57,6 +67,10 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
     hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
     refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
+    rounds: int = setting(20, "Rounds of refinement, if the image is more than noisy.", ge=1, le=1000, advanced=True)
+    rough_steps: int = setting(
+        60, "Optimiser steps at most before rounds of refinement, which do the rest.", ge=1, le=100_000, advanced=True
+    )
     scaling: Literal["spread", "range"] = setting(
         "spread", "What spans the unit of the networks: the spread of the values, or half their range.", advanced=True
     )
@@ -132,11 +146,14 @@ def fit(net: Field, noisy: Noisy, params: LinrParams, warm: bool) -> Fit:
     generator = torch.Generator().manual_seed(noisy.seed)
     if not warm:
         _make_isotropic(net, noisy, params)
+        if not params.degraded:
+            slow_down(net, noisy, params)
     parts = _parts(net, noisy, params, generator)
     optims = optimisers(net.siren.live, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
-    steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
+    most = min(params.steps, params.rough_steps) if params.degraded and params.refine else params.steps
+    steps = max(1, round(most * (params.warm_steps if warm else 1)))
     level = (noisy.pixels / noisy.sigma.reshape(-1, *[1] * (noisy.pixels.dim() - 1))).square().mean()
     net.train()
     for step in range(1, steps + 1):
@@ -168,6 +185,33 @@ def seen(params: LinrParams, restored: Tensor, noisy: Noisy) -> Tensor:
     grid = params.grid(noisy.axes, tuple(noisy.pixels.shape[1:]), noisy.spacing)
     operators = params.operators(grid)
     return degrade(restored, operators, before(operators, grid))
+
+
+def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tensor]:
+    """Turns of denoising the scene and of making it fit the pictures, from what the function said."""
+    pictures = _views(noisy, params)
+    least = max(least_noise([picture for picture, _ in pictures]), LEAST)
+    views = [_view(picture, how, least) for picture, how in pictures]
+    strengths = (_FIRST, min(max(_LAST, least), _FIRST))
+    shown = any(how.shows_all(picture.axes) for picture, how in pictures)
+    return recover(restored, views, _denoise, params.rounds, strengths, _TRUST_WHERE_SHOWN if shown else _TRUST)
+
+
+def _view(picture: Noisy, how: Degradation, least: float) -> View:
+    """A picture with its degradation, weighted by its noise unless the settings say how."""
+    grid = how.grid(picture.axes, tuple(picture.pixels.shape[1:]), picture.spacing)
+    operators = how.operators(grid)
+    certain = (
+        picture.sigma.clamp(min=least) ** -2
+        if how.weight is None
+        else picture.sigma.new_full((1,), how.weight / least**2)
+    )
+    weights = certain.reshape(-1, *[1] * picture.valid.dim()) * picture.valid
+    return View(picture.pixels, weights, operators, before(operators, grid))
+
+
+def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:
+    return torch.from_numpy(denoise(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
 
 
 def _views(noisy: Noisy, params: LinrParams) -> list[tuple[Noisy, Degradation]]:
@@ -217,10 +261,8 @@ def _parts(net: Field, noisy: Noisy, params: LinrParams, generator: torch.Genera
     views = [(replace(picture, pixels=picture.pixels - centre), how) for picture, how in _views(noisy, params)]
     if len(views) == 1 and params.shows_all(noisy.axes):
         shown = replace(views[0][0], pixels=views[0][0].pixels / unit, sigma=noisy.sigma / unit)
-        targets = targets_of(net, shown, params, generator)
-        return lambda: (
-            backward(net, pixels, share, targets) for pixels, share in draw_pixels(net, params.batch, generator)
-        )
+        targets, batch = targets_of(net, shown, params, generator), batch_of(noisy, params)
+        return lambda: (backward(net, pixels, share, targets) for pixels, share in draw_pixels(net, batch, generator))
     pictures = look(net, views, unit, params.holdout, generator)
     steps = tuple(d / k for d, k in zip(relative_spacing(noisy), params.times(noisy.axes), strict=True))
     all_shown = all(how.shows_all(noisy.axes) for _, how in views)
@@ -248,7 +290,7 @@ LINR = Method(
     params=LinrParams,
     presets={
         "balanced": {},
-        "fast": {"steps": 200},
+        "fast": {"steps": 200, "rounds": 10},
         "paper": {
             "steps": 500,
             "smoothness": 0.0,
@@ -273,4 +315,5 @@ LINR = Method(
     fit=fit,
     restore=restore,
     seen=seen,
+    refine=refine,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -155,6 +155,8 @@ class Method(Generic[P, N]):
             A network that has learned can be saved, and restores other images.
         seen: `(params, restored, noisy) -> (C, *space)`: what a picture of the restored pixels would be, taken as the
             noisy one was; the pixels themselves for methods that know of noise alone.
+        refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
+            pixels of a picture that is `degraded`; none for methods that know of noise alone.
     """
 
     key: str
@@ -168,6 +170,7 @@ class Method(Generic[P, N]):
     restore: Callable[[N, Noisy, P], Tensor]
     learn: Callable[[N, Source, P, bool], Fit] | None = None
     seen: Callable[[P, Tensor, Noisy], Tensor] = lambda _, pixels, __: pixels
+    refine: Callable[[P, Tensor, Noisy], Iterator[Tensor]] | None = None
 
     @property
     def learns_from(self) -> str:
