@@ -41,7 +41,7 @@ class Entry:
         """Its settings, with those that tell it how the pictures of a case came about, and the paper's own."""
         if self.method != "linr":
             return self.settings
-        return {**case.needs, **self.settings, **(case.paper if self.preset == "paper" else {})}
+        return {**self.settings, **case.needs, **(case.paper if self.preset == "paper" else {})}
 
     def learns_with(self, case: Case) -> tuple[str, ...]:
         """What the cases have in common that one network learns from."""

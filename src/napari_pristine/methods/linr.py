@@ -51,7 +51,7 @@ _FEWEST = 8
 _FIRST, _LAST = 0.9, 0.1
 """Noise levels that the refinement begins and ends with, in spreads of the values."""
 
-_TRUST, _TRUST_WHERE_SHOWN = 0.25, 0.75
+_TRUST, _TRUST_WHERE_SHOWN = 0.4, 0.75
 """Weight of the denoised scene; more where a picture shows it as it is, and passes its noise on at once."""
 
 _DETAIL = 3
