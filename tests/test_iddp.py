@@ -152,3 +152,16 @@ def test_the_paper_preset_is_the_published_network() -> None:
     net = network(params, 1, (64, 64))
     assert sum(p.numel() for p in net.live.parameters()) == 840_193
     assert (params.blur_weight, params.renoised_weight, params.steps, params.batch) == (0.001, 1.0, 2_000_000, 1)
+
+
+def test_a_fit_that_diverges_returns_to_the_best_network() -> None:
+    net = network(few(), 1, (40, 48))
+    best = _Best(net)
+    best.watch(50, torch.tensor(1.0))
+    kept = torch.cat([p.flatten().clone() for p in net.steady.parameters()])
+    with torch.no_grad():
+        for weight in net.steady.parameters():
+            weight.fill_(torch.nan)
+    best.watch(51, torch.tensor(torch.nan))
+    best.bring_back()
+    assert torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import tifffile
 
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
+from napari_pristine.files.lazy import Mapped
 from napari_pristine.image.image import Image
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
@@ -55,6 +57,8 @@ def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -
     rest = (slice(None),) * (eager.data.ndim - 2)
     for index in (0, *range(eager.shape[0]), slice(0, 2), (*rest, slice(3, 9, 2), 1), (-1, *rest[1:], 4)):
         assert np.array_equal(lazy.data[index], eager.data[index])
+    if isinstance(lazy.data, Mapped):
+        assert np.array_equal(np.asarray(lazy.data), eager.data)
     gc.collect()  # a file left open would warn, and warnings are errors
 
 
@@ -80,3 +84,29 @@ def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: An
     path.write_bytes(path.read_bytes()[:-300] if content == "cut" else content)
     with pytest.raises(FileError, match=r"stack\.tif"):
         read(path, lazy=True)
+
+
+def test_files_that_are_not_being_read_are_not_open(tmp_path: Path) -> None:
+    """A series of thousands of files is more than a system lets a program have open."""
+    resource = pytest.importorskip("resource")
+    paths = [tmp_path / f"{number}.tif" for number in range(60)]
+    for number, path in enumerate(paths):
+        tifffile.imwrite(path, np.full((2, 5, 6), number, np.uint16), metadata={"axes": "TYX"})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(open_now + 30, soft), hard))
+    try:
+        images = [read(path, lazy=True) for path in paths]
+        values = [image.data[1] for image in images]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [int(value[0, 0]) for value in values] == list(range(60))
+
+
+def test_a_file_that_was_cut_since_it_was_opened_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, STACK, metadata=AXES)
+    lazy = read(path, lazy=True)
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(FileError, match=r"stack\.tif"):
+        lazy.data[2]

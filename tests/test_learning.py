@@ -239,6 +239,12 @@ def test_what_fails_while_learning_is_told(
         tiny_model(noisy((32, 32)))
 
 
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+def test_a_preset_does_not_go_with_a_model(preset: str) -> None:
+    with pytest.raises(SettingError, match=f"preset '{preset}' does not go with a model"):
+        restore(noisy((32, 32)), model=tiny_model([noisy((32, 32))]), preset=preset)
+
+
 def test_a_model_learns_on_from_other_images(tmp_path: Path) -> None:
     first = tiny_model(noisy((32, 32)))
     save_model(tmp_path / "first.safetensors", first)

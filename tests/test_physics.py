@@ -219,3 +219,36 @@ def test_what_a_picture_does_not_show_is_left_to_the_denoiser() -> None:
     view = View(values, seen, (), grid)
     *_, last = recover(torch.zeros_like(values), [view], lambda scene, _, __: scene * 0 - 1, 3, (1.0, 1.0), 1e-3)
     assert torch.allclose(last[0], seen * 2 - 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("sides", [(12, 14), (11, 14), (2, 2)])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_measured_spot_does_not_move_the_picture_whatever_its_sides(sides: tuple[int, int], times: int) -> None:
+    y, x = (np.arange(n) - (n - 1) / 2 for n in sides)
+    found = Measured(np.exp(-(y[:, None] ** 2 + x**2) / 4), (times, times)).values(grid((1, 1)))
+    assert all(n % 2 for n in found.shape)
+    assert ndimage.center_of_mass(found) == pytest.approx([n // 2 for n in found.shape], abs=1e-6)
+
+
+def test_a_measured_spot_at_the_border_is_refused() -> None:
+    spot = np.zeros((9, 9))
+    spot[4, 0] = 1
+    with pytest.raises(SettingError, match=r"at the border of its picture \(its centre is at 4\.0, 0\.0 of 9 × 9"):
+        Measured(spot, (1, 1)).values(grid((5, 5)))
+
+
+def test_light_does_not_spread_along_time() -> None:
+    film = Grid("TYX", (4, 5, 6), (1.0, 0.1, 0.1))
+    np.testing.assert_allclose(AIRY.values(film)[0], AIRY.values(grid((5, 6))))
+    assert len(AIRY.values(film)) == 1
+    scene = random((4, 30, 30))
+    one = Blur(AIRY).apply(scene[:, 2], grid((30, 30)))
+    assert torch.allclose(Blur(AIRY).apply(scene, replace(film, shape=(4, 30, 30)))[:, 2], one)
+
+
+def test_gibson_and_lanni_have_no_time_either() -> None:
+    pytest.importorskip("psfmodels")
+    spot = GibsonLanni(0.52, 1.2, 1.33, 1.33, 0.0)
+    film = spot.values(Grid("TYX", (4, 5, 6), (1.0, 0.1, 0.1)))
+    np.testing.assert_allclose(film[0], spot.values(grid((5, 6))))
+    assert len(film) == 1

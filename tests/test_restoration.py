@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
 from napari_pristine.events import Event, Note, Preview, Progress, Wish
 from napari_pristine.image.image import Image
+from napari_pristine.life import Life
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, Noisy, Step, Stop
 from napari_pristine.recipe import Recipe
-from napari_pristine.restoration import restore, run, wait
+from napari_pristine.restoration import check, restore, run, wait
+from tiny import TINY
 
 INR = METHODS["inr"]
 FEW = {"steps": 40}
@@ -358,3 +360,207 @@ def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) ->
     done = [event.done for event in (next(job) for _ in range(12)) if isinstance(event, Progress)]
     job.close()
     assert done.count(0) > 5
+
+
+LINR = METHODS["linr"]
+ROUGH = {"steps": 3, "rough_steps": 3, "patch": 32, "width": 8, "rounds": 4, "blur": "gaussian", "blur_width": 1.0}
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+def rounds_that(end: Callable[[], None], after: int = 2) -> Any:
+    """Rounds of refinement that each make the scene brighter, until `end` is called in place of the next."""
+
+    def refine(params: Any, scene: Tensor, noisy: Noisy) -> Iterator[Tensor]:
+        for done in range(params.rounds):
+            if done == after:
+                end()
+            yield scene + (done + 1) * 0.1
+
+    return refine
+
+
+def out_of_memory(*_: Any) -> Any:
+    raise torch.OutOfMemoryError(NO_MEMORY)
+
+
+def test_the_last_round_is_kept_when_the_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(32, 32).astype(np.float32)
+
+    def refined(**parts: Any) -> Any:
+        monkeypatch.setitem(METHODS, "linr", replace(LINR, **parts))
+        return restore(image, "linr", settings=ROUGH)
+
+    rough = refined(refine=rounds_that(out_of_memory, after=0))
+    broken = refined(refine=rounds_that(out_of_memory, after=2))
+    two = restore(image, "linr", settings={**ROUGH, "rounds": 2})
+    assert not np.array_equal(broken.data, rough.data)
+    np.testing.assert_array_equal(broken.data, two.data)
+    warnings = [note.text for note in broken.notes if note.warning]
+    assert warnings == ["the memory ran out after 2 of 4 rounds of refinement"]
+
+
+def test_a_fit_is_not_lost_when_there_is_no_memory_to_refine_or_to_judge_it(
+    monkeypatch: pytest.MonkeyPatch, instead: Any
+) -> None:
+    monkeypatch.setattr("napari_pristine.block.Block.refined", out_of_memory)
+    result = restore(noise(48, 48), settings=FEW)
+    assert [note.text for note in result.notes] == ["the memory ran out; the fit is not refined"]
+    monkeypatch.setitem(METHODS, "linr", replace(LINR, seen=out_of_memory))
+    result = restore(noise(32, 32), "linr", settings=ROUGH)
+    assert any("not judged" in note.text for note in result.notes)
+
+
+def test_an_error_in_the_rounds_that_is_not_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("the GPU fell off")
+
+    monkeypatch.setitem(METHODS, "linr", replace(LINR, refine=rounds_that(fail)))
+    with pytest.raises(ComputeError, match="fell off"):
+        restore(noise(32, 32), "linr", settings=ROUGH)
+
+
+def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pristine.clock._SPEAK", 0.0)
+    heard, _ = events_of(noise(2, 32, 32), "TYX", method="linr", settings=ROUGH)
+    progress = [event for event in heard if isinstance(event, Progress)]
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert [(e.place, e.done, e.total) for e in progress if e.total == 4] == [
+        (place, done, 4) for place in (1, 3) for done in (1, 2, 3, 4)
+    ]
+    assert fractions[-1] == 1
+    assert all(event.fraction < 1 for event in progress[:-1])
+
+
+def test_rounds_that_are_cut_short_are_noted() -> None:
+    job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))
+    result = wait(job, lambda e: Wish.KEEP if isinstance(e, Progress) and (e.place, e.done) == (1, 2) else None)
+    assert [note.text for note in result.notes] == ["kept after 2 of 4 rounds of refinement"]
+
+
+def test_a_wish_that_comes_with_a_preview_in_the_rounds_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.clock._PATIENCE", 0.0)
+    rounds = 0
+
+    def keep_at_the_first_preview_of_the_rounds(event: Event) -> Wish | None:
+        nonlocal rounds
+        rounds += isinstance(event, Progress) and event.total == ROUGH["rounds"]
+        return Wish.KEEP if rounds and isinstance(event, Preview) else None
+
+    job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))
+    wait(job, keep_at_the_first_preview_of_the_rounds)
+    assert rounds == 1
+
+
+def test_a_wish_before_the_first_step_does_not_give_an_untrained_network(instead: Any) -> None:
+    taken = []
+
+    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+        for step in range(1, 6):
+            yield Step(step - 1, 5, torch.tensor(1.0))  # within the step
+            taken.append(step)
+            yield Step(step, 5, torch.tensor(1.0))
+        return Stop("done")
+
+    instead(fit=fit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_pristine.clock._SPEAK", 0.0)
+        result = wait(run(Image(noise(48, 48), "YX"), Recipe()), lambda event: Wish.KEEP)
+    assert taken == [1]
+    assert "kept after 1 of 5 steps" in result.provenance()["notes"]
+
+
+ALSO = {**ROUGH, "also": "finer=1", "rounds": 1}
+
+
+def joined(image: np.ndarray, axes: str, other: np.ndarray, others: str, **recipe: Any) -> Any:
+    asked = Recipe(method="linr", settings=ALSO, **recipe)
+    return wait(run(Image(image, axes), asked, others=[Image(other, others, name="other")]))
+
+
+@pytest.mark.parametrize(
+    ("other", "axes", "words"),
+    [
+        (noise(2, 32, 32), "TYX", "'other' has 2 elements along T, the image 3;"),
+        (noise(4, 32, 32), "TYX", "'other' has 4 elements along T, the image 3"),
+        (noise(2, 32, 32), "ZYX", "'other' has 2 elements along Z, the image 1;"),
+    ],
+)
+def test_pictures_with_other_frames_are_refused_before_the_first_fit(other: np.ndarray, axes: str, words: str) -> None:
+    with pytest.raises(AxesError, match=words):
+        check(
+            Image(noise(3, 32, 32), "TYX"),
+            Recipe(method="linr", settings=ALSO),
+            others=[Image(other, axes, name="other")],
+        )
+
+
+def test_a_picture_of_one_frame_goes_with_all_frames() -> None:
+    image, other = noise(2, 32, 32), noise(32, 32, seed=1)
+    without = joined(image, "TYX", other, "YX")
+    single = joined(image, "TYX", other[None], "TYX")
+    np.testing.assert_array_equal(single.data, without.data)
+    part = joined(image, "TYX", other[None], "TYX", select={"T": "1"})
+    assert part.data.shape == (1, 32, 32)
+
+
+def test_places_are_not_gone_through_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=give_back))
+    asked: list[tuple[int, ...]] = []
+    alike = Life.alike
+    monkeypatch.setattr(Life, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
+    heard, result = events_of(noise(6, 2, 32, 32), "TCYX", method="tiny", settings={"steps": 2})
+    assert result.data.shape == (6, 2, 32, 32)
+    assert len(asked) <= 2 * 2  # for the noise of each channel, and for learning from it
+    fractions = [event.fraction for event in heard if isinstance(event, Progress)]
+    assert fractions == sorted(fractions)
+
+
+def test_work_that_smaller_tiles_do_not_ease_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def fit(*_: Any) -> Fit:
+        begun.append(1)
+        yield Step(0, 2, torch.tensor(1.0))
+        out_of_memory()
+        return Stop("done")
+
+    monkeypatch.setitem(METHODS, "tiny", replace(TINY, learn=fit))
+    monkeypatch.setitem(METHODS, "linr", replace(LINR, fit=fit))
+    with pytest.raises(OutOfMemory):
+        restore(noise(300, 300), "tiny")
+    with pytest.raises(OutOfMemory):
+        restore(noise(300, 300), "linr", settings=ALSO, also=[noise(300, 300)])
+    assert len(begun) == 2
+
+
+def test_what_has_learned_restores_in_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reluctant(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+        return noisy.pixels if noisy.pixels.shape[-1] <= 150 else out_of_memory()
+
+    monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=reluctant))
+    result = restore(noise(300, 300), "tiny", settings={"steps": 2})
+    assert [note.text for note in result.notes] == ["the memory ran out; going on with tiles of 150 pixels"]
+
+
+def test_a_fit_that_diverged_is_an_error_and_no_picture(instead: Any) -> None:
+    def diverged(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+        return torch.where(torch.rand_like(noisy.pixels) > 0.5, torch.nan, noisy.pixels)
+
+    instead(restore=diverged)
+    with pytest.raises(ComputeError, match=r"diverged: \d+ of 2304 .* another seed, or a lower learning_rate"):
+        restore(noise(48, 48), settings=FEW)
+
+
+def test_rounds_that_diverge_are_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "linr", replace(LINR, refine=lambda _, scene, __: iter([scene * torch.nan])))
+    with pytest.raises(ComputeError, match="diverged"):
+        restore(noise(32, 32), "linr", settings=ROUGH)
+
+
+def test_adapt_needs_a_model() -> None:
+    with pytest.raises(SettingError, match="no model is given"):
+        restore(noise(32, 32), settings=FEW, adapt=True)
+    with pytest.raises(SettingError, match="no model is given"):
+        wait(run(Image(noise(32, 32), "YX"), Recipe(settings=FEW, adapt=True)))

@@ -11,7 +11,7 @@ from tests.test_methods import photons, scene
 from torch import Tensor
 
 from napari_pristine.methods.method import Noisy
-from napari_pristine.methods.sampling import SAMPLING, Sampler, SamplingParams, _Task
+from napari_pristine.methods.sampling import SAMPLING, Sampler, SamplingParams, _fit_functions, _Task
 
 SMALL = {"steps": 3, "batch": 1, "side": 32, "width": 4, "levels": 1, "refresh": 1}
 
@@ -102,3 +102,62 @@ def test_the_paper_is_the_paper() -> None:
     assert (params.steps, params.visible, params.margin, params.function_rate, params.learning_rate) == (
         1200, 0.1, 1, 1e-4, 4e-4,
     )  # fmt: skip
+
+
+def passes_of(net: Sampler, noisy: Noisy, params: SamplingParams) -> list[int]:
+    """How many pictures the U-Net is shown in each step."""
+    shown: list[int] = []
+    net.denoiser.live.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
+    net.denoiser.steady.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
+    counts = []
+    for _ in SAMPLING.fit(net, noisy, params, False):
+        counts.append(sum(shown))
+        shown.clear()
+    return counts
+
+
+def test_the_paper_agrees_on_the_mask_of_the_step_not_on_the_mean_over_hundreds() -> None:
+    params = SAMPLING.settings("paper", {"steps": 3, "width": 4, "levels": 2})
+    assert passes_of(SAMPLING.network(params, 1, (40, 48)), noisy_block(), params) == [2, 2, 2]
+
+
+def test_the_step_size_of_the_paper_falls_to_nothing_along_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.Adam.step
+
+    def watched(adam: torch.optim.Adam, *args: Any) -> Any:
+        rates.append(float(adam.param_groups[0]["lr"]))
+        return step(adam, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    params = SAMPLING.settings("paper", {"steps": 4, "width": 4, "levels": 2})
+    for _ in SAMPLING.fit(SAMPLING.network(params, 1, (40, 48)), noisy_block(), params, False):
+        pass
+    network = [rate / 4e-4 for rate in rates[1::2]]  # after each of the function's
+    assert network == pytest.approx([0.8536, 0.5, 0.1464, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"consistency": 1.0}, {"function_batch": None}])
+def test_the_function_is_fitted_where_the_pixels_are(changes: dict[str, Any]) -> None:
+    """On no device at all, which minds tensors of another as any GPU does."""
+    noisy = noisy_block()
+    noisy = replace(noisy, **{name: getattr(noisy, name).to("meta") for name in ("pixels", "sigma", "valid")})
+    params = SAMPLING.settings("balanced", {**SMALL, "smoothness": 0, **changes})
+    net = SAMPLING.network(params, 1, (40, 48)).to("meta")
+    field = net.field
+    places: list[Tensor] = []
+    field.register_forward_pre_hook(lambda _, values: places.append(values[0]))
+    task = _Task.of(noisy, params)
+    for _ in _fit_functions(field, task, task.show(), noisy.pixels):
+        pass
+    assert places
+    assert {place.device.type for place in places} == {"meta"}
+    assert {part.device.type for part in task.blind_loss(net.denoiser, noisy.pixels, task.show())} == {"meta"}
+
+
+def test_a_channel_without_noise_does_not_count_in_the_residual() -> None:
+    noisy = noisy_block()
+    both = replace(noisy, pixels=torch.cat([noisy.pixels, 0 * noisy.pixels]), sigma=torch.tensor([0.4, 1e-6]))
+    params = SAMPLING.settings("balanced", SMALL)
+    residuals = [step.residual for step in SAMPLING.fit(SAMPLING.network(params, 2, (40, 48)), both, params, False)]
+    assert 0.1 < float(residuals[-1]) < 1000

@@ -22,6 +22,10 @@ from napari_pristine.methods.method import MethodParams, Noisy
 
 _MOSTLY = 0.5
 """Share of the pixels of a picture that must be seen to measure its noise."""
+_SMOOTH = 2.0
+"""Blur, in pixels, that tells the signal from its noise."""
+_DARKEST = 0.2
+"""Least noise of a pixel, in noise levels of the block."""
 _SAMPLES = 8
 """Planes of a stack from which the noise is measured."""
 
@@ -75,7 +79,19 @@ class Block:
                 replace(o, pixels=o.pixels.to(device), sigma=o.sigma.to(device), valid=o.valid.to(device))
                 for o in self.others
             ),
+            variance=self.variance(part, device),
         )
+
+    def variance(self, part: tuple[slice, ...], device: torch.device) -> torch.Tensor | None:
+        """Variance of the noise of each pixel of a tile, where it grows with the signal as it is."""
+        if not self.params.degraded or not any(i.noise.photons for i in self.intensities):
+            return None
+        maps = []
+        for intensity, values in zip(self.intensities, self.filled, strict=True):
+            signal = ndimage.gaussian_filter(values, _SMOOTH)[part]
+            variance = intensity.noise.gain * signal + intensity.noise.variance
+            maps.append(np.maximum(variance, (_DARKEST * intensity.noise.sigma) ** 2) / intensity.spread**2)
+        return torch.from_numpy(np.stack(maps).astype(np.float32)).to(device)
 
     def levels(self, part: tuple[slice, ...]) -> tuple[float, ...]:
         """Noise level of each channel of a tile: its own where it is estimated, as photon noise follows the signal."""
@@ -228,10 +244,13 @@ def measure_blocks(
 
 def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:
     """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
+    known = max(intensity.sigma, 1e-6)
     if params.sigma is not None or (params.stabilise and not params.degraded):
-        return max(intensity.sigma, 1e-6)
+        return known
+    if params.degraded and intensity.noise.photons:
+        return known
     level = _estimate(pixels, intensity.sigma)
-    return min(level, max(intensity.sigma, 1e-6)) if params.degraded else level
+    return min(level, known) if params.degraded else level  # texture of a coarse picture looks like noise
 
 
 def _estimate(pixels: NDArray[Any], otherwise: float) -> float:

@@ -15,7 +15,6 @@ from napari_pristine.cli_options import (
     Debug,
     DeviceName,
     Overwrite,
-    Preset,
     Seed,
     Settings,
     Together,
@@ -27,8 +26,7 @@ from napari_pristine.errors import ComputeError, PristineError
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.report import as_json, describe_result, progress_bar
-from napari_pristine.restoration import run, wait
-from napari_pristine.settings import make
+from napari_pristine.restoration import recipe_for, run, wait
 
 
 def restore(
@@ -39,7 +37,9 @@ def restore(
     method: Annotated[
         str, Parameter(help=f"Name of the method, see 'pristine methods'. [default: {DEFAULT['method']}]")
     ] = "",
-    preset: Preset = DEFAULT["preset"],
+    preset: Annotated[
+        str, Parameter(help=f"Named settings to start from; a model has its own. [default: {DEFAULT['preset']}]")
+    ] = "",
     axes: Axes = DEFAULT["axes"],
     together: Together = DEFAULT["together"],
     select: Annotated[
@@ -62,11 +62,7 @@ def restore(
         "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
     learned = load_model(model) if model else None
-    if learned is None:
-        chosen = {"method": method or DEFAULT["method"], "preset": preset, "settings": read_settings(settings)}
-        recipe = make(Recipe, {**fields, **chosen})
-    else:
-        recipe = learned.recipe_with(method, read_settings(settings), fields)
+    recipe = recipe_for(learned, method, preset, read_settings(settings), fields)
     tasks = pair(find_inputs(inputs), output, overwrite=overwrite)
     return _Batch(tasks, recipe, learned, overwrite, json, debug).run()
 

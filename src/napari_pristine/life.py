@@ -18,7 +18,7 @@ from napari_pristine import __version__
 from napari_pristine.block import Block, Other, measure_blocks, prepare
 from napari_pristine.clock import Clock
 from napari_pristine.device import describe_device, is_out_of_memory, pick_device
-from napari_pristine.errors import AxesError, ImageError, SettingError
+from napari_pristine.errors import AxesError, ComputeError, ImageError, SettingError
 from napari_pristine.events import Event, Note, Preview, Progress, Wish
 from napari_pristine.image.axes import AxesPlan, align, plan
 from napari_pristine.image.image import COLOUR, Image, check_axes, check_restorable
@@ -104,6 +104,8 @@ class Life:
         self.image = image.select(recipe.select)
         check_restorable(self.image)
         self.cut: AxesPlan = plan(self.image, recipe.together)
+        self.places = self.cut.places
+        self.groups = math.prod(self.image.size(axis) for axis in self.cut.looped if axis in COLOUR)
         self.recipe = recipe
         self.others = [self.other(other) for other in others]
         self.params: MethodParams = recipe.params
@@ -114,6 +116,10 @@ class Life:
         self.model = load_model(recipe.model) if model is None and recipe.model else model
         if self.model is not None:
             self.model.check_fits(self.cut.block_shape[0], self.cut.space, recipe.method)
+        elif recipe.adapt:
+            raise SettingError(
+                "adapt lets a model learn some more from the image, and no model is given; give one, or leave adapt out"
+            )
         self.device, self.device_note = pick_device(recipe.device)
         self.tile = self.params.tile
         self.noise: dict[tuple[int, ...], list[Noise]] = {}
@@ -130,7 +136,7 @@ class Life:
         """One more picture of the scene, and how it is cut: as the image is, on its own grid."""
         if parts := set(self.recipe.select) & set(self.cut.space):
             raise SettingError(f"cannot select along {', '.join(parts)} where several pictures are restored together")
-        ranges = {axis: text for axis, text in self.recipe.select.items() if axis in other.axes}
+        ranges = {axis: text for axis, text in self.recipe.select.items() if other.size(axis) > 1}
         other = other.select(ranges)
         cut = plan(other, "".join(axis for axis in self.cut.together if axis in other.axes))
         if cut.space != self.cut.space or cut.block_shape[0] != self.cut.block_shape[0]:
@@ -138,6 +144,13 @@ class Life:
                 f"'{other.name}' is cut into blocks of {cut.block_shape[0]} channels along {cut.space}, the image into "
                 f"blocks of {self.cut.block_shape[0]} along {self.cut.space}; give pictures with the same axes"
             )
+        for axis in cut.looped:
+            mine = self.image.size(axis) if axis in self.cut.looped else 1
+            if other.size(axis) not in (1, mine):
+                raise AxesError(
+                    f"'{other.name}' has {other.size(axis)} elements along {axis}, the image {mine}; "
+                    "give a picture with as many, or with a single one, which then goes with all"
+                )
         return other, cut
 
     def job(self) -> Job:
@@ -146,12 +159,11 @@ class Life:
             yield from self.note(self.device_note)
         result = np.empty(self.out.shape, self.image.dtype)
         nets: list[nn.Module] = []
-        for number, place in enumerate(self.cut.places):
+        for number, place in enumerate(self.places):
             if self.keep:
-                yield from self.note(
-                    Note(f"kept early: only {number} of {len(self.cut.places)} blocks are restored", warning=True)
-                )
-                for rest in self.cut.places[number:]:
+                kept = f"kept early: only {number} of {len(self.places)} blocks are restored"
+                yield from self.note(Note(kept, warning=True))
+                for rest in self.places[number:]:
                     self.leave(result, rest)
                 break
             block = self.prepare(place)
@@ -162,31 +174,45 @@ class Life:
                 continue
             warm = nets if self.params.warm_start and self.cut.follows(number) else []
             pixels, nets = yield from self.block(number, place, block, warm)
+            _check_finite(pixels)
             pixels = yield from self.refined(place, block, pixels)
             values = block.values(pixels)
+            _check_finite(values)
             done = cast(values, self.image.dtype)
             self.out.write(result, place, done)
             yield from self.say(Preview(self.out.index(place), self.out.unfold(done)))
-            self.judged += block.judge(block.values(self.seen(block, pixels)) if self.params.degraded else values)
-            self.hot += block.hot
-            self.invalid += int((~block.valid).sum()) - block.hot
+            yield from self.judge(block, pixels, values)
         return (yield from self.finish(result))
+
+    def judge(self, block: Block, pixels: _Pixels, values: NDArray[np.float64]) -> _Part[None]:
+        """Remember how good a restored block is, and what of it was filled in."""
+        self.hot += block.hot
+        self.invalid += int((~block.valid).sum()) - block.hot
+        if self.params.degraded:
+            seen = self.seen(block, pixels)
+            if seen is None:
+                yield from self.note(Note("the memory ran out; the result is not judged", warning=True))
+                return
+            values = block.values(seen)
+        self.judged += block.judge(values)
 
     def leave(self, result: NDArray[Any], place: tuple[int, ...]) -> None:
         """Leave a block as it is, on the grid of the result."""
         self.out.write(result, place, repeat(self.cut.read(self.image.data, place), self.finer))
 
     def refined(self, place: tuple[int, ...], block: Block, pixels: _Pixels) -> _Part[_Pixels]:
-        """The pixels of a fitted block, refined if wished; not if there is no memory for it: the fit is not lost."""
-        if not self.params.refine or (self.params.degraded and self.keep):
+        """The pixels of a fitted block, refined if wished; as far as there is memory for it: the fit is not lost."""
+        if not self.params.refine:
             return pixels
+        if self.params.degraded:
+            return (yield from self.refined_scene(place, block, pixels))
         try:
-            if self.params.degraded:
-                return (yield from self.refined_scene(place, block, pixels))
             return (yield from self.refined_parts(block, pixels))
-        except MemoryError:
-            yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
-            return pixels
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        yield from self.note(Note("the memory ran out; the fit is not refined", warning=True))
+        return pixels
 
     def refined_parts(self, block: Block, pixels: _Pixels) -> _Part[_Pixels]:
         """Refined tile by tile, so that someone may stop it."""
@@ -202,30 +228,50 @@ class Life:
         """Refined as a whole, round by round, by the method, which knows how the pictures came about."""
         if self.method.refine is None:
             return pixels
-        start = torch.from_numpy(pixels).to(self.device)
-        for better in self.method.refine(self.params, start, self.whole_of(block)):
-            pixels = better.cpu().numpy()
-            if self.last is not None:
-                yield from self.say(self.last)
-            if self.keep:
-                break
-            if self.clock.shows():
-                yield from self.say(self.preview(place, block, pixels))
-                self.clock.showed()
+        done, total, why = 0, self.params.refinements, ""
+        self.clock.begin(self.clock.piece + 1, self.clock.pieces)
+        try:
+            start = torch.from_numpy(pixels).to(self.device)
+            rounds = self.method.refine(self.params, start, self.whole_of(block))
+            while not self.keep and (better := next(rounds, None)) is not None:
+                pixels, done = better.cpu().numpy(), done + 1
+                yield from self.tell(done, max(done, total), partial(self.preview, place, block, pixels))
+            why = "kept" if self.keep and done < total else ""
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            why = "the memory ran out"
+        if why:
+            yield from self.note(Note(f"{why} after {done} of {total} rounds of refinement", warning=why != "kept"))
         return pixels
 
-    def seen(self, block: Block, pixels: _Pixels) -> _Pixels:
-        """What a picture of the result would be, taken as the block was."""
-        with torch.no_grad():
-            seen = self.method.seen(self.params, torch.from_numpy(pixels).to(self.device), self.whole_of(block))
-        return np.asarray(seen.cpu().numpy())
+    def tell(self, done: int, total: int, show: Callable[[], Preview]) -> _Part[None]:
+        """Say that a round of refinement is done; and show what came of it, if it is time to."""
+        self.last = self.clock.progress(Step(done, total, self.residual()))
+        yield from self.say(self.last)
+        if not self.keep and self.clock.shows():
+            yield from self.say(show())
+            self.clock.showed()
+
+    def seen(self, block: Block, pixels: _Pixels) -> _Pixels | None:
+        """What a picture of the result would be, taken as the block was; `None` if there is no memory for it."""
+        for device in dict.fromkeys((self.device, torch.device("cpu"))):
+            try:
+                with torch.no_grad():
+                    scene = torch.from_numpy(pixels).to(device)
+                    seen = self.method.seen(self.params, scene, self.whole_of(block, device))
+                return np.asarray(seen.cpu().numpy())
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+        return None
 
     def prepare(self, place: tuple[int, ...]) -> Block | Note:
         """The block at a place, or in a stack the reason for leaving it as it is."""
         try:
             return self.measured(place)
         except ImageError as error:
-            if len(self.cut.places) == 1:
+            if len(self.places) == 1:
                 raise
             at = ", ".join(f"{axis} = {i}" for axis, i in zip(self.cut.looped, place, strict=True))
             return Note(f"left unchanged at {at}: {error}", warning=True)
@@ -233,10 +279,11 @@ class Life:
     def measured(self, place: tuple[int, ...]) -> Block:
         """The block at a place, with its noise."""
         index = dict(zip(self.cut.looped, place, strict=True))
-        others = [
-            Other(cut.read(other.data, tuple(index.get(axis, 0) for axis in cut.looped)), other.spacing(cut.space))
-            for other, cut in self.others
-        ]
+        others = []
+        for other, cut in self.others:
+            # one that is single along an axis goes with all of the image
+            at = tuple(min(index.get(axis, 0), other.size(axis) - 1) for axis in cut.looped)
+            others.append(Other(cut.read(other.data, at), other.spacing(cut.space)))
         return prepare(
             self.cut.read(self.image.data, place),
             self.noise_at(place),
@@ -251,9 +298,9 @@ class Life:
         """The block at a place as a method sees it."""
         return self.whole_of(self.measured(place))
 
-    def whole_of(self, block: Block) -> Noisy:
+    def whole_of(self, block: Block, device: torch.device | None = None) -> Noisy:
         """All of a block as a method sees it."""
-        return block.noisy((slice(None),) * len(block.space), self.device, self.recipe.seed)
+        return block.noisy((slice(None),) * len(block.space), device or self.device, self.recipe.seed)
 
     def mask_at(self, place: tuple[int, ...]) -> NDArray[np.bool_] | None:
         """Where the block at a place is masked in any channel, `(*space)`."""
@@ -261,28 +308,33 @@ class Life:
             return None
         return np.asarray(self.cut.read(self.masked, place).any(axis=0))
 
-    def alike(self, place: tuple[int, ...]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-        """The channel of a block, and the places of all blocks of that channel."""
-        key = tuple(i for axis, i in zip(self.cut.looped, place, strict=True) if axis in COLOUR)
-        return key, [p for p in self.cut.places if p[: len(key)] == key]
+    def channel(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        """The channel of a block."""
+        return tuple(i for axis, i in zip(self.cut.looped, place, strict=True) if axis in COLOUR)
+
+    def alike(self, channel: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The places of all blocks of a channel."""
+        return [place for place in self.places if place[: len(channel)] == channel]
 
     def noise_at(self, place: tuple[int, ...]) -> list[Noise]:
         """The noise of each channel of a block, measured once for all blocks of the same channels."""
-        key, alike = self.alike(place)
+        key = self.channel(place)
         if key not in self.noise:
-            self.noise[key] = measure_blocks(lambda p: self.cut.read(self.image.data, p), self.mask_at, alike)
+            self.noise[key] = measure_blocks(lambda p: self.cut.read(self.image.data, p), self.mask_at, self.alike(key))
         return self.noise[key]
 
     def block(
         self, number: int, place: tuple[int, ...], block: Block, warm: list[nn.Module]
     ) -> _Part[tuple[_Pixels, list[nn.Module]]]:
-        """One block; with smaller tiles where the memory does not suffice."""
+        """One block; with smaller tiles where the memory does not suffice, and they help."""
         while True:
             try:
                 return (yield from self.tiles(number, place, block, warm))
             except (RuntimeError, MemoryError) as error:
                 largest = min(self.tile, round(math.prod(block.space) ** 0.5))
-                if not is_out_of_memory(error) or largest <= _SMALLEST_TILE:
+                # several pictures are fitted whole, and what learns takes crops of whole blocks
+                whole = block.others or (self.method.learn and self.channel(place) not in self.learned)
+                if not is_out_of_memory(error) or largest <= _SMALLEST_TILE or whole:
                     raise
                 self.tile, warm = max(largest // 2, _SMALLEST_TILE), []
             yield from self.note(Note(f"the memory ran out; going on with tiles of {self.tile} pixels", warning=True))
@@ -295,6 +347,7 @@ class Life:
         tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, _OVERLAP)
         parts = [repeat(block.pixels[(slice(None), *part)], self.finer) for part in tiling.slices]
         nets: list[nn.Module] = []
+        pieces = len(parts) + (self.params.refinements > 0)
         for index, part in enumerate(tiling.slices):
             if self.keep:
                 yield from self.note(Note(f"kept early: only {index} of {len(parts)} tiles are restored", warning=True))
@@ -307,9 +360,9 @@ class Life:
 
             if self.method.learn:
                 net = yield from self.learn(place, noisy, show)
-                yield from self.count(number * len(parts) + index, len(self.cut.places) * len(parts))
+                yield from self.count(number * len(parts) + index, len(self.places) * len(parts))
             else:
-                self.clock.begin(number * len(parts) + index, len(self.cut.places) * len(parts))
+                self.clock.begin(number * pieces + index, len(self.places) * pieces)
                 net = yield from self.fit(noisy, warm[index] if index < len(warm) else None, show)
             parts[index] = self.render(net, noisy)
             nets.append(net)
@@ -323,12 +376,12 @@ class Life:
 
     def learn(self, place: tuple[int, ...], noisy: Noisy, show: Callable[[nn.Module], Preview]) -> _Part[nn.Module]:
         """The network of a channel: that of the model, or one that learns from all its blocks when first asked for."""
-        key, alike = self.alike(place)
+        key = self.channel(place)
         if key not in self.learned:
             net = self.network(noisy) if self.model is None else self.model.network(self.device)
             if self.method.learn and (self.model is None or self.recipe.adapt):
-                self.clock.begin(2 * len(self.learned), 2 * len({self.alike(p)[0] for p in self.cut.places}))
-                load = [partial(self.whole, p) for p in alike]
+                self.clock.begin(2 * len(self.learned), 2 * self.groups)
+                load = [partial(self.whole, p) for p in self.alike(key)]
                 warm = self.model is not None
                 fit = self.method.learn(net, Stream(load, self.recipe.seed), self.params, warm)
                 yield from self.follow(fit, partial(show, net))
@@ -338,26 +391,31 @@ class Life:
 
     def count(self, done: int, total: int) -> _Part[None]:
         """Say how many tiles are restored by a network that has learned."""
-        share = total // max(len({self.alike(p)[0] for p in self.cut.places}), 1)
-        groups = max(total // max(share, 1), 1)
-        self.clock.begin(2 * (done // share) + 1, 2 * groups)
+        share = total // self.groups
+        self.clock.begin(2 * (done // share) + 1, 2 * self.groups)
         if self.clock.speaks():
-            residual = torch.tensor(self.last.residual**2 if self.last else 1.0)
-            yield from self.progress(Step(done % share, share, residual))
+            yield from self.progress(Step(done % share, share, self.residual()))
+
+    def residual(self) -> torch.Tensor:
+        """The mean squared residual that was last told, for steps that know of none."""
+        return torch.tensor(self.last.residual**2 if self.last else 1.0)
 
     def follow(self, fit: Fit, show: Callable[[], Preview]) -> _Part[None]:
-        """A fit to its end, or to where someone wishes to keep it."""
-        while not self.keep:
-            try:
+        """A fit to its end, or to where someone wishes to keep it: after the first step, or later."""
+        step: Step | None = None
+        try:
+            while not (self.keep and step and step.done):
                 step = next(fit)
-            except StopIteration as end:
-                yield from self.stopped(end.value)
-                break
-            yield from self.progress(step)
-            if self.clock.shows():
-                yield from self.say(show())
-                self.clock.showed()
-        fit.close()
+                yield from self.progress(step)
+                if self.clock.shows():
+                    yield from self.say(show())
+                    self.clock.showed()
+        except StopIteration as end:
+            yield from self.stopped(end.value)
+            return
+        finally:
+            fit.close()
+        yield from self.note(Note(f"kept after {step.done} of {step.total} steps"))
 
     def network(self, noisy: Noisy) -> nn.Module:
         """An untrained network for a tile; the seed alone decides its weights."""
@@ -419,4 +477,13 @@ class Life:
             seconds=self.clock.seconds,
             device=describe_device(self.device),
             notes=tuple(self.notes),
+        )
+
+
+def _check_finite(values: NDArray[Any]) -> None:
+    """Raise a `ComputeError` for a result that is none: as integers it would be garbage."""
+    if wrong := int((~np.isfinite(values)).sum()):
+        raise ComputeError(
+            f"the fit diverged: {wrong} of {values.size} restored values are not finite; "
+            "take another seed, or a lower learning_rate"
         )

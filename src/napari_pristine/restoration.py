@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.device import is_out_of_memory
-from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory
+from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, SettingError
 from napari_pristine.events import Event, Wish
 from napari_pristine.image.image import Image, guess_axes
 from napari_pristine.life import Job, Life, Restored
@@ -18,7 +18,7 @@ from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 
-__all__ = ["Job", "Restored", "check", "restore", "run", "wait"]
+__all__ = ["Job", "Restored", "check", "recipe_for", "restore", "run", "wait"]
 
 
 def run(
@@ -57,7 +57,7 @@ def restore(
     method: str = "",
     *,
     axes: str = "",
-    preset: str = "balanced",
+    preset: str = "",
     settings: Mapping[str, Any] | None = None,
     together: str = "",
     select: Mapping[str, str] | None = None,
@@ -75,7 +75,7 @@ def restore(
         image: An array, or an `Image`, whose axes and spacing the result keeps.
         method: Name of the method; `inr`, or that of the model.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
-        preset: Named settings, `fast`, `balanced` or `paper`; a model has its own.
+        preset: Named settings, `fast`, `balanced` (if empty) or `paper`; not with a model, which has its own.
         settings: Settings that differ from the preset, or from those of the model.
         together: Axes that are fitted together, such as `"ZYX"`; Y and X if empty. All others are looped over.
         select: Ranges to restore, such as `{"T": "0:10"}`.
@@ -99,14 +99,29 @@ def restore(
     learned = load_model(model) if isinstance(model, (str, Path)) else model
     if isinstance(model, (str, Path)):
         fields["model"] = str(model)
-    if learned is None:
-        chosen = {"method": method or "inr", "preset": preset, "settings": dict(settings or {})}
-        recipe = make(Recipe, {**chosen, **fields})
-    else:
-        recipe = learned.recipe_with(method, settings or {}, fields)
+    recipe = recipe_for(learned, method, preset, settings or {}, fields)
     masked = None if mask is None else as_image(mask, "" if len(mask.shape) == 2 else image.axes)
     others = [as_image(other, image.axes) for other in also]
     return wait(run(image, recipe, mask=masked, others=others, model=learned), on_event)
+
+
+def recipe_for(
+    model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Recipe:
+    """How to restore, by a model or without one; an empty method or preset is that of the model, or the default.
+
+    Raises:
+        PristineError: A setting is unknown or out of range, or does not go with the model.
+    """
+    if model is not None:
+        if preset:
+            raise SettingError(
+                f"preset '{preset}' does not go with a model, which has the settings that it learned with; "
+                "leave preset out, and change single settings if need be"
+            )
+        return model.recipe_with(method, settings, fields)
+    chosen = {"method": method, "preset": preset}
+    return make(Recipe, {**{k: v for k, v in chosen.items() if v}, "settings": dict(settings), **fields})
 
 
 def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:

@@ -36,6 +36,7 @@ WRONG = [
     (("restore", "cell.tif", "-o", "x.tif", "--select", "Z"), "write it like --select T=0:10"),
     (("restore", "cell.tif", "-o", "x.tif", "--axes", "TYX"), "axes 'TYX'"),
     (("restore", "cell.tif", "-o", "x.tif", "--together", "ZYX"), "'ZYX'"),
+    (("restore", "cell.tif", "-o", "x.tif", "--adapt"), "no model is given"),
     (("restore", "nowhere.tif", "-o", "x.tif"), "does not exist"),
     (("restore", "cell.tif", "-o", "no/x.tif"), "no folder 'no'"),
     (("restore", "cell.tif", "-o", "x.doc"), "'.doc'"),

@@ -139,3 +139,12 @@ def test_the_images_are_left_as_they_are(shell: Shell, cells: Path) -> None:
     shell("learn", cells, "-o", "cells/model.safetensors", *FEW)
     assert {path: path.read_bytes() for path in before} == before
     assert read(cells / "0.tif").shape == (32, 32)
+
+
+def test_a_preset_does_not_go_with_a_model(shell: Shell, cells: Path) -> None:
+    shell("learn", cells, "-o", "model.safetensors", *FEW)
+    with_model = ("restore", "cells/0.tif", "-o", "x.tif", "--model", "model.safetensors")
+    code, _, err = shell(*with_model, "--preset", "balanced")
+    assert code == 2
+    assert "preset 'balanced' does not go with a model" in err
+    assert shell(*with_model)[0] == 0

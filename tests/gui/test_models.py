@@ -108,6 +108,21 @@ def test_with_a_model_learning_goes_on_from_it(qtbot, viewer, open_panel, method
     assert panel.models.model.facts.start == first.fingerprint
 
 
+def test_a_second_model_does_not_throw_away_the_first(qtbot, viewer, open_panel, method, tmp_path):
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, method)
+    learned = []
+    for _ in range(2):
+        panel.models.start.value = ""
+        panel.learn()
+        finish(qtbot, panel)
+        learned.append(panel.models.model)
+    assert [known.model for known in panel.models.known.values()] == learned
+    assert panel.models.start.value == "unsaved model 2"
+    panel.models.start.value = "unsaved model"
+    assert panel.models.model is learned[0]
+
+
 def test_a_file_that_is_no_model_is_refused_in_the_words_of_the_core(viewer, open_panel, heard, method, tmp_path):
     panel = open_panel(viewer, method)
     path = tmp_path / "model.safetensors"

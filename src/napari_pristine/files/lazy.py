@@ -34,6 +34,33 @@ class Unread:
         return self._read()[index]
 
 
+class Mapped:
+    """The values of a file that lie there in one piece; only those that are asked for are read.
+
+    A map that stays open keeps one of the files that the system allows a program to have open: it is opened anew
+    each time.
+
+    Args:
+        path: The file.
+        offset: Where the piece begins, in bytes.
+        dtype: Type of the values, with the byte order of the file.
+        shape: Shape of the array.
+        guard: Around all reading, to say what is wrong with the file.
+    """
+
+    def __init__(self, path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], guard: Guard) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self._path, self._offset, self._guard = path, offset, guard
+
+    def __getitem__(self, index: Any) -> Any:
+        with self._guard():
+            mapped = np.memmap(self._path, dtype=self.dtype, mode="r", offset=self._offset, shape=self.shape)
+            return np.array(mapped[index])  # a copy: the map is closed when nothing refers to it any more
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
+
 class Pages:
     """The planes of a TIFF series, one page each; only those that are asked for are read.
 
@@ -67,7 +94,7 @@ def on_disk(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries,
     """The values of a series, unread; none if they are not in one piece and not in pages of a plane each."""
     if series.dataoffset is not None:  # one uncompressed piece
         dtype = np.dtype(tif.byteorder + series.dtype.char)
-        return np.memmap(path, dtype=dtype, mode="r", offset=series.dataoffset, shape=series.shape)
+        return Mapped(path, series.dataoffset, dtype, series.shape, guard)
     page = series.keyframe.shape
     whole_planes = series.shape[len(series.shape) - len(page) :] == page
     pages = math.prod(series.shape) / math.prod(page)

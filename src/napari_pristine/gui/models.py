@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         """Offer a model, and choose it; another with the same name gives way."""
         self.known[name] = Known(model, file)
         self._offer(name)
+
+    def take_unsaved(self, model: Model) -> None:
+        """Offer a model that was just learned, beside those that were not saved before."""
+        names = (f"unsaved model {number}" if number > 1 else "unsaved model" for number in count(1))
+        self.take(model, next(name for name in names if name not in self.known))
 
     def open_file(self, path: str) -> None:
         """Take a model from a file; what is wrong with it is shown."""

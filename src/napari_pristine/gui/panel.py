@@ -120,7 +120,7 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def _finish(self, result: Restored | Model) -> None:
         if isinstance(result, Model):
-            self.models.take(result, "unsaved model")
+            self.models.take_unsaved(result)
             self.watch.conclude_learning(result)
             return
         if self.live is not None:

@@ -20,6 +20,8 @@ from napari_pristine.settings import Params, make, setting
 
 _NM = 1e-3
 """One nanometre in µm."""
+_PART = re.compile(r"(?:\"[^\"]*\"|[^;])+")
+"""One picture; semicolons in quotes are its own."""
 _NAME = re.compile(r"(?:^|\s)(\w+)=(\"[^\"]*\"|\S+)")
 
 
@@ -117,7 +119,7 @@ def parse_also(text: str) -> tuple[Also, ...]:
     Raises:
         SettingError: A part of it cannot be read, or a setting is unknown or out of range.
     """
-    parts = [part.strip() for part in text.split(";")]
+    parts = [part.strip() for part in _PART.findall(text)]
     return tuple(_parse_one(part) for part in parts if part)
 
 
@@ -139,11 +141,18 @@ def _parse_one(text: str) -> Also:
         raise SettingError(f"also: {error} (in '{text}')") from error
 
 
-@lru_cache(maxsize=8)
 def _read_spot(file: str) -> NDArray[np.float64]:
     path = Path(file).expanduser()
     if not file or not path.is_file():
         raise SettingError(f"psf_file: there is no file '{file}'; give the measured picture of a point, TIFF or .npy")
+    found = path.stat()
+    return _read_version(file, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_version(file: str, changed: int, size: int) -> NDArray[np.float64]:
+    """The values of a file as it is now, read once: it is another file to the cache when it has changed."""
+    path = Path(file).expanduser()
     try:
         values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else tifffile.imread(path)
     except (ValueError, OSError, tifffile.TiffFileError) as error:

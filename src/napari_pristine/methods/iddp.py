@@ -78,7 +78,7 @@ def fit(net: Averaged[UNet], source: Source, params: IddpParams, warm: bool) -> 
             torch.autograd.backward(params.blur_weight * likeness + params.renoised_weight * again)
             optimiser.step()
             net.update(params.memory(step))
-            square = (residual.square() / variances(source)).mean()
+            square = (residual.square() / variances(source, crops.dim() - 2)).mean()
             if stop := rules.met(step, torch.stack([square, torch.zeros_like(square)])):
                 return stop
             if params.keep_best:
@@ -156,7 +156,8 @@ class _Best:
     @torch.no_grad()
     def bring_back(self) -> None:
         """Return to the best network if the fit has left it for good; smaller changes are the crops' own."""
-        if self.weights and self.now > self.distance + _TOLERANCE:
+        stayed = self.now <= self.distance + _TOLERANCE  # a fit that has diverged, to NaN, has not
+        if self.weights and not stayed:
             for weight, best in zip(self.net.steady.parameters(), self.weights, strict=True):
                 weight.copy_(best)
 

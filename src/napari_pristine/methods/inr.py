@@ -25,7 +25,7 @@ from napari_pristine.methods.implicit import (
 )
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
 from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.methods.training import cool
+from napari_pristine.methods.training import cool, variances
 from napari_pristine.nets.field import Field
 from napari_pristine.settings import setting
 
@@ -55,7 +55,7 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
-    level = (noisy.pixels / noisy.sigma.reshape(-1, *[1] * (noisy.pixels.dim() - 1))).square().mean()
+    level = (noisy.pixels.square() / variances(noisy, noisy.pixels.dim() - 1)).mean()
     net.train()
     for step in range(1, steps + 1):
         for optimiser in optims:

@@ -51,8 +51,8 @@ _FEWEST = 8
 _FIRST, _LAST = 0.9, 0.1
 """Noise levels that the refinement begins and ends with, in spreads of the values."""
 
-_TRUST, _TRUST_WHERE_SHOWN = 0.4, 0.75
-"""Weight of the denoised scene; more where a picture shows it as it is, and passes its noise on at once."""
+_TRUST, _TRUST_IF_BLURRED = 1.0, 0.5
+"""Weight of the denoised scene; less where all pictures are blurred, and noise passes into the scene by it alone."""
 
 _DETAIL = 3
 """How many times smaller patches are where the picture does not show all of the scene."""
@@ -94,6 +94,11 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     def degraded(self) -> bool:
         """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
         return self.finer > 1 or self.blur != "none" or bool(self.others)
+
+    @property
+    def refinements(self) -> int:
+        """How many rounds of refinement there are."""
+        return self.rounds if self.refine and self.degraded else 0
 
     @property
     def other_files(self) -> tuple[str, ...]:
@@ -193,20 +198,19 @@ def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tenso
     least = max(least_noise([picture for picture, _ in pictures]), LEAST)
     views = [_view(picture, how, least) for picture, how in pictures]
     strengths = (_FIRST, min(max(_LAST, least), _FIRST))
-    shown = any(how.shows_all(picture.axes) for picture, how in pictures)
-    return recover(restored, views, _denoise, params.rounds, strengths, _TRUST_WHERE_SHOWN if shown else _TRUST)
+    blurred = all(how.blur != "none" for _, how in pictures)
+    return recover(restored, views, _denoise, params.rounds, strengths, _TRUST_IF_BLURRED if blurred else _TRUST)
 
 
 def _view(picture: Noisy, how: Degradation, least: float) -> View:
-    """A picture with its degradation, weighted by its noise unless the settings say how."""
+    """A picture with its degradation, each pixel weighted by its noise unless the settings say how."""
     grid = how.grid(picture.axes, tuple(picture.pixels.shape[1:]), picture.spacing)
     operators = how.operators(grid)
-    certain = (
-        picture.sigma.clamp(min=least) ** -2
-        if how.weight is None
-        else picture.sigma.new_full((1,), how.weight / least**2)
-    )
-    weights = certain.reshape(-1, *[1] * picture.valid.dim()) * picture.valid
+    everywhere = picture.sigma.square().reshape(-1, *[1] * picture.valid.dim())
+    variance = everywhere if picture.variance is None else picture.variance
+    weights = picture.valid / variance.clamp(min=least**2)
+    if how.weight is not None:
+        weights = picture.valid * torch.full_like(everywhere, how.weight / least**2)
     return View(picture.pixels, weights, operators, before(operators, grid))
 
 

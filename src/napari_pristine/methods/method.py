@@ -40,6 +40,11 @@ class MethodParams(Params):
         return False
 
     @property
+    def refinements(self) -> int:
+        """How many rounds `refine` of the method takes; 0 where nothing is refined in rounds."""
+        return 0
+
+    @property
     def other_files(self) -> tuple[str, ...]:
         """Files of more pictures of the same scene."""
         return ()
@@ -87,6 +92,8 @@ class Noisy:
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
         spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
         others: More pictures of the same scene, in the units of these pixels.
+        variance: Of the noise of each pixel, `(C, *space)`, where it is that of photons and was not stabilised; none
+            if it is the same everywhere.
     """
 
     pixels: Tensor
@@ -97,6 +104,7 @@ class Noisy:
     axes: str = "YX"
     spacing: tuple[float, ...] = (1.0, 1.0)
     others: tuple[Noisy, ...] = ()
+    variance: Tensor | None = None
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
@@ -156,7 +164,8 @@ class Method(Generic[P, N]):
         seen: `(params, restored, noisy) -> (C, *space)`: what a picture of the restored pixels would be, taken as the
             noisy one was; the pixels themselves for methods that know of noise alone.
         refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
-            pixels of a picture that is `degraded`; none for methods that know of noise alone.
+            pixels of a picture that is `degraded`, `params.refinements` of them; none for methods that know of noise
+            alone.
     """
 
     key: str

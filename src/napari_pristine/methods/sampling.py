@@ -23,7 +23,15 @@ from torch import Tensor, nn
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.implicit import draw_pixels, mean_slope, noise_level, slope_weight
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop, random_crops
-from napari_pristine.methods.training import TrainingParams, as_bright, cool, denoiser, turned
+from napari_pristine.methods.training import (
+    TrainingParams,
+    as_bright,
+    cool,
+    cool_along_cosine,
+    denoiser,
+    turned,
+    variances,
+)
 from napari_pristine.nets.average import Averaged
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.masks import dilate, visible_mask
@@ -106,6 +114,9 @@ class SamplingParams(TrainingParams, MethodParams):
         ge=64,
         advanced=True,
     )
+    cosine: bool = setting(
+        False, "Let the step size fall to 0 along a cosine, whatever the cooling says.", advanced=True
+    )
     function_rate: float = setting(2e-3, "Step size of Adam for the function.", gt=0, le=1, advanced=True)
     dropout: float = setting(
         0.0, "Share of the values inside the published network that are dropped.", ge=0, lt=1, advanced=True
@@ -140,24 +151,26 @@ def fit(net: Sampler, noisy: Noisy, params: SamplingParams, warm: bool) -> Fit:
     adam = torch.optim.Adam(net.denoiser.live.parameters(), lr=params.learning_rate)
     function_adam = torch.optim.Adam(net.field.siren.live.parameters(), lr=params.function_rate)
     steps, residual = params.steps_of(warm), torch.ones(())
-    clean = filling = noisy.pixels
+    filling = noisy.pixels
     net.train()
     for step in range(1, steps + 1):
-        shown = task.show()
+        shown, due = task.show(), (step - 1) % params.refresh == 0
+        if due and params.consistency:  # as published: function and network learn from what they say of one mask
+            filling = task.filling(net.field)
         if (step - 1) % params.cadence == 0:
+            clean = task.say(net.denoiser, filling, shown) if params.consistency else filling
             function_adam.zero_grad(set_to_none=True)
             for share in _fit_functions(net.field, task, shown, clean):
                 if share < 1:  # a whole step may take long, and someone may wish to stop
                     yield Step(step - 1, steps, residual)
             function_adam.step()
             net.field.siren.update(params.memory(1 + step // params.cadence))
-        if (step - 1) % params.refresh == 0:
+        if due and not params.consistency:
             filling = task.filling(net.field)
-            clean = task.predict(net.denoiser, filling) if params.consistency else clean
         adam.zero_grad(set_to_none=True)
         loss, residual = task.blind_loss(net.denoiser, filling, shown)
         torch.autograd.backward(loss)
-        cool([adam, function_adam], step / steps, params.cooling)
+        task.cool([adam, function_adam], step / steps)
         adam.step()
         net.denoiser.update(params.memory(step))
         yield Step(step, steps, residual)
@@ -174,13 +187,14 @@ def _fit_functions(field: Field, task: _Task, shown: Tensor, clean: Tensor) -> I
     values, fitted = task.targets(field)
     fitted = fitted * field.cut(shown[None].float())
     said = field.cut(clean) if params.consistency else values
-    for pixels, share in draw_pixels(field, params.function_batch, task.generator):
+    for drawn, share in draw_pixels(field, params.function_batch, task.generator):
+        pixels = drawn.to(values.device)
         index: Any = (slice(None), *pixels.unbind(-1))
         weight = fitted[index] / fitted.mean().clamp(min=1e-6)
         here = field(pixels)
         loss = (task.distance(here - values[index]) * weight).mean()
         if params.consistency:
-            near = field(pixels + torch.rand(pixels.shape, generator=task.generator).to(here.device))
+            near = field(pixels + torch.rand(pixels.shape, generator=task.generator).to(here))
             loss = loss + params.consistency * (task.distance(near - said[index]) * weight).mean()
         if params.smoothness:
             loss = loss + params.smoothness * slope_weight(noisy) * mean_slope(here, noise_level(noisy))
@@ -261,10 +275,15 @@ class _Task:
         predicted = net(torch.where(seen > 0, target, filled), self._dropping)
         asked = (1 - dilate(seen > 0, self.margin).to(pixels)) * valid
         error = predicted - target
-        sigma = self.noisy.sigma.reshape(-1, *[1] * (pixels.dim() - 1))
         share = (asked.sum() * count).clamp(min=1)
-        residual = ((error.detach() / sigma).square() * asked).sum() / share
+        residual = (error.detach().square() / variances(self.noisy, pixels.dim() - 1) * asked).sum() / share
         return (self.distance(error) * asked).sum() / share, residual
+
+    @torch.no_grad()
+    def say(self, net: Averaged[UNet], filling: Tensor, shown: Tensor) -> Tensor:
+        """What the network that learns makes of the picture with this mask, `(C, *space)`."""
+        said: Tensor = net.live(torch.where(shown, self.noisy.pixels, filling)[None], self._dropping)[0]
+        return said
 
     @torch.no_grad()
     def predict(self, net: Averaged[UNet], filling: Tensor) -> Tensor:
@@ -282,6 +301,13 @@ class _Task:
             unseen, everywhere, times = unseen + said * asked, everywhere + said, times + asked
         mean = everywhere / self.passes
         return mean if self.params.answers == "all" else torch.where(times > 0, unseen / times.clamp(min=1), mean)
+
+    def cool(self, optimisers: list[torch.optim.Optimizer], progress: float) -> None:
+        """Lower the step size as the settings say; `progress` is the share of the steps done."""
+        if self.params.cosine:
+            cool_along_cosine(optimisers, progress)
+        else:
+            cool(optimisers, progress, self.params.cooling)
 
     def distance(self, error: Tensor) -> Tensor:
         """The loss of single values."""
@@ -329,6 +355,7 @@ SAMPLING = Method(
             "dropout": 0.5,
             "dilation": 2,
             "learning_rate": 4e-4,
+            "cosine": True,
             "batch": 1,
             "side": 4096,
             "turns": False,

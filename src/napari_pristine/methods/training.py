@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from napari_pristine.methods.method import Source, Stop
+from napari_pristine.methods.method import Noisy, Source, Stop
 from napari_pristine.nets.unet import Plan, UNet, small_plan
 from napari_pristine.settings import Params, setting
 
 CORRELATED = 1.15
 """Reach of the noise from which a pixel's neighbours tell much of its noise."""
+_NOISELESS = 2e-6
+"""Noise level up to which a channel has no noise, such as the opacity of a picture from the screen."""
+_UNSEEN = 1e-3
+"""Share of pixels without a value from which a result shows them."""
 
 
 class TrainingParams(Params):
@@ -79,9 +84,18 @@ def cool(optimisers: Iterable[torch.optim.Optimizer], progress: float, cooling: 
     """
     late = max(0.0, progress - 1 + cooling) / cooling if cooling else 0.0
     halved = 0.5 ** min(int(progress * (halvings + 1)), halvings)
+    _slow(optimisers, (1 - 0.98 * late) * halved)
+
+
+def cool_along_cosine(optimisers: Iterable[torch.optim.Optimizer], progress: float) -> None:
+    """Lower the step size to 0 along half a wave of a cosine; `progress` is the share of the steps done."""
+    _slow(optimisers, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+
+def _slow(optimisers: Iterable[torch.optim.Optimizer], factor: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["lr"] = group.setdefault("full_lr", group["lr"]) * (1 - 0.98 * late) * halved
+            group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
 
 
 def as_bright(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
@@ -95,16 +109,29 @@ def as_bright(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
 
 
 def finished(title: str, steps: int, source: Source) -> Stop:
-    """The end of a fit that took all steps, for methods that need noise that is independent from pixel to pixel."""
-    if source.reach < CORRELATED:
-        return Stop(f"took all {steps} steps")
-    return Stop(
-        f"took all {steps} steps, but the noise of neighbouring pixels is correlated (its reach is {source.reach:.1f}, "
-        f"1 if independent): {title} takes it for structure; use inr or sampling",
-        warning=True,
-    )
+    """The end of a fit that took all steps, for methods that need independent noise and pixels without gaps."""
+    doubts: list[str] = []
+    if source.reach >= CORRELATED:
+        doubts.append(
+            f"the noise of neighbouring pixels is correlated (its reach is {source.reach:.1f}, 1 if independent): "
+            f"{title} takes it for structure; use inr or sampling"
+        )
+    unseen = 1 - float(source.valid.float().mean()) if isinstance(source, Noisy) else 0.0
+    if unseen > _UNSEEN:
+        doubts.append(
+            f"{unseen:.1%} of the pixels are without a value (masked, NaN or stuck), and those are not filled in well "
+            "by this method; use inr or linr"
+        )
+    return Stop(", but ".join([f"took all {steps} steps", *doubts]), warning=bool(doubts))
 
 
-def variances(source: Source) -> Tensor:
-    """Noise variance of each channel, `(C, 1, 1)`, to measure residuals in."""
-    return source.sigma.square()[:, None, None]
+def variances(source: Source, ndim: int) -> Tensor:
+    """Noise variance of each channel, `(C, 1, …)` with `ndim` axes of space, to measure residuals in.
+
+    Channels without noise, such as a constant one, do not count: theirs is infinite, and the others' such that the
+    mean over all channels is that over those with noise.
+    """
+    square, noisy = source.sigma.square(), source.sigma > _NOISELESS
+    share = noisy.float().mean()
+    square = torch.where(noisy, share * square, torch.where(share > 0, torch.inf, square))  # as they are if none has
+    return square.reshape(-1, *[1] * ndim)

@@ -19,8 +19,12 @@ _RINGS = 13.3
 """Optical radius at which an Airy pattern is cut: its fourth dark ring, with 95 % of the light inside."""
 _DEPTH = 30.0
 """Optical depth at which its extension along Z is cut: the second dark point on the axis is at 8π."""
+_ROUNDING = 1e-6
+"""Of a centre of mass, in pixels."""
 _FINE = 3
 """Points along each axis of a pixel over which light is summed."""
+_SPACE = "ZYX"
+"""Axes along which light spreads; along others, such as T, pictures of points are apart."""
 _PUPIL = 200
 """Rings into which the pupil is divided."""
 
@@ -62,21 +66,18 @@ class Airy:
     def values(self, grid: Grid) -> NDArray[np.float64]:
         """Summed over the area of each pixel."""
         wave = 2 * math.pi / self.wavelength
-        halves = [
-            math.ceil(_DEPTH * self.index / (wave * self.aperture**2) / d)
-            if axis == "Z"
-            else math.ceil(_RINGS / (wave * self.aperture) / d)
-            for axis, d in zip(grid.axes, grid.spacing, strict=True)
-        ]
-        fine = [_positions(half, d) for half, d in zip(halves, grid.spacing, strict=True)]
-        depth = fine[0] if grid.axes[0] == "Z" else np.zeros(1)
+        reach = {"Z": _DEPTH * self.index / (wave * self.aperture**2)}
+        space = [(a, d) for a, d in zip(grid.axes, grid.spacing, strict=True) if a in _SPACE]
+        halves = [math.ceil(reach.get(axis, _RINGS / (wave * self.aperture)) / d) for axis, d in space]
+        fine = [_positions(half, d) for half, (_, d) in zip(halves, space, strict=True)]
+        depth = fine[0] if len(fine) == 3 else np.zeros(1)
         radius = np.hypot(fine[-2][:, None], fine[-1])
         rings, which = np.unique(radius.round(9), return_inverse=True)
         light = self._light(wave * self.aperture * rings, wave * self.aperture**2 / self.index * depth)
         light = light[:, which.reshape(radius.shape)].reshape([len(f) for f in fine])
         for axis, half in enumerate(halves):
             light = light.reshape(*light.shape[:axis], 2 * half + 1, _FINE, *light.shape[axis + 1 :]).sum(axis + 1)
-        return np.asarray(light / light.sum(), np.float64)
+        return _in_space(light / light.sum(), grid)
 
     def _light(self, radii: NDArray[np.float64], depths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Intensity `(depths, radii)` at optical coordinates (Born & Wolf, section 8.8): the pupil ring by ring."""
@@ -113,16 +114,16 @@ class GibsonLanni:
             ) from error
         half = math.ceil(1.5 * _RINGS * self.wavelength / (2 * math.pi * self.aperture) / grid.spacing[-1])
         planes, step = 0, 1.0
-        if grid.axes[0] == "Z":
-            step = grid.spacing[0]
+        if "Z" in grid.axes:
+            step = grid.spacing[grid.axes.index("Z")]
             planes = math.ceil(_DEPTH * self.index * self.wavelength / (2 * math.pi * self.aperture**2) / step)
         light = models.make_psf(
             z=[step * plane for plane in range(-planes, planes + 1)], nx=2 * half + 1, dxy=grid.spacing[-1],
             pz=self.depth, NA=self.aperture, wvl=self.wavelength, ns=self.index, ni=self.immersion,
             ni0=self.immersion, model="scalar",
         )  # fmt: skip
-        light = light.reshape(light.shape[-len(grid.axes) :])
-        return np.asarray(light / light.sum(), np.float64)
+        light = light.reshape(light.shape[-sum(axis in _SPACE for axis in grid.axes) :])
+        return _in_space(light / light.sum(), grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +139,10 @@ class Measured:
     times: tuple[int, ...]
 
     def values(self, grid: Grid) -> NDArray[np.float64]:
-        """Centred on the pixel nearest to its centre of mass, negative values taken for zero.
+        """Centred on its centre of mass, which may lie between pixels, negative values taken for zero.
 
         Raises:
-            SettingError: It has another number of axes, or no light.
+            SettingError: It has another number of axes, no light, or its light at the border.
         """
         picture = np.maximum(np.nan_to_num(np.asarray(self.picture, np.float64)), 0).squeeze()
         if picture.ndim != len(grid.axes) or not picture.any():
@@ -149,11 +150,26 @@ class Measured:
                 f"the picture of the point spread function has the shape {np.shape(self.picture)}; "
                 f"one with the axes {grid.axes} and some light in it is needed"
             )
-        centre = [round(c) for c in ndimage.center_of_mass(picture)]
-        halves = [max(min(c, n - 1 - c), 0) * k for c, n, k in zip(centre, picture.shape, self.times, strict=True)]
+        centre = [float(c) for c in ndimage.center_of_mass(picture)]
+        halves = [  # up to half a pixel beyond the border, where there is no light: even sides lose none
+            math.floor(min(c, n - 1 - c) * k + 0.5 + _ROUNDING)
+            for c, n, k in zip(centre, picture.shape, self.times, strict=True)
+        ]
+        if any(half < 1 < n for half, n in zip(halves, picture.shape, strict=True)):
+            raise SettingError(
+                f"the light of the point spread function lies at the border of its picture (its centre is at "
+                f"{', '.join(f'{c:.1f}' for c in centre)} of {' × '.join(map(str, picture.shape))} pixels); "
+                "one with the point near its middle is needed"
+            )
         at = [c + np.arange(-h, h + 1) / k for c, h, k in zip(centre, halves, self.times, strict=True)]
-        spot = ndimage.map_coordinates(picture, np.meshgrid(*at, indexing="ij"), order=1)
+        spot = ndimage.map_coordinates(picture, np.meshgrid(*at, indexing="ij"), order=1, mode="grid-constant")
         return np.asarray(spot / spot.sum(), np.float64)
+
+
+def _in_space(spot: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+    """A spot along the axes of space that a grid has, with a side of one along all others."""
+    sides = iter(spot.shape)
+    return np.asarray(spot, np.float64).reshape([next(sides) if axis in _SPACE else 1 for axis in grid.axes])
 
 
 def _positions(half: int, spacing: float) -> NDArray[np.float64]:
