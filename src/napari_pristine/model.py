@@ -90,7 +90,7 @@ class Model:
     recipe: Recipe
     channels: int
     axes: str
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] = field(repr=False)
     facts: Facts = field(default_factory=Facts)
 
     @cached_property
