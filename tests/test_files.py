@@ -547,3 +547,16 @@ class TestRealFiles:
         assert image.axes == axes
         np.testing.assert_allclose(image.scale, scale, rtol=1e-5)
         assert image.units == units
+
+
+def test_the_position_of_a_finer_grid_outlives_an_ome_tiff(tmp_path: Path) -> None:
+    data = np.zeros((2, 3, 8, 9), np.uint16)
+    fine = Image(data, "CZYX", (1, 0.5, 0.1, 0.1), ("pixel", *["micrometer"] * 3), (0, 0.1, -0.05, -0.05))
+    write(tmp_path / "fine.ome.tif", fine)
+    assert read(tmp_path / "fine.ome.tif").translate == (0, 0.1, -0.05, -0.05)
+
+
+def test_the_position_of_a_stage_is_no_position_of_the_picture(tmp_path: Path) -> None:
+    plane = {"PositionX": [1234.5], "PositionXUnit": ["µm"]}
+    tifffile.imwrite(tmp_path / "stage.ome.tif", np.zeros((8, 9), np.uint16), metadata={"axes": "YX", "Plane": plane})
+    assert read(tmp_path / "stage.ome.tif").translate == (0, 0)

@@ -21,12 +21,14 @@ class Notes:
     Attributes:
         spacing: Distance between neighbours and its unit, for the axes about which the file says something.
         channels: Names along `C`.
+        position: Where the first element lies, along the axes about which the file says so, in units of the spacing.
         metadata: All else that is kept in `Image.metadata`.
     """
 
     spacing: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    position: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ See https://docs.openmicroscopy.org/ome-model/ for the attributes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -15,6 +16,8 @@ from napari_pristine.files.dialect import PROVENANCE, Layout, Notes, Provenance,
 from napari_pristine.files.units import ome_symbol, unit_name
 from napari_pristine.image.image import Image
 
+CREATOR = "napari-pristine"
+"""Positions are read from our own files alone: those of a stage would tear layers apart that lie on each other."""
 NAMESPACE = "napari-pristine/provenance"
 _DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _SPACING = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
@@ -33,17 +36,20 @@ def describe(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Notes:
     if pixels is None:
         return Notes(metadata=_provenance(root))
     channels = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
-    return Notes(_spacing(pixels), channels if all(channels) else (), _provenance(root))
+    position = _position(pixels) if root.get("Creator") == CREATOR else {}
+    return Notes(_spacing(pixels), channels if all(channels) else (), _provenance(root), position)
 
 
 def layout(image: Image, provenance: Provenance) -> Layout:
     """The image in OME's words."""
-    metadata: dict[str, Any] = {"axes": picture_last(image.axes), "Creator": "napari-pristine"}
+    metadata: dict[str, Any] = {"axes": picture_last(image.axes), "Creator": CREATOR}
     metadata |= {"Name": _printable(image.name)} if image.name else {}
     for axis, distance, unit in zip(image.axes, image.scale, image.units, strict=True):
         symbol = ome_symbol(unit, axis)
         if axis in _SPACING and symbol and tells(distance, unit):
             metadata |= {_SPACING[axis]: float(distance), _SPACING[axis] + "Unit": symbol}
+    if any(image.translate):
+        metadata["Plane"] = _planes(image)
     if image.channels and len(image.channels) == image.size("C"):
         metadata["Channel"] = {"Name": [_printable(name) for name in image.channels]}
     if provenance:
@@ -66,6 +72,23 @@ def _spacing(pixels: Element) -> dict[str, tuple[float, str]]:
         if 0 < distance < float("inf"):
             found[axis] = (distance, unit_name(pixels.get(key + "Unit", _DEFAULT_UNIT[axis])))
     return {"T": found.pop("T")} | found if "T" in found else found | _time_step(pixels)
+
+
+def _planes(image: Image) -> dict[str, list[Any]]:
+    """The position of each plane."""
+    planes = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
+    found: dict[str, list[Any]] = {}
+    for axis, start, unit in zip(image.axes, image.translate, image.units, strict=True):
+        symbol = ome_symbol(unit, axis)
+        if axis in "ZYX" and start and symbol:
+            found |= {f"Position{axis}": [float(start)] * planes, f"Position{axis}Unit": [symbol] * planes}
+    return found
+
+
+def _position(pixels: Element) -> dict[str, float]:
+    plane = pixels.find("{*}Plane")
+    said = {} if plane is None else {axis: plane.get(f"Position{axis}") for axis in "ZYX"}
+    return {axis: float(text) for axis, text in said.items() if text}
 
 
 def _time_step(pixels: Element) -> dict[str, tuple[float, str]]:

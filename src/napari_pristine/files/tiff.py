@@ -114,6 +114,7 @@ def _image(path: Path, data: Any, axes: str, notes: Notes, metadata: dict[str, A
         axes,
         scale=tuple(distance for distance, _ in spacing),
         units=tuple(unit for _, unit in spacing),
+        translate=tuple(notes.position.get(axis, 0.0) for axis in axes),
         name=path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem,
         channels=notes.channels if len(notes.channels) == size else (),
         metadata=metadata | dict(notes.metadata),
