@@ -51,8 +51,8 @@ _FEWEST = 8
 _FIRST, _LAST = 0.9, 0.1
 """Noise levels that the refinement begins and ends with, in spreads of the values."""
 
-_TRUST, _TRUST_IF_BLURRED = 1.0, 0.5
-"""Weight of the denoised scene; less where all pictures are blurred, and noise passes into the scene by it alone."""
+_TRUST, _TRUST_IF_BLURRED, _TRUST_IF_COARSE = 1.0, 0.5, 0.3
+"""Weight of the denoised scene; less where no picture shows it as it is, since it then holds less noise than they."""
 
 _DETAIL = 3
 """How many times smaller patches are where the picture does not show all of the scene."""
@@ -198,8 +198,14 @@ def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tenso
     least = max(least_noise([picture for picture, _ in pictures]), LEAST)
     views = [_view(picture, how, least) for picture, how in pictures]
     strengths = (_FIRST, min(max(_LAST, least), _FIRST))
-    blurred = all(how.blur != "none" for _, how in pictures)
-    return recover(restored, views, _denoise, params.rounds, strengths, _TRUST_IF_BLURRED if blurred else _TRUST)
+    return recover(restored, views, _denoise, params.rounds, strengths, _trust(pictures))
+
+
+def _trust(pictures: list[tuple[Noisy, Degradation]]) -> float:
+    if any(how.shows_all(picture.axes) for picture, how in pictures):
+        return _TRUST
+    coarse = all(how.finer > 1 for _, how in pictures)
+    return _TRUST_IF_COARSE if coarse else _TRUST_IF_BLURRED
 
 
 def _view(picture: Noisy, how: Degradation, least: float) -> View:
