@@ -59,27 +59,24 @@ def test_what_is_set_goes_before_what_the_noise_says() -> None:
     assert (task.visible, task.margin, task.passes) == (0.5, 0, 3)
 
 
-def test_with_folds_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
-    params = SAMPLING.settings("balanced", {**SMALL, "folds": 2})
+def filled_in(folds: int) -> list[Tensor]:
+    """What fills a pixel as it was recorded, and where its own noise is another."""
+    params = SAMPLING.settings("balanced", {**SMALL, "folds": folds})
     noisy = noisy_block()
     other = noisy.pixels.clone()
     other[0, 17, 23] += 50
-    same = [
+    return [
         _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
     ]
-    assert torch.equal(*same)
+
+
+def test_with_folds_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
+    assert torch.equal(*filled_in(2))
 
 
 def test_with_one_function_it_does() -> None:
     """So that the test above can fail."""
-    params = SAMPLING.settings("balanced", {**SMALL, "folds": 1})
-    noisy = noisy_block()
-    other = noisy.pixels.clone()
-    other[0, 17, 23] += 50
-    told = [
-        _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
-    ]
-    assert not torch.equal(*told)
+    assert not torch.equal(*filled_in(1))
 
 
 @pytest.mark.parametrize("changes", [{"consistency": 1.0}, {"loss": "absolute"}, {"passes": 3, "answers": "all"}])

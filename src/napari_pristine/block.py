@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,9 @@ class Block:
 
     def noisy(self, part: tuple[slice, ...], device: torch.device, seed: int) -> Noisy:
         """A tile as a method sees it."""
+        inside = (slice(None), *part)
         return Noisy(
-            pixels=torch.from_numpy(np.ascontiguousarray(self.pixels[(slice(None), *part)])).to(device),
+            pixels=torch.from_numpy(np.ascontiguousarray(self.pixels[inside])).to(device),
             sigma=torch.tensor(self.levels(part), dtype=torch.float32, device=device),
             valid=torch.from_numpy(np.ascontiguousarray(self.valid[part])).to(device),
             reach=self.reach,
@@ -79,19 +81,20 @@ class Block:
                 replace(o, pixels=o.pixels.to(device), sigma=o.sigma.to(device), valid=o.valid.to(device))
                 for o in self.others
             ),
-            variance=self.variance(part, device),
+            variance=None if self.variance is None else torch.from_numpy(self.variance[inside]).to(device),
         )
 
-    def variance(self, part: tuple[slice, ...], device: torch.device) -> torch.Tensor | None:
-        """Variance of the noise of each pixel of a tile, where it grows with the signal as it is."""
+    @cached_property
+    def variance(self) -> NDArray[np.float32] | None:
+        """Variance of the noise of each pixel, `(C, *space)`, where it grows with the signal as it is."""
         if not self.params.degraded or not any(i.noise.photons for i in self.intensities):
             return None
         maps = []
         for intensity, values in zip(self.intensities, self.filled, strict=True):
-            signal = ndimage.gaussian_filter(values, _SMOOTH)[part]
-            variance = intensity.noise.gain * signal + intensity.noise.variance
-            maps.append(np.maximum(variance, (_DARKEST * intensity.noise.sigma) ** 2) / intensity.spread**2)
-        return torch.from_numpy(np.stack(maps).astype(np.float32)).to(device)
+            noise = intensity.noise
+            variance = noise.gain * ndimage.gaussian_filter(values, _SMOOTH) + noise.variance
+            maps.append(np.maximum(variance, (_DARKEST * noise.sigma) ** 2) / intensity.spread**2)
+        return np.stack(maps).astype(np.float32)
 
     def levels(self, part: tuple[slice, ...]) -> tuple[float, ...]:
         """Noise level of each channel of a tile: its own where it is estimated, as photon noise follows the signal."""

@@ -20,6 +20,7 @@ from napari_pristine.gui.pictures import SETTING, Pictures
 from napari_pristine.image.image import Image
 from napari_pristine.methods.method import Method
 from napari_pristine.recipe import Recipe
+from napari_pristine.restoration import recipe_for
 from napari_pristine.settings import make
 
 _NARROWEST = 352
@@ -69,9 +70,8 @@ class Question(QScrollArea):  # type: ignore[misc]
             "mask": "" if self.choice.mask.layer is None else self.choice.mask.layer.name,
             "device": self.device.value, **self.models.fields(),
         }  # fmt: skip
-        if self.models.model is not None:
-            return self.models.model.recipe_with(self.method.key, settings, fields)
-        return make(Recipe, {"method": self.method.key, "preset": self.preset.value, "settings": settings, **fields})
+        model = self.models.model
+        return recipe_for(model, self.method.key, "" if model else self.preset.value, settings, fields)
 
     def visible(self) -> dict[str, str]:
         """The part of the image that can be seen, as ranges."""

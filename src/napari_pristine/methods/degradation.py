@@ -12,9 +12,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pristine.errors import SettingError
+from napari_pristine.methods.method import Noisy
 from napari_pristine.physics.blur import Blur, Spot
 from napari_pristine.physics.downsample import Downsample
-from napari_pristine.physics.operator import Grid, Operators
+from napari_pristine.physics.operator import Grid, Operators, before
 from napari_pristine.physics.spots import Airy, Gaussian, GibsonLanni, Measured
 from napari_pristine.settings import Params, make, setting
 
@@ -86,6 +87,12 @@ class Degradation(Params):
         """The grid of the picture, with the pixel size that is set."""
         size = self.pixel_size
         return Grid(axes, shape, tuple(size if size and a in "YX" else d for a, d in zip(axes, spacing, strict=True)))
+
+    def way(self, picture: Noisy) -> tuple[Operators, Grid]:
+        """The operators from the scene to a picture, and the grid of the scene."""
+        grid = self.grid(picture.axes, tuple(picture.pixels.shape[1:]), picture.spacing)
+        operators = self.operators(grid)
+        return operators, before(operators, grid)
 
     def _spot(self, picture: Grid) -> Spot | None:
         times = self.times(picture.axes)

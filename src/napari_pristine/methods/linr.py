@@ -41,7 +41,7 @@ from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, least_
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
-from napari_pristine.physics.operator import before, degrade
+from napari_pristine.physics.operator import degrade
 from napari_pristine.physics.recover import View, recover
 from napari_pristine.settings import setting
 
@@ -187,9 +187,8 @@ def restore(net: Field, noisy: Noisy, params: LinrParams) -> Tensor:
 
 def seen(params: LinrParams, restored: Tensor, noisy: Noisy) -> Tensor:
     """What a picture of the restored scene would be, taken as the noisy one was."""
-    grid = params.grid(noisy.axes, tuple(noisy.pixels.shape[1:]), noisy.spacing)
-    operators = params.operators(grid)
-    return degrade(restored, operators, before(operators, grid))
+    operators, scene = params.way(noisy)
+    return degrade(restored, operators, scene)
 
 
 def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tensor]:
@@ -210,14 +209,12 @@ def _trust(pictures: list[tuple[Noisy, Degradation]]) -> float:
 
 def _view(picture: Noisy, how: Degradation, least: float) -> View:
     """A picture with its degradation, each pixel weighted by its noise unless the settings say how."""
-    grid = how.grid(picture.axes, tuple(picture.pixels.shape[1:]), picture.spacing)
-    operators = how.operators(grid)
     everywhere = picture.sigma.square().reshape(-1, *[1] * picture.valid.dim())
     variance = everywhere if picture.variance is None else picture.variance
     weights = picture.valid / variance.clamp(min=least**2)
     if how.weight is not None:
         weights = picture.valid * torch.full_like(everywhere, how.weight / least**2)
-    return View(picture.pixels, weights, operators, before(operators, grid))
+    return View(picture.pixels, weights, *how.way(picture))
 
 
 def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:

@@ -21,7 +21,7 @@ from napari_pristine.methods.implicit import mean_slope, noise_level, points_at_
 from napari_pristine.methods.method import Noisy
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.mask import Mask
-from napari_pristine.physics.operator import Grid, Operators, before, degrade
+from napari_pristine.physics.operator import Grid, Operators, degrade
 
 LEAST = 0.015
 """Least noise level, in spreads of the values, that the weight of the slope follows: where pictures do not tell all
@@ -226,7 +226,6 @@ def _picture(
         )
     valid = noisy.valid.float()
     held_out = valid * (torch.rand(valid.shape, generator=generator) < holdout).to(valid)
-    grid = how.grid(noisy.axes, shape, noisy.spacing)
-    operators = (*how.operators(grid), Mask(noisy.valid))
-    sigma = noise_level(noisy) / unit
-    return Picture(noisy.pixels / unit, valid - held_out, held_out, sigma, weight, operators, before(operators, grid))
+    operators, scene = how.way(noisy)
+    sigma, seen = noise_level(noisy) / unit, (*operators, Mask(noisy.valid))
+    return Picture(noisy.pixels / unit, valid - held_out, held_out, sigma, weight, seen, scene)
