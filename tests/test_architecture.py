@@ -25,6 +25,8 @@ LAYERS = (
     {"methods", "weights"},
     {"recipe"},
     {"model", "block", "clock", "stream"},
+    {"talk", "resolved"},
+    {"fitting", "refining"},
     {"life"},
     {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone

@@ -76,13 +76,15 @@ def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> Non
     cut = plan(of_shape("TCZYX", 2, 2, 3, 4, 4))
     assert cut.looped == "CTZ"
     assert cut.places == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
-    # the first block of all, of each time (both T and Z move) and of each channel has no neighbour before it
-    assert [cut.follows(i) for i in range(12)] == [False, True, True] * 4
+    # neighbours along Z alone: from one time to the next, both T and Z move
+    assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
+    assert cut.runs(2)[:2] == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
 
 
 def test_another_channel_is_no_neighbour() -> None:
-    assert not plan(of_shape("CYX", 2, 4, 4)).follows(1)
-    assert plan(of_shape("TYX", 2, 4, 4)).follows(1)
+    assert plan(of_shape("CYX", 2, 4, 4)).runs(16) == [[(0,)], [(1,)]]
+    assert plan(of_shape("TYX", 2, 4, 4)).runs(16) == [[(0,), (1,)]]
+    assert plan(of_shape("YX", 4, 4)).runs(16) == [[()]]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
 from napari_pristine.events import Event, Note, Preview, Progress, Wish
 from napari_pristine.image.image import Image
-from napari_pristine.life import Life
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, Noisy, Step, Stop
 from napari_pristine.recipe import Recipe
+from napari_pristine.resolved import Resolved
 from napari_pristine.restoration import check, restore, run, wait
 from tiny import TINY
 
@@ -508,8 +508,8 @@ def test_a_picture_of_one_frame_goes_with_all_frames() -> None:
 def test_places_are_not_gone_through_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=give_back))
     asked: list[tuple[int, ...]] = []
-    alike = Life.alike
-    monkeypatch.setattr(Life, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
+    alike = Resolved.alike
+    monkeypatch.setattr(Resolved, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
     heard, result = events_of(noise(6, 2, 32, 32), "TCYX", method="tiny", settings={"steps": 2})
     assert result.data.shape == (6, 2, 32, 32)
     assert len(asked) <= 2 * 2  # for the noise of each channel, and for learning from it

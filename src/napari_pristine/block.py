@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from napari_pristine.image.quality import judge
 from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
 
+Pixels: TypeAlias = NDArray[np.float32]
+"""Normalised numbers of a block or of a part of it, `(C, *space)`."""
 _MOSTLY = 0.5
 """Share of the pixels of a picture that must be seen to measure its noise."""
 _SMOOTH = 2.0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 
+from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -48,3 +51,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+@contextmanager
+def memory() -> Iterator[None]:
+    """Raise an `OutOfMemory` where numpy or torch say, each in its own way, that memory ran out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"the memory ran out: {error}; restore less at once (tile, together, select)") from error

@@ -63,4 +63,21 @@ class Note:
     warning: bool = False
 
 
-Event: TypeAlias = Progress | Preview | Note
+@dataclass(frozen=True)
+class Done:
+    """A block is restored and written, or left as it was; what is known of it, as plain values.
+
+    `judged` holds noise level, residual, whiteness and structure of each channel, see `Quality`; `hot` and `invalid`
+    count the values that were filled in, `stops` how many fits each rule has ended. `notes` are those since the block
+    before.
+    """
+
+    place: tuple[int, ...]
+    judged: tuple[tuple[float, float, float, float], ...] = ()
+    hot: int = 0
+    invalid: int = 0
+    stops: tuple[tuple[str, int], ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+Event: TypeAlias = Progress | Preview | Note | Done

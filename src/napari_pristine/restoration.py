@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.device import is_out_of_memory
-from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, SettingError
+from napari_pristine.device import memory
+from napari_pristine.errors import AxesError, ComputeError, ImageError, SettingError
 from napari_pristine.events import Event, Wish
+from napari_pristine.image.axes import Place
 from napari_pristine.image.image import Image, guess_axes
 from napari_pristine.life import Job, Life, Restored
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
+from napari_pristine.resolved import Resolved
 from napari_pristine.settings import make
 
 __all__ = ["Job", "Restored", "check", "recipe_for", "restore", "run", "wait"]
@@ -28,6 +31,8 @@ def run(
     mask: Image | None = None,
     others: Sequence[Image] = (),
     model: Model | None = None,
+    into: Any = None,
+    places: Sequence[Place] | None = None,
 ) -> Job:
     """Restore an image.
 
@@ -40,15 +45,16 @@ def run(
         mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
         others: More pictures of the same scene, for methods that restore several together.
         model: A network that has learned; that of the recipe's file if none is given.
+        into: Array that the result is written to, block by block; a new one in memory if none is given.
+        places: Blocks to restore, see `Life`; all if none are given.
 
     Raises:
         PristineError: Axes, settings, image or device do not allow it; the message says what to do.
     """
     try:
-        return (yield from Life(image, recipe, mask, others, model).job())
-    except (RuntimeError, MemoryError) as error:  # torch has no class of its own; generator workers swallow this one
-        if is_out_of_memory(error):
-            raise OutOfMemory(f"the memory ran out: {error}; restore less at once (tile, together, select)") from error
+        with memory():
+            return (yield from Life(Resolved(image, recipe, mask, others, model), into, places).job())
+    except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error
 
 
@@ -100,7 +106,7 @@ def restore(
     if isinstance(model, (str, Path)):
         fields["model"] = str(model)
     recipe = recipe_for(learned, method, preset, settings or {}, fields)
-    masked = None if mask is None else as_image(mask, "" if len(mask.shape) == 2 else image.axes)
+    masked = None if mask is None else _as_mask(mask, image.axes)
     others = [as_image(other, image.axes) for other in also]
     return wait(run(image, recipe, mask=masked, others=others, model=learned), on_event)
 
@@ -129,13 +135,23 @@ def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:
 
     Raises:
         AxesError: An array with more than two dimensions needs axes.
-        ImageError: It is a masked array.
+        ImageError: It is a masked array, or the name of a file.
     """
+    if isinstance(image, (str, os.PathLike)):
+        raise ImageError(
+            f"an array or an Image is needed, not the name of a file ('{os.fspath(image)}'); "
+            "read it first: napari_pristine.read(...)"
+        )
     if isinstance(image, np.ma.MaskedArray):
         raise ImageError("masks of arrays are not seen; set what is masked to NaN: image.astype(float).filled(np.nan)")
     if isinstance(image, Image):
         return image
     return Image(np.asarray(image), axes or ("YX" if np.ndim(image) == 2 else _ask_for_axes(np.shape(image))))
+
+
+def _as_mask(mask: Any, axes: str) -> Image:
+    """A mask of the shape of an image with these axes, or of its picture."""
+    return as_image(mask, "" if np.ndim(mask) == 2 else axes)
 
 
 def wait(job: Job, on_event: Callable[[Event], Wish | None] | None = None) -> Restored:
@@ -167,4 +183,4 @@ def check(
     Raises:
         PristineError: Axes, settings or image do not allow it; the message says what to do.
     """
-    Life(image, recipe, mask, others, model)
+    Resolved(image, recipe, mask, others, model)

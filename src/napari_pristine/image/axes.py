@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from napari_pristine.errors import AxesError
 from napari_pristine.image.image import COLOUR, Image, check_axes
+
+Place: TypeAlias = tuple[int, ...]
+"""Index of a block along the axes that are looped over."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +51,27 @@ class AxesPlan:
         return (int(np.prod([size[axis] for axis in self.colour], dtype=int)), *(size[axis] for axis in self.space))
 
     @property
-    def places(self) -> list[tuple[int, ...]]:
+    def places(self) -> list[Place]:
         """Index along the looped axes of each block, in the order in which they are restored."""
         size = dict(zip(self.axes, self.shape, strict=True))
         return list(itertools.product(*(range(size[axis]) for axis in self.looped)))
 
-    def follows(self, number: int) -> bool:
-        """Whether block `number` is the neighbour, in time or depth, of the block before it."""
-        if number == 0:
-            return False
-        before, here = self.places[number - 1], self.places[number]
-        moved = [axis for axis, a, b in zip(self.looped, before, here, strict=True) if a != b]
-        return len(moved) == 1 and moved[0] not in COLOUR
+    def runs(self, length: int) -> list[list[Place]]:
+        """The places in runs of neighbours in time or depth, of `length` at most; channels have no neighbours."""
+        inner = self.looped[-1:]
+        if not inner or inner in COLOUR:
+            return [[place] for place in self.places]
+        return [
+            list(group)
+            for _, group in itertools.groupby(self.places, key=lambda place: (*place[:-1], place[-1] // length))
+        ]
 
-    def index(self, place: tuple[int, ...]) -> tuple[int | slice, ...]:
+    def index(self, place: Place) -> tuple[int | slice, ...]:
         """The index into the image that cuts out the block at `place`, in the order of the image's axes."""
         at = dict(zip(self.looped, place, strict=True))
         return tuple(at.get(axis, slice(None)) for axis in self.axes)
 
-    def read(self, data: Any, place: tuple[int, ...]) -> np.ndarray:
+    def read(self, data: Any, place: Place) -> np.ndarray:
         """The block at `place` of `data`, as an array of shape `(C, *space)`."""
         part = np.asarray(data[self.index(place)])
         kept = [axis for axis in self.axes if axis in self.together]
@@ -80,7 +85,7 @@ class AxesPlan:
         kept = [axis for axis in self.axes if axis in self.together]
         return part.transpose([order.index(axis) for axis in kept])
 
-    def write(self, data: Any, place: tuple[int, ...], block: np.ndarray) -> None:
+    def write(self, data: Any, place: Place, block: np.ndarray) -> None:
         """Put a block of shape `(C, *space)` back into `data` at `place`."""
         data[self.index(place)] = self.unfold(block)
 
