@@ -30,7 +30,9 @@ LAYERS = (
     {"life"},
     {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone
-    {"batch", "report", "learning"},
+    {"report"},
+    {"recipe_file", "learning"},
+    {"batch"},
     {"demo", "export"},
     {"cli", "gui"},
 )

@@ -136,8 +136,8 @@ class TestRoundTrip:
         class Lazy:
             shape, dtype, ndim = values.shape, values.dtype, values.ndim
 
-            def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-                return values
+            def __getitem__(self, index: Any) -> np.ndarray:
+                return values[index]
 
         write(tmp_path / "x.tif", Image(Lazy(), "TYX"))
         np.testing.assert_array_equal(read(tmp_path / "x.tif").data, values)
@@ -349,7 +349,7 @@ class TestUnusable:
             ("text.tif", b"I am not an image, though my name says so.\n" * 9, "cannot be read as TIFF .not a TIFF"),
             ("text.png", b"I am not an image\n" * 9, "cannot identify"),
             ("image.czi", b"x", r"suffix '\.czi', which is no format we know; use one of \.tif"),
-            ("image.zarr", b"x", "OME-Zarr is not read or written yet"),
+            ("image.zarr", b"x", "is a file, but an OME-Zarr is a folder"),
         ],
     )
     def test_no_image(self, tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -373,7 +373,7 @@ class TestUnusable:
         shape = (1 << 23, 1 << 23)
         with tifffile.TiffWriter(path, bigtiff=True) as tif:
             tif.write(tiles, shape=shape, dtype=np.float64, tile=tile, compression="zlib", photometric="minisblack")
-        with pytest.raises(FileError, match="does not fit into memory"):
+        with pytest.raises(FileError, match=r"claims .* GB of values in a page .* but holds 4 bytes"):
             read(path)
 
 

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import PIL.Image
 import pytest
 import tifffile
+from hypothesis import given, settings
 
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
 from napari_pristine.files.lazy import Mapped
 from napari_pristine.image.image import Image
+from napari_pristine.image.part import Part
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
 COLOUR = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3)).astype(np.uint8)
@@ -66,12 +69,12 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     """The pages of the other planes may as well be broken."""
     path = tmp_path / "stack.tif"
     write_pages(path)
-    lazy = read(path, lazy=True)
     with tifffile.TiffFile(path) as file:
         start, count = file.pages[1].dataoffsets[0], file.pages[1].databytecounts[0]
     data = bytearray(path.read_bytes())
     data[start : start + count] = bytes(count)
     path.write_bytes(data)
+    lazy = read(path, lazy=True)
     assert np.array_equal(lazy.data[2], STACK[2, 0])
     with pytest.raises(FileError, match=r"stack\.tif' cannot be read"):
         lazy.data[1]
@@ -110,3 +113,70 @@ def test_a_file_that_was_cut_since_it_was_opened_is_told_of(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(FileError, match=r"stack\.tif"):
         lazy.data[2]
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {
+    "pages.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, compression="zlib"),
+    "tiles.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, compression="zlib", tile=(16, 16)),
+    "one piece.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES),
+    "chunks.zarr": lambda path: write(path, Image(STACK, "TCYX")),
+}
+SLICES = st.slices(30) | st.builds(slice, *[st.none() | st.integers(-30, 30)] * 2, st.integers(1, 4))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    folder = tmp_path_factory.mktemp("sources")
+    for name, make in SOURCES.items():
+        make(folder / name)
+    return {name: read(folder / name, axes="TCYX", lazy=True) for name in SOURCES}
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(SOURCES)), data=st.data())
+def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: str, data: st.DataObject) -> None:
+    """Any integers and slices, one after the other, as numpy has them."""
+    found, expected = sources[name].data, STACK
+    for _ in range(data.draw(st.integers(1, 3))):
+        index = tuple(
+            data.draw(SLICES | st.integers(-size, size - 1) if size else SLICES)
+            for size in expected.shape[: data.draw(st.integers(0, expected.ndim))]
+        )
+        index += (...,) if data.draw(st.booleans()) else ()
+        found, expected = Part(found, index), expected[index]
+        assert (found.shape, found.ndim, found.dtype) == (expected.shape, expected.ndim, expected.dtype)
+        if expected.ndim == 0:
+            break
+    np.testing.assert_array_equal(found[...], expected)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) -> None:
+    part = sources[name].select({"T": "1:", "Y": "2:14:3", "C": "1"})
+    whole = Image(STACK, "TCYX").select({"T": "1:", "Y": "2:14:3", "C": "1"})
+    assert isinstance(part.data, Part)
+    assert (part.shape, part.axes, part.scale[2]) == ((2, 1, 4, 24), "TCYX", sources[name].scale[2] * 3)
+    np.testing.assert_array_equal(part.data[1, 0], whole.data[1, 0])
+    np.testing.assert_array_equal(part.select({"T": "1"}).data[0], whole.data[1])
+
+
+def test_only_the_planes_of_a_part_are_read() -> None:
+    class Recorder:
+        shape, dtype, ndim = STACK.shape, STACK.dtype, STACK.ndim
+        asked: list[Any] = []  # noqa: RUF012
+
+        def __getitem__(self, index: Any) -> Any:
+            self.asked.append(index)
+            return STACK[index]
+
+    image = Image(Recorder(), "TCYX").select({"T": "::2"})
+    assert Recorder.asked == []
+    np.testing.assert_array_equal(image.data[1, :, ::-1, 3:5], STACK[2, :, ::-1, 3:5])
+    assert Recorder.asked == [(2, slice(0, 2, 1), slice(0, 20, 1), slice(3, 5, 1))]
+
+
+@pytest.mark.parametrize("index", [[0, 1], None, True, "0", (0, 0, 0, 0, 0), (..., ...), 3, -4, (0, 2)])
+def test_other_indices_are_refused(index: Any) -> None:
+    with pytest.raises(IndexError):
+        Part(STACK, ...)[index]

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -344,6 +345,15 @@ def test_transparency_is_no_colour() -> None:
 def test_numbers_that_are_no_intensities_are_refused(image: np.ndarray, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         restore(image, settings=FEW)
+
+
+@pytest.mark.parametrize("name", ["image", "mask", "also"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_name_of_a_file_is_no_image(name: str, kind: type) -> None:
+    path = kind("cell.tif")
+    given: dict[str, Any] = {"image": noise(32, 32)} | {name: [path] if name == "also" else path}
+    with pytest.raises(ImageError, match=r"'cell.tif'.*read it first"):
+        restore(**given, settings=FEW)
 
 
 def test_sparse_photons_are_no_labels() -> None:

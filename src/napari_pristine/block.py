@@ -158,6 +158,8 @@ def prepare(
     Raises:
         ImageError: The block is constant, or almost nothing in it counts.
     """
+    if _is_constant(values):
+        raise _nothing(values)
     valid = _counting(values, masked)
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
@@ -165,7 +167,7 @@ def prepare(
         hot = valid & np.any([find_hot(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
         filled = fill_invalid(filled, valid & ~hot)
     if all(np.ptp(channel) == 0 for channel in filled):
-        raise ImageError(f"all pixels have the value {filled.flat[0]:g}; there is nothing to restore")
+        raise _nothing(filled)
     if params.sigma is not None:
         noise = [Noise(params.sigma, 0.0, params.sigma**2, n.reach, n.correlation) for n in noise]
     stabilise = params.stabilise and not params.degraded  # what blurs and bins is linear in light, not in its root
@@ -187,6 +189,10 @@ def prepare(
         spacing=spacing,
         others=tuple(_other(other, intensities, axes) for other in others),
     )
+
+
+def _nothing(values: NDArray[Any]) -> ImageError:
+    return ImageError(f"all pixels have the value {values.flat[0]:g}; there is nothing to restore")
 
 
 def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
@@ -231,10 +237,7 @@ def measure_blocks(
         mask_at: Where it is masked.
         places: Places of all blocks.
     """
-    blocks = [read(places[0])]
-    some = np.linspace(0, len(places) - 1, min(len(places), max(1, _SAMPLES // math.prod(blocks[0].shape[1:-2]))))
-    blocks += [read(places[i]) for i in some.astype(int)[1:]]
-    masks = [mask_at(places[i]) for i in some.astype(int)]
+    blocks, masks = zip(*((block, mask_at(place)) for block, place in _some(read, places)), strict=True)
     for block in blocks:
         check_numbers(block)
     valid = [
@@ -245,6 +248,25 @@ def measure_blocks(
     good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
     channels = np.stack(filled, axis=1) if filled else np.zeros((len(blocks[0]), 1, 1))
     return [measure_noise(channel, good) for channel in channels]
+
+
+def _some(
+    read: Callable[[tuple[int, ...]], NDArray[Any]], places: Sequence[tuple[int, ...]]
+) -> list[tuple[NDArray[Any], tuple[int, ...]]]:
+    """Blocks spread over all places, with theirs; where these are all empty, the first of the others that is not."""
+    first = read(places[0])
+    count = min(len(places), max(1, _SAMPLES // math.prod(first.shape[1:-2])))
+    spread = [places[i] for i in np.linspace(0, len(places) - 1, count).astype(int)]
+    found = [(first if place == places[0] else read(place), place) for place in spread]
+    if varied := [(block, place) for block, place in found if not _is_constant(block)]:
+        return varied
+    rest = ((read(place), place) for place in places)
+    return [next((pair for pair in rest if not _is_constant(pair[0])), (first, places[0]))]
+
+
+def _is_constant(values: NDArray[Any]) -> bool:
+    """Whether all values of a block are the same; quick, since whole stacks may be empty."""
+    return bool(values.min() == values.max())
 
 
 def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:

@@ -47,6 +47,11 @@ app.command(
     help="Restore images. 'pristine methods NAME' lists what can be set with --set.",
 )
 app.command(
+    "napari_pristine.cli_batch:batch",
+    name="batch",
+    help="Restore folders of files by a recipe; can be interrupted, resumed, and spread over many machines.",
+)
+app.command(
     "napari_pristine.cli_learn:learn",
     name="learn",
     help="Learn from many noisy images, to restore these and others like them with 'pristine restore --model'.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_pristine.atomic import check_free
-from napari_pristine.batch import find_inputs
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.cli import Json, complain, say
 from napari_pristine.cli_options import (
     DEFAULT,
@@ -24,7 +25,7 @@ from napari_pristine.cli_options import (
     read_settings,
 )
 from napari_pristine.errors import FileError
-from napari_pristine.files import SUFFIXES
+from napari_pristine.files import SUFFIXES, is_zarr
 from napari_pristine.learning import follow, learn_job
 from napari_pristine.model import save_model
 from napari_pristine.recipe import Recipe
@@ -62,14 +63,21 @@ def learn(
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """The files named, and all images in the folders named.
+    """The files named, and all images in the folders named; an OME-Zarr is a folder that is an image.
+
+    What is there but is no image is for the learning to leave out: the shell may have found it by a pattern.
 
     Raises:
-        FileError: There is no image in a folder.
+        FileError: There is no image in a folder, or there is no such file.
     """
     found: list[Path] = []
     for path in find_inputs(names):
-        inside = sorted(file for file in path.iterdir() if is_image(file)) if path.is_dir() else [path]
+        if not path.exists():
+            raise FileError(f"'{path}' does not exist; check the name")
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise FileError(f"'{path}' cannot be read: you have no permission to; ask its owner, or leave it out")
+        folder = path.is_dir() and not is_zarr(path)
+        inside = sorted(file for file in path.iterdir() if is_image(file)) if folder else [path]
         if not inside:
             raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
         found += inside

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch import Task, find_inputs, load, pair, save
+from napari_pristine.batch.inputs import find_inputs
+from napari_pristine.batch.tasks import Task, load, pair, save
 from napari_pristine.cli import GOOD, SOME_FAILED, UNUSABLE, Json, complain, explain, say
 from napari_pristine.cli_options import (
     DEFAULT,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from napari_pristine.block import Block, Pixels
 from napari_pristine.device import memory
-from napari_pristine.errors import OutOfMemory
+from napari_pristine.errors import FileError, ModelError, OutOfMemory
 from napari_pristine.events import Note, Preview
 from napari_pristine.image.axes import Place
 from napari_pristine.image.intensity import cast
@@ -20,6 +21,7 @@ from napari_pristine.methods.method import Fit, Noisy, Step
 from napari_pristine.resolved import Resolved
 from napari_pristine.stream import Stream
 from napari_pristine.talk import Part, Talk
+from napari_pristine.weights import SUFFIX, read_weights, write_weights
 
 OVERLAP = 32
 """Least overlap of neighbouring tiles, in pixels."""
@@ -33,10 +35,11 @@ class Fitting:
         resolved: What is restored, and how.
         talk: What is said meanwhile.
         places: Which blocks are restored.
+        shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
     """
 
-    def __init__(self, resolved: Resolved, talk: Talk, places: Sequence[Place]) -> None:
-        self.resolved, self.talk, self.places = resolved, talk, places
+    def __init__(self, resolved: Resolved, talk: Talk, places: Sequence[Place], shelf: Path | None = None) -> None:
+        self.resolved, self.talk, self.places, self.shelf = resolved, talk, places, shelf
         self.params, self.method, self.device = resolved.params, resolved.method, resolved.device
         self.groups = len({resolved.channel(place) for place in places})
         self.tile = self.params.tile
@@ -114,15 +117,37 @@ class Fitting:
         key, model = self.resolved.channel(place), self.resolved.model
         if key not in self.learned:
             net = self._network(noisy) if model is None else model.network(self.device)
-            if self.method.learn and self.resolved.learns:
-                self.talk.clock.begin(2 * len(self.learned), 2 * self.groups)
-                load = [partial(self.resolved.noisy, p) for p in self.resolved.alike(key)]
-                stream = Stream(load, self.resolved.recipe.seed)
-                fit = self.method.learn(net, stream, self.params, model is not None)
-                yield from self._follow(fit, partial(show, net))
-                self.talk.keep = False  # the learning was to stop; what it has learned restores all blocks
+            if self.resolved.learns and not self._taken(key, net):
+                yield from self._learn(key, net, partial(show, net))
             self.learned[key] = net
         return self.learned[key]
+
+    def _learn(self, channel: Place, net: nn.Module, show: Callable[[], Preview]) -> Part[None]:
+        """Let a network learn from all blocks of a channel, and keep it."""
+        assert self.method.learn is not None
+        self.talk.clock.begin(2 * len(self.learned), 2 * self.groups)
+        load = [partial(self.resolved.noisy, place) for place in self.resolved.alike(channel)]
+        stream = Stream(load, self.resolved.recipe.seed)
+        fit = self.method.learn(net, stream, self.params, self.resolved.model is not None)
+        yield from self._follow(fit, show)
+        if self.shelf is not None and not self.talk.keep:
+            write_weights(self._kept(self.shelf, channel), net.state_dict(), {}, overwrite=True)
+        self.talk.keep = False  # the learning was to stop; what it has learned restores all blocks
+
+    def _taken(self, channel: Place, net: nn.Module) -> bool:
+        """Take what was learned from a channel before all was interrupted; not if it cannot be used."""
+        if self.shelf is None or not (kept := self._kept(self.shelf, channel)).exists():
+            return False
+        try:
+            weights = read_weights(kept)
+            untold = net.load_state_dict(weights, strict=False)
+        except (ModelError, FileError, RuntimeError):  # torch's for shapes that differ
+            return False
+        return not untold.missing_keys and not untold.unexpected_keys
+
+    @staticmethod
+    def _kept(shelf: Path, channel: Place) -> Path:
+        return shelf / f"channel-{'-'.join(map(str, channel)) or 'all'}{SUFFIX}"
 
     def _count(self, done: int, total: int) -> Part[None]:
         """Say how many tiles are restored by a network that has learned."""

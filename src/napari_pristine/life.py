@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,16 +75,23 @@ class Life:
         into: Where the result is written, an array with its shape; a new one if none is given.
         places: Which blocks, all if none are given: whole runs of them (`AxesPlan.runs`), where blocks start from
             their neighbour.
+        shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
     """
 
-    def __init__(self, resolved: Resolved, into: Any = None, places: Sequence[Place] | None = None) -> None:
+    def __init__(
+        self,
+        resolved: Resolved,
+        into: Any = None,
+        places: Sequence[Place] | None = None,
+        shelf: Path | None = None,
+    ) -> None:
         self.resolved = resolved
         self.cut, self.out, self.image = resolved.cut, resolved.out, resolved.image
         self.result = np.empty(self.out.shape, self.image.dtype) if into is None else into
         self.places = resolved.places if places is None else list(places)
         self.firsts = {run[0] for run in self.cut.runs(RUN)}
         self.talk = Talk()
-        self.fitting = Fitting(resolved, self.talk, self.places)
+        self.fitting = Fitting(resolved, self.talk, self.places, shelf)
         self.refining = Refining(resolved, self.talk)
         self.done: list[Done] = []
 

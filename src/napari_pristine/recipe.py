@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -33,6 +33,9 @@ class Recipe(Params):
     adapt: bool = setting(False, "Let the model learn some more from the image before it restores it.")
     device: Device = setting("auto", "Where to compute.")
     seed: int = setting(0, "Seed of all random numbers.", ge=0, le=2**32 - 1)
+    format: Literal["same", "ome-tiff", "ome-zarr", "ome-zarr-0.4"] = setting(
+        "same", "Format of the result: that of the image, or another."
+    )
     version: str = setting(__version__, "Version of the software.")
 
     @model_validator(mode="before")

@@ -15,6 +15,8 @@ from napari_pristine.events import Event, Note, Progress
 from napari_pristine.settings import settings_of
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from napari_pristine.diagnosis import Channel, Diagnosis
     from napari_pristine.image.quality import Comparison
     from napari_pristine.methods.method import Method
@@ -173,6 +175,19 @@ def progress_bar(name: str, tell: Callable[[str], None]) -> Iterator[Callable[[E
     if not sys.stderr.isatty():
         yield lambda event: _tell_notes(event, tell)
         return
+    with bar() as shown:
+        task = shown.add_task(name, total=1.0, now="starting")
+
+        def show(event: Event) -> None:
+            if isinstance(event, Progress):
+                shown.update(task, completed=event.fraction, now=_now(event))
+            _tell_notes(event, tell)
+
+        yield show
+
+
+def bar() -> Bar:
+    """A bar that goes when it is done."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -182,15 +197,7 @@ def progress_bar(name: str, tell: Callable[[str], None]) -> Iterator[Callable[[E
         TextColumn("{task.fields[now]}", markup=False),
     )  # fmt: skip
     # stdout stays as it is: what is piped from it must not land on the terminal
-    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(name, total=1.0, now="starting")
-
-        def show(event: Event) -> None:
-            if isinstance(event, Progress):
-                bar.update(task, completed=event.fraction, now=_now(event))
-            _tell_notes(event, tell)
-
-        yield show
+    return Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
 
 
 def _tell_notes(event: Event, tell: Callable[[str], None]) -> None:

@@ -31,8 +31,6 @@ def run(
     mask: Image | None = None,
     others: Sequence[Image] = (),
     model: Model | None = None,
-    into: Any = None,
-    places: Sequence[Place] | None = None,
 ) -> Job:
     """Restore an image.
 
@@ -45,15 +43,30 @@ def run(
         mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
         others: More pictures of the same scene, for methods that restore several together.
         model: A network that has learned; that of the recipe's file if none is given.
-        into: Array that the result is written to, block by block; a new one in memory if none is given.
-        places: Blocks to restore, see `Life`; all if none are given.
 
     Raises:
         PristineError: Axes, settings, image or device do not allow it; the message says what to do.
     """
+    return (yield from run_resolved(Resolved(image, recipe, mask, others, model)))
+
+
+def run_resolved(
+    resolved: Resolved, *, into: Any = None, places: Sequence[Place] | None = None, shelf: Path | None = None
+) -> Job:
+    """Restore what is resolved already.
+
+    Args:
+        resolved: What is restored, and how.
+        into: Array that the result is written to, block by block; a new one in memory if none is given.
+        places: Blocks to restore, see `Life`; all if none are given.
+        shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
+
+    Raises:
+        PristineError: It cannot be done; the message says what to do.
+    """
     try:
         with memory():
-            return (yield from Life(Resolved(image, recipe, mask, others, model), into, places).job())
+            return (yield from Life(resolved, into, places, shelf).job())
     except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error
 

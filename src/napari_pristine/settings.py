@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from napari_pristine.errors import SettingError
+
+_LONGEST = 80
+"""Letters of what was given that a message repeats."""
 
 
 class Params(BaseModel):
@@ -22,6 +25,23 @@ class Params(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """The word `none` is no value where that is allowed, and no value is the word where that is a choice."""
+        if not isinstance(values, dict):
+            return values
+        return {name: _none_in(cls.model_fields.get(name), value) for name, value in values.items()}
+
+
+def _none_in(field: Any, value: Any) -> Any:
+    if field is None or not (value is None or (isinstance(value, str) and value.lower() == "none")):
+        return value
+    options = get_args(field.annotation)
+    if type(None) in options:
+        return None
+    return "none" if "none" in options else value
 
 
 def setting(
@@ -63,10 +83,20 @@ class Setting:
         """What values are allowed, in words, such as `0 < x ≤ 1` or `auto, on, off`."""
         if self.choices:
             return ", ".join(str(choice) for choice in self.choices)
-        below = " and ".join(f"{sign} {self.bounds[key]:g}" for key, sign in _SIGNS.items() if key in self.bounds)
+        below = " and ".join(f"{sign} {self.bounds[key]:.10g}" for key, sign in _SIGNS.items() if key in self.bounds)
         return below or self.type.__name__
 
+    @property
+    def wanted(self) -> str:
+        """What a value has to be, in words, such as `a whole number ≥ 1 (in pixels), or none (measured)`."""
+        kind = "one of" if self.choices else _KINDS.get(self.type, "names with values")
+        within = f" {self.allowed}" if self.choices or self.bounds else ""
+        unit = f" (in {self.unit})" if self.unit else ""
+        none = f", or none ({self.none})".replace(" (none)", "") if self.optional else ""
+        return f"{kind}{within}{unit}{none}"
 
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -112,10 +142,20 @@ def make(params: type[P], values: Mapping[str, Any]) -> P:
 
 def _first_complaint(params: type[BaseModel], error: ValidationError) -> str:
     complaint = error.errors()[0]
-    name = ".".join(str(part) for part in complaint["loc"]) or params.__name__
+    name = shorten(".".join(str(part) for part in complaint["loc"]) or params.__name__)
     if complaint["type"] == "extra_forbidden":
         return f"there is no setting '{name}'; {_known(params.model_fields)}"
-    return f"setting '{name}': {complaint['msg'].lower()}, got {complaint['input']!r}"
+    got = f"got {shorten(repr(complaint['input']))}"
+    field = params.model_fields.get(name)
+    # what stands within names with values has no field of its own
+    wanted = "a text" if field is None else _setting_of(name, field).wanted
+    return f"setting '{name}' must be {wanted}; {got}"
+
+
+def shorten(text: str) -> str:
+    """What a user or a file has given, as it fits into a message."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _known(names: Iterable[str]) -> str:

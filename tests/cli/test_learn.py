@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,22 @@ def test_what_was_left_out_goes_to_stderr(shell: Shell, cells: Path) -> None:
     assert [name in line for name, line in zip(("broken.tif", "flat.tif"), err.splitlines(), strict=True)] == [True] * 2
 
 
+@pytest.mark.skipif(os.name == "nt" or getattr(os, "geteuid", int)() == 0, reason="nothing is forbidden here")
+def test_a_named_file_that_may_not_be_read_is_told_before_the_first_step(shell: Shell, cells: Path) -> None:
+    (cells / "1.tif").chmod(0)
+    code, _, err = shell("learn", "cells/0.tif", "cells/1.tif", "-o", "m.safetensors", *ENDLESS)
+    assert code == 2
+    assert "1.tif' cannot be read" in err
+
+
+def test_a_zarr_is_one_image_by_itself_and_in_a_folder(shell: Shell, cells: Path) -> None:
+    write(cells / "3.zarr", Image(noisy((32, 32), 3), "YX"))
+    assert shell("learn", "cells/3.zarr", "-o", "one.safetensors", *FEW)[0] == 0
+    assert load_model("one.safetensors").facts.images == ("3.zarr",)
+    assert shell("learn", "cells", "-o", "all.safetensors", *FEW)[0] == 0
+    assert load_model("all.safetensors").facts.count == 4
+
+
 WRONG = [
     (("learn",), "INPUTS"),
     (("learn", "cells"), "--output"),
@@ -104,7 +121,9 @@ WRONG = [
     (("learn", "cells", "-o", "m.safetensors", "--model", "cells/0.tif"), "is no .safetensors file"),
     (("learn", "cells", "-o", "m.safetensors", "--axes", "TYX"), "axes 'TYX'"),
     (("learn", "cells", "-o", "m.safetensors", "--together", "ZYX"), "'ZYX'"),
-    (("learn", "nowhere.tif", "-o", "m.safetensors"), "does not exist"),
+    (("learn", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
+    (("learn", "cells", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
+    (("learn", "cells", "nowhere/*.tif", "-o", "m.safetensors"), "'nowhere/*.tif' does not exist"),
     (("learn", "empty", "-o", "m.safetensors"), "no images in the folder 'empty'"),
 ]
 

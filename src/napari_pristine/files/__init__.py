@@ -1,4 +1,4 @@
-"""Reading and writing files: TIFF (OME, ImageJ, plain), and PNG and JPEG for convenience.
+"""Reading and writing files: TIFF (OME, ImageJ, plain), OME-Zarr, and PNG and JPEG for convenience.
 
 No torch and no Qt here. Only the command line, the batch and the panel open files; all else works on `Image`.
 """
@@ -6,47 +6,55 @@ No torch and no Qt here. Only the command line, the batch and the panel open fil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_pristine.atomic import appearing
+from napari_pristine.atomic import ZARR, appearing
 from napari_pristine.errors import FileError
 from napari_pristine.files import pictures, tiff
 from napari_pristine.files.lazy import Unread
 from napari_pristine.image.image import Image
 
-_Reader = Callable[[Path, str], Image]
-_Writer = Callable[[Path, Path, Image, Mapping[str, Any] | None], None]
-_FORMATS: dict[str, tuple[_Reader, _Writer]] = {
-    **dict.fromkeys(tiff.SUFFIXES, (tiff.read, tiff.write)),
-    **dict.fromkeys(pictures.SUFFIXES, (pictures.read, pictures.write)),
-}
 
-SUFFIXES = tuple(_FORMATS)
-"""Of the files that can be read."""
+class _Format(Protocol):
+    """What a module does for the files of a format."""
+
+    def read(self, path: Path, axes: str) -> Image: ...
+
+    def open_lazily(self, path: Path, axes: str) -> Image | None:
+        """None where all must be read at once."""
+
+    def write(self, part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None) -> None: ...
+
+
+_FILES: dict[str, _Format] = {**dict.fromkeys(tiff.SUFFIXES, tiff), **dict.fromkeys(pictures.SUFFIXES, pictures)}
+
+SUFFIXES = (*_FILES, ZARR)
+"""Of the files that can be read; those with the last one are folders."""
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
     """The image in a file.
 
     Args:
-        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file.
+        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
+            image or array in one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file says nothing or the wrong thing.
-        lazy: Leave its values on disk and read what is asked for each time: plane by plane from most TIFF files.
+        lazy: Leave its values on disk and read what is asked for each time, by the plane, tile or chunk.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
         AxesError: `axes` do not fit what is in the file.
     """
     path = Path(path)
-    reader, _ = _format(path)
     try:
+        kind = _format(path)
         _check_there(path)
-        return _unread(path, reader, axes.upper()) if lazy else reader(path, axes.upper())
+        return _unread(path, kind, axes.upper()) if lazy else kind.read(path, axes.upper())
     except OSError as error:
         raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
@@ -70,37 +78,48 @@ def write(
         FileError: The file exists and `overwrite` is not set, cannot be written, or cannot hold such an image.
     """
     path = Path(path)
-    _, writer = _format(path)
+    kind = _format(path)
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with appearing(path, overwrite=overwrite) as part:
-        writer(part, path, image, provenance)
+        kind.write(part, path, image, provenance)
 
 
-def _unread(path: Path, reader: _Reader, axes: str) -> Image:
+def _unread(path: Path, kind: _Format, axes: str) -> Image:
     """The image in a file, its values on disk."""
-    image = tiff.open_lazily(path, axes) if reader is tiff.read else None
+    image = kind.open_lazily(path, axes)
     if image is None:
-        image = reader(path, axes)
-        image = replace(image, data=Unread(image.data, lambda: np.asarray(reader(path, axes).data)))
+        image = kind.read(path, axes)
+        image = replace(image, data=Unread(image.data, lambda: np.asarray(kind.read(path, axes).data)))
     return image
 
 
-def _format(path: Path) -> tuple[_Reader, _Writer]:
+def _format(path: Path) -> _Format:
     """What reads and writes files with this suffix."""
     suffix = path.suffix.lower()
-    if suffix == ".zarr":
-        raise FileError(f"'{path}': OME-Zarr is not read or written yet; use a TIFF file")
-    if suffix not in _FORMATS:
-        known = ", ".join(_FORMATS)
-        raise FileError(f"'{path}' has the suffix '{suffix}', which is no format we know; use one of {known}")
-    return _FORMATS[suffix]
+    if suffix in _FILES:
+        return _FILES[suffix]
+    if is_zarr(path):
+        from napari_pristine.files import zarr  # half a second, which other formats can do without
+
+        return zarr
+    known = ", ".join(SUFFIXES)
+    raise FileError(f"'{path}' has the suffix '{suffix}', which is no format we know; use one of {known}")
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is that of an OME-Zarr or of something in one, by its name."""
+    return any(part.lower().endswith(ZARR) for part in path.parts)
 
 
 def _check_there(path: Path) -> None:
-    if path.is_dir():
-        raise FileError(f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'")
     if not path.exists():
         raise FileError(f"'{path}' does not exist; check the name")
+    if is_zarr(path) and path.suffix.lower() not in _FILES:
+        if not path.is_dir():
+            raise FileError(f"'{path}' is a file, but an OME-Zarr is a folder; copy all of it, or unpack it")
+        return
+    if path.is_dir():
+        raise FileError(f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'")
     if path.stat().st_size == 0:
         raise FileError(f"'{path}' is empty (0 bytes); copy it again from where it came")

@@ -6,6 +6,7 @@ No file is open in between, and none needs to be closed.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,7 +16,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pristine.files.memory import check_fits
+from napari_pristine.image.part import Range, ranges, read
+
 Guard = Callable[[], AbstractContextManager[None]]
+_LARGE = 1 << 26
+"""Bytes of a page in strips beyond which it is not read as a whole."""
 
 
 class Unread:
@@ -55,7 +61,9 @@ class Mapped:
     def __getitem__(self, index: Any) -> Any:
         with self._guard():
             mapped = np.memmap(self._path, dtype=self.dtype, mode="r", offset=self._offset, shape=self.shape)
-            return np.array(mapped[index])  # a copy: the map is closed when nothing refers to it any more
+            wanted = mapped[index]
+            check_fits(self._path, wanted.nbytes)
+            return np.array(wanted)  # a copy: the map is closed when nothing refers to it any more
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
@@ -65,29 +73,64 @@ class Pages:
     """The planes of a TIFF series, one page each; only those that are asked for are read.
 
     Args:
+        path: The file.
         series: The series; its file may be closed.
         page: Shape of a page: the last axes of the series.
         guard: Around all reading, to say what is wrong with the file.
     """
 
-    def __init__(self, series: tifffile.TiffPageSeries, page: tuple[int, ...], guard: Guard) -> None:
+    def __init__(self, path: Path, series: tifffile.TiffPageSeries, page: tuple[int, ...], guard: Guard) -> None:
         self.shape, self.dtype, self.ndim = series.shape, series.dtype.newbyteorder("="), len(series.shape)
-        self._series, self._guard = series, guard
+        self._path, self._series, self._guard, self._lock = path, series, guard, threading.Lock()
         self._outer = self.shape[: self.ndim - len(page)]
+        check_fits(path, math.prod(page) * self.dtype.itemsize)
 
     def __getitem__(self, index: Any) -> Any:
         """Integers and slices, as of an array."""
-        index = index if isinstance(index, tuple) else (index,)
-        outer, inner = index[: len(self._outer)], index[len(self._outer) :]
-        numbers = np.arange(math.prod(self._outer)).reshape(self._outer)[outer]
-        planes = [self._plane(number)[inner] for number in numbers.ravel().tolist()]
-        return np.stack(planes).reshape(*numbers.shape, *planes[0].shape) if numbers.ndim else planes[0]
+        taken = ranges(index, self.shape)
+        check_fits(self._path, _bytes(self.dtype, taken))
+        outer, inner = taken[: len(self._outer)], taken[len(self._outer) :]
+        numbers = read(np.arange(math.prod(self._outer)).reshape(self._outer), outer)
+        planes = np.empty((numbers.size, *(len(item) for item in inner if isinstance(item, range))), self.dtype)
+        for place, number in enumerate(numbers.ravel().tolist()):
+            planes[place] = read(self._plane(number), inner)
+        return planes.reshape((*numbers.shape, *planes.shape[1:]))[()]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
 
     def _plane(self, number: int) -> NDArray[Any]:
-        with self._guard(), _open(self._series.parent):
+        with self._lock, self._guard(), _open(self._series.parent):
             page = self._series.pages[number]
             with _open(page and page.parent):  # of files that belong together, maybe another one
                 return np.asarray(page and page.asarray()).astype(self.dtype, copy=False)
+
+
+class Tiles:
+    """The values of a TIFF series in tiles or strips; only those that are asked for are read, by way of zarr.
+
+    Args:
+        path: The file.
+        series: The series; its file may be closed.
+        guard: Around all reading, to say what is wrong with the file.
+    """
+
+    def __init__(self, path: Path, series: tifffile.TiffPageSeries, guard: Guard) -> None:
+        self.shape, self.dtype, self.ndim = series.shape, series.dtype.newbyteorder("="), len(series.shape)
+        self._path, self._series, self._guard, self._lock = path, series, guard, threading.Lock()
+
+    def __getitem__(self, index: Any) -> Any:
+        """Integers and slices, as of an array."""
+        import zarr  # half a second, which files in planes can do without
+
+        taken = ranges(index, self.shape)
+        check_fits(self._path, _bytes(self.dtype, taken))
+        with self._lock, self._guard(), _open(self._series.parent):
+            store: Any = self._series.aszarr(level=0)
+            return read(zarr.open_array(store, mode="r"), taken).astype(self.dtype, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
 
 
 def on_disk(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, guard: Guard) -> Any:
@@ -95,10 +138,17 @@ def on_disk(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries,
     if series.dataoffset is not None:  # one uncompressed piece
         dtype = np.dtype(tif.byteorder + series.dtype.char)
         return Mapped(path, series.dataoffset, dtype, series.shape, guard)
-    page = series.keyframe.shape
-    whole_planes = series.shape[len(series.shape) - len(page) :] == page
-    pages = math.prod(series.shape) / math.prod(page)
-    return Pages(series, page, guard) if whole_planes and pages == len(series.pages) else None
+    page = series.keyframe
+    here = all(p is not None and p.parent is tif for p in series.pages)
+    if here and (page.is_tiled or (page.nbytes > _LARGE and len(page.dataoffsets) > 1)):
+        return Tiles(path, series, guard)
+    whole_planes = series.shape[len(series.shape) - len(page.shape) :] == page.shape
+    pages = math.prod(series.shape) / math.prod(page.shape)
+    return Pages(path, series, page.shape, guard) if whole_planes and pages == len(series.pages) else None
+
+
+def _bytes(dtype: np.dtype[Any], taken: list[Range]) -> int:
+    return dtype.itemsize * math.prod(len(item) for item in taken if isinstance(item, range))
 
 
 @contextmanager

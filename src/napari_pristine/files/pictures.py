@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ _BROKEN = (PIL.Image.DecompressionBombError, SyntaxError, ValueError)
 def read(path: Path, axes: str) -> Image:
     """The picture in the file: `YX` if grey, `YXS` if in colour."""
     try:
-        with PIL.Image.open(path) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # what is twice as large is refused
+            opened = PIL.Image.open(path)
+        with opened as picture:
             _check_depth(path, picture)
             data = np.asarray(_plain(picture))
             provenance = from_json(picture.info.get(PROVENANCE))
@@ -34,6 +38,10 @@ def read(path: Path, axes: str) -> Image:
         raise AxesError(f"'{path.name}': {error}") from None
     metadata = {"format": "picture"} | ({PROVENANCE: provenance} if provenance else {})
     return Image(data, axes, name=path.stem, metadata=metadata)
+
+
+def open_lazily(path: Path, axes: str) -> Image | None:
+    """None: pictures are read as a whole."""
 
 
 def write(part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None) -> None:

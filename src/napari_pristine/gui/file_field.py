@@ -1,4 +1,4 @@
-"""A field for the name of a file, with a button to look for it."""
+"""Names of files: a field for one, with a button to look for it, and asking for one to save to."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ class FileField(QWidget):  # type: ignore[misc]
         name, _ = QFileDialog.getOpenFileName(self, "Open a file", self.name())
         if name:
             self.set_name(name)
+
+
+def name_to_save(parent: QWidget, title: str, proposed: str, kinds: str) -> str:
+    """Ask under which name to save a file; `kinds` are such as `"Models (*.safetensors)"`. Empty if cancelled."""
+    dialog = QFileDialog(parent, title, "", kinds)
+    dialog.selectFile(proposed)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setDefaultSuffix(kinds.rpartition(".")[2].rstrip(")"))
+    return str(dialog.selectedFiles()[0]) if dialog.exec() else ""

@@ -13,6 +13,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QLabel, QWidget
 
 from napari_pristine.errors import PristineError
+from napari_pristine.gui.file_field import name_to_save
 from napari_pristine.gui.form import label_for, sheet_in
 from napari_pristine.gui.layer_box import narrow
 from napari_pristine.methods.method import Method
@@ -59,6 +60,10 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
             tooltip="Learn, and keep the network: it can be saved, and restores this and other images at once.",
         )
         self.save = PushButton(text="Save model…", tooltip="Write the network to a file, to restore other images.")
+        self.scroll = PushButton(
+            text="Apply while scrolling",
+            tooltip="Add a layer at once, in which each slice is restored when it is looked at.",
+        )
         self.about = QLabel()
         self.about.setWordWrap(True)
         narrow(self.start)
@@ -124,6 +129,7 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         self.learn.enabled = idle and there
         self.save.enabled = idle and self.chosen is not None
         self.adapt.enabled = idle and self.chosen is not None
+        self.scroll.enabled = there and self.chosen is not None
 
     def _offer(self, name: str) -> None:
         with self.start.changed.blocked():
@@ -143,11 +149,9 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
             self.open_file(path)
 
     def _ask_where(self) -> None:
-        dialog = QFileDialog(self, "Save the model", "", _FILES)
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix(SUFFIX.removeprefix("."))
-        if dialog.exec():
-            self.save_file(dialog.selectedFiles()[0])
+        path = name_to_save(self, "Save the model", "", _FILES)
+        if path:
+            self.save_file(path)
 
     def _lay_out(self) -> None:
         sheet = sheet_in(self)
@@ -159,7 +163,8 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         ):
             sheet.addRow(label_for(fields[0].native, label), _line(*fields))
         sheet.addRow(self.about)
-        sheet.addRow(label_for(self.save.native, ""), self.save.native)
+        for button in (self.save, self.scroll):
+            sheet.addRow(label_for(button.native, ""), button.native)
 
 
 def _line(*fields: Any) -> QWidget:

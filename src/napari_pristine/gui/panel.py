@@ -7,12 +7,14 @@ from typing import Any
 
 from magicgui.widgets import PushButton
 from napari import current_viewer
-from napari.utils.notifications import notification_manager, show_error, show_warning
+from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
+from napari_pristine.applied import lazily
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Event, Note, Preview, Progress
+from napari_pristine.gui.file_field import name_to_save
 from napari_pristine.gui.job import JobRunner
 from napari_pristine.gui.layers import look_of
 from napari_pristine.gui.live import LiveLayer, finer_by
@@ -21,6 +23,7 @@ from napari_pristine.gui.watch import Watch
 from napari_pristine.learning import learn_job
 from napari_pristine.methods import find_method
 from napari_pristine.model import Model
+from napari_pristine.recipe_file import save_recipe
 from napari_pristine.restoration import Restored, run
 
 
@@ -38,6 +41,9 @@ class Panel(QWidget):  # type: ignore[misc]
         self.start = PushButton(text="Run", tooltip="Restore the image.")
         self.keep = PushButton(text="Keep this", tooltip="Stop here and use what there is.")
         self.cancel = PushButton(text="Cancel", tooltip="Stop, and throw away what there is.")
+        self.save = PushButton(
+            text="Save recipe…", tooltip="Write all that is set here to a file, to do the same to other images."
+        )
         self.watch = Watch(viewer)
         self.job = JobRunner()
         self.live: LiveLayer | None = None
@@ -75,6 +81,28 @@ class Panel(QWidget):  # type: ignore[misc]
         self.watch.reset("Reading the images …")
         self.job.start(job)
         self._enable()
+
+    def scroll(self) -> None:
+        """Add a layer in which each slice is restored when it is looked at."""
+        try:
+            whole = self.choice.image()
+            recipe = self.question.recipe(self.choice.select())
+            result = lazily(whole, recipe, mask=self.choice.masked(), model=self.models.model)
+        except PristineError as error:
+            show_error(str(error))
+            return
+        look = look_of(self.choice.layer, whole, result)
+        look["metadata"] = {**look["metadata"], "pristine": {"recipe": recipe.model_dump(mode="json")}}
+        self.viewer.add_image(result.data, name=f"{whole.name} · {self.method.title}, while scrolling", **look)
+
+    def save_recipe_file(self, path: str) -> None:
+        """Write what Run would do to a file; what is wrong with it is shown."""
+        try:
+            save_recipe(path, self.question.stored_recipe(), overwrite=True)
+        except PristineError as error:
+            show_error(str(error))
+            return
+        show_info(f"Saved. Do the same to other images: pristine batch '{path}' INPUT... -o FOLDER")
 
     def stop(self) -> None:
         """Cancel the job, if there is one, and throw away what there is of it."""
@@ -136,9 +164,20 @@ class Panel(QWidget):  # type: ignore[misc]
         else:  # a mistake of ours: with the traceback
             notification_manager.receive_error(type(error), error, error.__traceback__)
 
+    def _ask_where(self) -> None:
+        try:
+            self.question.stored_recipe()  # first: nobody chooses a name in vain
+        except PristineError as error:
+            show_error(str(error))
+            return
+        path = name_to_save(self, "Save the recipe", f"{self.method.key}.yaml", "Recipes (*.yaml)")
+        if path:
+            self.save_recipe_file(path)
+
     def _enable(self) -> None:
         """Only what can be pressed is enabled."""
         idle, there = not self.job.running, self.choice.layer is not None
+        self.save.enabled = there
         self.start.enabled = there and idle
         self.preview.enabled = there and idle and not self.pictures.pictures  # parts of several would have to match
         for button in (self.keep, self.cancel):
@@ -149,8 +188,10 @@ class Panel(QWidget):  # type: ignore[misc]
         self.pictures.changed.connect(self._enable)
         self.models.changed.connect(self._enable)
         self.models.learn.changed.connect(self.learn)
+        self.models.scroll.changed.connect(self.scroll)
         self.start.changed.connect(self.run_all)
         self.preview.changed.connect(self.run_here)
+        self.save.changed.connect(self._ask_where)
         self.keep.changed.connect(self.job.keep)
         self.cancel.changed.connect(self.stop)
         self.job.said.connect(self._hear)
@@ -162,8 +203,10 @@ class Panel(QWidget):  # type: ignore[misc]
 
     def _lay_out(self) -> None:
         buttons = QGridLayout()
-        for i, button in enumerate((self.preview, self.start, self.keep, self.cancel)):
-            buttons.addWidget(button.native, i // 2, i % 2)
+        for column, button in enumerate((self.save, self.preview, self.start)):
+            buttons.addWidget(button.native, 0, 2 * column, 1, 2)
+        for column, button in enumerate((self.keep, self.cancel)):
+            buttons.addWidget(button.native, 1, 3 * column, 1, 3)
         layout = QVBoxLayout(self)
         layout.addWidget(self.question, stretch=1)
         layout.addLayout(buttons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from magicgui.widgets import ComboBox
@@ -10,7 +11,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.device import Device, pick_device
-from napari_pristine.errors import PristineError
+from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.choice import ImageChoice
 from napari_pristine.gui.form import Form, label_for, sheet_in
 from napari_pristine.gui.layers import axes_of, image_of, view_of
@@ -72,6 +73,29 @@ class Question(QScrollArea):  # type: ignore[misc]
         }  # fmt: skip
         model = self.models.model
         return recipe_for(model, self.method.key, "" if model else self.preset.value, settings, fields)
+
+    def stored_recipe(self) -> Recipe:
+        """What Run would do, as a recipe for other images: layers in it give way to the files that they came from.
+
+        Raises:
+            PristineError: A setting is not allowed, or there is no file for something.
+        """
+        if self.pictures.pictures:
+            raise SettingError(
+                "a recipe cannot hold the layers of further pictures of the scene; leave them out with ✕, or restore "
+                "files by 'pristine restore' with --set also=..."
+            )
+        if self.models.chosen is not None and not self.models.chosen.file:
+            raise SettingError(
+                "the network is in no file yet; save it first (Save model…), so that the recipe finds it"
+            )
+        mask = self.choice.mask.layer
+        if mask is not None and not mask.source.path:
+            raise SettingError(
+                f"the mask '{mask.name}' is in no file yet; save the layer to a TIFF file and choose that as the mask"
+            )
+        recipe = self.recipe(self.choice.select())
+        return recipe if mask is None else recipe.model_copy(update={"mask": str(Path(mask.source.path).absolute())})
 
     def visible(self) -> dict[str, str]:
         """The part of the image that can be seen, as ranges."""

@@ -37,7 +37,7 @@ def denoise(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float) -> Array:
         sigma: Noise level.
     """
     pixels = np.asarray(noisy, np.float32)
-    spectra = _spectra(pixels, np.asarray(pilot, np.float32), sigma)
+    filtered = spectra(pixels, np.asarray(pilot, np.float32), sigma)
     ndim = pixels.ndim - 1
     axis = 0 if len(pixels) > 1 else None
     picture = pixels if len(pixels) > 1 else pixels[0]
@@ -45,12 +45,18 @@ def denoise(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float) -> Array:
     alike = denoise_nl_means(
         picture, _PATCH[ndim], _SEARCH[ndim], h=_LIKENESS * sigma, sigma=sigma, fast_mode=True, channel_axis=axis
     )
-    parts = [part.reshape(pixels.shape) for part in (spectra, flat, alike)]
+    parts = [part.reshape(pixels.shape) for part in (filtered, flat, alike)]
     return np.asarray(np.average(parts, axis=0, weights=_WEIGHTS), np.float32)
 
 
-def _spectra(noisy: Array, pilot: Array, sigma: float) -> Array:
-    """Filter in the principal components of the channels, where what they have in common stands out of the noise."""
+def spectra(noisy: Array, pilot: Array, sigma: float) -> Array:
+    """Filter in the principal components of the channels, where what they have in common stands out of the noise.
+
+    Args:
+        noisy: `(C, *space)`, white noise, equally strong in all channels.
+        pilot: A denoised version of it.
+        sigma: Noise level.
+    """
     if len(noisy) == 1:
         return refine(noisy[0], pilot[0], sigma)[None]
     mean = noisy.reshape(len(noisy), -1).mean(axis=1).reshape(-1, *[1] * (noisy.ndim - 1))

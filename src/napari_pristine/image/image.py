@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
+from napari_pristine.image.part import Part
 
 COLOUR = "CS"
 """Channels, and the samples of RGB pixels."""
@@ -25,7 +26,8 @@ class Image:
     """An array with names, spacing and units for its axes.
 
     Attributes:
-        data: The values; a numpy array, or anything with shape, dtype and slicing (dask, zarr), which is read lazily.
+        data: The values; a numpy array, or anything with shape, dtype and basic slicing (dask, zarr), which
+            is read lazily, block by block.
         axes: One capital letter per dimension, as in tifffile: `T` time, `Z` depth, `C` channel, `Y`, `X`,
             `S` samples of RGB, any other letter for anything else.
         scale: Distance between neighbours, per axis.
@@ -87,13 +89,16 @@ class Image:
             channels = channels[slices[self.axes.index("C")]]
         return replace(
             self,
-            data=self.data[tuple(slices)],
+            data=self._part(tuple(slices)),
             scale=tuple(d * step for d, (_, _, step) in zip(self.scale, starts, strict=True)),
             translate=tuple(
                 t + d * start for t, d, (start, _, _) in zip(self.translate, self.scale, starts, strict=True)
             ),
             channels=channels,
         )
+
+    def _part(self, index: tuple[slice, ...]) -> Any:
+        return self.data[index] if isinstance(self.data, np.ndarray) else Part(self.data, index)
 
     def spacing(self, axes: str) -> tuple[float, ...]:
         """Distance of neighbours along some axes, in µm where the unit is one of length, else as in `scale`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Generator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -177,7 +177,7 @@ class Lesson:
             start=self.start.fingerprint if self.start else "",
             seconds=round(self.clock.seconds, 3),
             device=describe_device(self.device),
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__},
             notes=tuple(note.text for note in self.notes),
         )

@@ -20,7 +20,7 @@ from pydantic import field_validator
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.consensus import denoise
+from napari_pristine.image.consensus import denoise, spectra
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.degradation import Also, Degradation, parse_also
 from napari_pristine.methods.finer import render_finer
@@ -42,7 +42,7 @@ from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import degrade
-from napari_pristine.physics.recover import View, recover
+from napari_pristine.physics.recover import View, closest, recover
 from napari_pristine.settings import setting
 
 _FEWEST = 8
@@ -53,6 +53,9 @@ _FIRST, _LAST = 0.9, 0.1
 
 _TRUST, _TRUST_IF_BLURRED, _TRUST_IF_COARSE = 1.0, 0.5, 0.3
 """Weight of the denoised scene; less where no picture shows it as it is, since it then holds less noise than they."""
+
+_BELIEF = 0.8
+"""Weight, beside that scene, of what a picture that shows all of it holds of it: both err, in different ways."""
 
 _DETAIL = 3
 """How many times smaller patches are where the picture does not show all of the scene."""
@@ -192,12 +195,30 @@ def seen(params: LinrParams, restored: Tensor, noisy: Noisy) -> Tensor:
 
 
 def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tensor]:
-    """Turns of denoising the scene and of making it fit the pictures, from what the function said."""
+    """Turns of denoising the scene and of making it fit the pictures, from what the function said.
+
+    At the end the scene says how much to believe of each picture that shows all of it, and so of all its noise.
+    """
     pictures = _views(noisy, params)
     least = max(least_noise([picture for picture, _ in pictures]), LEAST)
     views = [_view(picture, how, least) for picture, how in pictures]
     strengths = (_FIRST, min(max(_LAST, least), _FIRST))
-    return recover(restored, views, _denoise, params.rounds, strengths, _trust(pictures))
+    scene = restored
+    for scene in recover(restored, views, _denoise, params.rounds, strengths, _trust(pictures)):
+        yield scene
+    for number, (picture, how) in enumerate(pictures):
+        if how.shows_all(picture.axes) and bool(picture.valid.all()):
+            others = views[:number] + views[number + 1 :]
+            believed = scene.lerp(_believed(picture, scene), _BELIEF)
+            yield closest(believed, others, _TRUST / noise_level(picture) ** 2)
+
+
+def _believed(picture: Noisy, scene: Tensor) -> Tensor:
+    """What a picture that shows all of the scene holds of it, beyond its noise; the scene being what is known."""
+    level = picture.sigma.reshape(-1, *[1] * picture.valid.dim())
+    unit = level if picture.variance is None else picture.variance.sqrt()
+    noisy, pilot = ((pixels / unit).cpu().numpy() for pixels in (picture.pixels, scene))
+    return torch.from_numpy(spectra(noisy, pilot, 1.0)).to(scene) * unit
 
 
 def _trust(pictures: list[tuple[Noisy, Degradation]]) -> float:

@@ -59,12 +59,20 @@ def recover(
     scene = pilot = start
     for strength in np.geomspace(*strengths, rounds):
         pilot = denoise(scene, pilot, float(strength))
-        scene = _closest(pilot, views, trust / float(strength) ** 2)
+        scene = closest(pilot, views, trust / float(strength) ** 2)
         yield scene
 
 
-def _closest(scene: Tensor, views: Sequence[View], weight: float) -> Tensor:
-    """The scene that fits the pictures and stays near this one: conjugate gradients on a quadratic form."""
+def closest(scene: Tensor, views: Sequence[View], weight: float) -> Tensor:
+    """The scene that fits the pictures and stays near this one: conjugate gradients on a quadratic form.
+
+    Args:
+        scene: `(C, *space)`.
+        views: The pictures; with none of them the scene stays as it is.
+        weight: Of the scene beside them, an inverse variance.
+    """
+    if not views:
+        return scene
     still = [View(torch.zeros_like(v.values), v.weights, v.operators, v.grid) for v in views]
     residual = -_slope(scene, views)
     direction, power = residual, residual.square().sum()

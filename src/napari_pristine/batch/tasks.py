@@ -1,8 +1,7 @@
-"""One recipe, many files: which result goes where, and all that can be checked before the first fit."""
+"""Tasks: which files are restored, and where their results go; all that can be checked before the first fit."""
 
 from __future__ import annotations
 
-import glob
 import os
 import tempfile
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_pristine.batch.inputs import Input
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, write
+from napari_pristine.files.zarr import Version
 from napari_pristine.image.image import Image
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
@@ -24,19 +25,22 @@ _LOSSY = (".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Task:
-    """A file to restore and the file for its result."""
+    """A file to restore and the file for its result.
+
+    Attributes:
+        version: Of OME-Zarr, where the result is one.
+        problem: Why the file is none that can be restored, if that is known.
+    """
 
     source: Path
     target: Path
+    version: Version = "0.5"
+    problem: str = ""
 
-
-def find_inputs(names: Sequence[str]) -> list[Path]:
-    """The files named; patterns such as `*.tif` are resolved where the shell has left them as they are."""
-    found: list[Path] = []
-    for name in names:
-        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
-        found += [Path(match) for match in matches] or [Path(name)]
-    return found
+    @property
+    def is_zarr(self) -> bool:
+        """Whether the result is an OME-Zarr."""
+        return self.target.suffix.lower() == ".zarr"
 
 
 def pair(sources: Sequence[Path], output: str, *, overwrite: bool) -> list[Task]:
@@ -60,6 +64,28 @@ def pair(sources: Sequence[Path], output: str, *, overwrite: bool) -> list[Task]
     return tasks
 
 
+def assign(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> list[Task]:
+    """Where the result of each input goes: to its place in the folder that it was found in.
+
+    Raises:
+        FileError: The results cannot go to this folder, would replace an input, or each other.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"'{folder}' is a file; give a folder for the results")
+    version: Version = "0.4" if recipe.format == "ome-zarr-0.4" else "0.5"
+    tasks = [Task(i.path, folder / i.inside.parent / _named(i.path, recipe.format), version, i.problem) for i in inputs]
+    _check_names([task for task in tasks if not task.problem])
+    return tasks
+
+
+def _named(source: Path, form: str) -> str:
+    """Name of the result of a file in a format."""
+    if form == "same":
+        return _name(source)
+    stem = source.stem[:-4] if source.stem.lower().endswith(".ome") else source.stem
+    return stem + (".ome.tif" if form == "ome-tiff" else ".ome.zarr")
+
+
 def _name(source: Path) -> str:
     """Name of the result in a folder: that of the input, unless its format would throw away what was restored."""
     return source.stem + ".tif" if source.suffix.lower() in _LOSSY else source.name
@@ -81,7 +107,7 @@ def _check_names(tasks: Sequence[Task]) -> None:
 
 
 def _key(path: Path) -> str:
-    return os.path.normcase(path.resolve())
+    return os.path.normcase(os.path.realpath(path))  # which does not mind links in a circle
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +127,13 @@ def load(task: Task, recipe: Recipe, model: Model | None = None) -> Given:
     """
     image = read(task.source, axes=recipe.axes)
     mask = read(recipe.mask) if recipe.mask else None
-    others = tuple(read(_beside(task.source, name)) for name in recipe.params.other_files)
+    others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
     check(image, recipe, mask=mask, others=others, model=model)
     _check_writable(task.target, image.select(recipe.select))
     return Given(image, mask, others)
 
 
-def _beside(source: Path, name: str) -> Path:
+def beside(source: Path, name: str) -> Path:
     """A file as named, or of this name in the folder of the input."""
     return Path(name) if Path(name).exists() else source.parent / name
 

@@ -1,0 +1,38 @@
+"""Demand: how much memory the restoration of a file takes, before anything of it is read."""
+
+from __future__ import annotations
+
+import math
+
+from napari_pristine.batch.order import Opened
+from napari_pristine.errors import OutOfMemory
+from napari_pristine.files.memory import free
+
+_BASE = 500 * 2**20
+"""Bytes of Python, torch and their libraries."""
+_BLOCK = 120
+"""Bytes for each value of a block, while it is measured, restored and refined."""
+_TILE = 700
+"""Bytes for each value of a tile inside a network."""
+
+
+def memory_of(opened: Opened) -> int:
+    """Bytes that a process takes at most, about; it does not depend on the number of blocks."""
+    resolved = opened.resolved
+    channels, *space = resolved.out.block_shape
+    block = channels * math.prod(space)
+    tile = min(block, channels * resolved.params.tile**2)
+    return _BASE + _BLOCK * block + _TILE * tile
+
+
+def check_memory(opened: Opened, allowed: int | None) -> None:
+    """Raise an `OutOfMemory` if a block takes more than is allowed, or than is free."""
+    limit = free() if allowed is None else allowed
+    needed = memory_of(opened)
+    if needed > limit:
+        there = "are free" if allowed is None else "may be used by a process (--memory)"
+        block = " × ".join(map(str, opened.resolved.cut.block_shape))
+        raise OutOfMemory(
+            f"'{opened.image.name}' takes about {needed / 1e9:.3g} GB, {limit / 1e9:.3g} GB {there}; restore less at "
+            f"once: one block is {block} values (tile, together, select)"
+        )

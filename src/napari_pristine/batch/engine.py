@@ -1,0 +1,185 @@
+"""The batch as a job: opens files, hands out their blocks, names finished results, and says what became of each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from napari_pristine.batch.at_work import AtWork, Settled, clear_unless_begun, take_up
+from napari_pristine.batch.claim import Claim, Elsewhere
+from napari_pristine.batch.faults import in_words
+from napari_pristine.batch.order import Order, open_task
+from napari_pristine.batch.pools import Answer, Over, Pool, here
+from napari_pristine.batch.rows import Row, Status
+from napari_pristine.batch.share import Share
+from napari_pristine.batch.tasks import Task
+from napari_pristine.errors import PristineError
+from napari_pristine.events import Event
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How far a batch is: files that are over, of all; blocks of the files at work, of all of theirs."""
+
+    files: int
+    of_files: int
+    name: str
+    fraction: float
+    seconds: float
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds still to go, as far as can be told."""
+        return self.seconds * (1 - self.fraction) / self.fraction if self.seconds > 1 and self.fraction else None
+
+
+Batching: TypeAlias = Generator["Stand | Row | Event", None, list[Row]]
+"""A batch under way: yields how far it is and what became of each file, returns the latter. Closing it stops it;
+what is finished stays, and what is not can be resumed."""
+
+
+class Batch:
+    """Files that are restored alike; one that fails does not stop the rest.
+
+    Args:
+        tasks: Which files, and where their results go.
+        order: What is wanted.
+        pool: Where it is done.
+
+    Attributes:
+        rows: What became of the files that are over.
+        since: When it began.
+    """
+
+    def __init__(self, tasks: Sequence[Task], order: Order, pool: Pool = here) -> None:
+        self.tasks, self.order, self.pool = tasks, order, pool
+        self.rows: list[Row] = []
+        self.since = datetime.now(UTC)
+        self._began = time.monotonic()
+        self._now: Task | None = None
+        self._at_work: dict[Task, AtWork] = {}
+        self._elsewhere: list[Task] = []
+
+    def job(self) -> Batching:
+        """All files."""
+        told = 0
+        answers = self.pool(self._shares())
+        try:
+            for answer in answers:
+                event = self._heard(answer) if answer else None
+                if event:
+                    yield event
+                yield from self.rows[told:]
+                told = len(self.rows)
+                yield self._stand()
+            yield from self.rows[told:]
+        finally:
+            if isinstance(answers, Generator):
+                answers.close()
+            for at_work in self._at_work.values():
+                at_work.claim.release()
+        return self.rows
+
+    def _heard(self, answer: Answer) -> Event | None:
+        """Keep up with a share; what is to be passed on of what it says."""
+        said = answer.said
+        if not isinstance(said, Over):
+            self._at_work[answer.share.task].follow(answer.share, said)
+            return said
+        self._over(answer.share, said.error)
+        return None
+
+    def _shares(self) -> Iterator[Share | None]:
+        """All that is to be done, file by file as it is asked for; none where there is something to tell."""
+        for task in self.tasks:
+            yield from self._file(task, self._elsewhere)
+        for task in self._elsewhere:  # by now they are done, or those who were at work on them have died
+            yield from self._file(task, None)
+
+    def _file(self, task: Task, later: list[Task] | None) -> Iterator[Share | None]:
+        self._now = task
+        shares = self._begin(task, later)
+        for share in shares:
+            if self._at_work[task].error is None:
+                yield share
+            else:  # another share has failed
+                self._over(share, None)
+        if not shares:
+            yield None
+
+    def _begin(self, task: Task, later: list[Task] | None) -> list[Share]:
+        """Open a file and make the place where its result grows; what remains to be done, if anything.
+
+        Args:
+            task: The file.
+            later: Where to put it if another batch is at work on it; if there is none, it is left to that.
+        """
+        try:
+            if task.problem:
+                self._add(task, "left", task.problem)
+                return []
+            found = self._taken_up(task)
+        except Elsewhere as error:
+            if later is None:
+                self._add(task, "left", str(error))
+            else:
+                later.append(task)
+        except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the batch
+            self._add(task, "failed", str(in_words(error, task.source)))
+        else:
+            if isinstance(found, AtWork):
+                return found.shares
+            self._add(task, "left", found.text, found.facts)
+        return []
+
+    def _taken_up(self, task: Task) -> AtWork | Settled:
+        opened = open_task(task, self.order.recipe)
+        claim = Claim(task.target)
+        try:
+            found = take_up(task, self.order, opened, claim, self.since)
+        except BaseException:
+            clear_unless_begun(claim)
+            claim.release()
+            raise
+        if isinstance(found, Settled):
+            claim.release()
+            return found
+        self._at_work[task] = found
+        if not found.shares:  # all its blocks are written
+            self._conclude(found)
+        return found
+
+    def _over(self, share: Share, error: PristineError | None) -> None:
+        """A share is over; maybe it was the last of its file."""
+        at_work = self._at_work[share.task]
+        if at_work.end(share, error):
+            self._conclude(at_work)
+
+    def _conclude(self, at_work: AtWork) -> None:
+        """All shares of a file are over."""
+        task = at_work.task
+        try:
+            facts = at_work.finish()
+        except Exception as error:  # noqa: BLE001 - as above
+            at_work.give_up()
+            self._add(task, "failed", at_work.claim.work.told(str(in_words(error, task.target))))
+        else:
+            self._add(task, "restored", "", facts)
+        finally:
+            del self._at_work[task]
+            at_work.claim.release()
+
+    def _add(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
+        """Remember what became of a file."""
+        self.rows.append(Row(task.source, task.target, status, text, facts or {}))
+
+    def _stand(self) -> Stand:
+        """How far the batch is."""
+        inner = math.fsum(at_work.fraction for at_work in self._at_work.values())
+        done, of_files = len(self.rows), len(self.tasks)
+        name = self._now.source.name if self._now else ""
+        return Stand(done, of_files, name, min((done + inner) / max(of_files, 1), 1.0), time.monotonic() - self._began)

@@ -1,0 +1,103 @@
+"""Inputs: the images named by files, folders and patterns, and what else lies among them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_pristine.batch.work import HIDDEN, SIDECAR, read_sidecar
+from napari_pristine.files import SUFFIXES
+
+_IMAGE_FOLDERS = (".zarr",)
+"""Suffixes of folders that are one image each."""
+REPORTS = ("report.csv", "report.html")
+"""Files that a batch lays beside its results."""
+_FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
+_NO_FILE = "no file that can be read, but a pipe, a socket or a device"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to restore.
+
+    Attributes:
+        path: Where it is.
+        inside: Its place in the folder that was named; its name alone where it was named itself.
+        problem: Why it is none that can be restored, if its name says so.
+    """
+
+    path: Path
+    inside: Path
+    problem: str = ""
+
+
+def find_inputs(names: Sequence[str]) -> list[Path]:
+    """The files named; patterns such as `*.tif` are resolved where the shell has left them as they are."""
+    found: list[Path] = []
+    for name in names:
+        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
+        found += [Path(match) for match in matches] or [Path(name)]
+    return found
+
+
+def inputs_of(names: Sequence[str], output: Path | None = None) -> list[Input]:
+    """All that files, folders (with all folders in them) and patterns name, each once, in order.
+
+    What a folder holds beside images is named with its problem; hidden files are not looked at. Nor is what lies in
+    the folder of the results, if that is in a folder that is named; and if it is that folder itself, its results.
+    """
+    found: dict[str, Input] = {}
+    for path in find_inputs(names):
+        folder = path.is_dir() and path.suffix.lower() not in _IMAGE_FOLDERS
+        for one in _walk(path, output) if folder else [_named(path)]:
+            found.setdefault(os.path.abspath(one.path), one)
+    return list(found.values())
+
+
+def _named(path: Path) -> Input:
+    odd = path.exists() and not path.is_file() and not path.is_dir()
+    return Input(path, Path(path.name), _NO_FILE if odd else "")
+
+
+def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
+    """All files in a folder; links to folders are not followed, since they may lead in circles."""
+    errors: list[OSError] = []
+    for here, folders, files in os.walk(folder, onerror=errors.append):
+        at = Path(here)
+        images = [name for name in folders if name.lower().endswith(_IMAGE_FOLDERS)]
+        links = [name for name in folders if (at / name).is_symlink() and name not in images]
+        inner = [name for name in folders if name not in images + links and not name.startswith(".")]
+        folders[:] = sorted(name for name in inner if not _is(at / name, output))
+        results = _results(at) if _is(at, output) else set()
+        for name in sorted(files + images + links):
+            path = at / name
+            problem = _FOLDER_LINK if name in links else _problem(path)
+            if not name.startswith(".") and name not in results:
+                yield Input(path, path.relative_to(folder), problem)
+    for error in errors:  # to be told when it is opened
+        path = Path(os.fsdecode(error.filename))
+        yield Input(path, path.relative_to(folder))
+
+
+def _is(folder: Path, output: Path | None) -> bool:
+    return output is not None and os.path.realpath(folder) == os.path.realpath(output)
+
+
+def _results(folder: Path) -> set[str]:
+    """What lies in a folder because a batch has put it there, or was about to."""
+    names = {name.removesuffix(SIDECAR) for name in os.listdir(folder) if name.endswith(SIDECAR)}
+    names = {name for name in names if "identity" in read_sidecar(folder / name)}
+    if (folder / HIDDEN).is_dir():
+        names |= set(os.listdir(folder / HIDDEN))
+    return names | {f"{name}{SIDECAR}" for name in names} | set(REPORTS)
+
+
+def _problem(path: Path) -> str:
+    """Why what lies in a folder is not restored, as far as its name and kind say so."""
+    suffix = path.suffix.lower()
+    if suffix not in (*SUFFIXES, *_IMAGE_FOLDERS):
+        return f"no image that can be read (suffix '{suffix}')" if suffix else "no image that can be read (no suffix)"
+    return _named(path).problem

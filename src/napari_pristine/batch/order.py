@@ -1,0 +1,158 @@
+"""Order: what is wanted of a batch; and Opened: one of its files with all that is settled before its restoration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from napari_pristine import __version__
+from napari_pristine.batch.identity import Stamp, checksum, stamp
+from napari_pristine.batch.tasks import Task, beside
+from napari_pristine.errors import FileError
+from napari_pristine.files import read
+from napari_pristine.image.axes import Place
+from napari_pristine.image.image import Image
+from napari_pristine.life import RUN
+from napari_pristine.model import Model, load_model
+from napari_pristine.recipe import Recipe
+from napari_pristine.resolved import Resolved
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of a batch.
+
+    Attributes:
+        recipe: How every file is restored.
+        resume: Go on where an earlier batch was interrupted, and leave what is done.
+        overwrite: Replace results that exist.
+        memory: Bytes that a process may use; as much as is free if none is given.
+        threads: Of each process. Networks that learn give other last digits with another number of them.
+    """
+
+    recipe: Recipe
+    resume: bool = False
+    overwrite: bool = False
+    memory: int | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A file, its values on disk, and how it is to be restored.
+
+    Attributes:
+        image: The image, of which nothing is read.
+        resolved: How it is restored.
+        runs: Its blocks in runs that can be restored by themselves.
+        stamp: Of all files that it depends on, as they were when it was opened.
+    """
+
+    image: Image
+    resolved: Resolved
+    runs: list[list[Place]]
+    stamp: Stamp
+
+    @property
+    def like(self) -> Image:
+        """The result, as far as its values do not matter."""
+        return self.resolved.restored(Unmade(self.resolved.out.shape, self.resolved.image.dtype))
+
+
+@dataclass(frozen=True)
+class Unmade:
+    """An array of which only shape and type are known, and into which anything vanishes."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        pass
+
+
+def open_task(task: Task, recipe: Recipe) -> Opened:
+    """Open a file lazily and settle how it is restored; the last one is kept at hand, as long as it stays what it is.
+
+    Raises:
+        PristineError: It cannot be read, or not be restored like this.
+    """
+    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe))
+
+
+@lru_cache(maxsize=1)
+def _open(task: Task, recipe_text: str, before: Stamp) -> Opened:
+    """By the recipe as JSON, since recipes have no hash. The next share is often of the same file, its noise known."""
+    recipe = Recipe.model_validate_json(recipe_text)
+    image = read(task.source, axes=recipe.axes, lazy=True)
+    mask = read(recipe.mask) if recipe.mask else None
+    others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
+    resolved = Resolved(image, recipe, mask, others, model_of(recipe))
+    return Opened(image, resolved, resolved.cut.runs(RUN), before)
+
+
+def stamp_of(task: Task, recipe: Recipe) -> Stamp:
+    """What changes when one of the files is written to that a result depends on.
+
+    Raises:
+        FileError: One is not there.
+    """
+    model = [Path(recipe.model)] if recipe.model else []
+    return tuple(entry for path in (task.source, *_beside(task, recipe), *model) for entry in stamp(path))
+
+
+def check_unchanged(task: Task, recipe: Recipe, before: Stamp) -> None:
+    """Raise a `FileError` if one of the files is not what it was."""
+    now = stamp_of(task, recipe)
+    changed = sorted({name for name, *_ in set(before) ^ set(now)})
+    if changed:
+        raise FileError(
+            f"'{changed[0]}' was changed while it was being restored; restore it again when nothing writes to it "
+            "any more"
+        )
+
+
+def _beside(task: Task, recipe: Recipe) -> list[Path]:
+    """Files that a recipe names beside the image."""
+    masks = [Path(recipe.mask)] if recipe.mask else []
+    return masks + [beside(task.source, name) for name in recipe.params.other_files]
+
+
+def model_of(recipe: Recipe) -> Model | None:
+    """The network that a recipe names; read once for all files.
+
+    Raises:
+        PristineError: It cannot be read.
+    """
+    if not recipe.model:
+        return None
+    return _model(recipe.model, stamp(Path(recipe.model)))
+
+
+@lru_cache(maxsize=2)
+def _model(path: str, changed: Stamp) -> Model:
+    return load_model(path)
+
+
+def identity(task: Task, order: Order, opened: Opened) -> dict[str, Any]:
+    """All that the pixels of a result depend on; two results with the same identity are the same.
+
+    Raises:
+        FileError: The input cannot be read.
+    """
+    recipe, model = order.recipe, opened.resolved.model
+    return {
+        "checksum": checksum(task.source),
+        "recipe": recipe.model_copy(update={"version": __version__}).model_dump(mode="json"),
+        "beside": [checksum(path) for path in _beside(task, recipe)],
+        "model": model.fingerprint if model else "",
+        "shape": list(opened.resolved.out.shape),
+        "axes": opened.resolved.image.axes,
+        "dtype": str(opened.resolved.image.dtype),
+    }

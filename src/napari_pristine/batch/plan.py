@@ -1,0 +1,118 @@
+"""Plan: what each file of a batch is, what its restoration takes, and what cannot be restored and why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from napari_pristine.batch.demand import check_memory, memory_of
+from napari_pristine.batch.order import Opened, Order, open_task
+from napari_pristine.batch.pools import limit_threads
+from napari_pristine.batch.result import check_writable
+from napari_pristine.batch.tasks import Task
+from napari_pristine.errors import FileError, ImageError, PristineError
+from napari_pristine.events import Progress
+from napari_pristine.restoration import run_resolved
+
+_PROBE = 5.0
+"""Seconds that a probe takes, about; a short one says little, since the first steps are slower."""
+_WARM = 0.4
+"""Share of the steps that a block takes which starts from its neighbour's network."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of a file before it is restored.
+
+    Attributes:
+        task: The file, and where its result goes.
+        axes, shape, dtype: Of what is restored of it.
+        blocks: How many parts are restored one after the other.
+        loops: What is fitted together and what is looped over, in words.
+        memory: Bytes that a process takes for it, about.
+        seconds: How long it takes one process, about; none if it was not measured.
+        problem: Why it cannot be restored; empty if it can.
+    """
+
+    task: Task
+    axes: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    blocks: int = 0
+    loops: str = ""
+    memory: int = 0
+    seconds: float | None = None
+    problem: str = ""
+
+
+def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Iterator[Forecast]:
+    """One forecast for each file, in order; nothing is written.
+
+    Args:
+        tasks: The files.
+        order: What is wanted of them.
+        probe: Whether to measure how long a block takes, once for all blocks alike.
+    """
+    measured: dict[Any, float | None] = {}
+    limit_threads(order.threads)
+    for task in tasks:
+        if task.problem:
+            yield Forecast(task, problem=task.problem)
+            continue
+        try:
+            opened = open_task(task, order.recipe)
+            _check_free(task, order)
+            check_memory(opened, order.memory)
+            check_writable(task, opened.like)
+        except PristineError as error:
+            yield Forecast(task, problem=str(error))
+            continue
+        kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
+        if probe and kind not in measured:
+            measured[kind] = _probe(opened)
+        yield _forecast(task, opened, measured.get(kind))
+
+
+def _check_free(task: Task, order: Order) -> None:
+    """Raise a `FileError` if there is a result, and nobody said what to do with it."""
+    if task.target.exists() and not (order.overwrite or order.resume):
+        raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume leaves what is done")
+
+
+def _forecast(task: Task, opened: Opened, block: float | None) -> Forecast:
+    resolved = opened.resolved
+    return Forecast(
+        task=task,
+        axes=resolved.image.axes,
+        shape=resolved.image.shape,
+        dtype=str(resolved.image.dtype),
+        blocks=len(resolved.places),
+        loops=resolved.cut.describe(),
+        memory=memory_of(opened),
+        seconds=None if block is None else block * _blocks(opened),
+    )
+
+
+def _blocks(opened: Opened) -> float:
+    """How many blocks that start anew would take as long."""
+    chained = opened.resolved.params.warm_start and not opened.resolved.method.learn
+    return sum(1 + (len(run) - 1) * (_WARM if chained else 1) for run in opened.runs)
+
+
+def _probe(opened: Opened) -> float | None:
+    """Seconds that the block in the middle takes; what learns from all blocks takes longer, once."""
+    places = opened.resolved.places
+    job = run_resolved(opened.resolved, into=opened.like.data, places=[places[len(places) // 2]])
+    began = time.monotonic()
+    try:
+        for event in job:
+            seconds = time.monotonic() - began
+            if isinstance(event, Progress) and event.fraction > 0 and seconds > _PROBE:
+                return seconds / event.fraction
+    except ImageError:  # this block is left as it is; others may not be
+        return None
+    finally:
+        job.close()
+    return time.monotonic() - began

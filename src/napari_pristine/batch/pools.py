@@ -1,0 +1,209 @@
+"""Pools: where shares are done, here or on a dask cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from napari_pristine.batch.faults import in_words
+from napari_pristine.batch.share import Share, restore_share
+from napari_pristine.errors import ComputeError, PristineError, SettingError
+from napari_pristine.events import Event
+
+_AHEAD = 2
+"""Shares that wait at each worker, so that none is idle between two of them."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """A share is over; with the error that ended it, if one did."""
+
+    error: PristineError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of a share: how it goes on, or that it is over."""
+
+    share: Share
+    said: Event | Over
+
+
+Answers: TypeAlias = "Iterator[Answer | None]"
+Pool: TypeAlias = "Callable[[Iterator[Share | None]], Answers]"
+"""Does shares, as they are handed out; says how each goes on, and when it is over. None is handed out, and on, where
+there is something to tell of a file of which nothing is to be done."""
+
+
+def here(shares: Iterator[Share | None]) -> Answers:
+    """One share after the other, in this process."""
+    for share in shares:
+        if share is None:
+            yield None
+            continue
+        limit_threads(share.order.threads)
+        error: PristineError | None = None
+        try:
+            for event in restore_share(share):
+                yield Answer(share, event)
+        except Exception as caught:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the batch
+            error = in_words(caught, share.task.source)
+        yield Answer(share, Over(error))
+
+
+def on(client: Any) -> Pool:
+    """The pool of a client of dask.distributed.
+
+    A share whose worker dies is given to another one; all is written by the workers, which see the same files.
+    """
+
+    def answers(shares: Iterator[Share | None]) -> Answers:
+        under_way = _UnderWay(client)
+        try:
+            for share in shares:
+                if share is None:
+                    yield None
+                    continue
+                under_way.add(share)
+                while len(under_way.shares) >= _AHEAD * _workers(client):
+                    yield under_way.next()
+            while under_way.shares:
+                yield under_way.next()
+        finally:
+            client.cancel(list(under_way.shares))
+
+    return answers
+
+
+class _UnderWay:
+    """The shares that were given to a cluster and are not over."""
+
+    def __init__(self, client: Any) -> None:
+        from distributed import as_completed
+
+        self.shares: dict[Any, Share] = {}
+        self._client, self._completed = client, as_completed(with_results=False)
+
+    def add(self, share: Share) -> None:
+        future = self._client.submit(_do, share, pure=False)
+        self.shares[future] = share
+        self._completed.add(future)
+
+    def next(self) -> Answer:
+        """Wait for the next one that is over."""
+        future = next(self._completed)
+        return Answer(self.shares.pop(future), Over(_error(future)))
+
+
+def _workers(client: Any) -> int:
+    """How many there are, now: some may have come or gone."""
+    return max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+
+
+def _do(share: Share) -> PristineError | None:
+    """A share, on a worker."""
+    limit_threads(share.order.threads)
+    _take_gpu()
+    try:
+        for _ in restore_share(share):
+            pass
+    except Exception as error:  # noqa: BLE001 - the door to the report
+        return in_words(error, share.task.source)
+    return None
+
+
+def _take_gpu() -> None:
+    """Let each worker of a machine compute on a GPU of its own, where there are several."""
+    if torch.cuda.is_available():
+        from distributed import get_worker
+
+        name = str(get_worker().name)
+        torch.cuda.set_device((int(name) if name.isdigit() else 0) % torch.cuda.device_count())
+
+
+def _error(future: Any) -> PristineError | None:
+    """What ended a share."""
+    found = future.exception()
+    if found is None:
+        error: PristineError | None = future.result()
+        return error
+    return ComputeError(f"a worker failed: {found}; see its log, and go on with --resume")
+
+
+def limit_threads(threads: int) -> None:
+    """Let this process compute with so many threads, 1 at least."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def local_cluster(workers: int, memory: int | None) -> Iterator[Pool]:
+    """A pool of processes on this machine.
+
+    Raises:
+        SettingError: dask.distributed is not installed.
+    """
+    distributed = _distributed()
+    with (
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0 if memory is None else memory,
+            preload=["napari_pristine.batch.worker"],
+            silence_logs=logging.ERROR,  # that a worker takes its time to end is no news to the user
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield on(client)
+
+
+@contextmanager
+def joined_cluster(address: str) -> Iterator[Pool]:
+    """The pool of a cluster that is there already.
+
+    Raises:
+        SettingError: dask.distributed is not installed, or nobody answers at the address.
+    """
+    distributed = _distributed()
+    try:
+        client = distributed.Client(address, timeout="5s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise SettingError(
+            f"no dask scheduler answers at '{address}' ({error}); start one with 'dask scheduler', "
+            "and give the address that it prints"
+        ) from error
+    with client:
+        yield on(client)
+
+
+@contextmanager
+def slurm_cluster(workers: int) -> Iterator[Pool]:
+    """A pool of jobs that Slurm starts, as dask's configuration (jobqueue.slurm) describes them.
+
+    Raises:
+        SettingError: dask-jobqueue is not installed.
+    """
+    distributed = _distributed()
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise SettingError("--slurm needs dask-jobqueue; pip install 'napari-pristine[slurm]'") from None
+    with SLURMCluster() as cluster, distributed.Client(cluster) as client:
+        cluster.scale(jobs=workers)
+        client.wait_for_workers(1)
+        yield on(client)
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise SettingError("workers need dask.distributed; pip install 'napari-pristine[cluster]'") from None
+    return distributed

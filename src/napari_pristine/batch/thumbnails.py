@@ -1,0 +1,147 @@
+"""Small pictures of an image, of its result and of what was removed: to look at, no figure is taken from them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from napari_pristine.errors import ImageError
+from napari_pristine.image.image import Image
+
+Array = NDArray[np.float64]
+
+_SIDE = 160
+"""Pixels along the longer side of a thumbnail, at most."""
+_READ = 8 * _SIDE
+"""Pixels read along the longer side of a plane, about; of larger planes only some are."""
+_GREYS = 63
+"""Steps from black to white: noise does not compress, and the eye does not see more."""
+RANGE = 3
+"""Noise levels from mid grey to black or white in the picture of what was removed."""
+
+
+def thumbnails(source: Image, result: Image, sigma: float) -> tuple[bytes, bytes, bytes]:
+    """PNG pictures of the middle plane: before, after, and before minus after. Nothing but that plane is read.
+
+    Before and after share one contrast. In the third, mid grey is no change, and white and black are 3 noise levels
+    removed and added.
+
+    Args:
+        source: The image, as it was restored (after any selection).
+        result: Its result, on the same grid or on one that is finer by whole factors.
+        sigma: Noise level in the units of the image.
+
+    Raises:
+        ImageError: The two do not belong together.
+    """
+    factors = {axis: _factor(source, result, axis) for axis in source.axes if axis not in "CS"}
+    step = _stride(source)
+    before = _plane(source, step, {})
+    after = _plane(result, step, factors)
+    coarse = _averaged(after, factors["Y"], factors["X"])
+    if coarse.shape != before.shape:
+        raise ImageError(f"a result of shape {result.shape} ({result.axes}) is none of an image of {source.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        removed = before - coarse
+        # without noise any change is beyond all scales
+        removed = removed / sigma if sigma > 0 else np.sign(removed) * RANGE
+    small = _small(before), _small(after)
+    low, high = _window(*small)
+    return _png(small[0], low, high), _png(small[1], low, high), _png(_small(removed), -RANGE, RANGE)
+
+
+def thumbnail(image: Image) -> bytes:
+    """A PNG picture of the middle plane of an image."""
+    small = _small(_plane(image, _stride(image), {}))
+    return _png(small, *_window(small))
+
+
+def _factor(source: Image, result: Image, axis: str) -> int:
+    """How many times finer the grid of the result is along an axis."""
+    factor, rest = divmod(result.size(axis), source.size(axis))
+    if rest or not factor:
+        raise ImageError(f"along {axis} the result has {result.size(axis)} elements, the image {source.size(axis)}")
+    return factor
+
+
+def _stride(image: Image) -> int:
+    return max(1, max(image.size("Y"), image.size("X")) // _READ)
+
+
+def _plane(image: Image, step: int, factors: dict[str, int]) -> Array:
+    """The middle plane as `(Y, X, 1 or 3)`, of every `step`-th pixel of a grid `factors` times coarser all parts."""
+    y, x = factors.get("Y", 1), factors.get("X", 1)
+    if step == 1:
+        return _read(image, factors, slice(None), slice(None))
+    rows, columns = (-(-image.size(axis) // (step * by)) for axis, by in (("Y", y), ("X", x)))
+    plane: Array | None = None
+    for i, j in itertools.product(range(y), range(x)):
+        part = _read(image, factors, slice(i, None, step * y), slice(j, None, step * x))
+        plane = np.empty((rows * y, columns * x, part.shape[2])) if plane is None else plane
+        plane[i::y, j::x] = part
+    assert plane is not None  # there is at least one part
+    return plane
+
+
+def _read(image: Image, factors: dict[str, int], rows: slice, columns: slice) -> Array:
+    """Part of the middle plane: the first channel, or three colours; a mean where the grid is finer across planes."""
+    index: list[Any] = []
+    for axis, size in zip(image.axes, image.shape, strict=True):
+        by = factors.get(axis, 1)
+        middle = size // by // 2 * by
+        across = slice(0, 1) if axis == "C" else slice(middle, middle + by)
+        index.append({"Y": rows, "X": columns, "S": slice(0, 3)}.get(axis, across))
+    part: Array = np.asarray(image.data[tuple(index)]).astype(np.float64)
+    order = [image.axes.index(axis) for axis in "YXS" if axis in image.axes]
+    across_axes = tuple(n for n in range(part.ndim) if n not in order)
+    part = part.mean(axis=across_axes, keepdims=True).transpose([*order, *across_axes])
+    plane: Array = part.reshape(*part.shape[:2], -1)
+    return plane
+
+
+def _averaged(plane: Array, y: int, x: int) -> Array:
+    """Means of patches of `y` × `x` pixels, of those of their values that are finite; the last ones may be cut off."""
+    if y == x == 1:
+        return plane
+    valid = np.isfinite(plane)
+    sums, counts = (
+        np.add.reduceat(np.add.reduceat(part, np.arange(0, part.shape[0], y), 0), np.arange(0, part.shape[1], x), 1)
+        for part in (np.where(valid, plane, 0.0), valid.astype(np.float64))
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: Array = sums / counts  # NaN where nothing is finite
+    return means
+
+
+def _small(plane: Array) -> Array:
+    """At most as large as a thumbnail. One whole factor for all: others would print a pattern on the noise."""
+    by = math.ceil(max(plane.shape[:2]) / _SIDE)
+    # values that no picture holds would overflow the sums
+    return _averaged(np.where(np.abs(plane) < 1e300, plane, np.nan), by, by)
+
+
+def _window(*planes: Array) -> tuple[float, float]:
+    """Values to show as black and as white."""
+    values = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
+    if not values.size:
+        return 0.0, 1.0
+    for ends in ((0.5, 99.5), (0, 100)):  # all of them where nearly all are equal, as where a few spots shine
+        low, high = (float(value) for value in np.percentile(values, ends))
+        if high > low:
+            return low, high
+    return low - 1.0, high + 1.0
+
+
+def _png(plane: Array, low: float, high: float) -> bytes:
+    """`(Y, X, 1 or 3)` as PNG, black at `low`, white at `high`; what is missing is black in a picture."""
+    shown = np.clip((plane - low) / (high - low), 0.0, 1.0)
+    grey = np.rint(np.rint(np.nan_to_num(shown) * _GREYS) * (255 / _GREYS)).astype(np.uint8)
+    file = BytesIO()
+    PIL.Image.fromarray(grey[..., 0] if grey.shape[2] == 1 else grey).save(file, "PNG", optimize=True)
+    return file.getvalue()

@@ -1,0 +1,195 @@
+"""Work: the hidden folder in which the result of one file grows, so that nothing half-written bears a final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_pristine.events import Done, Note
+from napari_pristine.image.axes import Place
+
+HIDDEN = ".pristine"
+"""Folder, beside the results, that holds all that is not finished; gone when all is."""
+SIDECAR = ".json"
+"""What the name of a result gets at its end, for the file beside it that says how it came about."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A block that is written, and what it took."""
+
+    done: Done
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """The place where one result grows.
+
+    Attributes:
+        target: The file or folder that it becomes.
+    """
+
+    target: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it lies."""
+        return self.target.parent / HIDDEN / self.target.name
+
+    @property
+    def array(self) -> Path:
+        """The values, as OME-Zarr."""
+        return self.folder / "values.zarr"
+
+    @property
+    def part(self) -> Path:
+        """The result in its final format, until it is renamed; with the suffix of the target."""
+        return self.folder / f"part{''.join(self.target.suffixes[-2:])}"
+
+    @property
+    def sidecar(self) -> Path:
+        """Where the final sidecar stands, beside the result."""
+        return sidecar_of(self.target)
+
+    @property
+    def shelf(self) -> Path:
+        """Folder of the networks that have learned for it."""
+        return self.folder / "learned"
+
+    def told(self, text: str) -> str:
+        """A message about what lies here, for those who know the result alone."""
+        for hidden in (self.part, self.array / "0", self.array, self.folder):
+            text = text.replace(str(hidden), str(self.target))
+        return text
+
+    def state(self) -> dict[str, Any]:
+        """What the work was begun with; empty if there is none, or what there is cannot be read."""
+        return _read_json(self.folder / "state.json")
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Start anew, with an empty folder."""
+        self.clear()
+        self.shelf.mkdir(parents=True)
+        _write_json(self.folder / "state.json", state)
+
+    def clear(self) -> None:
+        """Throw away what there is of it."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def give_turn(self, turn: str) -> None:
+        """Let those write here who were told this word, and no others any more."""
+        _write_json(self.folder / "turn.json", {"turn": turn})
+
+    def has_turn(self, turn: str) -> bool:
+        """Whether those who were told this word may still write here."""
+        return bool(_read_json(self.folder / "turn.json").get("turn") == turn)
+
+    def end_turn(self) -> None:
+        """Let nobody write here any more."""
+        (self.folder / "turn.json").unlink(missing_ok=True)
+
+    def record(self, run: int, writer: str, entry: Entry) -> None:
+        """Remember that a block of a run is written; each writer has a file of its own."""
+        line = json.dumps({**asdict(entry.done), "seconds": entry.seconds, "device": entry.device}, default=float)
+        folder = self.folder / "runs" / str(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{writer}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def entries(self, run: int, places: Sequence[Place]) -> dict[Place, Entry]:
+        """Those of the blocks of a run that are written, in their order."""
+        found: dict[Place, Entry] = {}
+        for file in sorted((self.folder / "runs" / str(run)).glob("*.jsonl")):
+            found |= _read_run(file)
+        return {place: found[place] for place in places if place in found}
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether going on with it would save time."""
+        return self.ripe or any((self.folder / "runs").glob("*/*.jsonl"))
+
+    def prepare_sidecar(self, facts: dict[str, Any]) -> None:
+        """Lay the sidecar ready: from now on only names have to be changed."""
+        _write_json(self.folder / "sidecar.json", facts)
+
+    def appear(self, made: Path) -> None:
+        """Give a finished result its name, then its sidecar; what was there before goes last.
+
+        Called again after it was interrupted, it does what remains to be done.
+        """
+        old = self.folder / "old"
+        if made.exists():
+            if self.target.exists():
+                _remove(old)
+                os.replace(self.target, old)
+            os.replace(made, self.target)
+        if (self.folder / "sidecar.json").exists():
+            os.replace(self.folder / "sidecar.json", self.sidecar)
+        self.clear()
+
+    @property
+    def ripe(self) -> bool:
+        """Whether all is written and only the renaming was interrupted."""
+        return (self.folder / "sidecar.json").exists()
+
+
+def sidecar_of(target: Path) -> Path:
+    """The file beside a result that says how it came about."""
+    return target.with_name(f"{target.name}{SIDECAR}")
+
+
+def read_sidecar(target: Path) -> dict[str, Any]:
+    """What the sidecar of a result says; empty if there is none."""
+    return _read_json(sidecar_of(target))
+
+
+def _read_run(file: Path) -> dict[Place, Entry]:
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = _entry(json.loads(line))
+        except (ValueError, TypeError, KeyError):
+            continue  # the process was killed, or the disk was full, while it wrote this line
+        found[entry.done.place] = entry
+    return found
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    done = Done(
+        place=tuple(values["place"]),
+        judged=tuple((a, b, c, d) for a, b, c, d in values["judged"]),
+        hot=values["hot"],
+        invalid=values["invalid"],
+        stops=tuple((text, count) for text, count in values["stops"]),
+        notes=tuple(Note(**note) for note in values["notes"]),
+    )
+    return Entry(done, float(values["seconds"]), str(values["device"]))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""The command `pristine batch`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_pristine.batch.engine import Batch, Stand
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order, model_of
+from napari_pristine.batch.plan import Forecast, forecasts
+from napari_pristine.batch.pools import Pool, here, joined_cluster, local_cluster, slurm_cluster
+from napari_pristine.batch.report import write_report
+from napari_pristine.batch.rows import Row
+from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.cli import GOOD, SOME_FAILED, Json, complain, say
+from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_row
+from napari_pristine.cli_options import Overwrite
+from napari_pristine.errors import FileError, SettingError
+from napari_pristine.files.memory import free
+from napari_pristine.recipe_file import load_recipe
+from napari_pristine.report import as_json
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def batch(
+    recipe: Annotated[Path, Parameter(help="Recipe, a .yaml file: 'Save recipe…' of a panel writes one.")],
+    inputs: Annotated[list[str], Parameter(help="Images, folders of images or patterns.", negative=())],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")],
+    plan: Annotated[
+        bool, Parameter(help="Only say what would be done: what each file is, how long it takes.", negative=())
+    ] = False,
+    resume: Annotated[
+        bool, Parameter(help="Leave what is done, and go on where a batch was interrupted.", negative=())
+    ] = False,
+    overwrite: Overwrite = False,
+    workers: Annotated[
+        int | None, Parameter(help="Processes on this machine, with Slurm jobs. [default: this process alone]")
+    ] = None,
+    threads: Annotated[
+        int,
+        Parameter(
+            help="Threads of each process; results of networks that learn have other last digits with another number."
+        ),
+    ] = 1,
+    scheduler: Annotated[str, Parameter(help="Address of the scheduler of a dask cluster to use.")] = "",
+    slurm: Annotated[bool, Parameter(help="Start jobs by Slurm, as dask's configuration says.", negative=())] = False,
+    memory: Annotated[
+        str, Parameter(help="Most memory of a process, such as 2GB. [default: what is free, or its part of it]")
+    ] = "",
+    json: Json = False,
+) -> int:
+    """Restore files, folders and patterns by a recipe: nothing is lost if it is interrupted, and it can be resumed."""
+    _check_processes(workers, threads, scheduler, slurm)
+    order = Order(load_recipe(recipe), resume, overwrite, _memory(memory, None if slurm else workers), threads)
+    model_of(order.recipe)  # whether it can be read at all
+    tasks = assign(inputs_of(inputs, output), output, order.recipe)
+    if not tasks:
+        raise FileError(f"there are no files in {', '.join(inputs)}; give images, or folders or patterns of them")
+    if plan:
+        return _plan(tasks, order, json)
+    with _pool(workers, order, scheduler, slurm) as pool:
+        _make(output)
+        work = Batch(tasks, order, pool)
+        _run(work, json)
+    return _report(output, work, f"{recipe.stem}: {len(work.rows)} files", json)
+
+
+def _report(output: Path, batch: Batch, title: str, json: bool) -> int:
+    """Write the report, say where it is, and return the exit code."""
+    failed = any(row.status == "failed" for row in batch.rows)
+    try:
+        _, page = write_report(output, batch.rows, title=title, since=batch.since)
+    except FileError as error:  # the results are there
+        complain(error)
+        return SOME_FAILED
+    if not json:
+        say(f"report: {page}")
+    return SOME_FAILED if failed else GOOD
+
+
+def _run(batch: Batch, json: bool) -> None:
+    """Do it, and say what becomes of each file."""
+    job = batch.job()
+    with batch_bar() as show:
+        try:
+            for event in job:
+                if isinstance(event, Stand):
+                    show(event)
+                elif isinstance(event, Row):
+                    _tell(event, json)
+        except KeyboardInterrupt:
+            done = sum(row.status != "failed" for row in batch.rows)
+            complain(f"{done} of {len(batch.tasks)} files are done; --resume goes on from here")
+            raise
+        finally:
+            job.close()
+
+
+def _tell(row: Row, json: bool) -> None:
+    if json:
+        found = row.status != "failed"
+        output = row.target if found else None
+        error = None if found else row.text
+        say(as_json({**row.facts, "input": row.source, "output": output, "status": row.status, "error": error}))
+    elif row.status == "failed":
+        complain(row.text if str(row.source) in row.text else f"{row.source}: {row.text}")
+    else:
+        say(describe_row(row))
+
+
+def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
+    """Say what would be done."""
+    found: list[Forecast] = []
+    for forecast in forecasts(tasks, order):
+        found.append(forecast)
+        if json:
+            say(
+                as_json({**vars(forecast), "task": None, "input": forecast.task.source, "output": forecast.task.target})
+            )
+    if not json:
+        say(describe_plan(found))
+    return SOME_FAILED if any(forecast.problem and not forecast.task.problem for forecast in found) else GOOD
+
+
+def _check_processes(workers: int | None, threads: int, scheduler: str, slurm: bool) -> None:
+    """Raise a `SettingError` for processes that cannot be had."""
+    if scheduler and (slurm or workers is not None):
+        raise SettingError("--scheduler joins a cluster that has its workers; leave --workers and --slurm out")
+    for name, count in (("workers", workers), ("threads", threads)):
+        if count is not None and count < 1:
+            raise SettingError(f"--{name} {count} cannot do anything; give 1 at least")
+
+
+@contextmanager
+def _pool(workers: int | None, order: Order, scheduler: str, slurm: bool) -> Iterator[Pool]:
+    """Where it is done."""
+    found: AbstractContextManager[Pool] = nullcontext(here)
+    if scheduler:
+        found = joined_cluster(scheduler)
+    elif slurm:
+        found = slurm_cluster(workers or 1)
+    elif workers is not None and workers > 1:
+        found = local_cluster(workers, order.memory)
+    with found as pool:
+        yield pool
+
+
+def _memory(text: str, workers: int | None) -> int | None:
+    """Bytes that each process may use; several on one machine have equal parts of what is free."""
+    given = _bytes(text)
+    return free() // workers if given is None and workers is not None and workers > 1 else given
+
+
+def _bytes(text: str) -> int | None:
+    """Bytes of a text such as 2GB or 500 MiB."""
+    if not text:
+        return None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if match is None or match[2] not in _UNITS:
+        raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 500MiB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"you may not write to '{folder}'; choose another folder")

@@ -1,0 +1,86 @@
+"""Files as layers: read lazily, with their scale, units, channels and coarser levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from napari_pristine.errors import PristineError
+from napari_pristine.files import read
+from napari_pristine.files.chunks import Chunks
+from napari_pristine.image.image import Image
+
+_SIDE = 1024
+"""Pixels along Y and X that are read at once of images that have no chunks of their own."""
+
+
+def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None = None) -> list[Any]:
+    """Show an image that lies in a file: one layer for each channel; its values are read when they are looked at.
+
+    Args:
+        viewer: The napari viewer.
+        path: The file.
+        title: What its layers are called; the name of the image if empty.
+        limits: Contrast limits of each layer; from the values if there are none.
+
+    Returns:
+        The layers.
+
+    Raises:
+        PristineError: It cannot be read.
+    """
+    image = read(path, lazy=True)
+    levels = [_dasked(data) for data in (image.data, *_coarser(path, image))]
+    split = "C" in image.axes
+    kept = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
+    name = title or image.name
+    settings: dict[str, Any] = {
+        "scale": [image.scale[axis] for axis in kept],
+        "translate": [image.translate[axis] for axis in kept],
+        "units": [image.units[axis] for axis in kept],
+        "axis_labels": [image.axes[axis].lower() for axis in kept],
+        "name": [f"{name} · {channel}" for channel in _channels(image)] if split else name,
+        "rgb": "S" in image.axes,
+        "channel_axis": image.axes.index("C") if split else None,
+        "multiscale": len(levels) > 1,
+        "metadata": dict(image.metadata),
+    }
+    if limits and len(limits) == (image.size("C") if split else 1) and "S" not in image.axes:
+        settings["contrast_limits"] = limits if split else limits[0]
+    added = viewer.add_image(levels if len(levels) > 1 else levels[0], **settings)
+    return list(added) if split else [added]
+
+
+def _channels(image: Image) -> list[str]:
+    return list(image.channels) or [f"channel {number}" for number in range(image.size("C"))]
+
+
+def _dasked(data: Any) -> Any:
+    """Values for napari, which takes numpy and dask for arrays, and keeps what dask has read at hand."""
+    if isinstance(data, np.ndarray):
+        return data
+    import dask.array
+
+    chunks = getattr(data, "chunks", None) or tuple(
+        1 if axis < data.ndim - 2 and size > 4 else min(size, _SIDE) for axis, size in enumerate(data.shape)
+    )
+    return dask.array.from_array(data, chunks=chunks, name=f"file-{uuid4().hex}", asarray=True)
+
+
+def _coarser(path: Path, image: Image) -> list[Chunks]:
+    """The coarser levels of an OME-Zarr that is laid out as ours are."""
+    if not isinstance(image.data, Chunks) or "S" in image.axes or not (path / "0").is_dir():
+        return []
+    found = [image.data]
+    while (path / str(len(found))).is_dir():
+        try:
+            level = Chunks(path / str(len(found)))
+        except PristineError:
+            break
+        if level.ndim != found[-1].ndim or not level.shape < found[-1].shape:
+            break
+        found.append(level)
+    return found[1:]

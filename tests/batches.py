@@ -1,0 +1,157 @@
+"""Small batches for tests: files to restore, and ways to run and to kill what restores them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pristine import read, write
+from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order
+from napari_pristine.batch.pools import Pool, here
+from napari_pristine.batch.rows import Row
+from napari_pristine.batch.tasks import assign
+from napari_pristine.image.image import Image
+from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_file import save_recipe
+from napari_pristine.settings import make
+
+SERVER = multiprocessing.get_context("forkserver")
+"""Processes that start at once: torch takes seconds to import, and is in them already."""
+SERVER.set_forkserver_preload(
+    ["torch._dynamo", "zarr", "napari_pristine.cli_batch", "napari_pristine.batch.report", "tests.batches"]
+)
+
+
+def noisy(*shape: int, seed: int = 0) -> NDArray[np.uint16]:
+    """Waves with the noise of photons."""
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    scene = 60 + 40 * np.sin(x / 5 + seed) * np.cos(y / 7)
+    return np.random.default_rng(seed).poisson(np.broadcast_to(scene, shape)).astype(np.uint16)
+
+
+def stack(path: Path, *shape: int, seed: int = 0) -> Path:
+    """A file with the axes `YX`, `TYX` or `TCYX`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, Image(noisy(*shape, seed=seed), {2: "YX", 3: "TYX", 4: "TCYX"}[len(shape)]))
+    return path
+
+
+def night(folder: Path) -> Path:
+    """Two stacks and a picture, one of them in a folder of its own."""
+    stack(folder / "a.tif", 3, 32, 32, seed=1)
+    stack(folder / "b.ome.tif", 32, 40, seed=2)
+    stack(folder / "deeper" / "c.tif", 2, 24, 32, seed=3)
+    return folder
+
+
+def quick(**fields: Any) -> Recipe:
+    """A recipe that takes a moment."""
+    settings = {"steps": 5, **fields.pop("settings", {})}
+    return make(Recipe, {"method": "inr", "preset": "fast", "settings": settings, "device": "cpu", **fields})
+
+
+def saved(folder: Path, recipe: Recipe | None = None) -> Path:
+    """A recipe in a file."""
+    path = folder / "recipe.yaml"
+    save_recipe(path, recipe or quick(), overwrite=True)
+    return path
+
+
+def restore(
+    inputs: Path | Sequence[Path], output: Path, recipe: Recipe | None = None, pool: Pool = here, **order: Any
+) -> dict[str, Row]:
+    """A batch to its end; what became of each file, by its name."""
+    recipe = recipe or quick()
+    names = [str(path) for path in ([inputs] if isinstance(inputs, Path) else inputs)]
+    batch = Batch(assign(inputs_of(names, output), output, recipe), Order(recipe, **order), pool)
+    told = [event for event in batch.job() if isinstance(event, Row)]
+    assert told == batch.rows
+    return {row.source.name: row for row in told}
+
+
+def became(rows: dict[str, Row]) -> dict[str, str]:
+    return {name: row.status for name, row in rows.items()}
+
+
+def listing(folder: Path) -> list[str]:
+    """All that lies in a folder, but for what is inside of OME-Zarr."""
+    found = []
+    for here_, folders, files in os.walk(folder):
+        zarrs = [name for name in folders if name.endswith(".zarr")]
+        folders[:] = [name for name in folders if name not in zarrs]
+        found += [(Path(here_) / name).relative_to(folder).as_posix() for name in files + folders + zarrs]
+    return sorted(found)
+
+
+def inside(folder: Path) -> list[str]:
+    """All that lies in a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def pixels(folder: Path) -> dict[str, NDArray[Any]]:
+    """All images in a folder."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.name.endswith((".tif", ".zarr"))]
+    return {path.relative_to(folder).as_posix(): np.asarray(read(path).data) for path in paths}
+
+
+def same(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> bool:
+    return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def process(*words: object, dies_at: int = 0) -> BaseProcess:
+    """The command `pristine` in a process of its own.
+
+    Args:
+        words: Of the command line.
+        dies_at: Kill it just before it changes a file or folder for the so-many-th time; never if zero.
+    """
+    started = SERVER.Process(target=_command, args=([str(word) for word in words], dies_at))
+    started.start()
+    return started
+
+
+def ended(started: BaseProcess, timeout: float = 120) -> int:
+    """Exit code of a process; negative if a signal killed it."""
+    started.join(timeout)
+    code = started.exitcode
+    assert code is not None, "the command hangs"
+    started.close()
+    return code
+
+
+def _command(words: list[str], dies_at: int) -> None:
+    from napari_pristine.cli import main
+
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if dies_at:
+        _die_at(dies_at, words[words.index("-o") + 1])
+    sys.exit(main(words))
+
+
+def _die_at(number: int, folder: str) -> None:
+    """Kill this process just before it changes something in a folder for the so-many-th time."""
+    left = number
+
+    def heed(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if changes and str(arguments[0]).startswith(folder):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(heed)

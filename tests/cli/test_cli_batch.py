@@ -1,0 +1,193 @@
+"""`pristine batch`: options, what is said, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.batches import inside, listing, night, quick, saved, stack
+
+from napari_pristine import read
+
+Shell = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return saved(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return night(tmp_path / "in")
+
+
+def test_a_folder_is_restored_and_reported(shell: Shell, recipe: Path, images: Path) -> None:
+    code, out, err = shell("batch", recipe, images, "-o", "out")
+    lines = out.splitlines()
+    assert (code, err, len(lines)) == (0, "", 4)
+    assert "a.tif: noise level" in lines[0]
+    assert lines[-1] == f"report: {Path('out/report.html')}"
+    assert inside(Path("out")) == sorted(
+        ["deeper", "report.csv", "report.html"]
+        + [f"{name}{end}" for name in ("a.tif", "b.ome.tif", "deeper/c.tif") for end in ("", ".json")]
+    )
+    with Path("out/report.csv").open(encoding="utf-8-sig") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["restored"] * 3
+
+
+def test_files_and_patterns_are_restored_each_once(shell: Shell, recipe: Path, images: Path) -> None:
+    code, out, _ = shell("batch", recipe, images / "*.tif", images / "a.tif", "-o", "out", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [Path(row["input"]).name for row in rows] == ["a.tif", "b.ome.tif"]
+    assert {row["status"] for row in rows} == {"restored"}
+    assert rows[0]["output"] == str(Path("out/a.tif"))
+    assert rows[0]["recipe"]["settings"]["steps"] == 5
+
+
+def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recipe: Path, images: Path) -> None:
+    (images / "notes.txt").write_text("staining: DAPI")
+    (images / "Thumbs").write_text("")
+    code, out, err = shell("batch", recipe, images, "-o", "junk")
+    assert (code, err) == (0, "")
+    assert f"{images / 'notes.txt'}: left, no image that can be read (suffix '.txt')" in out
+    (images / "bad.tif").write_text("no image")
+    code, out, err = shell("batch", recipe, images, "-o", "bad")
+    assert code == 1
+    assert err.startswith(f"pristine: '{images / 'bad.tif'}' cannot be read as TIFF")
+    assert err.count("\n") == 1
+    assert "report: " in out
+
+
+def test_results_are_not_replaced_by_mistake(shell: Shell, recipe: Path, images: Path) -> None:
+    shell("batch", recipe, images, "-o", "out")
+    code, _, err = shell("batch", recipe, images, "-o", "out")
+    assert (code, err.count("exists already; --overwrite replaces it, --resume leaves what is done")) == (1, 3)
+    code, out, err = shell("batch", recipe, images, "-o", "out", "--resume")
+    assert (code, err, out.count("left, done before")) == (0, "", 3)
+    assert shell("batch", recipe, images, "-o", "out", "--overwrite")[0] == 0
+
+
+def test_the_plan_says_what_would_be_done_and_writes_nothing(shell: Shell, recipe: Path, images: Path) -> None:
+    (images / "notes.txt").write_text("staining: DAPI")
+    (images / "bad.tif").write_text("no image")
+    before = inside(Path())
+    code, out, _ = shell("batch", recipe, images, "-o", "out", "--plan")
+    lines = out.splitlines()
+    assert code == 1
+    assert "T 3 × Y 32 × X 32" in lines[0]
+    assert "uint16" in lines[0]
+    assert "GB" in lines[0]
+    assert any("notes.txt" in line and "suffix '.txt'" in line for line in lines)
+    assert any("bad.tif" in line and "cannot be read" in line for line in lines)
+    assert lines[-1].startswith("3 of 5 files can be restored, about ")
+    assert inside(Path()) == before
+    code, out, _ = shell("batch", recipe, images, "-o", "out", "--plan", "--json")
+    facts = [json.loads(line) for line in out.splitlines()]
+    assert [fact["shape"] for fact in facts if not fact["problem"]] == [[3, 32, 32], [32, 40], [2, 24, 32]]
+    assert all(fact["seconds"] > 0 and fact["memory"] > 0 for fact in facts if not fact["problem"])
+    assert inside(Path()) == before
+
+
+def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, images: Path) -> None:
+    shell("batch", recipe, images / "a.tif", "-o", "out")
+    code, out, _ = shell("batch", recipe, images / "a.tif", "-o", "out", "--plan")
+    assert (code, "exists already" in out) == (1, True)
+    assert shell("batch", recipe, images / "a.tif", "-o", "out", "--plan", "--resume")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["missing.yaml", "in"], "missing.yaml"),
+        (["bad.yaml", "in"], "no method 'magic'"),
+        (["recipe.yaml", "empty"], "there are no files in empty"),
+        (["recipe.yaml", "in", "--workers", "0"], "--workers 0 cannot do anything"),
+        (["recipe.yaml", "in", "--memory", "lots"], "cannot read --memory 'lots'"),
+        (["recipe.yaml", "in", "--threads", "0"], "--threads 0"),
+        (["recipe.yaml", "in", "--scheduler", "tcp://localhost:1", "--workers", "2"], "leave --workers and --slurm"),
+        (["recipe.yaml", "in", "-o", "recipe.yaml"], "is a file; give a folder"),
+        (["recipe.yaml", "in", "-o", "in"], "would replace the input"),
+        (["recipe.yaml"], "INPUTS"),
+    ],
+)
+def test_wrong_use_is_said_on_one_line(shell: Shell, recipe: Path, images: Path, words: list[str], said: str) -> None:
+    Path("bad.yaml").write_text("method: magic\n")
+    Path("empty").mkdir()
+    before = inside(Path())
+    code, out, err = shell("batch", *words, *([] if "-o" in words else ["-o", "out"]))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert inside(Path()) == before
+
+
+def test_a_scheduler_that_is_not_there_is_said(shell: Shell, recipe: Path, images: Path) -> None:
+    pytest.importorskip("distributed")
+    code, _, err = shell("batch", recipe, images, "-o", "out", "--scheduler", "tcp://127.0.0.1:9")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no dask scheduler answers" in err
+
+
+def test_a_file_that_is_not_there_fails_and_the_rest_is_done(shell: Shell, recipe: Path, images: Path) -> None:
+    code, out, err = shell("batch", recipe, "gone.tif", images / "a.tif", "-o", "out")
+    assert (code, "'gone.tif' cannot be read: No such file" in err) == (1, True)
+    assert "a.tif: noise level" in out
+
+
+def test_memory_that_is_too_little_is_said_for_each_file(shell: Shell, recipe: Path, images: Path) -> None:
+    code, _, err = shell("batch", recipe, images, "-o", "out", "--memory", "1MB")
+    assert (code, err.count("may be used by a process (--memory)")) == (1, 3)
+
+
+def test_two_workers_give_what_one_gives_and_say_no_more(tmp_path: Path, recipe: Path, images: Path) -> None:
+    pytest.importorskip("distributed")
+    command = [sys.executable, "-m", "napari_pristine", "batch", str(recipe), str(images), "-o"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out"), "--workers", "2"], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 4
+    alone = subprocess.run([*command, str(tmp_path / "alone")], capture_output=True, text=True, timeout=120)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert listing(tmp_path / "out") == listing(tmp_path / "alone")
+    for name in ("a.tif", "b.ome.tif", "deeper/c.tif"):
+        assert np.array_equal(read(tmp_path / "out" / name).data, read(tmp_path / "alone" / name).data)
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["alone", "cluster"])
+def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str]) -> None:
+    if more:
+        pytest.importorskip("distributed")
+    folder, out = tmp_path / "in", tmp_path / "out"
+    stack(folder / "a.tif", 40, 24, 24)
+    recipe = saved(tmp_path, quick(settings={"steps": 40}))
+    command = [sys.executable, "-m", "napari_pristine", "batch", str(recipe), str(folder), "-o", str(out), "--resume"]
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed,
+        start_new_session=True,
+    ) as job:  # fmt: skip
+        end = time.monotonic() + 60
+        while not list(out.glob(".pristine/a.tif/runs/*/*.jsonl")) and time.monotonic() < end:
+            time.sleep(0.02)
+        os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+        said, complained = job.communicate(timeout=60)
+    assert (job.returncode, said) == (130, "")
+    assert complained.splitlines() == [
+        "pristine: 0 of 1 files are done; --resume goes on from here",
+        "pristine: interrupted; nothing half-written is left",
+    ]
+    assert not list(out.rglob("*.lock"))
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 0
+    assert inside(out) == ["a.tif", "a.tif.json", "report.csv", "report.html"]

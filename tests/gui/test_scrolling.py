@@ -1,0 +1,88 @@
+"""Apply while scrolling: a layer whose slices are restored when they are looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from quick import noisy
+
+from napari_pristine import read, write
+from napari_pristine.image.image import Image
+from napari_pristine.image.part import ranges
+
+pytestmark = pytest.mark.gui
+
+
+class Counted:
+    """An array that remembers which frames were read."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.shape, self.dtype, self.ndim = data, data.shape, data.dtype, data.ndim
+        self.frames: set[int] = set()
+
+    def __getitem__(self, index: Any) -> Any:
+        first = ranges(index, self.shape)[0]
+        self.frames |= {first} if isinstance(first, int) else set(first)
+        return self.data[index]
+
+
+@pytest.fixture
+def learned(qtbot: Any, viewer: Any, open_panel: Any) -> Any:
+    """A panel with a network that has learned, from an image that is gone."""
+    first = viewer.add_image(noisy((64, 64)), name="first")
+    panel = open_panel(viewer, "blind2unblind")
+    assert not panel.models.scroll.enabled
+    panel.learn()
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+    viewer.layers.remove(first)
+    assert not panel.models.scroll.enabled
+    return panel
+
+
+def test_each_slice_is_restored_when_it_is_shown(qtbot, viewer, learned, tmp_path):
+    values = noisy((30, 64, 48))
+    write(tmp_path / "cells.zarr", Image(values, "TYX"))
+    counted = Counted(read(tmp_path / "cells.zarr", lazy=True).data)
+    layer = viewer.add_image(
+        counted, name="cells", scale=(2, 0.5, 0.5), units=("second", "micrometer", "micrometer"), colormap="green",
+        axis_labels=("t", "y", "x"), contrast_limits=(10, 120),
+    )  # fmt: skip
+    viewer.dims.set_current_step(0, 0)
+    learned.choice.ranges["T"].value = "0:25"
+    counted.frames.clear()
+    learned.models.scroll.native.click()
+    result = viewer.layers[-1]
+    assert result.name == "cells · Blind2Unblind denoise, while scrolling"
+    assert (result.data.shape, result.data.dtype) == ((25, 64, 48), values.dtype)
+    assert tuple(result.scale) == tuple(layer.scale)
+    assert (result.units, result.colormap.name) == (layer.units, "green")
+    assert result.metadata["pristine"]["recipe"]["method"] == "blind2unblind"
+    measured = set(counted.frames)
+    assert len(measured) <= 9
+    layer.visible = False
+    unseen = next(frame for frame in range(24) if frame not in measured)
+    viewer.dims.set_current_step(0, unseen)
+    assert counted.frames == measured | {unseen}
+
+    seen = [result.get_value((unseen, y, 24)) for y in range(64)]
+    learned.run_all()
+    qtbot.waitUntil(lambda: not learned.job.running, timeout=20_000)
+    expected = viewer.layers[-1].data
+    np.testing.assert_allclose(seen, expected[unseen, :, 24].astype(int), atol=1)
+
+
+def test_why_it_cannot_be_done_is_told(viewer, learned, heard):
+    viewer.add_image(noisy((2, 64, 64)))
+    assert learned.models.scroll.enabled
+    learned.models.adapt.value = True
+    learned.models.scroll.native.click()
+    assert "leave adapt out" in heard[0].message
+    assert len(viewer.layers) == 1
+
+
+def test_it_is_offered_where_networks_learn_and_nowhere_else(viewer, open_panel):
+    for method, offered in (("inr", False), ("iddp", True)):
+        panel = open_panel(viewer, method)
+        assert panel.models.scroll.native.isVisibleTo(panel) == offered

@@ -1,0 +1,228 @@
+"""A batch gives what one file gives, and loses nothing when it is killed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.batches import (
+    became,
+    ended,
+    inside,
+    listing,
+    night,
+    noisy,
+    pixels,
+    process,
+    quick,
+    restore,
+    same,
+    saved,
+    stack,
+)
+
+from napari_pristine import read, write
+from napari_pristine import restore as restore_one
+from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order
+from napari_pristine.batch.pools import Answers, here
+from napari_pristine.batch.share import Share
+from napari_pristine.batch.tasks import assign
+from napari_pristine.batch.work import HIDDEN, read_sidecar
+from napari_pristine.events import Done
+from napari_pristine.image.image import Image
+
+LEARNING = {"method": "blind2unblind", "settings": {"steps": 3, "side": 16, "batch": 2, "width": 4}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches compute by one thread, and leave it at that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("form", ["same", "ome-zarr", "ome-zarr-0.4"])
+def test_a_batch_gives_the_pixels_of_a_single_restoration(tmp_path: Path, form: str) -> None:
+    """With its axes, its place in the folder, and all that is known of it beside it."""
+    night(tmp_path / "in")
+    rows = restore(tmp_path / "in", tmp_path / "out", quick(format=form))
+    assert became(rows) == dict.fromkeys(["a.tif", "b.ome.tif", "c.tif"], "restored")
+    assert rows["c.tif"].target.parent == tmp_path / "out" / "deeper"
+    for row in rows.values():
+        image, result = read(row.source), read(row.target)
+        alone = restore_one(image, "inr", preset="fast", settings={"steps": 5}, device="cpu")
+        assert np.array_equal(result.data, alone.data)
+        assert (result.axes, result.dtype) == (image.axes, image.dtype)
+        assert read_sidecar(row.target) == row.facts
+        assert row.facts["checksum"] == result.metadata["pristine"]["checksum"]
+    assert not (tmp_path / "out" / HIDDEN).exists()
+
+
+def test_what_learns_from_a_stack_gives_the_same_as_alone(tmp_path: Path) -> None:
+    stack(tmp_path / "a.tif", 3, 32, 32)
+    rows = restore(tmp_path / "a.tif", tmp_path / "out", quick(**LEARNING))
+    alone = restore_one(
+        read(tmp_path / "a.tif"), "blind2unblind", preset="fast", settings=LEARNING["settings"], device="cpu"
+    )
+    assert rows["a.tif"].status == "restored"
+    assert np.array_equal(read(rows["a.tif"].target).data, alone.data)
+
+
+KILLS = 12
+"""In each of the two tests below."""
+
+
+@pytest.mark.parametrize("form", ["same", "ome-zarr"])
+def test_a_batch_that_is_killed_and_resumed_gives_the_same_pixels_and_leaves_nothing(tmp_path: Path, form: str) -> None:
+    """Half of the kills come at random times, half just before a random change of a file."""
+    night(tmp_path / "in")
+    recipe = saved(tmp_path, quick(format=form))
+    began = time.monotonic()
+    assert ended(process("batch", recipe, tmp_path / "in", "-o", tmp_path / "whole")) == 0
+    takes = time.monotonic() - began
+    expected, files = pixels(tmp_path / "whole"), listing(tmp_path / "whole")
+    chance, kills, batches = random.Random(form), 0, 0
+    while kills < KILLS:
+        out = tmp_path / f"out{batches}"
+        command = ["batch", recipe, tmp_path / "in", "-o", out, "--resume"]
+        code = -9
+        while code == -9:
+            if kills % 2:
+                started = process(*command)
+                started.join(chance.uniform(0, takes))
+                started.kill()
+            else:
+                started = process(*command, dies_at=1 + int(chance.expovariate(1 / 30)))
+            code = ended(started)
+            kills += code == -9
+            assert all(name in files for name in listing(out) if not name.startswith(".") and HIDDEN not in name)
+        assert code == 0
+        assert same(pixels(out), expected)
+        assert listing(out) == files
+        batches += 1
+    assert batches > 1
+
+
+def test_no_block_is_restored_twice(tmp_path: Path) -> None:
+    """A stack whose frames stand by themselves goes on with the next frame."""
+    stack(tmp_path / "a.tif", 6, 32, 32)
+    recipe = quick(settings={"warm_start": False})
+    tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
+    places = []
+    for resume in (False, True):
+        job = Batch(tasks, Order(recipe, resume=resume)).job()
+        for event in job:
+            if isinstance(event, Done):
+                places.append(event.place)
+                if len(places) == 3:
+                    break
+        job.close()
+    assert places == [(t,) for t in range(6)]
+    whole = restore(tmp_path / "a.tif", tmp_path / "whole", recipe)["a.tif"].target
+    assert np.array_equal(read(tmp_path / "out" / "a.tif").data, read(whole).data)
+    assert inside(tmp_path / "out") == ["a.tif", "a.tif.json"]
+
+
+def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
+    stack(tmp_path / "a.tif", 4, 32, 32)
+    recipe = quick(**LEARNING)
+    tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
+    job = Batch(tasks, Order(recipe)).job()
+    while not isinstance(next(job), Done):
+        pass
+    job.close()
+    (kept,) = (tmp_path / "out" / HIDDEN / "a.tif" / "learned").iterdir()
+    written = kept.stat().st_mtime_ns
+    job = Batch(tasks, Order(recipe, resume=True)).job()
+    for event in job:
+        if isinstance(event, Done):
+            assert kept.stat().st_mtime_ns == written
+    whole = restore(tmp_path / "a.tif", tmp_path / "whole", recipe)["a.tif"]
+    assert np.array_equal(read(tmp_path / "out" / "a.tif").data, read(whole.target).data)
+    assert read_sidecar(tmp_path / "out" / "a.tif")["quality"] == whole.facts["quality"]
+
+
+def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
+    stack(tmp_path / "in" / "a.tif", 24, 24)
+    out = tmp_path / "out"
+    assert restore(tmp_path / "in", out)["a.tif"].status == "restored"
+    first = (out / "a.tif").read_bytes()
+
+    again = restore(tmp_path / "in", out)["a.tif"]
+    assert (again.status, "exists already; --overwrite replaces it" in again.text) == ("failed", True)
+    left = restore(tmp_path / "in", out, resume=True)["a.tif"]
+    assert (left.status, left.text, left.facts["output"]) == ("left", "done before", "a.tif")
+
+    other = restore(tmp_path / "in", out, quick(seed=1), resume=True)["a.tif"]
+    assert (other.status, "by another recipe (seed 0, now 1)" in other.text) == ("failed", True)
+    assert (out / "a.tif").read_bytes() == first
+    assert restore(tmp_path / "in", out, quick(seed=1), overwrite=True)["a.tif"].status == "restored"
+    assert (out / "a.tif").read_bytes() != first
+
+    write(tmp_path / "in" / "a.tif", Image(noisy(24, 24, seed=5), "YX"), overwrite=True)
+    other = restore(tmp_path / "in", out, quick(seed=1), resume=True)["a.tif"]
+    assert (other.status, "from another input" in other.text) == ("failed", True)
+    assert inside(out) == ["a.tif", "a.tif.json"]
+
+
+def test_files_that_are_not_ours_are_not_replaced(tmp_path: Path) -> None:
+    stack(tmp_path / "in" / "a.tif", 24, 24)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.tif.json").write_text('{"mine": 1}')
+    row = restore(tmp_path / "in", tmp_path / "out")["a.tif"]
+    assert (row.status, "is not ours" in row.text) == ("failed", True)
+    (tmp_path / "out2" / "a.ome.zarr" / "thesis").mkdir(parents=True)
+    row = restore(tmp_path / "in", tmp_path / "out2", quick(format="ome-zarr"), overwrite=True)["a.tif"]
+    assert (row.status, "is a folder" in row.text) == ("failed", True)
+    assert inside(tmp_path / "out2") == ["a.ome.zarr", "a.ome.zarr/thesis"]
+
+
+@pytest.mark.parametrize("form", ["same", "ome-zarr"])
+def test_results_inside_the_folder_of_the_inputs_are_no_inputs(tmp_path: Path, form: str) -> None:
+    night(tmp_path)
+    out = tmp_path / "deeper" / "out"
+    expected = {"a.tif": "restored", "b.ome.tif": "restored", "c.tif": "restored"}
+    assert became(restore(tmp_path, out, quick(format=form))) == expected
+    assert became(restore(tmp_path, out, quick(format=form), resume=True)) == dict.fromkeys(expected, "left")
+
+
+def test_results_in_the_folder_of_the_inputs_itself_are_no_inputs(tmp_path: Path) -> None:
+    stack(tmp_path / "a.tif", 24, 24)
+    recipe = quick(format="ome-zarr")
+    assert became(restore(tmp_path, tmp_path, recipe)) == {"a.tif": "restored"}
+    assert became(restore(tmp_path, tmp_path, recipe, resume=True)) == {"a.tif": "left"}
+    assert inside(tmp_path)[:3] == ["a.ome.zarr", "a.ome.zarr.json", "a.ome.zarr/0"]
+
+
+def test_a_result_can_be_restored_by_another_recipe(tmp_path: Path) -> None:
+    """A chain of batches: results are inputs like others where they are asked for."""
+    stack(tmp_path / "in" / "a.tif", 24, 24)
+    restore(tmp_path / "in", tmp_path / "first")
+    rows = restore(tmp_path / "first", tmp_path / "second")
+    assert became(rows)["a.tif"] == "restored"
+    assert became(rows)["a.tif.json"] == "left"
+
+
+def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_path: Path) -> None:
+    write(tmp_path / "rgb.tif", Image(np.stack([noisy(24, 24, seed=s) for s in range(3)], -1).astype(np.uint8), "YXS"))
+    recipe = quick(together="YX")
+    shares: list[Share | None] = []
+
+    def watching(found: Iterator[Share | None]) -> Answers:
+        return here(shares.append(share) or share for share in found)
+
+    row = restore(tmp_path / "rgb.tif", tmp_path / "out", recipe, watching)["rgb.tif"]
+    assert (row.status, len(shares)) == ("restored", 1)
+    alone = restore_one(
+        read(tmp_path / "rgb.tif"), "inr", preset="fast", settings={"steps": 5}, together="YX", device="cpu"
+    )
+    assert np.array_equal(read(row.target).data, alone.data)

@@ -1,0 +1,129 @@
+"""A batch on several processes gives the same pixels, also if some of them die."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.batches import became, inside, listing, night, pixels, quick, restore, same, stack
+
+from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order
+from napari_pristine.batch.pools import Answers, joined_cluster, on
+from napari_pristine.batch.rows import Row
+from napari_pristine.batch.share import Share
+from napari_pristine.batch.tasks import assign
+from napari_pristine.batch.work import HIDDEN
+from napari_pristine.errors import SettingError
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A cluster of two processes on this machine."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        ) as cluster,
+        distributed.Client(cluster) as found,
+    ):
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("form", ["same", "ome-zarr"])
+def test_two_workers_give_the_same_pixels_as_one(tmp_path: Path, client: Any, form: str) -> None:
+    night(tmp_path / "in")
+    (tmp_path / "in" / "bad.tif").write_text("no image")
+    recipe = quick(format=form, settings={"warm_start": False})
+    rows = restore(tmp_path / "in", tmp_path / "out", recipe, on(client))
+    assert became(rows) == {"a.tif": "restored", "b.ome.tif": "restored", "c.tif": "restored", "bad.tif": "failed"}
+    restore(tmp_path / "in", tmp_path / "alone", recipe)
+    assert same(pixels(tmp_path / "out"), pixels(tmp_path / "alone"))
+    assert listing(tmp_path / "out") == listing(tmp_path / "alone")
+    left = restore(tmp_path / "in", tmp_path / "out", recipe, on(client), resume=True)
+    assert became(left) == {"a.tif": "left", "b.ome.tif": "left", "c.tif": "left", "bad.tif": "failed"}
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path: Path, client: Any) -> None:
+    for n in range(4):
+        stack(tmp_path / "in" / f"{n}.tif", 2, 4, 24, 24, seed=n)
+    recipe = quick()
+    tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe)
+    rows = []
+    before = _pids(client)
+    for event in Batch(tasks, Order(recipe), on(client)).job():
+        if isinstance(event, Row):
+            if not rows:
+                os.kill(_pids(client)[0], signal.SIGKILL)
+            rows.append(event)
+    assert [row.status for row in rows] == ["restored"] * 4
+    assert _pids(client) != before
+    restore(tmp_path / "in", tmp_path / "alone", recipe)
+    assert same(pixels(tmp_path / "out"), pixels(tmp_path / "alone"))
+    assert listing(tmp_path / "out") == listing(tmp_path / "alone")
+
+
+def test_a_batch_that_is_stopped_lets_its_workers_stop(tmp_path: Path, client: Any) -> None:
+    """They may belong to others, who wait for them; what they go on writing would be in nobody's way, but for ever."""
+    stack(tmp_path / "in" / "a.tif", 40, 32, 32)
+    recipe = quick(settings={"steps": 400})
+    tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe)
+    work = tmp_path / "out" / HIDDEN / "a.tif"
+
+    def stopped(shares: Iterator[Share | None]) -> Answers:
+        """The pool, and Ctrl-C as soon as blocks are written."""
+        yield from on(client)(itertools.chain(shares, _wait_for(work / "runs")))
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Batch(tasks, Order(recipe), stopped).job())
+    end = time.monotonic() + 30
+    while any(client.run(_busy).values()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert time.monotonic() < end
+    assert not (work / "turn.json").exists()
+    found = inside(tmp_path / "out")
+    time.sleep(1)
+    assert inside(tmp_path / "out") == found
+
+
+def test_nobody_at_the_address_of_a_scheduler_is_said_at_once() -> None:
+    began = time.monotonic()
+    with (
+        pytest.raises(SettingError, match=r"no dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
+        joined_cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+    assert time.monotonic() - began < 20
+
+
+def _wait_for(path: Path) -> Iterator[None]:
+    while not path.exists():
+        time.sleep(0.05)
+    raise KeyboardInterrupt
+    yield
+
+
+def _pids(client: Any) -> list[int]:
+    return sorted(client.run(os.getpid).values())
+
+
+def _busy(dask_worker: Any) -> bool:
+    return bool(dask_worker.state.executing)

@@ -1,0 +1,246 @@
+"""TIFF files larger than memory: written picture by picture, read tile by tile, and refused where they lie."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from ome_types import validate_xml
+
+import napari_pristine
+from napari_pristine.errors import FileError
+from napari_pristine.files import read, write
+from napari_pristine.files.lazy import Tiles
+from napari_pristine.files.pyramid import halve
+from napari_pristine.image.image import Image
+
+
+class Counting:
+    """Values that say how many of them were asked for at once."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, values.ndim
+        self.most = 0
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        found = self.values[index]
+        self.most = max(self.most, found.size)
+        return found
+
+
+def picture(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("axes", "shape", "dtype"),
+        [
+            ("YX", (2100, 700), "uint16"), ("TCYX", (2, 2, 600, 2050), "float32"), ("YXZ", (700, 2051, 2), "int16"),
+            ("YXS", (2060, 520, 3), "uint8"), ("SZYX", (3, 2, 2060, 520), "uint8"),
+        ],
+    )  # fmt: skip
+    def test_large_pictures_are_tiled_and_have_coarser_levels(
+        self, tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str
+    ) -> None:
+        image = Image(picture(shape, dtype), axes, tuple(0.5 if axis in "ZYX" else 1.0 for axis in axes))
+        write(tmp_path / "x.tif", image, provenance={"note": "µ <"})
+        eager, lazy = read(tmp_path / "x.tif"), read(tmp_path / "x.tif", lazy=True)
+        order, back = [eager.axes.index(axis) for axis in axes], [axes.index(axis) for axis in eager.axes]
+        np.testing.assert_array_equal(eager.data.transpose(order), image.data)
+        np.testing.assert_array_equal(np.asarray(lazy.data), eager.data)
+        assert (eager.scale, eager.metadata["pristine"]) == (tuple(image.scale[i] for i in back), {"note": "µ <"})
+        with tifffile.TiffFile(tmp_path / "x.tif") as tif:
+            validate_xml(tif.ome_metadata)
+            levels, found = tif.series[0].levels, tif.series[0].axes
+            assert len(tif.series) == 1
+            assert all(level.keyframe.tile == (512, 512) for level in levels)
+            assert max(levels[-1].shape[found.index("Y")], levels[-1].shape[found.index("X")]) <= 512
+            for fine, coarse in itertools.pairwise(levels):
+                values = np.moveaxis(fine.asarray(), (found.index("Y"), found.index("X")), (0, 1))
+                again = np.moveaxis(coarse.asarray(), (found.index("Y"), found.index("X")), (0, 1))
+                np.testing.assert_array_equal(again, halve(values))
+        assert [p.name for p in tmp_path.iterdir()] == ["x.tif"]
+
+    @pytest.mark.parametrize("metadata", [{}, {"format": "imagej"}])
+    def test_usual_pictures_are_not(self, tmp_path: Path, metadata: dict[str, str]) -> None:
+        write(tmp_path / "x.tif", Image(picture((2, 2048, 16), "uint8"), "TYX", metadata=metadata))
+        with tifffile.TiffFile(tmp_path / "x.tif") as tif:
+            assert not tif.pages.first.is_tiled
+            assert tif.series[0].dataoffset is not None
+
+    def test_a_large_stack_of_imagej_stays_one(self, tmp_path: Path) -> None:
+        """Fiji opens no tiles by itself, and has no use for levels."""
+        write(tmp_path / "x.tif", Image(picture((2, 2304, 16), "uint8"), "TYX", metadata={"format": "imagej"}))
+        with tifffile.TiffFile(tmp_path / "x.tif") as tif:
+            assert tif.is_imagej
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "uint64", "int64"])
+    def test_means_of_whole_numbers_are_rounded_and_never_overflow(self, dtype: str) -> None:
+        limits = np.iinfo(dtype)
+        values = np.random.default_rng(0).integers(limits.min, limits.max, (6, 8), dtype=dtype, endpoint=True)
+        values[:2, :2], values[2:4, :2] = limits.max, limits.min
+        exact = [
+            [int(sum(int(v) for v in values[y : y + 2, x : x + 2].ravel()) + 2) // 4 for x in (0, 2, 4, 6)]
+            for y in (0, 2, 4)
+        ]
+        np.testing.assert_array_equal(halve(values), np.array(exact, dtype))
+
+    def test_the_largest_floats_do_not_overflow(self) -> None:
+        assert halve(np.full((3, 3), np.finfo("f4").max)).max() == np.finfo("f4").max
+        assert halve(np.full((3, 3), np.finfo("f2").max)).dtype == np.float16
+
+
+class TestStreaming:
+    @pytest.mark.parametrize(
+        ("axes", "metadata", "dtype"),
+        [("TCYX", {}, "u2"), ("CTYX", {"format": "imagej"}, "u1"), ("QYXR", {}, "u1"), ("TYXC", {}, "f2")],
+    )
+    def test_one_picture_at_a_time(self, tmp_path: Path, axes: str, metadata: dict[str, str], dtype: str) -> None:
+        shape = tuple({"Y": 20, "X": 30}.get(axis, 3) for axis in axes)
+        values = Counting(picture(shape, dtype))
+        write(tmp_path / "x.tif", Image(values, axes, metadata=metadata))
+        assert values.most == 600
+        found = read(tmp_path / "x.tif")
+        np.testing.assert_array_equal(found.data.transpose([found.axes.index(axis) for axis in axes]), values.values)
+
+    def test_memory_does_not_grow_with_the_file(self, tmp_path: Path) -> None:
+        """Values of 378 MB, made up as they are read, written as either format."""
+        code = (
+            "import resource, sys, pathlib, numpy as np\nfrom napari_pristine.files import read, write\n"
+            "from napari_pristine.image.image import Image\nfrom napari_pristine.image.part import Part\n"
+            "import zarr, tifffile, imagecodecs\n"
+            "class Ramp:\n    shape, dtype, ndim = (3, 7000, 9000), np.dtype('u2'), 3\n"
+            "    def __getitem__(self, index):\n"
+            "        plane, rows, columns = index\n"
+            "        return np.broadcast_to(np.arange(*rows.indices(7000), dtype='u2')[:, None] // 9 + plane, "
+            "(len(range(*rows.indices(7000))), 9000))\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "write('x.tif', Image(Ramp(), 'TYX'))\nwrite('x.zarr', read('x.tif', lazy=True))\n"
+            "assert (read('x.zarr', lazy=True).data[2, 6999, :9] == 777 + 2).all()\n"
+            "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        )
+        env = {"PYTHONPATH": str(Path(napari_pristine.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) < 300
+
+
+class TestTiles:
+    @pytest.mark.parametrize("options", [{"tile": (64, 32)}, {"rowsperstrip": 16}])
+    def test_only_tiles_that_are_asked_for_are_read(
+        self, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("napari_pristine.files.lazy._LARGE", 1000)  # pages of strips that are long
+        data = picture((3, 200, 160), "uint16")
+        path = tmp_path / "x.tif"
+        tifffile.imwrite(path, data, compression="zlib", photometric="minisblack", metadata={"axes": "TYX"}, **options)
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages[1]
+            start, count = page.dataoffsets[-1], page.databytecounts[-1]
+        content = bytearray(path.read_bytes())
+        content[start : start + count] = bytes(count)
+        path.write_bytes(content)
+        lazy = read(path, lazy=True)
+        assert isinstance(lazy.data, Tiles)
+        for index in ((1, slice(5, 100, 3), slice(None)), (1, 7), (..., 4, 5), (slice(2, None, -2), slice(3, 60), 7)):
+            np.testing.assert_array_equal(lazy.data[index], data[index])
+        with pytest.raises(FileError, match=r"x\.tif' cannot be read as TIFF"):
+            lazy.data[1]
+
+    def test_a_file_that_is_replaced_meanwhile_is_told_of(self, tmp_path: Path) -> None:
+        for name in ("x.tif", "y.tif"):
+            tifffile.imwrite(tmp_path / name, picture((3, 64, 64), "u2"), tile=(32, 32), photometric="minisblack")
+        lazy = read(tmp_path / "x.tif", lazy=True)
+        (tmp_path / "y.tif").replace(tmp_path / "x.tif")
+        with pytest.raises(FileError, match=r"x\.tif' has been replaced or changed"):
+            lazy.data[0]
+        (tmp_path / "x.tif").unlink()
+        with pytest.raises(FileError, match=r"x\.tif' is gone"):
+            lazy.data[0]
+
+
+def pages_that_claim(path: Path, compression: str, tile: int) -> None:
+    tiles, side = iter([b"x"] * 4), 2 * tile
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        tif.write(
+            tiles, shape=(side, side), dtype="u2", tile=(tile, tile), compression=compression, photometric="minisblack"
+        )
+
+
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="9" SizeY="8" SizeC="1" SizeZ="1" '
+    'SizeT="1000000000"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData/></Pixels></Image></OME>'
+)
+
+
+class TestBombs:
+    """Small files that claim enormous shapes."""
+
+    @pytest.mark.parametrize("lazy", [True, False])
+    @pytest.mark.parametrize(
+        "claim", ["zlib", "lzw", "packbits", "zstd", "jpeg 2000", "json", "imagej", "ome", "strips", "uncompressed"]
+    )
+    def test_is_refused_at_once(self, tmp_path: Path, claim: str, lazy: bool) -> None:
+        path, start = tmp_path / "bomb.tif", time.monotonic()
+        small: dict[str, Any] = {"data": np.zeros((3, 8, 9), "u1"), "photometric": "minisblack", "metadata": None}
+        if claim == "ome":
+            tifffile.imwrite(path, **small, description=OME)
+        elif claim in ("json", "imagej"):
+            said = {
+                "json": '{"shape": [1000000000000, 8, 9]}',
+                "imagej": "ImageJ=1.11a\nimages=99999999\nframes=99999999\n",
+            }[claim]
+            tifffile.imwrite(path, **small, description=said)
+        elif claim in ("strips", "uncompressed"):
+            compression = "zlib" if claim == "strips" else None
+            tifffile.imwrite(path, np.zeros((70, 90), "u1"), rowsperstrip=1, compression=compression)
+            with tifffile.TiffFile(path, mode="r+") as tif:
+                for name in ("ImageLength", "ImageWidth"):
+                    tif.pages.first.tags[name].overwrite(60_000)
+        else:
+            pages_that_claim(path, {"jpeg 2000": "jpeg2000"}.get(claim, claim), 1 << 20)
+        with pytest.raises(FileError, match=r"bomb\.tif' (claims|is incomplete|does not fit into memory)"):
+            read(path, lazy=lazy).data[0]
+        assert time.monotonic() - start < 5
+
+    def test_more_than_there_is_memory(self, tmp_path: Path) -> None:
+        """No bomb: others leave out tiles that are empty."""
+        path = tmp_path / "sparse.tif"
+        with tifffile.TiffWriter(path, bigtiff=True) as tif:
+            tif.write(
+                iter([b""] * 4), shape=(1 << 21,) * 2, dtype="u2", tile=(1 << 20,) * 2, compression="zlib",
+                photometric="minisblack",
+            )  # fmt: skip
+        with pytest.raises(FileError, match=r"does not fit into memory: it needs 8796 GB and .* GB are free"):
+            read(path)
+        with pytest.raises(FileError, match="does not fit into memory"):
+            read(path, lazy=True).data[:, ::2]
+
+    def test_a_plain_picture_of_one_value_is_no_bomb(self, tmp_path: Path) -> None:
+        for compression in ("zlib", "lzw", "packbits", "zstd"):
+            tifffile.imwrite(tmp_path / "x.tif", np.zeros((3000, 3000), "u2"), compression=compression)
+            assert read(tmp_path / "x.tif", lazy=True).data[5:9].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("side", "message"), [(10**5, "cannot be read as a picture: .*bomb"), (13_000, "cannot be read")]
+)
+def test_a_png_that_claims_too_much(tmp_path: Path, side: int, message: str) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 99)
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND"))
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    for lazy in (True, False):
+        with pytest.raises(FileError, match=message):
+            read(tmp_path / "x.png", lazy=lazy)

@@ -1,0 +1,447 @@
+"""OME-Zarr: what is written is valid and comes back, what grows may be killed, what is broken is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import ome_zarr_models.v04.image as v04
+import ome_zarr_models.v05.image as v05
+import pydantic_zarr.v2
+import pytest
+import tifffile
+import yaozarrs
+import zarr
+from hypothesis import given, settings
+from ome_types import validate_xml
+
+import napari_pristine
+from napari_pristine.errors import AxesError, FileError, PristineError
+from napari_pristine.files import read, write
+from napari_pristine.files.zarr import complete, create, scratch
+from napari_pristine.image.image import Image
+
+v04.Image.model_rebuild(_types_namespace={**vars(pydantic_zarr.v2), **vars(v04)})
+UM, PX, NM = "micrometer", "pixel", "nanometer"
+VERSIONS = ("0.4", "0.5")
+SIZES = {"T": 3, "C": 2, "Z": 4, "Y": 20, "X": 30, "S": 3}
+UNITS = {"T": "second", "C": PX, "Z": UM, "Y": UM, "X": NM, "S": PX}
+
+
+def image_of(axes: str, version: str = "0.5", dtype: str = "uint16", **sizes: int) -> Image:
+    """An image with another scale and position along each axis."""
+    shape = tuple((SIZES | sizes)[axis] for axis in axes)
+    data = np.random.default_rng(0).integers(0, 120, shape).astype(dtype)
+    scale = tuple(1.0 if axis in "CS" else 0.25 + number for number, axis in enumerate(axes))
+    start = tuple(0.5 * number if axis in "ZYX" else 0.0 for number, axis in enumerate(axes))
+    names = ("GFP", "DAPI") if "C" in axes else ()
+    units = tuple(UNITS[axis] for axis in axes)
+    return Image(data, axes, scale, units, start, "cells", names, {"format": "zarr", "version": version})
+
+
+def assert_same(found: Image, image: Image) -> None:
+    order = [found.axes.index(axis) for axis in image.axes]
+    np.testing.assert_array_equal(np.asarray(found.data).transpose(order), image.data)
+    assert found.dtype == image.dtype
+    for name in ("scale", "units", "translate"):
+        assert tuple(getattr(found, name)[i] for i in order) == getattr(image, name), name
+    assert found.channels == image.channels
+
+
+def assert_valid(path: Path, version: str) -> None:
+    """By two validators, of metadata and of arrays."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yaozarrs.validate_zarr_store(str(path))
+        group = zarr.open_group(path, mode="r")
+        (v04 if version == "0.4" else v05).Image.from_zarr(group)
+    assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change the attributes of a group."""
+    file = next(path / name for name in (".zattrs", "zarr.json") if (path / name).exists())
+    said = json.loads(file.read_text())
+    change(said if file.name == ".zattrs" else said["attributes"])
+    file.write_text(json.dumps(said))
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("axes", ["YX", "XY", "TYX", "CYX", "ZYX", "TCZYX", "XCTYZ", "YXS", "TSZYX", "YXC"])
+    def test_everything_comes_back(self, tmp_path: Path, axes: str, version: str) -> None:
+        image = image_of(axes, version)
+        write(tmp_path / "ä b.ome.zarr", image, provenance={"method": "inr", "note": "µ"})
+        found = read(tmp_path / "ä b.ome.zarr")
+        assert_same(found, image)
+        assert found.name == "ä b"
+        assert found.metadata == {"format": "zarr", "version": version, "pristine": {"method": "inr", "note": "µ"}}
+        assert "S" not in axes or found.axes.endswith("S")
+        assert_valid(tmp_path / "ä b.ome.zarr", version)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("axes", ["TCZYX", "ZTYX", "YX", "CYX", "TYXS"])
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_from_ome_tiff_to_ome_zarr_and_back(self, tmp_path: Path, axes: str, version: str, dtype: str) -> None:
+        image = image_of(axes, version, dtype)
+        write(tmp_path / "a.ome.tif", image)
+        lazy = read(tmp_path / "a.ome.tif", lazy=True)
+        write(tmp_path / "b.zarr", replace(lazy, metadata=image.metadata))
+        write(tmp_path / "c.ome.tif", read(tmp_path / "b.zarr", lazy=True), provenance={"a": 1})
+        assert_same(read(tmp_path / "c.ome.tif"), image)
+        assert_valid(tmp_path / "b.zarr", version)
+        with tifffile.TiffFile(tmp_path / "c.ome.tif") as tif:
+            validate_xml(tif.ome_metadata)
+
+    @pytest.mark.parametrize("dtype", ["int8", "uint32", "int64", "uint64", "float16", "float64", ">u2"])
+    def test_types(self, tmp_path: Path, dtype: str) -> None:
+        image = image_of("TYX", dtype=dtype)
+        write(tmp_path / "x.zarr", image)
+        assert read(tmp_path / "x.zarr").dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(read(tmp_path / "x.zarr").data, image.data)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_units_that_ome_zarr_has_no_word_for(self, tmp_path: Path, version: str) -> None:
+        image = Image(np.ones((4, 5), np.uint8), "YX", (1, 2), ("furlong", PX), metadata={"version": version})
+        write(tmp_path / "x.zarr", image)
+        assert read(tmp_path / "x.zarr").units == ("furlong", PX)
+        assert_valid(tmp_path / "x.zarr", "0.5")
+
+    def test_a_spacing_that_is_none_does_not_stop_writing(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.zarr", Image(np.ones((4, 5)), "YX", (float("nan"), -1), translate=(float("inf"), 0)))
+        assert read(tmp_path / "x.zarr").scale == (1, 1)
+        assert_valid(tmp_path / "x.zarr", "0.5")
+
+    @pytest.mark.parametrize(("axes", "what"), [("QYX", "an axis Q"), ("CYXS", "both channels")])
+    def test_axes_that_ome_zarr_has_no_word_for(self, tmp_path: Path, axes: str, what: str) -> None:
+        shape = tuple({"Q": 2, "C": 2, "S": 3}.get(axis, 9) for axis in axes)
+        with pytest.raises(FileError, match=f"x.zarr': OME-Zarr cannot hold {what}"):
+            write(tmp_path / "x.zarr", Image(np.zeros(shape), axes))
+        assert not list(tmp_path.iterdir())
+
+
+class TestLevels:
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_coarser_levels_lie_on_the_finest(self, tmp_path: Path, version: str) -> None:
+        image = image_of("TYX", version, Y=1101, X=1300)
+        write(tmp_path / "x.zarr", image)
+        assert_valid(tmp_path / "x.zarr", version)
+        group = zarr.open_group(tmp_path / "x.zarr", mode="r")
+        said: Any = dict(group.attrs)
+        datasets = said.get("ome", said)["multiscales"][0]["datasets"]
+        assert [group[d["path"]].shape for d in datasets] == [(3, 1101, 1300), (3, 551, 650), (3, 276, 325)]
+        for level, dataset in enumerate(datasets):
+            scale, move = dataset["coordinateTransformations"]
+            assert scale["scale"] == [0.25, 1.25 * 2**level, 2.25 * 2**level]
+            # the middle of the first pixel is that of the pixels it was made from
+            middle = (2**level - 1) / 2
+            assert move["translation"] == [0.0, 0.5 + 1.25 * middle, 1.0 + 2.25 * middle]
+        fine = image.data[:, :1100].reshape(3, 550, 2, 650, 2).mean((2, 4))
+        assert np.abs(group["1"][:, :550] - fine).max() <= 0.5
+        last = image.data[:, 1100].reshape(3, 650, 2).mean(2)
+        np.testing.assert_array_equal(group["1"][:, 550], np.round(last + 0.1))
+
+    def test_what_is_empty_takes_no_room(self, tmp_path: Path) -> None:
+        data = np.zeros((3, 1500, 3000), np.float32)
+        data[1, 1200:1210, 2100] = 4
+        write(tmp_path / "x.zarr", Image(data, "ZYX"))
+        chunks = {str(p.relative_to(tmp_path / "x.zarr")) for p in tmp_path.rglob("c/**/*") if p.is_file()}
+        assert chunks == {"0/c/1/1/2", "1/c/1/0/1", "2/c/1/0/0", "3/c/1/0/0"}
+        np.testing.assert_array_equal(read(tmp_path / "x.zarr").data, data)
+
+
+class TestGrowing:
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("axes", ["TCYX", "XTY", "YXS"])
+    def test_block_by_block(self, tmp_path: Path, axes: str, version: Any) -> None:
+        image = image_of(axes, version)
+        out = create(tmp_path / "grows", image, version=version)
+        assert (out.shape, out.dtype, out.ndim) == (image.shape, image.dtype, image.data.ndim)
+        for place in range(image.shape[1]):
+            out[:, place] = image.data[:, place]
+        out[0, ..., 1:3] = image.data[0, ..., 1:3]
+        out[..., -1] = image.data[..., -1]
+        np.testing.assert_array_equal(out[:, 1], image.data[:, 1])
+        for _ in range(2):  # as after a kill
+            np.testing.assert_array_equal(create(tmp_path / "grows", image, version=version), image.data)
+            complete(tmp_path / "grows", image, {"a": 1})
+        (tmp_path / "grows").rename(tmp_path / "x.zarr")
+        assert_same(read(tmp_path / "x.zarr"), image)
+        assert_valid(tmp_path / "x.zarr", version)
+
+    def test_a_picture_has_chunks_of_its_own(self, tmp_path: Path) -> None:
+        assert create(tmp_path / "a", image_of("YTXZ")).chunks == (20, 1, 30, 1)
+        assert create(tmp_path / "b", image_of("SYX", Y=1200)).chunks == (3, 1024, 30)
+
+    def test_a_scratch_takes_any_axes(self, tmp_path: Path) -> None:
+        values = np.random.default_rng(0).integers(0, 9, (2, 20, 3, 30))
+        like = Image(values, "RYQX")
+        out = scratch(tmp_path / "a", like)
+        assert out.chunks == (1, 20, 1, 30)
+        out[1, :, 2] = values[1, :, 2]
+        again = scratch(tmp_path / "a", like)
+        assert again[0].sum() == 0
+        again[0], again[1] = values[0], values[1]
+        write(tmp_path / "x.tif", Image(again, "RYQX"))
+        found = read(tmp_path / "x.tif")
+        np.testing.assert_array_equal(found.data.transpose([found.axes.index(axis) for axis in "RYQX"]), values)
+
+    def test_never_into_another_image(self, tmp_path: Path) -> None:
+        create(tmp_path / "a", image_of("TYX"))
+        for other in (image_of("ZYX"), image_of("TYX", dtype="u1")):
+            with pytest.raises(FileError, match="holds another image"):
+                create(tmp_path / "a", other)
+        with pytest.raises(FileError, match="holds another image"):
+            create(tmp_path / "a", image_of("TYX"), version="0.4")
+
+    def test_killed_at_any_moment_it_goes_on(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, pathlib, numpy as np\nfrom napari_pristine.files.zarr import create, complete\n"
+            "from napari_pristine.image.image import Image\npath = pathlib.Path(sys.argv[1])\n"
+            "data = np.random.default_rng(0).integers(0, 9, (6, 1100, 1100)).astype('u2')\n"
+            "like = Image(data, 'TYX')\nprint('ready', flush=True)\nout = create(path, like)\n"
+            "for t in range(6):\n    out[t] = data[t]\ncomplete(path, like, {'a': 1})\n"
+        )
+        env = os.environ | {"PYTHONPATH": str(Path(napari_pristine.__file__).parents[1])}
+        arguments = [sys.executable, "-c", code]
+        for number in range(4):
+            job = subprocess.Popen([*arguments, str(tmp_path / "x.zarr")], env=env, stdout=subprocess.PIPE)
+            assert job.stdout is not None
+            job.stdout.readline()
+            time.sleep(0.05 + 0.1 * number)
+            job.send_signal(signal.SIGKILL)
+            job.wait()
+            job.stdout.close()
+        for name in ("x.zarr", "y.zarr"):
+            subprocess.run([*arguments, str(tmp_path / name)], env=env, check=True, stdout=subprocess.DEVNULL)
+        assert files_of(tmp_path / "x.zarr") == files_of(tmp_path / "y.zarr")
+
+
+class TestWriting:
+    def test_over_another_only_if_told(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.zarr", image_of("TYX"))
+        with pytest.raises(FileError, match="exists already"):
+            write(tmp_path / "x.zarr", image_of("YX"))
+        write(tmp_path / "x.zarr", image_of("YX"), overwrite=True)
+        assert read(tmp_path / "x.zarr").axes == "YX"
+        write(tmp_path / "x.zarr", read(tmp_path / "x.zarr", lazy=True), overwrite=True)  # what it was read from
+        assert_same(read(tmp_path / "x.zarr"), image_of("YX"))
+        assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
+
+    def test_no_folder_of_others_is_ever_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "x.zarr").mkdir()
+        (tmp_path / "x.zarr" / "thesis.docx").write_bytes(b"precious")
+        with pytest.raises(FileError, match="it is a folder"):
+            write(tmp_path / "x.zarr", image_of("YX"), overwrite=True)
+        assert (tmp_path / "x.zarr" / "thesis.docx").read_bytes() == b"precious"
+
+    def test_an_error_leaves_what_was_there(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.zarr", image_of("TYX"))
+        source = read(tmp_path / "x.zarr", lazy=True)
+        next(p for p in (tmp_path / "x.zarr").rglob("c/1/0/0")).write_bytes(b"broken")
+        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as zarr"):
+            write(tmp_path / "x.zarr", source, overwrite=True)
+        assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
+        assert read(tmp_path / "x.zarr", lazy=True).shape == (3, 20, 30)
+
+    def test_no_room_left(self, tmp_path: Path) -> None:
+        resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
+        noise = np.random.default_rng(0).integers(0, 60_000, (2, 400, 500)).astype(np.uint16)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(FileError, match=r"cannot be written: .*disk full"):
+                write(tmp_path / "x.zarr", Image(noise, "TYX"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list(tmp_path.iterdir())
+
+
+class TestLazy:
+    @pytest.mark.parametrize("axes", ["TCYX", "TSZYX"])
+    def test_only_what_is_asked_for_is_read(self, tmp_path: Path, axes: str) -> None:
+        write(tmp_path / "x.zarr", image_of(axes))
+        lazy, eager = read(tmp_path / "x.zarr", lazy=True), read(tmp_path / "x.zarr")
+        rest = (slice(None),) * (eager.data.ndim - 2)
+        for index in (0, -1, slice(2, None, -1), (..., 2), (1, *rest, slice(1, 9, 2)), (-1, *rest[1:], 4, 2), ...):
+            assert np.array_equal(lazy.data[index], eager.data[index])
+        next(p for p in (tmp_path / "x.zarr" / "0" / "c" / "1").rglob("*") if p.is_file()).write_bytes(b"\2\1")
+        assert np.array_equal(lazy.data[2], eager.data[2])
+        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as zarr .*damaged"):
+            lazy.data[1]
+        assert np.array_equal(pickle.loads(pickle.dumps(lazy.data))[0], eager.data[0])
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_what_is_gone_is_not_taken_for_zeros(self, tmp_path: Path, version: str) -> None:
+        write(tmp_path / "x.zarr", image_of("TYX", version))
+        lazy = read(tmp_path / "x.zarr", lazy=True)
+        shutil.rmtree(tmp_path / "x.zarr")
+        with pytest.raises(FileError, match=r"x\.zarr/0' is gone or was replaced"):
+            lazy.data[1]
+
+    def test_more_than_there_is_memory(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "x.zarr", shape=(10**6, 10**4, 10**4), chunks=(1, 99, 99), dtype="f8")
+        with pytest.raises(FileError, match=r"needs 8e\+05 GB and .* GB are free"):
+            read(tmp_path / "x.zarr")
+        assert read(tmp_path / "x.zarr", lazy=True).data[5, :3, :3].sum() == 0
+        zarr.create_array(tmp_path / "y.zarr", shape=(10**6, 10**6), chunks=(10**6, 10**6), dtype="f8")
+        with pytest.raises(FileError, match="does not fit into memory"):
+            read(tmp_path / "y.zarr", lazy=True)
+
+
+class TestOthers:
+    """What other programs write."""
+
+    def collection(self, path: Path, version: str, listed: bool) -> Path:
+        said = {"bioformats2raw.layout": 3}
+        group = zarr.create_group(path, zarr_format=2 if version == "0.4" else 3)
+        group.attrs.put(said if version == "0.4" else {"ome": said | {"version": version}})
+        for number in range(2):
+            write(path / f"{number}.zarr", image_of("TYX", version, T=number + 2))
+            (path / f"{number}.zarr").rename(path / str(number))
+        if listed:
+            series = group.create_group("OME").attrs
+            series.put({"series": ["1", "0"]} if version == "0.4" else {"ome": {"series": ["1", "0"]}})
+        return path
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize(("listed", "first"), [(False, 2), (True, 3)])
+    def test_a_collection_of_images(self, tmp_path: Path, version: str, listed: bool, first: int) -> None:
+        path = self.collection(tmp_path / "x.zarr", version, listed)
+        image = read(path)
+        assert (image.size("T"), image.metadata["images"], image.name) == (first, 2, "x")
+        assert (read(path / "1").size("T"), read(path / "1").name) == (3, "x 1")
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_plates_wells_and_labels_say_what_to_give(self, tmp_path: Path, version: str) -> None:
+        path = self.collection(tmp_path / "plate.zarr", version, False)
+        for said, message in (
+            ({"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}, r"a plate.*'\S*plate.zarr/A/1/0', "),
+            ({"well": {"images": [{"path": "0"}]}}, r"a well.*'\S*plate.zarr/0'"),
+            ({"labels": ["cells"]}, r"a group of labels.*plate.zarr/cells'"),
+            ({"plate": 7}, r"a plate.*such as '\S*plate.zarr/0'"),
+            ({}, r"a group of zarr without an image.*'\S*plate.zarr/0'"),
+        ):
+            rewrite(path, lambda attributes, said=said: (attributes.clear(), attributes.update(ome=said)))
+            with pytest.raises(FileError, match=message):
+                read(path)
+
+    def test_a_level_inside_knows_its_axes(self, tmp_path: Path) -> None:
+        image = image_of("TYX")
+        write(tmp_path / "x.zarr", image)
+        assert_same(read(tmp_path / "x.zarr" / "0"), image)
+        assert read(tmp_path / "x.zarr" / "0").name == "x 0"
+
+    @pytest.mark.parametrize("fmt", [2, 3])
+    def test_a_plain_array(self, tmp_path: Path, fmt: Any) -> None:
+        data = np.arange(120, dtype=">u2").reshape(4, 5, 6)
+        zarr.create_array(tmp_path / "x.zarr", data=data, zarr_format=fmt)
+        image = read(tmp_path / "x.zarr")
+        assert (image.axes, image.dtype) == ("TYX", np.dtype("u2"))
+        np.testing.assert_array_equal(image.data, data)
+        assert read(tmp_path / "x.zarr", axes="zyx").axes == "ZYX"
+        for axes in ("YX", "YYX", "ZTCYX", "ABC"):
+            with pytest.raises(AxesError, match=r"'x\.zarr': axes"):
+                read(tmp_path / "x.zarr", axes=axes)
+
+    def test_named_dimensions(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=np.ones((4, 5, 6)), dimension_names=["z", "y", "x"])
+        other = zarr.create_array(tmp_path / "b.zarr", data=np.ones((4, 5, 6)), zarr_format=2)
+        other.attrs["_ARRAY_DIMENSIONS"] = ["z", "y", "x"]
+        assert read(tmp_path / "a.zarr").axes == read(tmp_path / "b.zarr").axes == "ZYX"
+
+    def test_transformations_of_all_levels_and_words_for_axes(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.zarr", image_of("TCYX"))
+
+        def change(attributes: Any) -> None:
+            multiscale = attributes["ome"]["multiscales"][0]
+            steps = [{"type": "scale", "scale": [60, 1, 2, 2]}, {"type": "translation", "translation": [0, 0, 1, 1]}]
+            multiscale["coordinateTransformations"] = steps
+            multiscale["axes"][0]["name"], multiscale["axes"][1]["name"] = "time", "channel"
+            attributes["ome"]["omero"] = {"channels": "none"}
+
+        rewrite(tmp_path / "x.zarr", change)
+        image = read(tmp_path / "x.zarr")
+        assert (image.axes, image.channels) == ("TCYX", ())
+        assert (image.scale, image.translate) == ((15, 1, 4.5, 6.5), (0, 0, 3, 4))
+
+    @pytest.mark.parametrize("version", ["0.1", "0.6"])
+    def test_other_versions(self, tmp_path: Path, version: str) -> None:
+        write(tmp_path / "x.zarr", image_of("TCYX", "0.4" if version == "0.1" else "0.5"))
+
+        def change(attributes: Any) -> None:
+            if version == "0.1":
+                del attributes["multiscales"][0]["axes"]
+            else:
+                attributes["ome"]["version"] = version
+
+        rewrite(tmp_path / "x.zarr", change)
+        with pytest.raises(FileError, match=r"is not OME-Zarr 0\.4 or 0\.5 .*give the path of an array"):
+            read(tmp_path / "x.zarr")
+
+    def test_no_code_is_run(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "x.zarr", data=np.ones((4, 5)), zarr_format=2)
+        said = json.loads((tmp_path / "x.zarr" / ".zarray").read_text())
+        (tmp_path / "x.zarr" / ".zarray").write_text(json.dumps(said | {"filters": [{"id": "pickle"}]}))
+        with pytest.raises(FileError, match="pickle"):
+            read(tmp_path / "x.zarr", lazy=True)
+
+    @pytest.mark.parametrize("kind", ["missing", "empty", "no zarr", "missing level", "text", "loop"])
+    def test_no_image(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "x.zarr"
+        if kind in ("empty", "no zarr", "text"):
+            path.mkdir()
+        if kind == "no zarr":
+            (path / "a.tif").touch()
+        if kind == "text":
+            (path / "zarr.json").write_text("I am no JSON")
+        if kind == "missing level":
+            write(path, image_of("YX"))
+            shutil.rmtree(path / "0")
+        if kind == "loop":
+            path.symlink_to(path)
+        for lazy in (True, False):
+            with pytest.raises(FileError, match=r"x\.zarr") as caught:
+                read(path, lazy=lazy)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zarrs")
+    for version in VERSIONS:
+        write(folder / f"{version}.zarr", image_of("TCYX", version))
+    return folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(version=st.sampled_from(VERSIONS), data=st.data())
+def test_a_damaged_folder_raises_nothing_unexpected(written: Path, version: str, data: st.DataObject) -> None:
+    path = written / f"{version}.zarr"
+    file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
+    whole = file.read_bytes()
+    place, value = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
+    cut = data.draw(st.booleans())
+    file.write_bytes(whole[:place] if cut else whole[:place] + bytes([value]) + whole[place + 1 :])
+    try:
+        with contextlib.suppress(PristineError):
+            read(path)
+    finally:
+        file.write_bytes(whole)
