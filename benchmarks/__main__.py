@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | speed | warm`."""
+"""`python -m benchmarks quality | table | speed | warm | batch`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.batch import TASKS, BatchPlan, run_batch
 from benchmarks.cases import Case
 from benchmarks.entries import find_entries
 from benchmarks.page import markdown, merge
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(commands.add_parser("table", help="the rows of several runs in one table"))
     _add_speed(commands.add_parser("speed", help="how soon our fit and a textbook loop reach a given quality"))
     _add_warm(commands.add_parser("warm", help="what a fit saves that starts from the frame before"))
+    _add_batch(commands.add_parser("batch", help="frames per minute and memory of batches; warm starts, workers"))
     return parser
 
 
@@ -85,6 +87,19 @@ def _add_warm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=4, help="how many frames of it")
     parser.add_argument("--method", default="inr")
     parser.add_argument("--preset", default="balanced")
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_batch)
+    tasks = f"comma-separated, of {', '.join(TASKS)} (default: all but large)"
+    parser.add_argument("--tasks", type=_words, default=list(TASKS[:-1]), help=tasks)
+    parser.add_argument("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated")
+    parser.add_argument("--side", type=int, default=128, help="pixels of a frame along Y and X")
+    parser.add_argument("--method", default="inr")
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method")
+    parser.add_argument("--folder", type=Path, help="folder to keep all files in (default: they are deleted)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
 
 
 def _add_images(parser: argparse.ArgumentParser, suites: Sequence[str]) -> None:
@@ -178,6 +193,23 @@ def _warm(args: argparse.Namespace) -> int:
         json=args.json,
     )
     return run_warm(plan)
+
+
+def _batch(args: argparse.Namespace) -> int:
+    if unknown := [task for task in args.tasks if task not in TASKS]:
+        raise SettingError(f"there is no task '{unknown[0]}'; the tasks are {', '.join(TASKS)}")
+    return run_batch(
+        BatchPlan(
+            tasks=tuple(args.tasks),
+            frames=tuple(args.frames),
+            side=args.side,
+            method=args.method,
+            preset=args.preset,
+            changes=_changes(args.set),
+            folder=args.folder,
+            json=args.json,
+        )
+    )
 
 
 if __name__ == "__main__":

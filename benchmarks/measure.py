@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ def measure(job: Job, case: Case, learned: Learned | None = None) -> Row:
         memory_of=memory_of,
         device=outcome.device,
         notes=outcome.notes,
-        date=datetime.now(timezone.utc).date().isoformat(),
+        date=datetime.now(UTC).date().isoformat(),
         learning=learned.seconds if learned else 0.0,
         images=learned.images if learned else 0,
     )

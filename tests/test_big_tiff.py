@@ -21,6 +21,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.files import read, write
 from napari_pristine.files.lazy import Tiles
 from napari_pristine.files.pyramid import halve
+from napari_pristine.files.tiff_pages import check_pages
 from napari_pristine.image.image import Image
 
 
@@ -231,6 +232,119 @@ class TestBombs:
         for compression in ("zlib", "lzw", "packbits", "zstd"):
             tifffile.imwrite(tmp_path / "x.tif", np.zeros((3000, 3000), "u2"), compression=compression)
             assert read(tmp_path / "x.tif", lazy=True).data[5:9].sum() == 0
+
+
+def pages_of(path: Path, count: int = 3, **options: Any) -> None:
+    """Pages that nothing but their list holds together."""
+    big, byteorder = options.pop("bigtiff", False), options.pop("byteorder", "<")
+    with tifffile.TiffWriter(path, bigtiff=big, byteorder=byteorder) as tif:
+        for _ in range(count):
+            tif.write(np.ones((8, 9), "u1"), contiguous=False, metadata=None, **options)
+
+
+def tie(path: Path, page: int, to: int) -> None:
+    """Make another page, of the same number or one before, the next of a page."""
+    with tifffile.TiffFile(path) as tif:
+        tiff, offsets = tif.tiff, [page.offset for page in tif.pages]
+    content = bytearray(path.read_bytes())
+    (tags,) = struct.unpack_from(tiff.tagnoformat, content, offsets[page])
+    place = offsets[page] + tiff.tagnosize + tags * tiff.tagsize
+    struct.pack_into(tiff.offsetformat, content, place, offsets[to])
+    path.write_bytes(content)
+
+
+@pytest.mark.timeout(30)
+class TestCircles:
+    """Pages that come back to where they were: tifffile would go round for ever."""
+
+    @pytest.mark.parametrize("lazy", [True, False])
+    @pytest.mark.parametrize(("page", "to"), [(2, 0), (2, 1), (2, 2), (0, 0)])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"bigtiff": True}, {"byteorder": ">"}, {"extratags": [(34412, 1, 4, b"zlsm", True)], "compression": 8}],
+        ids=["classic", "big", "other order", "LSM"],
+    )
+    def test_in_the_list(self, tmp_path: Path, options: dict[str, Any], page: int, to: int, lazy: bool) -> None:
+        pages_of(tmp_path / "x.tif", **options)
+        tie(tmp_path / "x.tif", page, to)
+        with pytest.raises(FileError, match=r"x\.tif' is damaged: its list of pages runs in a circle; copy it again"):
+            read(tmp_path / "x.tif", lazy=lazy)
+
+    @pytest.mark.parametrize("big", [True, False])
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_among_levels(self, tmp_path: Path, big: bool, count: int) -> None:
+        """Each is its own level; were they all read, there would be 2^n of them."""
+        path = tmp_path / "x.tif"
+        with tifffile.TiffWriter(path, bigtiff=big) as tif:
+            tif.write(np.ones((2, 8, 9), "u1"), subifds=count, photometric="minisblack")
+            for level in range(count):
+                tif.write(np.ones((2, 4, 5), "u1"), subfiletype=1, photometric="minisblack", metadata={"level": level})
+        assert read(path).shape == (2, 8, 9)
+        with tifffile.TiffFile(path) as tif:
+            page, tag = tif.pages.first, tif.pages.first.tags[330]
+        content = bytearray(path.read_bytes())
+        for level in page.subifds:  # its first tag becomes that of its page
+            start = level + tif.tiff.tagnosize
+            content[start : start + tif.tiff.tagsize] = content[tag.offset : tag.offset + tif.tiff.tagsize]
+        path.write_bytes(content)
+        for lazy in (True, False):
+            with pytest.raises(FileError, match="runs in a circle"):
+                read(path, lazy=lazy)
+
+    def test_in_a_file_that_belongs_to_it(self, tmp_path: Path) -> None:
+        said = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:a">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="9" SizeY="8" '
+            'SizeC="1" SizeZ="1" SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+            '<TiffData IFD="0" FirstT="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:a</UUID></TiffData>'
+            '<TiffData IFD="0" FirstT="1" PlaneCount="1"><UUID FileName="b.ome.tif">urn:b</UUID></TiffData>'
+            "</Pixels></Image></OME>"
+        )
+        pages_of(tmp_path / "a.ome.tif", 1, description=said)
+        pages_of(tmp_path / "b.ome.tif")
+        assert read(tmp_path / "a.ome.tif").shape == (2, 8, 9)
+        tie(tmp_path / "b.ome.tif", 2, 0)
+        with pytest.raises(FileError, match=r"b\.ome\.tif' is damaged: its list of pages runs in a circle"):
+            read(tmp_path / "a.ome.tif")
+
+    @pytest.mark.parametrize("big", [True, False])
+    def test_to_look_for_them_takes_a_moment(self, tmp_path: Path, big: bool) -> None:
+        pages_of(tmp_path / "x.tif", 20_000, bigtiff=big)
+        start = time.process_time()
+        check_pages(tmp_path / "x.tif")
+        assert time.process_time() - start < 1
+
+    @pytest.mark.parametrize("place", [8, 2**31, 2**32 - 1])
+    def test_a_list_that_leaves_the_file(self, tmp_path: Path, place: int) -> None:
+        """tifffile would go on with the last bytes of the file where a page is cut."""
+        path = tmp_path / "x.tif"
+        pages_of(path, 1)
+        content = path.read_bytes()
+        start = len(content) - 4 if place == 8 else place
+        path.write_bytes(content[:4] + struct.pack("<I", start) + content[8:-4] + b"\2\0\x08\0")
+        with pytest.raises(FileError, match=r"x\.tif' is incomplete"):
+            read(path)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}], ids=["tiles", "strips"])
+def test_pieces_that_are_not_listed_are_not_made_up(
+    tmp_path: Path, options: dict[str, Any], lazy: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """tifffile takes them for zeros, and says so in its log alone."""
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, picture((32, 32), "u2"), compression="zlib", **options)
+    assert read(path, lazy=lazy).data[31].any()
+    with tifffile.TiffFile(path) as tif:
+        tags = [tag for tag in tif.pages.first.tags if tag.code in (273, 279, 324, 325)]  # offsets and sizes
+    assert len(tags) == 2
+    content = bytearray(path.read_bytes())
+    for tag in tags:
+        struct.pack_into("<I", content, tag.offset + 4, tag.count - 1)
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="is incomplete"):
+        read(path, lazy=lazy).data[31]
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

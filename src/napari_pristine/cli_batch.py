@@ -30,33 +30,43 @@ from napari_pristine.report import as_json
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
+Source = Annotated[Path, Parameter(help="Recipe, a .yaml file: 'Save recipe…' of a panel writes one.")]
+Inputs = Annotated[list[str], Parameter(help="Images, folders of images or patterns.", negative=())]
+Output = Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")]
+Plan = Annotated[
+    bool, Parameter(help="Only say what would be done: what each file is, how long it takes.", negative=())
+]
+Resume = Annotated[bool, Parameter(help="Leave what is done, and go on where a batch was interrupted.", negative=())]
+Workers = Annotated[
+    int | None, Parameter(help="Processes on this machine, with --slurm jobs. [default: this process alone]")
+]
+Threads = Annotated[
+    int,
+    Parameter(
+        help="Threads of each process; results of networks that learn have other last digits with another number."
+    ),
+]
+Scheduler = Annotated[str, Parameter(help="Address of the scheduler of a dask cluster to use.")]
+Slurm = Annotated[bool, Parameter(help="Start jobs by Slurm, as dask's configuration says.", negative=())]
+Memory = Annotated[
+    str, Parameter(help="Most memory of a process, such as 2GB. [default: what is free, or its part of it]")
+]
+
+
 def batch(
-    recipe: Annotated[Path, Parameter(help="Recipe, a .yaml file: 'Save recipe…' of a panel writes one.")],
-    inputs: Annotated[list[str], Parameter(help="Images, folders of images or patterns.", negative=())],
+    recipe: Source,
+    inputs: Inputs,
     /,
     *,
-    output: Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")],
-    plan: Annotated[
-        bool, Parameter(help="Only say what would be done: what each file is, how long it takes.", negative=())
-    ] = False,
-    resume: Annotated[
-        bool, Parameter(help="Leave what is done, and go on where a batch was interrupted.", negative=())
-    ] = False,
+    output: Output,
+    plan: Plan = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
-    workers: Annotated[
-        int | None, Parameter(help="Processes on this machine, with Slurm jobs. [default: this process alone]")
-    ] = None,
-    threads: Annotated[
-        int,
-        Parameter(
-            help="Threads of each process; results of networks that learn have other last digits with another number."
-        ),
-    ] = 1,
-    scheduler: Annotated[str, Parameter(help="Address of the scheduler of a dask cluster to use.")] = "",
-    slurm: Annotated[bool, Parameter(help="Start jobs by Slurm, as dask's configuration says.", negative=())] = False,
-    memory: Annotated[
-        str, Parameter(help="Most memory of a process, such as 2GB. [default: what is free, or its part of it]")
-    ] = "",
+    workers: Workers = None,
+    threads: Threads = 1,
+    scheduler: Scheduler = "",
+    slurm: Slurm = False,
+    memory: Memory = "",
     json: Json = False,
 ) -> int:
     """Restore files, folders and patterns by a recipe: nothing is lost if it is interrupted, and it can be resumed."""
@@ -84,7 +94,7 @@ def _report(output: Path, batch: Batch, title: str, json: bool) -> int:
         complain(error)
         return SOME_FAILED
     if not json:
-        say(f"report: {page}")
+        say(_printable(f"report: {page}"))
     return SOME_FAILED if failed else GOOD
 
 
@@ -111,11 +121,17 @@ def _tell(row: Row, json: bool) -> None:
         found = row.status != "failed"
         output = row.target if found else None
         error = None if found else row.text
-        say(as_json({**row.facts, "input": row.source, "output": output, "status": row.status, "error": error}))
+        facts = {**row.facts, "input": row.source, "output": output, "status": row.status, "error": error}
+        say(_printable(as_json(facts)))
     elif row.status == "failed":
-        complain(row.text if str(row.source) in row.text else f"{row.source}: {row.text}")
+        complain(_printable(row.text if str(row.source) in row.text else f"{row.source}: {row.text}"))
     else:
-        say(describe_row(row))
+        say(_printable(describe_row(row)))
+
+
+def _printable(text: str) -> str:
+    """Text with escapes for what is no Unicode, which names on Linux may hold, and no terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
@@ -125,10 +141,14 @@ def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
         found.append(forecast)
         if json:
             say(
-                as_json({**vars(forecast), "task": None, "input": forecast.task.source, "output": forecast.task.target})
+                _printable(
+                    as_json(
+                        {**vars(forecast), "task": None, "input": forecast.task.source, "output": forecast.task.target}
+                    )
+                )
             )
     if not json:
-        say(describe_plan(found))
+        say(_printable(describe_plan(found)))
     return SOME_FAILED if any(forecast.problem and not forecast.task.problem for forecast in found) else GOOD
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.batches import inside, listing, night, quick, saved, stack
+from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import read
 
@@ -158,8 +158,7 @@ def test_two_workers_give_what_one_gives_and_say_no_more(tmp_path: Path, recipe:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 4
-    alone = subprocess.run([*command, str(tmp_path / "alone")], capture_output=True, text=True, timeout=120)
-    assert (alone.returncode, alone.stderr) == (0, "")
+    assert ended(process("batch", recipe, images, "-o", tmp_path / "alone")) == 0
     assert listing(tmp_path / "out") == listing(tmp_path / "alone")
     for name in ("a.tif", "b.ome.tif", "deeper/c.tif"):
         assert np.array_equal(read(tmp_path / "out" / name).data, read(tmp_path / "alone" / name).data)
@@ -189,5 +188,5 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         "pristine: interrupted; nothing half-written is left",
     ]
     assert not list(out.rglob("*.lock"))
-    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 0
+    assert ended(process(*command[3:])) == 0
     assert inside(out) == ["a.tif", "a.tif.json", "report.csv", "report.html"]

@@ -23,9 +23,10 @@ def test_both_manifests_read_the_same():
     assert yaml.safe_load(ABOVE.read_text()) == yaml.safe_load(INSIDE.read_text())
 
 
-def test_there_is_one_widget_per_method_and_it_is_in_the_filter_menu(manifest):
+def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_files(manifest):
     widgets = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
+    assert widgets.pop("napari-pristine.batch") == "Batch"
     assert widgets == {f"napari-pristine.{key}": method.title for key, method in METHODS.items()}
     assert filters == set(widgets)
 

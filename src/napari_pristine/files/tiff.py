@@ -19,7 +19,7 @@ from napari_pristine.files import imagej, ome, plain, tiff_faults
 from napari_pristine.files.dialect import Notes
 from napari_pristine.files.lazy import on_disk
 from napari_pristine.files.memory import check_fits
-from napari_pristine.files.tiff_circles import check_circles
+from napari_pristine.files.tiff_pages import check_pages, cut_off
 from napari_pristine.files.tiff_writing import write
 from napari_pristine.files.units import PIXEL
 from napari_pristine.image.image import Image, check_axes, guess_axes
@@ -35,7 +35,7 @@ def read(path: Path, axes: str) -> Image:
         check_fits(path, series.nbytes)
         data = series.asarray()
         if data.shape != series.shape:
-            raise tiff_faults.cut_off(path)
+            raise cut_off(path)
         found, notes, metadata = _described(tif, series)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch knows the order of this machine only
     if not axes and "S" in found:  # samples that were stored as planes
@@ -74,7 +74,7 @@ def _image(path: Path, data: Any, axes: str, notes: Notes, metadata: dict[str, A
 def _largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
     """The file and the largest image in it, which is complete."""
     with tiff_faults.complaints(path), tiff_faults.broken_files(path):
-        check_circles(path)
+        check_pages(path)
         with tifffile.TiffFile(path) as tif:
             tiff_faults.check_claims(path, tif)
             series = max(tif.series, key=lambda s: math.prod(s.shape))

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import ParseError
 import tifffile
 
 from napari_pristine.errors import FileError
-from napari_pristine.files.tiff_circles import check_circles
+from napari_pristine.files.tiff_pages import check_pages, cut_off
 
 _BROKEN = (
     ArithmeticError, AssertionError, AttributeError, LookupError, ParseError, RuntimeError, TypeError, ValueError,
@@ -50,7 +50,7 @@ def check_claims(path: Path, tif: tifffile.TiffFile) -> None:
             others.add(element.get("FileName") or path.name)
     for name in sorted(others - {path.name}):
         if (path.parent / name).is_file():
-            check_circles(path.parent / name)
+            check_pages(path.parent / name)
 
 
 def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -93,11 +93,6 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
 def _listed(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
     """How many pieces of a page have a place and a size; tifffile takes those that have none for zeros."""
     return min(len(page.dataoffsets), len(page.databytecounts))
-
-
-def cut_off(path: Path) -> FileError:
-    """The error for files that end before their last plane."""
-    return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from where it came")
 
 
 def guard(path: Path) -> Callable[[], AbstractContextManager[None]]:

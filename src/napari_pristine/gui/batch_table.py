@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QTimer
 from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QTableView
 
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.plan import Forecast
@@ -45,12 +47,20 @@ class Line:
     def status(self) -> str:
         """How it stands, in words."""
         if self.row is not None:
-            return ": ".join(filter(None, (self.row.status, self.row.text)))
+            said = in_words_of_the_panel(self.row.text) or _quality(self.row)
+            return ": ".join(filter(None, (self.row.status, said)))
         if self.running is not None:
             return f"running {self.running:.0%}" if self.running >= 0 else "running"
         if self.problem:
-            return f"unusable: {self.problem}"
+            return f"unusable: {in_words_of_the_panel(self.problem)}"
         return self.state
+
+
+def _quality(row: Row) -> str:
+    found = figures(row)
+    if found.sigma is None or found.residual is None:
+        return ""
+    return f"noise level {found.sigma:.3g}, residual {found.residual:.2f} noise levels"
 
 
 def _size(line: Line) -> str:
@@ -78,16 +88,6 @@ def _time(line: Line) -> str:
     return "?" if line.forecast.seconds is None else f"≈ {duration(line.forecast.seconds)}"
 
 
-def _sigma(line: Line) -> str:
-    found = figures(line.row).sigma if line.row else None
-    return "" if found is None else f"{found:.3g}"
-
-
-def _residual(line: Line) -> str:
-    found = figures(line.row).residual if line.row else None
-    return "" if found is None else f"{found:.2f}"
-
-
 def _loops(line: Line) -> str:
     return line.forecast.loops if line.forecast else ""
 
@@ -96,14 +96,15 @@ COLUMNS: tuple[tuple[str, str, Callable[[Line], str]], ...] = (
     ("File", "The image.", lambda line: line.task.source.name),
     ("Status", "How far it is, what became of it, or why it cannot be restored.", Line.status),
     ("Size", "Axes and sizes of what is restored.", _size),
-    ("Type", "Type of the values.", _type),
     ("Time", "What it takes one process: measured on one part (≈), or what it took.", _time),
     ("Memory", "What a process takes, at most.", _memory),
-    ("Noise", "Noise level, in the units of the image.", _sigma),
-    ("Residual", "What was taken away, in noise levels: 1 is as much as there is noise.", _residual),
+    ("Type", "Type of the values.", _type),
     ("What is looped", "What is fitted together, and what is looped over.", _loops),
 )
 STATUS = next(number for number, (title, _, _) in enumerate(COLUMNS) if title == "Status")
+_WIDEST = 240
+_WIDTHS = {0: (110, 150), STATUS: (190, 210), len(COLUMNS) - 1: (160, _WIDEST)}
+"""Least and most pixels of columns; what does not fit is broken into lines, or names shortened."""
 
 
 class BatchTable(QAbstractTableModel):  # type: ignore[misc]
@@ -113,19 +114,19 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         super().__init__()
         self.viewer = viewer
         self.lines: list[Line] = []
-        self._numbers: dict[Task, int] = {}
+        self._numbers: dict[Path, int] = {}
 
     def show(self, tasks: Sequence[Task], state: str) -> None:
         """Begin with these files; what was planned of them before is kept."""
         known = {line.task: line.forecast for line in self.lines}
         self.beginResetModel()
         self.lines = [Line(task, known.get(task), state=state) for task in tasks]
-        self._numbers = {task: number for number, task in enumerate(tasks)}
+        self._numbers = {task.source: number for number, task in enumerate(tasks)}
         self.endResetModel()
 
     def foretell(self, forecast: Forecast) -> int:
         """What is known of a file before it is restored; returns its line."""
-        number = self._numbers[forecast.task]
+        number = self._numbers[forecast.task.source]
         self.lines[number].forecast = forecast
         self.lines[number].state = "can be restored"
         return self._changed(number)
@@ -147,7 +148,7 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
 
     def conclude(self, row: Row) -> int:
         """What became of a file; returns its line."""
-        number = next(n for n, line in enumerate(self.lines) if line.task.source == row.source)
+        number = self._numbers[row.source]
         self.lines[number].row, self.lines[number].running = row, None
         return self._changed(number)
 
@@ -173,7 +174,8 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         line, column = self.lines[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
-            return in_words_of_the_panel(COLUMNS[column][2](line))
+            # the name is enough: where it is stands in the tip of the file
+            return COLUMNS[column][2](line).replace(str(line.task.source), line.task.source.name)
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._tip(line, column)
         if role == Qt.ItemDataRole.ForegroundRole and column == STATUS and line.problem:
@@ -184,8 +186,48 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         if column == 0:
             done = line.row is not None and line.row.status != "failed"
             return f"{line.task.source}\n→ {line.task.target}" + ("\nDouble-click: show both" if done else "")
-        return in_words_of_the_panel(COLUMNS[column][2](line))
+        return COLUMNS[column][2](line)
 
     def _changed(self, number: int) -> int:
         self.dataChanged.emit(self.index(number, 0), self.index(number, len(COLUMNS) - 1))
         return number
+
+
+class TableView(QTableView):  # type: ignore[misc]
+    """The lines of a batch on the screen: long texts are broken, names are shortened in their middle."""
+
+    def __init__(self, table: BatchTable) -> None:
+        super().__init__()
+        self.setModel(table)
+        self.setWordWrap(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setTabKeyNavigation(False)
+        self.setMinimumHeight(120)
+        self.verticalHeader().hide()
+        header = self.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setHighlightSections(False)
+        soon = QTimer(self)  # once for all columns
+        soon.setSingleShot(True)
+        soon.timeout.connect(self.resizeRowsToContents)
+        header.sectionResized.connect(lambda *_: soon.start())
+        self.fit()
+
+    def fit(self) -> None:
+        """Give each column the width of what stands in it, within limits."""
+        self.resizeColumnsToContents()
+        for column, (low, high) in _WIDTHS.items():
+            self.setColumnWidth(column, min(max(self.columnWidth(column), low), high))
+        self.resizeRowsToContents()
+
+    def fit_line(self, number: int) -> None:
+        """A line may need more room than before."""
+        for column in range(len(COLUMNS)):
+            wanted = self.sizeHintForIndex(self.model().index(number, column)).width() + 6
+            low, high = _WIDTHS.get(column, (0, _WIDEST))
+            if wanted > self.columnWidth(column):
+                self.setColumnWidth(column, min(max(wanted, low), high))
+        self.resizeRowToContents(number)

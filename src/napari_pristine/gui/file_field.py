@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 
 class FileField(QWidget):  # type: ignore[misc]
-    """A line with a name and a button beside it; `changed` is emitted whenever the name is another."""
+    """A line with a name and a button beside it; `changed` is emitted whenever the name is another.
+
+    Args:
+        ask: Asks for a name, given what to belong to and the name there is; empty if cancelled.
+        tip: What is named.
+        none: What stands in the line while it is empty.
+    """
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[QWidget, str], str] | None = None, tip: str = "", none: str = "none") -> None:
         super().__init__()
+        self._ask = ask or _file_to_open
         self.line = QLineEdit()
         self.line.setClearButtonEnabled(True)
-        self.line.setPlaceholderText("none")
+        self.line.setPlaceholderText(none)
         self.button = QPushButton("…")
         self.button.setFixedWidth(30)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.line, stretch=1)
         layout.addWidget(self.button)
+        self.setToolTip(tip)
+        self.setFocusProxy(self.line)
         self.line.textChanged.connect(self.changed)
         self.button.clicked.connect(self._look)
 
@@ -34,9 +45,13 @@ class FileField(QWidget):  # type: ignore[misc]
         self.line.setText(name)
 
     def _look(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Open a file", self.name())
+        name = self._ask(self, self.name())
         if name:
             self.set_name(name)
+
+
+def _file_to_open(parent: QWidget, name: str) -> str:
+    return str(QFileDialog.getOpenFileName(parent, "Open a file", name)[0])
 
 
 def name_to_save(parent: QWidget, title: str, proposed: str, kinds: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ import numpy as np
 from napari_pristine.errors import PristineError
 from napari_pristine.files import read
 from napari_pristine.files.chunks import Chunks
+from napari_pristine.files.lazy import Unread
 from napari_pristine.image.image import Image
 
 _SIDE = 1024
@@ -23,7 +25,7 @@ def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None 
     Args:
         viewer: The napari viewer.
         path: The file.
-        title: What its layers are called; the name of the image if empty.
+        title: What its layers are called, beside the name of the image.
         limits: Contrast limits of each layer; from the values if there are none.
 
     Returns:
@@ -33,10 +35,10 @@ def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None 
         PristineError: It cannot be read.
     """
     image = read(path, lazy=True)
-    levels = [_dasked(data) for data in (image.data, *_coarser(path, image))]
+    levels = [_dasked(data, image.axes) for data in (image.data, *_coarser(path, image))]
     split = "C" in image.axes
     kept = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
-    name = title or image.name
+    name = " · ".join(filter(None, (image.name, title)))
     settings: dict[str, Any] = {
         "scale": [image.scale[axis] for axis in kept],
         "translate": [image.translate[axis] for axis in kept],
@@ -58,16 +60,16 @@ def _channels(image: Image) -> list[str]:
     return list(image.channels) or [f"channel {number}" for number in range(image.size("C"))]
 
 
-def _dasked(data: Any) -> Any:
+def _dasked(data: Any, axes: str) -> Any:
     """Values for napari, which takes numpy and dask for arrays, and keeps what dask has read at hand."""
-    if isinstance(data, np.ndarray):
-        return data
-    import dask.array
-
-    chunks = getattr(data, "chunks", None) or tuple(
-        1 if axis < data.ndim - 2 and size > 4 else min(size, _SIDE) for axis, size in enumerate(data.shape)
+    if isinstance(data, (np.ndarray, Unread)):
+        return np.asarray(data[...])
+    array: Any = import_module("dask.array")
+    planes = tuple(
+        min(n, _SIDE) if axis in "YX" else n if axis == "S" else 1 for axis, n in zip(axes, data.shape, strict=True)
     )
-    return dask.array.from_array(data, chunks=chunks, name=f"file-{uuid4().hex}", asarray=True)
+    chunks = getattr(data, "chunks", planes)
+    return array.from_array(data, chunks=chunks, name=f"file-{uuid4().hex}", asarray=True)
 
 
 def _coarser(path: Path, image: Image) -> list[Chunks]:

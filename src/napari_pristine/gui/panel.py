@@ -95,14 +95,15 @@ class Panel(QWidget):  # type: ignore[misc]
         look["metadata"] = {**look["metadata"], "pristine": {"recipe": recipe.model_dump(mode="json")}}
         self.viewer.add_image(result.data, name=f"{whole.name} · {self.method.title}, while scrolling", **look)
 
-    def save_recipe_file(self, path: str) -> None:
-        """Write what Run would do to a file; what is wrong with it is shown."""
+    def save_recipe_file(self, path: str) -> bool:
+        """Write what Run would do to a file; what is wrong with it is shown. Returns whether it was written."""
         try:
             save_recipe(path, self.question.stored_recipe(), overwrite=True)
         except PristineError as error:
             show_error(str(error))
-            return
+            return False
         show_info(f"Saved. Do the same to other images: pristine batch '{path}' INPUT... -o FOLDER")
+        return True
 
     def stop(self) -> None:
         """Cancel the job, if there is one, and throw away what there is of it."""
@@ -164,15 +165,15 @@ class Panel(QWidget):  # type: ignore[misc]
         else:  # a mistake of ours: with the traceback
             notification_manager.receive_error(type(error), error, error.__traceback__)
 
-    def _ask_where(self) -> None:
+    def ask_where(self) -> str:
+        """Save the recipe to a file that the user names; returns its name, empty if it was not saved."""
         try:
             self.question.stored_recipe()  # first: nobody chooses a name in vain
         except PristineError as error:
             show_error(str(error))
-            return
+            return ""
         path = name_to_save(self, "Save the recipe", f"{self.method.key}.yaml", "Recipes (*.yaml)")
-        if path:
-            self.save_recipe_file(path)
+        return path if path and self.save_recipe_file(path) else ""
 
     def _enable(self) -> None:
         """Only what can be pressed is enabled."""
@@ -191,7 +192,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.models.scroll.changed.connect(self.scroll)
         self.start.changed.connect(self.run_all)
         self.preview.changed.connect(self.run_here)
-        self.save.changed.connect(self._ask_where)
+        self.save.changed.connect(self.ask_where)
         self.keep.changed.connect(self.job.keep)
         self.cancel.changed.connect(self.stop)
         self.job.said.connect(self._hear)

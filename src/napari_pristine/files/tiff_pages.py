@@ -1,4 +1,4 @@
-"""Lists of pages that run in a circle, which tifffile would follow for ever.
+"""The list of pages of a TIFF file, checked before tifffile follows it: for ever, if it runs in a circle.
 
 A page says where the next one lies, and where its coarser levels do, which are pages themselves.
 """
@@ -24,10 +24,10 @@ _KINDS = {b"II*\0": ("<", *_CLASSIC), b"MM\0*": (">", *_CLASSIC), b"II+\0": ("<"
 """Byte order, number of tags, one tag, and a place, by how a file begins."""
 
 
-def check_circles(path: Path) -> None:
-    """Raise a `FileError` if a page comes twice in the list of pages, or twice among the levels of all of them.
+def check_pages(path: Path) -> None:
+    """Raise a `FileError` if a page of the list is not in the file, or comes twice, or twice as a level.
 
-    Takes about one short read for each page. What else may be wrong with the list, tifffile finds.
+    Takes about one short read for each page.
     """
     with path.open("rb") as file:
         kind = _KINDS.get(file.read(4))
@@ -39,11 +39,19 @@ def check_circles(path: Path) -> None:
         levels: set[int] = set()
         while page:
             _add(path, pages, page)
-            page, below = tiff.page(page)
+            found = tiff.page(page)
+            if found is None:
+                raise cut_off(path)
+            page, below = found
             while below:
                 level = below.pop()
                 _add(path, levels, level)
-                below += tiff.page(level)[1]
+                below += (tiff.page(level) or (0, []))[1]  # tifffile does without those that are not there
+
+
+def cut_off(path: Path) -> FileError:
+    """The error for files that end before their last plane."""
+    return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from where it came")
 
 
 def _add(path: Path, seen: set[int], page: int) -> None:
@@ -63,16 +71,16 @@ class _Tiff:
     tag: str
     place: str
 
-    def page(self, at: int) -> tuple[int, list[int]]:
-        """Where the next page lies, 0 if nowhere, and the levels of the one at this place."""
-        (count,) = self.numbers(at, self.count, 1) or (0,)
+    def page(self, at: int) -> tuple[int, list[int]] | None:
+        """Where the page after the one at this place lies, 0 if nowhere, and its levels; None if there is no page."""
+        (count,) = self.numbers(at, self.count, 1) or (_MOST_TAGS + 1,)
         size = count * struct.calcsize("=" + self.tag)
         start = at + struct.calcsize("=" + self.count)
-        if not 0 < count <= _MOST_TAGS or start + size > self.size:
-            return 0, []
-        tags = self.file.read(size)
-        (after,) = self.numbers(start + size, self.place, 1) or (0,)
-        return after, self.levels(tags)
+        after = self.numbers(start + size, self.place, 1)
+        if count > _MOST_TAGS or not after:
+            return None
+        self.file.seek(start)
+        return after[0], self.levels(self.file.read(size))
 
     def levels(self, tags: bytes) -> list[int]:
         """The places in the tags that list levels; most pages have none."""

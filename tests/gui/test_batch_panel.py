@@ -1,0 +1,315 @@
+"""The Batch panel: one recipe for many files, as the shell does it, and the pixels that the panel of a method gives."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QDropEvent
+from qtpy.QtWidgets import QFileDialog, QMenu
+from quick import QUICK, noisy
+
+from napari_pristine import read, write
+from napari_pristine.gui.batch import BatchPanel
+from napari_pristine.gui.opened import add_file
+from napari_pristine.image.image import Image
+from napari_pristine.methods import METHODS
+from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_file import save_recipe
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images and what else lies in folders."""
+    folder = tmp_path / "night shift"
+    folder.mkdir()
+    image = Image(
+        noisy((3, 2, 32, 40)), "TCYX", scale=(30, 1, 0.2, 0.2), units=("second", "pixel", "micrometer", "micrometer"),
+        channels=("DAPI", "GFP"),
+    )  # fmt: skip
+    write(folder / "a stack.ome.tif", image)
+    write(folder / "plane.tif", Image(noisy((32, 32), 1), "YX"))
+    (folder / "notes.txt").write_text("all is well")
+    (folder / "empty.tif").touch()
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "quick.yaml"
+    save_recipe(path, Recipe(method="inr", preset="fast", settings=QUICK["inr"], device="cpu"))
+    return path
+
+
+@pytest.fixture
+def open_batch(qtbot: Any, viewer: Any, recipe: Path, folder: Path, monkeypatch: Any) -> Iterator[Any]:
+    """Opens the panel as the menu does, with all filled in; probes take no time."""
+    monkeypatch.setattr("napari_pristine.batch.plan._PROBE", 0.05)
+    jobs = []
+
+    def open_one(*inputs: Path) -> BatchPanel:
+        panel = BatchPanel(viewer)
+        viewer.window.add_dock_widget(panel, name="Batch")
+        panel.form.recipe.set_name(str(recipe))
+        panel.form.inputs.add(map(str, inputs or (folder,)))
+        panel.form.output.set_name(str(folder.parent / "restored"))
+        jobs.append(panel.job)
+        return panel
+
+    yield open_one
+    for job in jobs:
+        job.cancel()
+        qtbot.waitUntil(lambda job=job: not job.running, timeout=10_000)
+
+
+def finish(qtbot: Any, panel: Any, timeout: int = 30_000) -> None:
+    qtbot.waitUntil(lambda: not panel.job.running, timeout=timeout)
+
+
+def cells(panel: BatchPanel, title: str) -> dict[str, str]:
+    """A column of the table, by the names of the files."""
+    table = panel.table
+    column = next(n for n in range(table.columnCount()) if table.headerData(n, Qt.Orientation.Horizontal) == title)
+    return {table.data(table.index(n, 0)): table.data(table.index(n, column)) for n in range(table.rowCount())}
+
+
+def result(panel: BatchPanel, name: str) -> np.ndarray:
+    return np.asarray(read(Path(panel.form.output.name()) / name).data)
+
+
+def test_the_plan_tells_what_each_file_is_and_writes_nothing(qtbot, open_batch, folder):
+    panel = open_batch()
+    panel.plan.click()
+    assert not panel.plan.isEnabled()
+    assert panel.cancel.isEnabled()
+    finish(qtbot, panel)
+    assert cells(panel, "Size")["a stack.ome.tif"] == "T 3 × C 2 × Y 32 × X 40"
+    assert cells(panel, "Type")["plane.tif"] == "uint16"
+    assert cells(panel, "Time")["plane.tif"].startswith("≈ ")
+    assert cells(panel, "Memory")["plane.tif"].endswith(" GB")
+    assert "one after the other over C (2), T (3)" in cells(panel, "What is looped")["a stack.ome.tif"]
+    status = cells(panel, "Status")
+    assert status["a stack.ome.tif"] == "can be restored"
+    assert status["notes.txt"] == "unusable: no image that can be read (suffix '.txt')"
+    assert status["empty.tif"].startswith("unusable: 'empty.tif' is empty (0 bytes)")
+    assert panel.text.text().startswith("2 of 4 files can be restored, about ")
+    assert not (folder.parent / "restored").exists()
+    assert panel.plan.isEnabled()
+    assert not panel.report.isEnabled()
+
+
+def test_run_restores_what_can_be_and_tells_of_the_rest(qtbot, open_batch, monkeypatch):
+    panel = open_batch()
+    panel.start.click()
+    finish(qtbot, panel)
+    status = cells(panel, "Status")
+    assert status["plane.tif"].startswith("restored: noise level ")
+    assert "noise levels" in status["plane.tif"]
+    assert status["empty.tif"].startswith("failed: 'empty.tif' is empty")
+    assert status["notes.txt"].startswith("left: no image")
+    assert panel.text.text().startswith("Done: 2 restored, 1 left, 1 failed, of 4.")
+    assert panel.bar.value() == panel.bar.maximum()
+    assert result(panel, "a stack.ome.tif").shape == (3, 2, 32, 40)
+    opened: list[QUrl] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
+    panel.report.click()
+    assert Path(opened[0].toLocalFile()) == Path(panel.form.output.name()) / "report.html"
+
+    panel.run_all()
+    finish(qtbot, panel)
+    assert "'Replace results' replaces it, 'Resume' leaves what is done" in cells(panel, "Status")["plane.tif"]
+    panel.form.options.set({"resume": True})
+    panel.run_all()
+    finish(qtbot, panel)
+    assert cells(panel, "Status")["plane.tif"] == "left: done before"
+
+
+def test_cancel_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recipe):
+    whole = open_batch()
+    whole.run_all()
+    finish(qtbot, whole)
+    expected = {name: result(whole, name) for name in ("a stack.ome.tif", "plane.tif")}
+
+    panel = open_batch()
+    panel.form.output.set_name(str(recipe.parent / "again"))
+    panel.run_all()
+    qtbot.waitUntil(lambda: any((line.running or 0) > 0.3 for line in panel.table.lines), timeout=20_000)
+    assert any("running" in text for text in cells(panel, "Status").values())
+    panel.cancel.click()
+    assert not panel.cancel.isEnabled()
+    finish(qtbot, panel, 5000)
+    assert panel.text.text().startswith("Cancelled: 0 restored")
+    assert cells(panel, "Status")["a stack.ome.tif"] == "not restored"
+    assert list((recipe.parent / "again").glob("*.tif")) == []
+    panel.form.options.set({"resume": True})
+    panel.run_all()
+    finish(qtbot, panel)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(result(panel, name), values)
+    assert not (recipe.parent / "again" / ".pristine").exists()
+
+
+def test_closing_the_panel_ends_the_batch(qtbot, viewer, open_batch):
+    panel = open_batch()
+    threads = torch.get_num_threads()
+    panel.run_all()
+    qtbot.waitUntil(lambda: any(line.running for line in panel.table.lines), timeout=20_000)
+    viewer.window.remove_dock_widget(panel)
+    finish(qtbot, panel, 5000)
+    assert torch.get_num_threads() == threads
+    assert not list(Path(panel.form.output.name()).glob("plane.tif"))
+
+
+def test_a_plan_can_be_cancelled(qtbot, open_batch):
+    panel = open_batch()
+    panel.make_plan()
+    qtbot.waitUntil(lambda: bool(panel.table.lines), timeout=10_000)
+    panel.cancel.click()
+    finish(qtbot, panel)
+    assert "were not looked at" in panel.text.text()
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "message"),
+    [
+        (lambda form: form.recipe.set_name(""), "choose a recipe"),
+        (lambda form: form.inputs.clear(), "add images"),
+        (lambda form: form.output.set_name(""), "choose a folder"),
+    ],
+    ids=["recipe", "inputs", "output"],
+)
+def test_what_is_missing_is_told(open_batch, heard, leave_out, message):
+    panel = open_batch()
+    leave_out(panel.form)
+    panel.start.click()
+    assert message in heard[0].message
+    assert not panel.job.running
+
+
+def test_the_recipe_is_described_or_what_is_wrong_with_it(qtbot, open_batch, heard, tmp_path):
+    panel = open_batch()
+    assert panel.form.about.text() == "INR denoise · fast"
+    (tmp_path / "wrong.yaml").write_text("method: inr\nsettings: {stepps: 3}\n")
+    panel.form.recipe.set_name(str(tmp_path / "wrong.yaml"))
+    assert "stepps" in panel.form.about.text()
+    panel.run_all()
+    finish(qtbot, panel)
+    assert "stepps" in heard[0].message
+    assert panel.start.isEnabled()
+
+
+def test_files_can_be_dropped_and_taken_out(qtbot, open_batch, folder):
+    panel = open_batch()
+    inputs = panel.form.inputs
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(folder / "plane.tif")), QUrl.fromLocalFile(str(folder)), QUrl("http://a/b")])
+    inputs.dropEvent(
+        QDropEvent(
+            QPointF(5, 5), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        )
+    )
+    assert inputs.names() == [str(folder), str(folder / "plane.tif")]
+    assert not panel.form.remove.isEnabled()
+    inputs.item(0).setSelected(True)
+    panel.form.remove.click()
+    assert inputs.names() == [str(folder / "plane.tif")]
+    inputs.item(0).setSelected(True)
+    qtbot.keyClick(inputs, Qt.Key.Key_Delete)
+    assert inputs.names() == []
+
+
+def test_workers_without_dask_are_told_what_to_install(qtbot, open_batch, heard, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    panel = open_batch()
+    panel.form.options.set({"workers": 2})
+    if panel.form.options.values()["workers"] < 2:
+        pytest.skip("there is one core")
+    panel.run_all()
+    finish(qtbot, panel)
+    assert "pip install 'napari-pristine[cluster]'" in heard[0].message
+
+
+def test_a_finished_line_shows_image_and_result(qtbot, viewer, open_batch, folder):
+    panel = open_batch(folder / "a stack.ome.tif")
+    panel.run_all()
+    finish(qtbot, panel)
+    panel.lines.activated.emit(panel.table.index(0, 0))
+    names = ["a stack · DAPI", "a stack · GFP", "a stack · restored · DAPI", "a stack · restored · GFP"]
+    assert [layer.name for layer in viewer.layers] == names
+    for before, after in zip(list(viewer.layers)[:2], list(viewer.layers)[2:], strict=True):
+        assert tuple(after.scale) == tuple(before.scale) == (30, 0.2, 0.2)
+        assert after.units == before.units
+        assert [str(unit) for unit in after.units] == ["second", "micrometer", "micrometer"]
+        assert after.contrast_limits == before.contrast_limits
+        assert (before.visible, after.visible) == (False, True)
+        assert type(after.data).__module__.startswith("dask")
+    assert viewer.layers[-1].metadata["pristine"]["recipe"]["method"] == "inr"
+    np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "a stack.ome.tif")[:, 1])
+
+
+def test_a_large_zarr_opens_with_its_coarser_levels(viewer, tmp_path):
+    write(tmp_path / "large.zarr", Image(noisy((2, 600, 700)), "TYX", scale=(1, 0.5, 0.5)))
+    (layer,) = add_file(viewer, tmp_path / "large.zarr")
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(2, 600, 700), (2, 300, 350)]
+    assert tuple(layer.scale) == (1, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".zarr"])
+def test_colours_open_as_colours(viewer, tmp_path, suffix):
+    colours = np.stack([noisy((64, 70), seed) for seed in range(3)], axis=-1).astype(np.uint8)
+    write(tmp_path / f"colours{suffix}", Image(colours, "YXS"))
+    (layer,) = add_file(viewer, tmp_path / f"colours{suffix}")
+    assert layer.rgb
+    np.testing.assert_array_equal(layer.data, colours)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_batch_gives_the_pixels_of_the_panel(qtbot, viewer, open_panel, open_batch, tmp_path, monkeypatch, method):
+    """A layer of a file, restored by Run; and the file, by the recipe that the panel saves for it."""
+    monkeypatch.setattr("napari_pristine.gui.job.leave_a_core", lambda: torch.set_num_threads(1))
+    image = Image(
+        noisy((2, 2, 32, 40)), "TCYX", scale=(3, 1, 0.5, 0.5), units=("second", "pixel", "micrometer", "micrometer")
+    )
+    write(tmp_path / "cells.tif", image)
+    layer = viewer.add_image(
+        read(tmp_path / "cells.tif").data, scale=image.scale, units=image.units, axis_labels=tuple(image.axes)
+    )
+    panel = open_panel(viewer, method, sigma=None)
+    assert panel.choice.layer == layer
+    if METHODS[method].learn:
+        panel.learn()
+        finish(qtbot, panel)
+        panel.models.save_file(str(tmp_path / "model.safetensors"))
+    panel.run_all()
+    finish(qtbot, panel)
+    assert panel.save_recipe_file(str(tmp_path / "of the panel.yaml"))
+    batch = open_batch(tmp_path / "cells.tif")
+    batch.form.recipe.set_name(str(tmp_path / "of the panel.yaml"))
+    batch.run_all()
+    finish(qtbot, batch)
+    assert batch.text.text().startswith("Done: 1 restored")
+    np.testing.assert_array_equal(result(batch, "cells.tif"), viewer.layers[-1].data)
+
+
+def test_the_recipe_of_an_open_panel_is_taken(viewer, open_panel, open_batch, heard, tmp_path, monkeypatch):
+    batch = open_batch()
+    batch.form.recipe.set_name("")
+    batch.form.of_panel.click()
+    assert "no panel of a method is open" in heard[0].message
+    viewer.add_image(noisy((64, 64)))
+    open_panel(viewer, "linr")
+    monkeypatch.setattr(QFileDialog, "exec", lambda _: 1)
+    monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _: [str(tmp_path / "of linr.yaml")])
+    monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
+    batch.form.of_panel.click()
+    assert batch.form.recipe.name() == str(tmp_path / "of linr.yaml")
+    assert batch.form.about.text() == "LINR restore · balanced · YX"
