@@ -173,9 +173,9 @@ def _large(bench: Bench) -> None:
 def _large_images(folder: Path) -> Iterator[tuple[Path, int]]:
     zarr_name, zarr_frames, tiff_name, tiff_frames = _LARGE
     if not (folder / zarr_name).exists():
-        write_zarr(folder / zarr_name, zarr_frames, 2048, 10)
+        write_zarr(folder / zarr_name, zarr_frames, 2048, 3)
     if not (folder / tiff_name).exists():
-        write_tiff(folder / tiff_name, tiff_frames, 2048, 5)
+        write_tiff(folder / tiff_name, tiff_frames, 2048, 2)
     yield folder / zarr_name, zarr_frames
     yield folder / tiff_name, tiff_frames
 

@@ -33,7 +33,7 @@ LAYERS = (
     {"report"},
     {"recipe_file", "learning"},
     {"batch"},
-    {"demo", "export"},
+    {"demo", "export", "applied"},
     {"cli", "gui"},
 )
 """Each room may import those of the layers above it in this list."""

@@ -233,7 +233,7 @@ def mounted(path: Path, *options: str) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_a_larger_one_gets_the_same(tmp_path: Path, form: str) -> None:
     recipe = quick(format=form, settings={"steps": 1, "refine": False})
     stack(tmp_path / "in" / "a.tif", 48, 48)
-    stack(tmp_path / "in" / "big.tif", 12, 256, 256)
+    stack(tmp_path / "in" / "big.tif", 6, 256, 256)
     stack(tmp_path / "in" / "c.tif", 48, 48)
     suffix = ".tif" if form == "same" else ".ome.zarr"
     with mounted(tmp_path / "disk") as disk:

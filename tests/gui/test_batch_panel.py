@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMenu
-from quick import QUICK, noisy
+from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine import read, write
 from napari_pristine.gui.batch import BatchPanel
@@ -72,6 +74,10 @@ def open_batch(qtbot: Any, viewer: Any, recipe: Path, folder: Path, monkeypatch:
 
 def finish(qtbot: Any, panel: Any, timeout: int = 30_000) -> None:
     qtbot.waitUntil(lambda: not panel.job.running, timeout=timeout)
+
+
+def wait_until_at_work(qtbot: Any, panel: Any) -> None:
+    qtbot.waitUntil(lambda: any(line.running for line in panel.table.lines), timeout=20_000)
 
 
 def cells(panel: BatchPanel, title: str) -> dict[str, str]:
@@ -133,6 +139,8 @@ def test_run_restores_what_can_be_and_tells_of_the_rest(qtbot, open_batch, monke
 
 
 def test_cancel_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recipe):
+    slow = QUICK["inr"] | {"steps": 80}
+    save_recipe(recipe, Recipe(method="inr", preset="fast", settings=slow, device="cpu"), overwrite=True)
     whole = open_batch()
     whole.run_all()
     finish(qtbot, whole)
@@ -141,7 +149,7 @@ def test_cancel_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, rec
     panel = open_batch()
     panel.form.output.set_name(str(recipe.parent / "again"))
     panel.run_all()
-    qtbot.waitUntil(lambda: any((line.running or 0) > 0.3 for line in panel.table.lines), timeout=20_000)
+    wait_until_at_work(qtbot, panel)
     assert any("running" in text for text in cells(panel, "Status").values())
     panel.cancel.click()
     assert not panel.cancel.isEnabled()
@@ -161,11 +169,34 @@ def test_closing_the_panel_ends_the_batch(qtbot, viewer, open_batch):
     panel = open_batch()
     threads = torch.get_num_threads()
     panel.run_all()
-    qtbot.waitUntil(lambda: any(line.running for line in panel.table.lines), timeout=20_000)
+    wait_until_at_work(qtbot, panel)
     viewer.window.remove_dock_widget(panel)
     finish(qtbot, panel, 5000)
     assert torch.get_num_threads() == threads
     assert not list(Path(panel.form.output.name()).glob("plane.tif"))
+    left = weakref.ref(panel)
+    del panel
+    qtbot.wait(50)
+    gc.collect()
+    assert left() is None
+
+
+def test_closing_the_viewer_ends_the_batch_and_lets_go_of_the_files(qtbot, make_napari_viewer, folder, recipe):
+    viewer = make_napari_viewer()
+    panel = BatchPanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    save_recipe(recipe, Recipe(method="inr", preset="fast", settings=QUICK["inr"] | ENDLESS), overwrite=True)
+    panel.form.recipe.set_name(str(recipe))
+    panel.form.inputs.add([str(folder / "plane.tif")])
+    panel.form.output.set_name(str(folder / "out"))
+    panel.run_all()
+    wait_until_at_work(qtbot, panel)
+    job = panel.job
+    del panel
+    viewer.close()
+    qtbot.waitUntil(lambda: not job.running, timeout=2000)
+    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=2000)
+    assert not list(folder.rglob("*.lock"))
 
 
 def test_a_plan_can_be_cancelled(qtbot, open_batch):

@@ -119,6 +119,8 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         if isinstance(said, list):
             self.table.show(said, "waiting")
             self.lines.fit()
+        elif isinstance(said, str):
+            self.text.setText(said)
         elif isinstance(said, Forecast):
             number = self.table.foretell(said)
             self.lines.fit_line(number)

@@ -37,7 +37,8 @@ class BatchForm(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = viewer
         self.panels = panels
-        self.recipe = FileField(_recipe, "What is done to each image: a file that 'Save recipe…' has written.")
+        tip = "What is done to each image: a file that 'Save recipe…' in the panel of a method has written."
+        self.recipe = FileField(_recipe, tip, "choose a recipe")
         self.of_panel = QPushButton("Of a panel…")
         self.of_panel.setToolTip("Save what is set in an open panel to a recipe, and take that.")
         self.about = QLabel()
@@ -133,7 +134,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         top = QWidget()
         sheet = sheet_in(top)
         sheet.addRow(label_for(self.recipe, "Recipe"), _line(self.recipe, self.of_panel))
-        sheet.addRow(label_for(self.about, ""), self.about)
+        sheet.addRow(self.about)
         sheet.addRow(label_for(self.inputs, "Images"), self.inputs)
         sheet.addRow(label_for(self.files, ""), _line(self.files, self.folder, self.remove))
         sheet.addRow(label_for(self.output, "Results to"), self.output)

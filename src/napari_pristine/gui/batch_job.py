@@ -124,7 +124,7 @@ def planning(asked: Asked) -> Planning:
 
 
 def doing(asked: Asked) -> Doing:
-    """All files, and then how the batch goes: `Stand` and `Row`; the report is written, also where it is ended.
+    """All files, and then how the batch goes: `Stand`, `Row` or words; the report is written, whoever ends it.
 
     Raises:
         PristineError: It cannot begin, or the report cannot be written.
@@ -133,6 +133,8 @@ def doing(asked: Asked) -> Doing:
     tasks = asked.tasks(order)
     yield tasks
     _make(asked.output)
+    if asked.options.workers > 1:
+        yield f"Starting {asked.options.workers} workers …"
     with _pool(asked.options.workers, order) as pool:
         batch = Batch(tasks, order, pool)
         job = batch.job()
