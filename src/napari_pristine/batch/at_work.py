@@ -8,14 +8,13 @@ from typing import Any
 
 from napari_pristine.batch.claim import Claim
 from napari_pristine.batch.demand import check_memory
-from napari_pristine.batch.order import Opened, Order, check_unchanged, identity
+from napari_pristine.batch.order import Opened, Order, check_unchanged, growing, identity
 from napari_pristine.batch.result import check_writable, finish
 from napari_pristine.batch.share import Share, shares_of
 from napari_pristine.batch.standing import done_before
 from napari_pristine.batch.tasks import Task
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import Event, Progress
-from napari_pristine.files import zarr
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datet
     if work.state() != mine:
         work.begin(mine)
     work.give_turn(claim.turn)
-    zarr.create(work.array, opened.like, version=task.version)
+    growing(task, work, opened)
     return AtWork(task, order, claim, opened, mine, shares_of(task, order, opened, claim.turn))
 
 

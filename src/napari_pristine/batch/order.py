@@ -10,8 +10,9 @@ from typing import Any
 from napari_pristine import __version__
 from napari_pristine.batch.identity import Stamp, checksum, stamp
 from napari_pristine.batch.tasks import Task, beside
+from napari_pristine.batch.work import Work
 from napari_pristine.errors import FileError
-from napari_pristine.files import read
+from napari_pristine.files import read, zarr
 from napari_pristine.image.axes import Place
 from napari_pristine.image.image import Image
 from napari_pristine.life import RUN
@@ -156,3 +157,11 @@ def identity(task: Task, order: Order, opened: Opened) -> dict[str, Any]:
         "axes": opened.resolved.image.axes,
         "dtype": str(opened.resolved.image.dtype),
     }
+
+
+def growing(task: Task, work: Work, opened: Opened) -> Any:
+    """The array in which a result grows; made if it is not there yet."""
+    if not task.is_zarr:
+        return zarr.scratch(work.array, opened.like)
+    version = task.version or opened.image.metadata.get("version", "0.5")
+    return zarr.create(work.array, opened.like, version=version)

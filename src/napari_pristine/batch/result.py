@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_pristine import __version__
-from napari_pristine.batch.order import Opened
+from napari_pristine.batch.order import Opened, growing
 from napari_pristine.batch.share import written
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Entry, Work
@@ -57,7 +57,7 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str) -
         if task.is_zarr:
             zarr.complete(work.array, like, facts)
         else:
-            write(work.part, replace(like, data=zarr.create(work.array, like)), provenance=facts, overwrite=True)
+            write(work.part, replace(like, data=growing(task, work, opened)), provenance=facts, overwrite=True)
         work.prepare_sidecar(facts)
         work.appear(work.array if task.is_zarr else work.part)
     except OSError as error:

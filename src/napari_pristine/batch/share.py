@@ -10,13 +10,12 @@ from typing import Any
 
 from napari_pristine.batch.claim import Elsewhere
 from napari_pristine.batch.identity import Stamp
-from napari_pristine.batch.order import Opened, Order, check_unchanged, open_task
+from napari_pristine.batch.order import Opened, Order, check_unchanged, growing, open_task
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Entry, Work
 from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
 from napari_pristine.events import Done, Event
-from napari_pristine.files import zarr
 from napari_pristine.image.axes import Place
 from napari_pristine.restoration import run_resolved
 
@@ -116,7 +115,7 @@ def restore_share(share: Share) -> Iterator[Event]:
     check_unchanged(task, share.order.recipe, share.stamp)
     opened = open_task(task, share.order.recipe)
     places = {place: number for number in share.runs for place in places_left(work, opened, number)}
-    turn = _Turn(zarr.create(work.array, opened.like, version=task.version), work, share)
+    turn = _Turn(growing(task, work, opened), work, share)
     device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
     try:
         for event in run_resolved(opened.resolved, into=turn, places=list(places), shelf=work.shelf):

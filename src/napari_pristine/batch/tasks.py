@@ -20,6 +20,7 @@ from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 from napari_pristine.restoration import check
 
+_VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 _LOSSY = (".jpg", ".jpeg")
 
 
@@ -28,13 +29,13 @@ class Task:
     """A file to restore and the file for its result.
 
     Attributes:
-        version: Of OME-Zarr, where the result is one.
+        version: Of OME-Zarr, where the result is one; that of the input, if it has one, if none is given.
         problem: Why the file is none that can be restored, if that is known.
     """
 
     source: Path
     target: Path
-    version: Version = "0.5"
+    version: Version | None = None
     problem: str = ""
 
     @property
@@ -72,7 +73,7 @@ def assign(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> list[Task]:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"'{folder}' is a file; give a folder for the results")
-    version: Version = "0.4" if recipe.format == "ome-zarr-0.4" else "0.5"
+    version = _VERSIONS.get(recipe.format)
     tasks = [Task(i.path, folder / i.inside.parent / _named(i.path, recipe.format), version, i.problem) for i in inputs]
     _check_names([task for task in tasks if not task.problem])
     return tasks
