@@ -31,7 +31,7 @@ from napari_pristine.samples import simulate_timelapse
 from napari_pristine.settings import make
 
 TASKS = ("frames", "warm", "workers", "large")
-_LOOK = 0.02
+_LOOK = 0.2
 """Seconds between two looks at the memory."""
 _LARGE = ("large.ome.zarr", 2500, "huge.tif", 500)
 """Names and numbers of frames of 2048 x 2048 pixels of 16 bits: 21 GB as OME-Zarr, 4.2 GB as BigTIFF."""

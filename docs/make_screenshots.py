@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import napari
@@ -45,8 +46,8 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     preset = sys.argv[1] if len(sys.argv) > 1 else "balanced"
     one_image(preset)
-    with tempfile.TemporaryDirectory() as folder:
-        many_files(Path(folder), preset)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # the picture shows names without a place
+        many_files(preset)
 
 
 def one_image(preset: str) -> None:
@@ -76,22 +77,22 @@ def one_image(preset: str) -> None:
     viewer.close()
 
 
-def many_files(folder: Path, preset: str) -> None:
+def many_files(preset: str) -> None:
     """The Batch panel, done, with one of the results in the viewer."""
-    night = folder / "2026-11-20 night"
+    night = Path("2026-11-20 night")
     night.mkdir()
     for number in range(3):
         image, _ = simulate_timelapse((160, 192), frames=2, seed=number)
         write(night / f"position {number + 1}.ome.tif", image)
     (night / "notes.txt").write_text("focus drifted after midnight")
     (night / "position 4.ome.tif").touch()
-    save_recipe(folder / "denoise.yaml", Recipe(method="inr", preset=preset))
+    save_recipe("denoise.yaml", Recipe(method="inr", preset=preset))
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1400, 900)
     _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
-    panel.form.recipe.set_name(str(folder / "denoise.yaml"))
+    panel.form.recipe.set_name("denoise.yaml")
     panel.form.inputs.add([str(night)])
-    panel.form.output.set_name(str(folder / "restored"))
+    panel.form.output.set_name("restored")
     panel.make_plan()
     wait(lambda: not panel.job.running, 300)
     panel.run_all()

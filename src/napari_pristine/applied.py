@@ -45,16 +45,20 @@ def lazily(
     """
     resolved = Resolved(image, recipe, mask, others, model)
     _check_separable(resolved)
-    array = _dask_array()
-    applied = _Applied(resolved)
-    out = resolved.out
-    chunks = tuple(
-        (1,) * size if axis in out.looped else (size,) for axis, size in zip(out.axes, out.shape, strict=True)
+    return resolved.restored(_array(resolved))
+
+
+def _array(resolved: Resolved) -> Any:
+    """The result as a dask array."""
+    out, dtype = resolved.out, resolved.image.dtype
+    sizes = zip(out.axes, out.shape, strict=True)
+    return _dask_array().map_blocks(
+        _Applied(resolved).chunk,
+        chunks=tuple((1,) * size if axis in out.looped else (size,) for axis, size in sizes),
+        dtype=dtype,
+        meta=np.empty((0,) * len(out.shape), dtype),
+        name=f"restored-{uuid4().hex}",  # of its own: dask would read the whole image to make one
     )
-    # a name of its own: dask would read the whole image to make one
-    name, dtype = f"restored-{uuid4().hex}", resolved.image.dtype
-    empty = np.empty((0,) * len(out.shape), dtype)
-    return resolved.restored(array.map_blocks(applied.chunk, chunks=chunks, dtype=dtype, meta=empty, name=name))
 
 
 class _Applied:

@@ -60,10 +60,8 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
             tooltip="Learn, and keep the network: it can be saved, and restores this and other images at once.",
         )
         self.save = PushButton(text="Save model…", tooltip="Write the network to a file, to restore other images.")
-        self.scroll = PushButton(
-            text="Apply while scrolling",
-            tooltip="Add a layer at once, in which each slice is restored when it is looked at.",
-        )
+        tip = "Add a layer at once, in which each slice is restored when it is looked at."
+        self.scroll = PushButton(text="Apply while scrolling", tooltip=tip)
         self.about = QLabel()
         self.about.setWordWrap(True)
         narrow(self.start)

@@ -37,9 +37,19 @@ def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None 
     image = read(path, lazy=True)
     levels = [_dasked(data, image.axes) for data in (image.data, *_coarser(path, image))]
     split = "C" in image.axes
+    settings = _look(image, " · ".join(filter(None, (image.name, title))))
+    if limits and len(limits) == (image.size("C") if split else 1) and "S" not in image.axes:
+        settings["contrast_limits"] = limits if split else limits[0]
+    several = len(levels) > 1
+    added = viewer.add_image(levels if several else levels[0], multiscale=several, **settings)
+    return list(added) if split else [added]
+
+
+def _look(image: Image, name: str) -> dict[str, Any]:
+    """Arguments of `add_image`, apart from the data."""
+    split = "C" in image.axes
     kept = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
-    name = " · ".join(filter(None, (image.name, title)))
-    settings: dict[str, Any] = {
+    return {
         "scale": [image.scale[axis] for axis in kept],
         "translate": [image.translate[axis] for axis in kept],
         "units": [image.units[axis] for axis in kept],
@@ -47,13 +57,8 @@ def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None 
         "name": [f"{name} · {channel}" for channel in _channels(image)] if split else name,
         "rgb": "S" in image.axes,
         "channel_axis": image.axes.index("C") if split else None,
-        "multiscale": len(levels) > 1,
         "metadata": dict(image.metadata),
     }
-    if limits and len(limits) == (image.size("C") if split else 1) and "S" not in image.axes:
-        settings["contrast_limits"] = limits if split else limits[0]
-    added = viewer.add_image(levels if len(levels) > 1 else levels[0], **settings)
-    return list(added) if split else [added]
 
 
 def _channels(image: Image) -> list[str]:

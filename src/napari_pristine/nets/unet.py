@@ -125,6 +125,8 @@ class UNet(nn.Module):
     def forward(self, pixels: Tensor, dropping: torch.Generator | None = None) -> Tensor:
         """Evaluate; `dropping` draws what is dropped out, without it nothing is."""
         values, skips = self._padded(pixels), []
+        if self.ndim == 2 and values.device.type == "cpu":  # as the weights are; else torch turns them back
+            values = values.to(memory_format=torch.channels_last)
         for block in self.down:
             inside = block(values)
             skips.append(values if self.plan.skip == "enters" else inside)
