@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +17,7 @@ from napari_pristine.batch.plan import Forecast, forecasts
 from napari_pristine.batch.pools import Pool, here, joined_cluster, local_cluster, slurm_cluster
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
-from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.batch.tasks import Task, assign, make_folder
 from napari_pristine.cli import GOOD, SOME_FAILED, Json, complain, say
 from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_row
 from napari_pristine.cli_options import Overwrite
@@ -79,7 +78,7 @@ def batch(
     if plan:
         return _plan(tasks, order, json)
     with _pool(workers, order, scheduler, slurm) as pool:
-        _make(output)
+        make_folder(output)
         work = Batch(tasks, order, pool)
         _run(work, json)
     return _report(output, work, f"{recipe.stem}: {len(work.rows)} files", json)
@@ -189,12 +188,3 @@ def _bytes(text: str) -> int | None:
     if match is None or match[2] not in _UNITS:
         raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 500MiB")
     return int(float(match[1]) * _UNITS[match[2]])
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
-    if not os.access(folder, os.W_OK):
-        raise FileError(f"you may not write to '{folder}'; choose another folder")

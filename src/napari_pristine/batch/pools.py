@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from napari_pristine.batch.share import Share, restore_share
 from napari_pristine.errors import ComputeError, PristineError, SettingError
 from napari_pristine.events import Event
 
+_MOMENT = 0.1
+"""Seconds between two looks at what a cluster has done."""
 _AHEAD = 2
 """Shares that wait at each worker, so that none is idle between two of them."""
 
@@ -71,9 +74,9 @@ def on(client: Any) -> Pool:
                     continue
                 under_way.add(share)
                 while len(under_way.shares) >= _AHEAD * _workers(client):
-                    yield under_way.next()
+                    yield under_way.wait()
             while under_way.shares:
-                yield under_way.next()
+                yield under_way.wait()
         finally:
             client.cancel(list(under_way.shares))
 
@@ -94,8 +97,11 @@ class _UnderWay:
         self.shares[future] = share
         self._completed.add(future)
 
-    def next(self) -> Answer:
-        """Wait for the next one that is over."""
+    def wait(self) -> Answer | None:
+        """The next one that is over; none if that takes longer than a moment, so that the batch can be stopped."""
+        if not self._completed.has_ready():
+            time.sleep(_MOMENT)
+            return None
         future = next(self._completed)
         return Answer(self.shares.pop(future), Over(_error(future)))
 

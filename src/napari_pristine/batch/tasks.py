@@ -164,3 +164,17 @@ def save(task: Task, image: Image, provenance: dict[str, Any], *, overwrite: boo
     except OSError as error:
         raise FileError(f"cannot make the folder '{task.target.parent}': {error.strerror}; choose another") from error
     write(task.target, image, provenance=provenance, overwrite=overwrite)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, unless it is there.
+
+    Raises:
+        FileError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"you may not write to '{folder}'; choose another folder")

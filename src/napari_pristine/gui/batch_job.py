@@ -17,7 +17,7 @@ from napari_pristine.batch.plan import Forecast, forecasts
 from napari_pristine.batch.pools import Pool, here, local_cluster
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
-from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.batch.tasks import Task, assign, make_folder
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import Wish
 from napari_pristine.recipe_file import load_recipe
@@ -132,7 +132,7 @@ def doing(asked: Asked) -> Doing:
     order = asked.order()
     tasks = asked.tasks(order)
     yield tasks
-    _make(asked.output)
+    make_folder(asked.output)
     if asked.options.workers > 1:
         yield f"Starting {asked.options.workers} workers …"
     with _pool(asked.options.workers, order) as pool:
@@ -176,10 +176,3 @@ def _pool(workers: int, order: Order) -> Iterator[Pool]:
         return
     with local_cluster(workers, order.memory) as pool:
         yield pool
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
