@@ -19,7 +19,7 @@ PACKAGE = Path(napari_pristine.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "events"},
-    {"settings", "atomic"},
+    {"settings", "atomic", "ahead"},
     {"image", "device"},
     {"nets", "physics"},
     {"methods", "weights"},

@@ -89,7 +89,6 @@ class Life:
         self.cut, self.out, self.image = resolved.cut, resolved.out, resolved.image
         self.result = np.empty(self.out.shape, self.image.dtype) if into is None else into
         self.places = resolved.places if places is None else list(places)
-        self.firsts = {run[0] for run in self.cut.runs(RUN)}
         self.talk = Talk()
         self.fitting = Fitting(resolved, self.talk, self.places, shelf)
         self.refining = Refining(resolved, self.talk)
@@ -106,7 +105,7 @@ class Life:
                 for rest in self.places[number:]:
                     self.leave(rest)
                 break
-            warm = nets if self.resolved.params.warm_start and place not in self.firsts else []
+            warm = nets if self.resolved.params.warm_start and not self.cut.begins(place, RUN) else []
             nets = yield from self.block(number, place, warm)
         return (yield from self.finish())
 
@@ -115,6 +114,8 @@ class Life:
         noted, stops = len(self.talk.notes), Counter(self.talk.stops)
         nets: list[nn.Module] = []
         block = self.prepare(place)
+        if number + 1 < len(self.places):
+            self.resolved.expect(self.places[number + 1])
         done = Done(place)
         if isinstance(block, Note):
             yield from self.talk.note(block)

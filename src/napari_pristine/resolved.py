@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_pristine.ahead import Ahead
 from napari_pristine.block import Block, Other, measure_blocks, prepare
 from napari_pristine.device import pick_device
 from napari_pristine.errors import AxesError, SettingError
@@ -70,6 +71,7 @@ class Resolved:
         self.model = self._model(model)
         self.device, self.device_note = pick_device(recipe.device)
         self._noise: dict[Place, list[Noise]] = {}
+        self._ahead = Ahead(self.read)
 
     @property
     def learns(self) -> bool:
@@ -92,6 +94,11 @@ class Resolved:
         """The values at a place, `(C, *space)`."""
         return self.cut.read(self.image.data, place)
 
+    def expect(self, place: Place) -> None:
+        """This block is wanted next: read it meanwhile, if it is on disk."""
+        if not isinstance(self.image.data, np.ndarray):
+            self._ahead.begin(place)
+
     def block(self, place: Place) -> Block:
         """The block at a place, with its noise.
 
@@ -105,7 +112,7 @@ class Resolved:
             at = tuple(min(index.get(axis, 0), other.size(axis) - 1) for axis in cut.looped)
             others.append(Other(cut.read(other.data, at), other.spacing(cut.space)))
         return prepare(
-            self.read(place),
+            self._ahead.take(place),
             self._noise_at(place),
             self.params,
             masked=self._mask_at(place),

@@ -12,8 +12,6 @@ _BASE = 500 * 2**20
 """Bytes of Python, torch and their libraries."""
 _BLOCK = 120
 """Bytes for each value of a block, while it is measured, restored and refined."""
-_TILE = 700
-"""Bytes for each value of a tile inside a network."""
 
 
 def memory_of(opened: Opened) -> int:
@@ -22,7 +20,7 @@ def memory_of(opened: Opened) -> int:
     channels, *space = resolved.out.block_shape
     block = channels * math.prod(space)
     tile = min(block, channels * resolved.params.tile**2)
-    return _BASE + _BLOCK * block + _TILE * tile
+    return _BASE + _BLOCK * block + resolved.method.memory * tile
 
 
 def check_memory(opened: Opened, allowed: int | None) -> None:

@@ -66,6 +66,11 @@ class AxesPlan:
             for _, group in itertools.groupby(self.places, key=lambda place: (*place[:-1], place[-1] // length))
         ]
 
+    def begins(self, place: Place, length: int) -> bool:
+        """Whether a place is the first of its run, see `runs`."""
+        inner = self.looped[-1:]
+        return not inner or inner in COLOUR or place[-1] % length == 0
+
     def index(self, place: Place) -> tuple[int | slice, ...]:
         """The index into the image that cuts out the block at `place`, in the order of the image's axes."""
         at = dict(zip(self.looped, place, strict=True))

@@ -344,4 +344,5 @@ LINR = Method(
     restore=restore,
     seen=seen,
     refine=refine,
+    memory=900,
 )

@@ -166,6 +166,7 @@ class Method(Generic[P, N]):
         refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
             pixels of a picture that is `degraded`, `params.refinements` of them; none for methods that know of noise
             alone.
+        memory: Bytes for each value of a tile while it is fitted, at most, as measured.
     """
 
     key: str
@@ -180,6 +181,7 @@ class Method(Generic[P, N]):
     learn: Callable[[N, Source, P, bool], Fit] | None = None
     seen: Callable[[P, Tensor, Noisy], Tensor] = lambda _, pixels, __: pixels
     refine: Callable[[P, Tensor, Noisy], Iterator[Tensor]] | None = None
+    memory: int = 700
 
     @property
     def learns_from(self) -> str:
