@@ -134,6 +134,16 @@ def test_a_picture_with_little_light_and_a_coarse_one_are_joined() -> None:
     assert error(both, truth) < 0.7 * min(0.4, error(refined(coarse, finer=4, rough_steps=5), truth))
 
 
+def test_two_pictures_of_all_the_scene_are_better_than_one() -> None:
+    truth = scene()
+    first = seen(truth, 0.4)
+    second = replace(first, pixels=truth + 0.4 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2)))
+    one = refined(replace(first, others=(first,)), also="same.tif", rough_steps=5)
+    both = refined(replace(first, others=(second,)), also="second.tif", rough_steps=5)
+    assert error(both, truth) < 0.85 * error(one, truth)
+    assert error(both, truth) < 0.5 * 0.4
+
+
 def test_a_volume_gets_finer_planes() -> None:
     pixels = torch.randn(1, 4, 20, 22, generator=torch.Generator().manual_seed(0))
     noisy = Noisy(pixels, torch.ones(1), torch.ones(4, 20, 22, dtype=torch.bool), axes="ZYX", spacing=(0.6, 0.2, 0.2))

@@ -6,6 +6,7 @@ import gc
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_pristine.device import seeded
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
 from napari_pristine.events import Event, Note, Preview, Progress, Wish
 from napari_pristine.image.image import Image
@@ -574,3 +576,16 @@ def test_adapt_needs_a_model() -> None:
         restore(noise(32, 32), settings=FEW, adapt=True)
     with pytest.raises(SettingError, match="no model is given"):
         wait(run(Image(noise(32, 32), "YX"), Recipe(settings=FEW, adapt=True)))
+
+
+def test_networks_that_threads_draw_side_by_side_are_those_of_their_seeds() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        with seeded(seed):
+            return torch.rand(2000)
+
+    alone = {seed: draw(seed) for seed in range(4)}
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(draw, [n % 4 for n in range(400)]))
+    assert all(torch.equal(values, alone[n % 4]) for n, values in enumerate(drawn))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -51,6 +52,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+_DRAWING = threading.Lock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw the weights of a network by a seed, and leave torch's random numbers as they were.
+
+    These are one for all threads of a process: one network is drawn at a time.
+    """
+    with _DRAWING, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from napari_pristine.block import Block, Pixels
-from napari_pristine.device import memory
+from napari_pristine.device import memory, seeded
 from napari_pristine.errors import FileError, ModelError, OutOfMemory
 from napari_pristine.events import Note, Preview
 from napari_pristine.image.axes import Place
@@ -176,8 +176,7 @@ class Fitting:
 
     def _network(self, noisy: Noisy) -> nn.Module:
         """An untrained network for a tile; the seed alone decides its weights."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.resolved.recipe.seed)
+        with seeded(self.resolved.recipe.seed):
             net: nn.Module = self.method.network(self.params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
         return net.to(self.device)
 

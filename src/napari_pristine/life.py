@@ -93,6 +93,7 @@ class Life:
         self.fitting = Fitting(resolved, self.talk, self.places, shelf)
         self.refining = Refining(resolved, self.talk)
         self.done: list[Done] = []
+        self.noted = 0
 
     def job(self) -> Job:
         """All blocks, one after the other."""
@@ -111,7 +112,7 @@ class Life:
 
     def block(self, number: int, place: Place, warm: list[nn.Module]) -> Part[list[nn.Module]]:
         """One block, from the values of the image to those of the result; returns the networks that were fitted."""
-        noted, stops = len(self.talk.notes), Counter(self.talk.stops)
+        stops = Counter(self.talk.stops)
         nets: list[nn.Module] = []
         block = self.prepare(place)
         if number + 1 < len(self.places):
@@ -129,7 +130,8 @@ class Life:
             yield from self.talk.say(self.write(place, cast(values, self.image.dtype)))
             done = yield from self.judged(place, block, pixels, values)
         stopped = tuple((self.talk.stops - stops).items())
-        done = Done(place, done.judged, done.hot, done.invalid, stopped, tuple(self.talk.notes[noted:]))
+        done = Done(place, done.judged, done.hot, done.invalid, stopped, tuple(self.talk.notes[self.noted :]))
+        self.noted = len(self.talk.notes)
         self.done.append(done)
         yield from self.talk.say(done)
         return nets

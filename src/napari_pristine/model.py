@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from napari_pristine.device import seeded
 from napari_pristine.errors import ModelError, PristineError
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams
@@ -110,7 +111,7 @@ class Model:
             ModelError: The weights are none of this method with these settings.
         """
         self.check()
-        with torch.random.fork_rng():
+        with seeded(0):  # what is drawn is overwritten
             net = untrained(find_method(self.recipe.method), self.recipe.params, self.channels, self.axes)
         net.load_state_dict(dict(self.weights))
         return net.eval().to(device)

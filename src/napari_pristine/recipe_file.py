@@ -15,6 +15,7 @@ from napari_pristine import __version__
 from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError, PristineError, SettingError
 from napari_pristine.methods import find_method
+from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import Setting, make, settings_of, shorten
 
@@ -53,9 +54,30 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     try:
         if "settings" in values:
             values["settings"] = _placed(path, values["settings"])
-        return make(Recipe, _placed(path, values))
+        return make(Recipe, _with_model(_placed(path, values)))
     except PristineError as error:
         raise SettingError(f"'{path}': {error}{_advice(values.get('version'))}") from error
+
+
+def _with_model(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with a model has the settings that the model learned with, as far as it has none of its own.
+
+    Raises:
+        PristineError: The model cannot be read, or the recipe names another method or preset.
+    """
+    settings = values.get("settings") or {}
+    if not values.get("model") or not isinstance(settings, Mapping):
+        return values
+    if set(find_method(str(values["method"])).params.model_fields) <= set(settings):
+        return values  # as `save_recipe` writes it
+    learned = load_model(str(values["model"])).recipe
+    preset = values.get("preset") or learned.preset
+    if (values["method"], preset) != (learned.method, learned.preset):
+        raise SettingError(
+            f"method {values['method']} with preset {preset} does not go with a model that has learned by "
+            f"{learned.method} with preset {learned.preset}; leave preset out, and change single settings if need be"
+        )
+    return {**values, "preset": preset, "settings": {**learned.settings, **settings}}
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:

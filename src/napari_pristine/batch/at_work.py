@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from napari_pristine.batch.claim import Claim
 from napari_pristine.batch.demand import check_memory
-from napari_pristine.batch.order import Opened, Order, check_unchanged, growing, identity
+from napari_pristine.batch.order import Changed, Opened, Order, check_unchanged, growing, identity
 from napari_pristine.batch.result import check_writable, finish
 from napari_pristine.batch.share import Share, shares_of
 from napari_pristine.batch.standing import done_before
@@ -93,10 +94,12 @@ class AtWork:
         """Keep what there is of the result if going on with it would save time."""
         try:
             check_unchanged(self.task, self.order.recipe, self.opened.stamp)
-        except FileError:  # what was written belongs to another file
-            self.claim.work.clear()
-        else:
-            clear_unless_begun(self.claim)
+        except Changed:  # some of what was written may belong to another file
+            with suppress(OSError):  # what cannot be removed now is when the file is next taken up
+                self.claim.work.clear()
+        except FileError:  # its disk is gone, and may come back
+            pass
+        clear_unless_begun(self.claim)
 
     def _blocks(self, share: Share) -> int:
         return sum(len(self.opened.runs[number]) for number in share.runs)
@@ -129,5 +132,6 @@ def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datet
 
 def clear_unless_begun(claim: Claim) -> None:
     """Throw away what there is of a result of which no block is written."""
-    if not claim.work.has_blocks:
-        claim.work.clear()
+    with suppress(OSError):
+        if not claim.work.has_blocks:
+            claim.work.clear()

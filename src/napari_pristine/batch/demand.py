@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from napari_pristine.batch.order import Opened
 from napari_pristine.errors import OutOfMemory
+from napari_pristine.files.lazy import Unread
 from napari_pristine.files.memory import free
+from napari_pristine.stream import ROOM
 
 _BASE = 500 * 2**20
 """Bytes of Python, torch and their libraries."""
@@ -20,7 +24,14 @@ def memory_of(opened: Opened) -> int:
     channels, *space = resolved.out.block_shape
     block = channels * math.prod(space)
     tile = min(block, channels * resolved.params.tile**2)
-    return _BASE + _BLOCK * block + resolved.method.memory * tile
+    return _BASE + _BLOCK * block + resolved.method.memory * tile + _whole(opened) + (ROOM if resolved.learns else 0)
+
+
+def _whole(opened: Opened) -> int:
+    """Bytes of what is held in memory as a whole: masks, further pictures, and files that cannot be read in parts."""
+    resolved = opened.resolved
+    arrays = [other.data for other, _ in resolved.others] + [resolved.masked, opened.image.data]
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays if isinstance(a, (np.ndarray, Unread)))
 
 
 def check_memory(opened: Opened, allowed: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from napari_pristine.life import RUN
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.resolved import Resolved
+
+_MINUTE = 60.0
+"""Seconds for which it is believed that nobody has written into the folder of an input."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,20 @@ class Unmade:
         pass
 
 
-def open_task(task: Task, recipe: Recipe) -> Opened:
+def open_task(task: Task, recipe: Recipe, *, fresh: bool = True) -> Opened:
     """Open a file lazily and settle how it is restored; the last one is kept at hand, as long as it stays what it is.
 
+    Args:
+        task: The file.
+        recipe: How it is restored.
+        fresh: Whether to look closely, see `stamp_of`.
+
     Raises:
-        PristineError: It cannot be read, or not be restored like this.
+        PristineError: It cannot be read, not be restored like this, or its result cannot go where it should.
     """
-    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe))
+    if task.clash:
+        raise FileError(task.clash)
+    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe, fresh=fresh))
 
 
 @lru_cache(maxsize=1)
@@ -98,22 +109,40 @@ def _open(task: Task, recipe_text: str, before: Stamp) -> Opened:
     return Opened(image, resolved, resolved.cut.runs(RUN), before)
 
 
-def stamp_of(task: Task, recipe: Recipe) -> Stamp:
+def stamp_of(task: Task, recipe: Recipe, *, fresh: bool = True) -> Stamp:
     """What changes when one of the files is written to that a result depends on.
+
+    Args:
+        task: The file.
+        recipe: It may name more files.
+        fresh: Whether to look again into a folder that was looked into within the last minute; it may hold a file for
+            each of a hundred thousand blocks.
 
     Raises:
         FileError: One is not there.
     """
     model = [Path(recipe.model)] if recipe.model else []
-    return tuple(entry for path in (task.source, *_beside(task, recipe), *model) for entry in stamp(path))
+    now = int(time.monotonic() // _MINUTE)
+    paths = (task.source, *_beside(task, recipe), *model)
+    stamps = (stamp(path) if fresh or not path.is_dir() else _stamp_at(path, now) for path in paths)
+    return tuple(entry for found in stamps for entry in found)
 
 
-def check_unchanged(task: Task, recipe: Recipe, before: Stamp) -> None:
-    """Raise a `FileError` if one of the files is not what it was."""
-    now = stamp_of(task, recipe)
+@lru_cache(maxsize=8)
+def _stamp_at(path: Path, minute: int) -> Stamp:
+    return stamp(path)
+
+
+class Changed(FileError):
+    """A file is not what it was when it was opened."""
+
+
+def check_unchanged(task: Task, recipe: Recipe, before: Stamp, *, fresh: bool = True) -> None:
+    """Raise a `Changed` if one of the files is not what it was, another `FileError` if that cannot be seen now."""
+    now = stamp_of(task, recipe, fresh=fresh)
     changed = sorted({name for name, *_ in set(before) ^ set(now)})
     if changed:
-        raise FileError(
+        raise Changed(
             f"'{changed[0]}' was changed while it was being restored; restore it again when nothing writes to it "
             "any more"
         )

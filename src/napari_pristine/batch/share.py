@@ -112,8 +112,8 @@ def restore_share(share: Share) -> Iterator[Event]:
     """
     task, work = share.task, Work(share.task.target)
     _check_turn(work, share.turn)  # before anything is made that nobody would remove
-    check_unchanged(task, share.order.recipe, share.stamp)
-    opened = open_task(task, share.order.recipe)
+    check_unchanged(task, share.order.recipe, share.stamp, fresh=False)
+    opened = open_task(task, share.order.recipe, fresh=False)
     places = {place: number for number in share.runs for place in places_left(work, opened, number)}
     turn = _Turn(growing(task, work, opened), work, share)
     device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,9 @@ class Work:
         _write_json(self.folder / "state.json", state)
 
     def clear(self) -> None:
-        """Throw away what there is of it."""
+        """Throw away what there is of it; what cannot be removed now is worth nothing, at least."""
         if self.folder.exists():
+            (self.folder / "state.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder)
 
     def give_turn(self, turn: str) -> None:
@@ -133,7 +135,8 @@ class Work:
             os.replace(made, self.target)
         if (self.folder / "sidecar.json").exists():
             os.replace(self.folder / "sidecar.json", self.sidecar)
-        self.clear()
+        with suppress(OSError):  # the result is complete; what is left behind goes when somebody looks at it again
+            self.clear()
 
     @property
     def ripe(self) -> bool:

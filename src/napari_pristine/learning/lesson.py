@@ -15,7 +15,7 @@ from torch import nn
 
 from napari_pristine import __version__
 from napari_pristine.clock import Clock
-from napari_pristine.device import describe_device, pick_device
+from napari_pristine.device import describe_device, pick_device, seeded
 from napari_pristine.errors import ComputeError, FileError, ImageError, PristineError, SettingError
 from napari_pristine.events import Event, Note, Progress, Wish
 from napari_pristine.learning.examples import Example, Sample
@@ -114,8 +114,7 @@ class Lesson:
         """The network to train: that of the model, or one of which the seed alone decides the weights."""
         if self.start:
             return self.start.network(self.device)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.recipe.seed)
+        with seeded(self.recipe.seed):
             return untrained(self.method, self.params, self.channels, self.axes).to(self.device)
 
     def learn(self, net: nn.Module) -> _Part[Stop]:

@@ -206,11 +206,14 @@ def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tenso
     scene = restored
     for scene in recover(restored, views, _denoise, params.rounds, strengths, _trust(pictures)):
         yield scene
-    for number, (picture, how) in enumerate(pictures):
-        if how.shows_all(picture.axes) and bool(picture.valid.all()):
-            others = views[:number] + views[number + 1 :]
-            believed = scene.lerp(_believed(picture, scene), _BELIEF)
-            yield closest(believed, others, _TRUST / noise_level(picture) ** 2)
+    full = [how.shows_all(picture.axes) and bool(picture.valid.all()) for picture, how in pictures]
+    if any(full):
+        whole = [picture for (picture, _), shows in zip(pictures, full, strict=True) if shows]
+        weights = torch.tensor([noise_level(picture) ** -2 for picture in whole])
+        said = torch.stack([_believed(picture, scene) for picture in whole])
+        mean = (said * (weights / weights.sum()).to(said).reshape(-1, *[1] * scene.dim())).sum(dim=0)
+        rest = [view for view, shows in zip(views, full, strict=True) if not shows]
+        yield closest(scene.lerp(mean, _BELIEF), rest, _TRUST * float(weights.sum()))
 
 
 def _believed(picture: Noisy, scene: Tensor) -> Tensor:
