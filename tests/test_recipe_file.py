@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
 from allowed import TUNABLE, allowed_values
-from napari_pristine import METHODS
+from napari_pristine import METHODS, learn
 from napari_pristine.errors import FileError, PristineError, SettingError
+from napari_pristine.model import save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe, save_recipe
 from napari_pristine.settings import make, settings_of
@@ -100,11 +102,10 @@ def test_what_people_write_is_understood(tmp_path: Path) -> None:
 def test_files_beside_a_recipe_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path)
-    text = "method: linr\nmask: masks/dead.tif\nmodel: /models/m.safetensors\nsettings: {psf_file: psf.tif}"
+    text = "method: linr\nmask: masks/dead.tif\nsettings: {psf_file: psf.tif}"
     recipe = load(Path("there/recipe.yaml"), text)
     assert recipe.mask == str(tmp_path / "there" / "masks" / "dead.tif")
     assert recipe.settings["psf_file"] == str(tmp_path / "there" / "psf.tif")
-    assert recipe.model == "/models/m.safetensors"
     assert load(Path("there/recipe.yaml"), r"{method: inr, mask: 'C:\masks\a.tif'}").mask == r"C:\masks\a.tif"
     save_recipe("mine.yaml", make(Recipe, {"mask": "masks/dead.tif"}))
     assert "masks/dead.tif" in Path("mine.yaml").read_text(encoding="utf-8")
@@ -178,3 +179,19 @@ def test_nothing_is_replaced_unless_it_is_wished(tmp_path: Path, name: str, word
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("taken.yaml", "precious")]
     save_recipe(tmp_path / "taken.yaml", recipe, overwrite=True)
     assert load_recipe(tmp_path / "taken.yaml") == recipe
+
+
+def test_a_recipe_with_a_model_has_the_settings_that_it_learned_with(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).poisson(30, (32, 32)).astype(np.uint16)
+    model = learn(noisy, "blind2unblind", preset="fast", settings={"steps": 2})
+    save_model(tmp_path / "cells.safetensors", model)
+    text = "method: blind2unblind\nmodel: cells.safetensors\n"
+    recipe = load(tmp_path / "mine.yaml", text)
+    assert (recipe.preset, recipe.params) == ("fast", model.recipe.params)
+    assert recipe.model == str(tmp_path / "cells.safetensors")
+    assert load(tmp_path / "mine.yaml", f"{text}settings: {{output: visible}}").settings["output"] == "visible"
+    assert "leave preset out" in complaint(tmp_path / "mine.yaml", f"{text}preset: paper")
+    assert "iddp" in complaint(tmp_path / "mine.yaml", text.replace("blind2unblind", "iddp"))
+    saved = tmp_path / "saved.yaml"
+    save_recipe(saved, recipe)
+    assert load_recipe(saved) == recipe
