@@ -31,9 +31,11 @@ from napari_pristine import restore as restore_one
 from napari_pristine.batch.engine import Batch
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order
+from napari_pristine.batch.plan import forecasts
 from napari_pristine.batch.pools import Answers, here
+from napari_pristine.batch.rows import Row
 from napari_pristine.batch.share import Share
-from napari_pristine.batch.tasks import assign
+from napari_pristine.batch.tasks import Task, assign
 from napari_pristine.batch.work import HIDDEN, read_sidecar
 from napari_pristine.events import Done
 from napari_pristine.image.image import Image
@@ -175,6 +177,45 @@ def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
     assert inside(out) == ["a.tif", "a.tif.json"]
 
 
+def test_folders_that_hold_the_same_names_have_folders_of_their_own(tmp_path: Path) -> None:
+    for name in ("mon/a.tif", "tue/a.tif", "mon/deeper/a.tif"):
+        stack(tmp_path / name, 24, 24)
+    rows = Batch(assigned(tmp_path, "mon", "tue"), Order(quick())).job()
+    assert sum(isinstance(event, Row) and event.status == "restored" for event in rows) == 3
+    found = [name for name in listing(tmp_path / "out") if name.endswith(".tif")]
+    assert found == ["mon/a.tif", "mon/deeper/a.tif", "tue/a.tif"]
+    alone = [task.target for task in assigned(tmp_path, "mon", "tue/a.tif")]
+    assert alone[1] == tmp_path / "out" / "deeper" / "a.tif"
+
+
+def test_a_clash_of_names_costs_those_files_alone(tmp_path: Path) -> None:
+    for name in ("fish.tif", "good.tif"):
+        stack(tmp_path / "in" / name, 24, 24)
+    write(tmp_path / "in" / "fish.png", Image(noisy(24, 24).astype(np.uint8), "YX"))
+    rows = restore(tmp_path / "in", tmp_path / "out", quick(format="ome-zarr"))
+    assert became(rows) == {"fish.png": "failed", "fish.tif": "failed", "good.tif": "restored"}
+    assert "'fish.tif' would both" in rows["fish.png"].text.replace(f"{tmp_path / 'in'}/", "")
+    assert "into different folders" in rows["fish.tif"].text
+    tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "planned", quick(format="ome-zarr"))
+    found = list(forecasts(tasks, Order(quick()), probe=False))
+    assert [bool(forecast.problem) for forecast in found] == [True, True, False]
+
+
+def test_the_plan_measures_a_file_of_each_kind_that_can_be_measured(tmp_path: Path) -> None:
+    black = np.zeros((3, 24, 24), np.uint16)
+    for name, axes, values in (("a.tif", "TYX", black), ("b.tif", "YX", black[0])):
+        write(tmp_path / name, Image(values, axes))
+    stack(tmp_path / "c.tif", 24, 24)
+    constant, picture, good = forecasts(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), Order(quick()))
+    assert (constant.problem, constant.seconds) == ("", None)
+    assert "nothing to restore" in picture.problem
+    assert (good.problem, good.seconds is not None) == ("", True)
+
+
+def assigned(folder: Path, *names: str) -> list[Task]:
+    return assign(inputs_of([str(folder / name) for name in names]), folder / "out", quick())
+
+
 def test_files_that_are_not_ours_are_not_replaced(tmp_path: Path) -> None:
     stack(tmp_path / "in" / "a.tif", 24, 24)
     (tmp_path / "out").mkdir()
@@ -209,8 +250,7 @@ def test_a_result_can_be_restored_by_another_recipe(tmp_path: Path) -> None:
     stack(tmp_path / "in" / "a.tif", 24, 24)
     restore(tmp_path / "in", tmp_path / "first")
     rows = restore(tmp_path / "first", tmp_path / "second")
-    assert became(rows)["a.tif"] == "restored"
-    assert became(rows)["a.tif.json"] == "left"
+    assert became(rows) == {"a.tif": "restored"}
 
 
 def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(tmp_path: Path) 
 
 
 def test_a_failed_file_of_any_claimed_size_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = replace(restored(tmp_path), status="failed", text="too large")
+    row = replace(restored(tmp_path), status="failed", text="too large", facts={})
     monkeypatch.setattr("napari_pristine.batch.page._LARGEST", 40 * 50 - 1)
     assert Page(write_report(tmp_path / "out", [row], title="t")[1]).all("img") == []
     monkeypatch.setattr("napari_pristine.batch.page._LARGEST", 40 * 50)
@@ -219,7 +219,7 @@ def test_the_selected_part_is_what_is_drawn(tmp_path: Path) -> None:
 
 def test_a_large_batch_shows_a_sample_and_says_so(tmp_path: Path) -> None:
     row = restored(tmp_path)
-    rows = [*[row] * PICTURED, replace(row, status="failed", text="no memory")]
+    rows = [*[row] * PICTURED, replace(row, status="failed", text="no memory", facts={})]
     shown = write_report(tmp_path / "out", rows, title="t")[1]
     page = Page(shown)
     assert f"for 101 of {len(rows)} files" in page.text

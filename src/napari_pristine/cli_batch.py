@@ -10,6 +10,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from napari_pristine.batch.crew import Notice
+from napari_pristine.batch.demand import BASE
 from napari_pristine.batch.engine import Batch, Stand
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, model_of
@@ -21,6 +23,7 @@ from napari_pristine.batch.tasks import Task, assign, make_folder
 from napari_pristine.cli import GOOD, SOME_FAILED, Json, complain, say
 from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_row
 from napari_pristine.cli_options import Overwrite
+from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.files.memory import free
 from napari_pristine.recipe_file import load_recipe
@@ -72,9 +75,9 @@ def batch(
     _check_processes(workers, threads, scheduler, slurm)
     order = Order(load_recipe(recipe), resume, overwrite, _memory(memory, None if slurm else workers), threads)
     model_of(order.recipe)  # whether it can be read at all
-    tasks = assign(inputs_of(inputs, output), output, order.recipe)
-    if not tasks:
-        raise FileError(f"there are no files in {', '.join(inputs)}; give images, or folders or patterns of them")
+    tasks = _tasks(inputs, output, order)
+    if not (scheduler or slurm):  # for the machines of a cluster, the report says it
+        _say_device(order)
     if plan:
         return _plan(tasks, order, json)
     with _pool(workers, order, scheduler, slurm) as pool:
@@ -82,6 +85,21 @@ def batch(
         work = Batch(tasks, order, pool)
         _run(work, json)
     return _report(output, work, f"{recipe.stem}: {len(work.rows)} files", json)
+
+
+def _tasks(inputs: Sequence[str], output: Path, order: Order) -> list[Task]:
+    """The files; raises a `FileError` if there are none."""
+    tasks = assign(inputs_of(inputs, output), output, order.recipe)
+    if not tasks:
+        raise FileError(f"there are no files in {', '.join(inputs)}; give images, or folders or patterns of them")
+    return tasks
+
+
+def _say_device(order: Order) -> None:
+    """Say if it is computed on another device than wished for."""
+    note = pick_device(order.recipe.device)[1]
+    if note:
+        complain(note.text)
 
 
 def _report(output: Path, batch: Batch, title: str, json: bool) -> int:
@@ -107,6 +125,8 @@ def _run(batch: Batch, json: bool) -> None:
                     show(event)
                 elif isinstance(event, Row):
                     _tell(event, json)
+                elif isinstance(event, Notice):
+                    complain(event.text)
         except KeyboardInterrupt:
             done = sum(row.status != "failed" for row in batch.rows)
             complain(f"{done} of {len(batch.tasks)} files are done; --resume goes on from here")
@@ -181,10 +201,15 @@ def _memory(text: str, workers: int | None) -> int | None:
 
 
 def _bytes(text: str) -> int | None:
-    """Bytes of a text such as 2GB or 500 MiB."""
+    """Bytes of a text such as 2GB or 500 MiB; as many as the program itself takes, at least."""
     if not text:
         return None
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if match is None or match[2] not in _UNITS:
-        raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 500MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]I?)?)(B?)\s*", text.upper())
+    if match is None:
+        raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 800MiB")
+    if not match[2] + match[3]:
+        raise SettingError(f"--memory {text} says no unit; give one, such as {text}GB")
+    found = int(float(match[1]) * _UNITS[match[2]])
+    if found < BASE:
+        raise SettingError(f"--memory {text} is less than the program itself takes, {BASE / 1e6:.0f} MB; give more")
+    return found

@@ -15,11 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import read
 
 Shell = Callable[..., tuple[int, str, str]]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "report.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -42,8 +48,7 @@ def test_a_folder_is_restored_and_reported(shell: Shell, recipe: Path, images: P
         ["deeper", "report.csv", "report.html"]
         + [f"{name}{end}" for name in ("a.tif", "b.ome.tif", "deeper/c.tif") for end in ("", ".json")]
     )
-    with Path("out/report.csv").open(encoding="utf-8-sig") as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["restored"] * 3
+    assert [row["status"] for row in table(Path("out"))] == ["restored"] * 3
 
 
 def test_files_and_patterns_are_restored_each_once(shell: Shell, recipe: Path, images: Path) -> None:
@@ -115,6 +120,11 @@ def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, im
         (["recipe.yaml", "empty"], "there are no files in empty"),
         (["recipe.yaml", "in", "--workers", "0"], "--workers 0 cannot do anything"),
         (["recipe.yaml", "in", "--memory", "lots"], "cannot read --memory 'lots'"),
+        (["recipe.yaml", "in", "--memory", "2"], "says no unit; give one, such as 2GB"),
+        (["recipe.yaml", "in", "--memory", "100MB"], "less than the program itself takes"),
+        (["recipe.yaml", "in", "gone.tif"], "'gone.tif' does not exist; check the name"),
+        (["recipe.yaml", "in", "gone*.tif"], "nothing matches 'gone*.tif'; check the name"),
+        (["masked.yaml", "in", "--plan"], "of the recipe does not exist; check the name"),
         (["recipe.yaml", "in", "--threads", "0"], "--threads 0"),
         (["recipe.yaml", "in", "--scheduler", "tcp://localhost:1", "--workers", "2"], "leave --workers and --slurm"),
         (["recipe.yaml", "in", "-o", "recipe.yaml"], "is a file; give a folder"),
@@ -124,6 +134,7 @@ def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, im
 )
 def test_wrong_use_is_said_on_one_line(shell: Shell, recipe: Path, images: Path, words: list[str], said: str) -> None:
     Path("bad.yaml").write_text("method: magic\n")
+    Path("masked.yaml").write_text("method: inr\nmask: gone.tif\n")
     Path("empty").mkdir()
     before = inside(Path())
     code, out, err = shell("batch", *words, *([] if "-o" in words else ["-o", "out"]))
@@ -139,14 +150,72 @@ def test_a_scheduler_that_is_not_there_is_said(shell: Shell, recipe: Path, image
     assert "no dask scheduler answers" in err
 
 
-def test_a_file_that_is_not_there_fails_and_the_rest_is_done(shell: Shell, recipe: Path, images: Path) -> None:
-    code, out, err = shell("batch", recipe, "gone.tif", images / "a.tif", "-o", "out")
-    assert (code, "'gone.tif' cannot be read: No such file" in err) == (1, True)
-    assert "a.tif: noise level" in out
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of dask, which does not close it
+def test_slurm_that_knows_nothing_of_its_jobs_is_said(
+    shell: Shell, recipe: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    dask = pytest.importorskip("dask")
+    with dask.config.set({"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}):
+        code, _, err = shell("batch", recipe, images, "-o", "out", "--slurm")
+    assert (code, err.count("\n"), Path("out").exists()) == (2, 1, False)
+    assert "jobqueue.slurm.cores and jobqueue.slurm.memory in ~/.config/dask/jobqueue.yaml" in err
+
+
+def test_a_cluster_without_workers_is_said_and_can_be_left(tmp_path: Path, recipe: Path, images: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp://") as cluster:
+        address = cluster.scheduler_address
+        command = ["batch", recipe, images, "-o", tmp_path / "out", "--scheduler", address]
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(
+            [sys.executable, "-m", "napari_pristine", *map(str, command)], stderr=subprocess.PIPE, text=True,
+            preexec_fn=heed,
+        ) as job:  # fmt: skip
+            assert job.stderr is not None
+            said = job.stderr.readline()
+            job.send_signal(signal.SIGINT)
+            job.stderr.read()
+            assert job.wait(60) == 130
+    assert said == (
+        f"pristine: the cluster at {address} has no workers; start one with 'dask worker {address}'; waiting\n"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+def test_a_gpu_that_is_not_there_is_said_once(shell: Shell, tmp_path: Path, images: Path, plan: list[str]) -> None:
+    code, _, err = shell("batch", saved(tmp_path, quick(device="cuda")), images, "-o", "out", *plan)
+    note = "there is no cuda device here; computing on the CPU"
+    assert (code, err) == (0, f"pristine: {note}\n")
+    if not plan:
+        assert [row["notes"] for row in table(Path("out"))] == [note] * 3
+
+
+def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, images: Path) -> None:
+    shell("batch", recipe, images, "-o", "out")
+    first = table(Path("out"))
+    assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 1  # a mistake: --resume is missing
+    rows = {Path(row["input"]).name: row for row in table(Path("out"))}
+    assert {name: (row["status"], row["message"][-15:]) for name, row in rows.items()} == {
+        "a.tif": ("failed", "es what is done"),
+        "b.ome.tif": ("left", "restored before"),
+        "c.tif": ("left", "restored before"),
+    }
+    for row in first:
+        assert rows[Path(row["input"]).name]["input"] == row["input"]
+        assert rows[Path(row["input"]).name]["sigma"] == row["sigma"] != ""
+    page = Path("out/report.html").read_text()
+    assert page.count('alt="after"') == 3
+    stack(Path("other/a.tif"), 24, 24)
+    assert shell("batch", recipe, "other", "-o", "out")[0] == 1  # of another file, and is not shown with its figures
+    found = [(row["input"], row["status"], bool(row["sigma"])) for row in table(Path("out"))]
+    assert (str(Path("other/a.tif")), "failed", False) in found
+    assert (str(images / "a.tif"), "left", True) in found
 
 
 def test_memory_that_is_too_little_is_said_for_each_file(shell: Shell, recipe: Path, images: Path) -> None:
-    code, _, err = shell("batch", recipe, images, "-o", "out", "--memory", "1MB")
+    code, _, err = shell("batch", recipe, images, "-o", "out", "--memory", "524.5MB")
     assert (code, err.count("may be used by a process (--memory)")) == (1, 3)
 
 

@@ -12,7 +12,7 @@ from napari_pristine.files.lazy import Unread
 from napari_pristine.files.memory import free
 from napari_pristine.stream import ROOM
 
-_BASE = 500 * 2**20
+BASE = 500 * 2**20
 """Bytes of Python, torch and their libraries."""
 _BLOCK = 120
 """Bytes for each value of a block, while it is measured, restored and refined."""
@@ -24,7 +24,7 @@ def memory_of(opened: Opened) -> int:
     channels, *space = resolved.out.block_shape
     block = channels * math.prod(space)
     tile = min(block, channels * resolved.params.tile**2)
-    return _BASE + _BLOCK * block + resolved.method.memory * tile + _whole(opened) + (ROOM if resolved.learns else 0)
+    return BASE + _BLOCK * block + resolved.method.memory * tile + _whole(opened) + (ROOM if resolved.learns else 0)
 
 
 def _whole(opened: Opened) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from napari_pristine.batch.at_work import AtWork, Settled, clear_unless_begun, take_up
 from napari_pristine.batch.claim import Claim, Elsewhere
+from napari_pristine.batch.crew import Notice
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.order import Order, open_task
 from napari_pristine.batch.pools import Answer, Over, Pool, here
@@ -37,7 +38,7 @@ class Stand:
         return self.seconds * (1 - self.fraction) / self.fraction if self.seconds > 1 and self.fraction else None
 
 
-Batching: TypeAlias = Generator["Stand | Row | Event", None, list[Row]]
+Batching: TypeAlias = Generator["Stand | Row | Notice | Event", None, list[Row]]
 """A batch under way: yields how far it is and what became of each file, returns the latter. Closing it stops it;
 what is finished stays, and what is not can be resumed."""
 
@@ -70,7 +71,7 @@ class Batch:
         answers = self.pool(self._shares())
         try:
             for answer in answers:
-                event = self._heard(answer) if answer else None
+                event = self._heard(answer) if isinstance(answer, Answer) else answer
                 if event:
                     yield event
                 yield from self.rows[told:]

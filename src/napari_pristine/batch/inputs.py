@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_pristine.batch.work import HIDDEN, SIDECAR, read_sidecar
+from napari_pristine.errors import FileError
 from napari_pristine.files import SUFFIXES
 
 _IMAGE_FOLDERS = (".zarr",)
@@ -25,7 +26,8 @@ class Input:
 
     Attributes:
         path: Where it is.
-        inside: Its place in the folder that was named; its name alone where it was named itself.
+        inside: Its place among the results: that in the folder that was named, which is part of it where several
+            were; its name alone where it was named itself.
         problem: Why it is none that can be restored, if its name says so.
     """
 
@@ -46,15 +48,37 @@ def find_inputs(names: Sequence[str]) -> list[Path]:
 def inputs_of(names: Sequence[str], output: Path | None = None) -> list[Input]:
     """All that files, folders (with all folders in them) and patterns name, each once, in order.
 
-    What a folder holds beside images is named with its problem; hidden files are not looked at. Nor is what lies in
+    What a folder holds beside images is named with its problem; hidden files, and what a batch has said of its
+    results, are not looked at. Nor is what lies in
     the folder of the results, if that is in a folder that is named; and if it is that folder itself, its results.
+
+    Raises:
+        FileError: A name is that of nothing.
     """
-    found: dict[str, Input] = {}
-    for path in find_inputs(names):
-        folder = path.is_dir() and path.suffix.lower() not in _IMAGE_FOLDERS
-        for one in _walk(path, output) if folder else [_named(path)]:
-            found.setdefault(os.path.abspath(one.path), one)
+    paths, found = find_inputs(names), dict[str, Input]()
+    _check_there(paths)
+    several = sum(_is_folder(path) for path in paths) > 1
+    for path in paths:
+        for one in _walk(path, output) if _is_folder(path) else [_named(path)]:
+            above = Path(os.path.abspath(path)).name if several and _is_folder(path) else ""
+            found.setdefault(os.path.abspath(one.path), replace(one, inside=above / one.inside))
     return list(found.values())
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder of images."""
+    return path.is_dir() and path.suffix.lower() not in _IMAGE_FOLDERS
+
+
+def _check_there(paths: Sequence[Path]) -> None:
+    """Raise a `FileError` for what was misspelt. Links that lead nowhere are told of like other bad files."""
+    missing = [path for path in paths if not os.path.lexists(path)]
+    if not missing:
+        return
+    more = f" (and {len(missing) - 1} more of what was named)" if len(missing) > 1 else ""
+    name = missing[0]
+    what = f"nothing matches '{name}'" if glob.has_magic(str(name)) else f"'{name}' does not exist"
+    raise FileError(f"{what}{more}; check the name")
 
 
 def _named(path: Path) -> Input:
@@ -71,7 +95,9 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
         links = [name for name in folders if (at / name).is_symlink() and name not in images]
         inner = [name for name in folders if name not in images + links and not name.startswith(".")]
         folders[:] = sorted(name for name in inner if not _is(at / name, output))
-        results = _results(at) if _is(at, output) else set()
+        results = _results(at)
+        if not _is(at, output):  # they may be restored further
+            results = {name for name in results if name.endswith(SIDECAR) or name in REPORTS}
         for name in sorted(files + images + links):
             path = at / name
             problem = _FOLDER_LINK if name in links else _problem(path)

@@ -38,11 +38,11 @@ def page(folder: Path, rows: Sequence[Row], *, title: str) -> Iterator[str]:
     """
     drawn = _pictured(rows)
     failed = [(number, row) for number, row in enumerate(rows) if row.status == "failed"]
-    done = [(number, row) for number, row in enumerate(rows) if row.status != "failed"]
+    done = [(number, row) for number, row in enumerate(rows) if row.status != "failed" or row.facts]
     yield _HEAD.substitute(title=_safe(title), summary=_summary(rows), recipe=_recipe(rows))
     if failed:
         yield f'<h2 id="failed">Failed ({len(failed)})</h2>\n<ul class="failures">\n'
-        yield from (_failure(row, pictures=number in drawn) for number, row in failed)
+        yield from (_failure(row, pictures=number in drawn and not row.facts) for number, row in failed)
         yield "</ul>\n"
     if done:
         yield f'<h2 id="files">Files ({len(done)})</h2>\n{_sampled(rows, drawn)}{_LEGEND}'
@@ -115,7 +115,7 @@ def _line(folder: Path, row: Row, *, pictures: bool) -> str:
     name = _safe(row.source.name)
     href = _link(folder, row.target) if os.path.exists(row.target) else ""  # no error, whatever the name
     named = f'<a class="name" href="{href}">{name}</a>' if href else f'<span class="name">{name}</span>'
-    left = f'<p class="left">left: {_safe(one_line(row.text))}</p>' if row.status == "left" else ""
+    left = "" if row.status == "restored" else f'<p class="left">{_safe(_left(row))}</p>'
     drawn = _pictures(row, _before_after) if pictures and href else []
     cells = "".join(f"<td>{picture}</td>" for picture in [*drawn, "", "", ""][:3])
     numbers = "".join(f'<td class="number">{_safe(text)}</td>' for text in _numbers(found))
@@ -124,6 +124,10 @@ def _line(folder: Path, row: Row, *, pictures: bool) -> str:
         f"<tr><td>{named}{_where(row)}<small>{_safe(_kind(found))}</small>{left}</td>{cells}{numbers}"
         f"<td>{_safe(found.device or '–')}</td><td>{notes}</td></tr>\n"
     )
+
+
+def _left(row: Row) -> str:
+    return "left: " + one_line(row.text) if row.status == "left" else "failed, see above; of the result from before"
 
 
 def _where(row: Row) -> str:

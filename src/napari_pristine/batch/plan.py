@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_pristine.batch.demand import check_memory, memory_of
+from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.order import Opened, Order, open_task
 from napari_pristine.batch.pools import limit_threads
 from napari_pristine.batch.result import check_writable
 from napari_pristine.batch.tasks import Task
-from napari_pristine.errors import FileError, ImageError, PristineError
-from napari_pristine.events import Progress
+from napari_pristine.errors import FileError
+from napari_pristine.events import Done, Progress
+from napari_pristine.life import Job
 from napari_pristine.restoration import run_resolved
 
 _PROBE = 5.0
@@ -66,12 +68,13 @@ def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Ite
             _check_free(task, order)
             check_memory(opened, order.memory)
             check_writable(task, opened.like)
-        except PristineError as error:
-            yield Forecast(task, problem=str(error))
+            kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
+            if probe and measured.get(kind) is None:
+                _warm_up(opened, warm=bool(measured))
+                measured[kind] = _probe(opened)
+        except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the plan
+            yield Forecast(task, problem=str(in_words(error, task.source)))
             continue
-        kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
-        if probe and kind not in measured:
-            measured[kind] = _probe(opened)
         yield _forecast(task, opened, measured.get(kind))
 
 
@@ -101,18 +104,39 @@ def _blocks(opened: Opened) -> float:
     return sum(1 + (len(run) - 1) * (_WARM if chained else 1) for run in opened.runs)
 
 
+def _warm_up(opened: Opened, *, warm: bool) -> None:
+    """A first step, unless one was done: it takes seconds to load libraries, which no later one does."""
+    job = _middle(opened)
+    try:
+        while not warm:
+            event = next(job, None)
+            warm = event is None or (isinstance(event, Progress) and event.fraction > 0)
+    finally:
+        job.close()
+
+
 def _probe(opened: Opened) -> float | None:
-    """Seconds that the block in the middle takes; what learns from all blocks takes longer, once."""
-    places = opened.resolved.places
-    job = run_resolved(opened.resolved, into=opened.like.data, places=[places[len(places) // 2]])
-    began = time.monotonic()
+    """Seconds that the block in the middle takes; what learns from all blocks takes longer, once.
+
+    Returns:
+        None if this block is left as it is; others may not be.
+
+    Raises:
+        ImageError: It is the only one, and there is nothing to restore in it.
+    """
+    job, began, left = _middle(opened), time.monotonic(), False
     try:
         for event in job:
             seconds = time.monotonic() - began
             if isinstance(event, Progress) and event.fraction > 0 and seconds > _PROBE:
                 return seconds / event.fraction
-    except ImageError:  # this block is left as it is; others may not be
-        return None
+            left = left or (isinstance(event, Done) and not event.judged)
     finally:
         job.close()
-    return time.monotonic() - began
+    return None if left else time.monotonic() - began
+
+
+def _middle(opened: Opened) -> Job:
+    """The restoration of the block in the middle, to nowhere."""
+    places = opened.resolved.places
+    return run_resolved(opened.resolved, into=opened.like.data, places=[places[len(places) // 2]])

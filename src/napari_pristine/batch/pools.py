@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from napari_pristine.batch.crew import Crew, Notice
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.share import Share, restore_share
 from napari_pristine.errors import ComputeError, PristineError, SettingError
@@ -37,7 +38,7 @@ class Answer:
     said: Event | Over
 
 
-Answers: TypeAlias = "Iterator[Answer | None]"
+Answers: TypeAlias = "Iterator[Answer | Notice | None]"
 Pool: TypeAlias = "Callable[[Iterator[Share | None]], Answers]"
 """Does shares, as they are handed out; says how each goes on, and when it is over. None is handed out, and on, where
 there is something to tell of a file of which nothing is to be done."""
@@ -59,24 +60,28 @@ def here(shares: Iterator[Share | None]) -> Answers:
         yield Answer(share, Over(error))
 
 
-def on(client: Any) -> Pool:
+def on(client: Any, advice: str = "they are being started") -> Pool:
     """The pool of a client of dask.distributed.
 
     A share whose worker dies is given to another one; all is written by the workers, which see the same files.
+
+    Args:
+        client: The client.
+        advice: What to say where there are no workers.
     """
 
     def answers(shares: Iterator[Share | None]) -> Answers:
-        under_way = _UnderWay(client)
+        under_way, crew = _UnderWay(client), Crew(client, advice)
         try:
             for share in shares:
                 if share is None:
                     yield None
                     continue
                 under_way.add(share)
-                while len(under_way.shares) >= _AHEAD * _workers(client):
-                    yield under_way.wait()
+                while len(under_way.shares) >= _AHEAD * max(crew.count(), 1):
+                    yield under_way.wait() or crew.news()
             while under_way.shares:
-                yield under_way.wait()
+                yield under_way.wait() or crew.news()
         finally:
             client.cancel(list(under_way.shares))
 
@@ -104,11 +109,6 @@ class _UnderWay:
             return None
         future = next(self._completed)
         return Answer(self.shares.pop(future), Over(_error(future)))
-
-
-def _workers(client: Any) -> int:
-    """How many there are, now: some may have come or gone."""
-    return max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
 
 
 def _do(share: Share) -> PristineError | None:
@@ -186,7 +186,7 @@ def joined_cluster(address: str) -> Iterator[Pool]:
             "and give the address that it prints"
         ) from error
     with client:
-        yield on(client)
+        yield on(client, f"start one with 'dask worker {address}'")
 
 
 @contextmanager
@@ -194,17 +194,23 @@ def slurm_cluster(workers: int) -> Iterator[Pool]:
     """A pool of jobs that Slurm starts, as dask's configuration (jobqueue.slurm) describes them.
 
     Raises:
-        SettingError: dask-jobqueue is not installed.
+        SettingError: dask-jobqueue is not installed, or not told what jobs to ask for.
     """
     distributed = _distributed()
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise SettingError("--slurm needs dask-jobqueue; pip install 'napari-pristine[slurm]'") from None
-    with SLURMCluster() as cluster, distributed.Client(cluster) as client:
+    try:
+        found = SLURMCluster()
+    except ValueError as error:
+        raise SettingError(
+            f"--slurm needs to know what to ask Slurm for ({str(error).splitlines()[0]}); set jobqueue.slurm.cores "
+            "and jobqueue.slurm.memory in ~/.config/dask/jobqueue.yaml"
+        ) from error
+    with found as cluster, distributed.Client(cluster) as client:
         cluster.scale(jobs=workers)
-        client.wait_for_workers(1)
-        yield on(client)
+        yield on(client, "its jobs wait in the queue of Slurm, or ended at once (see 'squeue', and their logs)")
 
 
 def _distributed() -> Any:

@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, cast, get_args
@@ -15,7 +15,7 @@ from napari_pristine.batch.claim import alone
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.page import page
 from napari_pristine.batch.rows import Figures, Row, Status, figures
-from napari_pristine.batch.work import read_sidecar
+from napari_pristine.batch.work import SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
 from napari_pristine.report import one_line
 
@@ -25,6 +25,10 @@ _PATIENCE = 600.0
 _FIGURES = [field.name for field in fields(Figures) if field.name != "recipe"]
 COLUMNS = ("input", "output", "status", "message", *_FIGURES)
 """Of the table."""
+_BEFORE = "restored before"
+"""What is said of results that no batch at work has made."""
+_KEPT = (*COLUMNS[:4], "checksum")
+"""Those that a later report takes over."""
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What spreadsheets take for the beginning of a formula, which may run programs."""
 
@@ -36,7 +40,8 @@ def write_report(folder: Path, rows: Sequence[Row], *, title: str, since: dateti
         folder: Where the results are.
         rows: What happened to each file.
         title: What the batch is called.
-        since: When it began. What another batch, which ran at the same time, has reported of other files is kept.
+        since: When it began. Then all other results in the folder are shown too, and what another batch, which ran
+            at the same time, has reported of other files.
 
     Raises:
         FileError: They cannot be written there.
@@ -45,7 +50,7 @@ def write_report(folder: Path, rows: Sequence[Row], *, title: str, since: dateti
     if not folder.is_dir():
         raise FileError(f"cannot write '{table}': there is no folder '{folder}'; make it first")
     with alone(folder, "report", timeout=_PATIENCE) as hidden:
-        rows = [*rows, *(_of_others(table, rows, since) if since else ())]
+        rows = _with_others(folder, rows, _reported(table, since)) if since else rows
         with _appearing(hidden, table, "utf-8-sig") as file:  # without a mark, Excel takes the rest for Latin-1
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -71,21 +76,70 @@ def _appearing(hidden: Path, path: Path, encoding: str) -> Iterator[TextIO]:
             part.unlink(missing_ok=True)
 
 
-def _of_others(table: Path, rows: Sequence[Row], since: datetime) -> Iterator[Row]:
-    """What a table says of files that are not ours, if it was written while we were at work."""
-    mine = {one_line(row.source) for row in rows}
+@dataclass(frozen=True)
+class _Reported:
+    """What a report said.
+
+    Attributes:
+        rows: Of all files; of what is known of results, the checksum of the input alone.
+        meanwhile: Whether it was written while we were at work.
+    """
+
+    rows: Sequence[Row] = ()
+    meanwhile: bool = False
+
+
+def _reported(table: Path, since: datetime) -> _Reported:
+    """What the table says that is there."""
     try:
-        if table.stat().st_mtime < since.timestamp():
-            return
+        written = table.stat().st_mtime
         with table.open(encoding="utf-8-sig", newline="") as file:
-            theirs = list(csv.DictReader(file))
+            lines = [[_uncelled(cells.get(name)) for name in _KEPT] for cells in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error):
-        return
-    for cells in theirs:
-        source, target, status, text = (_uncelled(cells.get(name)) for name in COLUMNS[:4])
-        if source not in mine and status in get_args(Status):
-            found = read_sidecar(Path(target)) if status != "failed" else {}
-            yield Row(Path(source), Path(target), cast("Status", status), text, found)
+        return _Reported()
+    rows = [
+        Row(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
+        for source, target, status, text, known in lines
+        if status in get_args(Status)
+    ]
+    return _Reported(rows, written >= since.timestamp())
+
+
+def _with_others(folder: Path, rows: Sequence[Row], reported: _Reported) -> list[Row]:
+    """Our rows, those of others who were at work meanwhile, and those of all that was restored before."""
+    sources = {_key(row.target): row.source for row in reported.rows if row.facts}
+    found = {_key(target): target for target in _results(folder)}
+    shown: list[Row] = []
+    mine = {one_line(row.source) for row in rows}
+    meanwhile = reported.rows if reported.meanwhile else ()
+    others = [replace(row, facts={}) for row in meanwhile if one_line(row.source) not in mine and row.text != _BEFORE]
+    for row in [*rows, *others]:
+        key = _key(row.target)
+        facts = read_sidecar(found[key]) if key in found else {}
+        # of a file that failed, what there was before; unless that is of another file
+        if row.status != "failed" or one_line(sources.get(key, row.source)) == one_line(row.source):
+            found.pop(key, None)
+            row = replace(row, facts=row.facts or facts)
+        shown.append(row)
+    for key, target in found.items():
+        facts = read_sidecar(target)
+        source = sources.get(key, Path(str(facts.get("input", target.name))))
+        shown.append(Row(source, target, "left", _BEFORE, facts))
+    return shown
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    """All results of batches in a folder, by name."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+        for name in sorted(files):
+            target = Path(here) / name.removesuffix(SIDECAR)
+            if name.endswith(SIDECAR) and target.exists() and "identity" in read_sidecar(target):
+                yield target
+
+
+def _key(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _uncelled(value: Any) -> str:
@@ -100,7 +154,8 @@ def _open(part: Path, encoding: str) -> TextIO:
 
 def _cells(row: Row) -> list[Any]:
     found = figures(row)
-    values = [row.source, row.target, row.status, one_line(row.text), *(getattr(found, name) for name in _FIGURES)]
+    target = row.target if row.facts else ""  # there is none
+    values = [row.source, target, row.status, one_line(row.text), *(getattr(found, name) for name in _FIGURES)]
     return [_cell(value) for value in values]
 
 

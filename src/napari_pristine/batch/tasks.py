@@ -31,12 +31,14 @@ class Task:
     Attributes:
         version: Of OME-Zarr, where the result is one; that of the input, if it has one, if none is given.
         problem: Why the file is none that can be restored, if that is known.
+        clash: Why its result cannot go there, if it cannot.
     """
 
     source: Path
     target: Path
     version: Version | None = None
     problem: str = ""
+    clash: str = ""
 
     @property
     def is_zarr(self) -> bool:
@@ -57,7 +59,10 @@ def pair(sources: Sequence[Path], output: str, *, overwrite: bool) -> list[Task]
     if not inside and not folder.parent.is_dir():
         raise FileError(f"there is no folder '{folder.parent}' for the result '{output}'; make it first")
     tasks = [Task(source, folder / _name(source) if inside else folder) for source in sources]
-    _check_names(tasks)
+    _check_inputs(tasks)
+    for task in _apart(tasks):
+        if task.clash:
+            raise FileError(task.clash)
     taken = [str(task.target) for task in tasks if task.target.exists()]
     if taken and not overwrite:
         those = f"'{taken[0]}' exists" if len(taken) == 1 else f"{len(taken)} results exist, such as '{taken[0]}',"
@@ -68,15 +73,19 @@ def pair(sources: Sequence[Path], output: str, *, overwrite: bool) -> list[Task]
 def assign(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> list[Task]:
     """Where the result of each input goes: to its place in the folder that it was found in.
 
+    Files whose results would replace each other are told of it, and cannot be restored.
+
     Raises:
-        FileError: The results cannot go to this folder, would replace an input, or each other.
+        FileError: The results cannot go to this folder or would replace an input, or there is no mask.
     """
+    if recipe.mask and not Path(recipe.mask).exists():
+        raise FileError(f"the mask '{recipe.mask}' of the recipe does not exist; check the name")
     if folder.exists() and not folder.is_dir():
         raise FileError(f"'{folder}' is a file; give a folder for the results")
     version = _VERSIONS.get(recipe.format)
     tasks = [Task(i.path, folder / i.inside.parent / _named(i.path, recipe.format), version, i.problem) for i in inputs]
-    _check_names([task for task in tasks if not task.problem])
-    return tasks
+    _check_inputs([task for task in tasks if not task.problem])
+    return _apart(tasks)
 
 
 def _named(source: Path, form: str) -> str:
@@ -92,19 +101,29 @@ def _name(source: Path) -> str:
     return source.stem + ".tif" if source.suffix.lower() in _LOSSY else source.name
 
 
-def _check_names(tasks: Sequence[Task]) -> None:
+def _check_inputs(tasks: Sequence[Task]) -> None:
+    """Raise a `FileError` if a result would replace an input."""
     sources = {_key(task.source) for task in tasks}
-    seen: dict[str, Path] = {}
     for task in tasks:
-        key = _key(task.target)
-        if key in seen:
-            raise FileError(
-                f"'{seen[key]}' and '{task.source}' would both be written to '{task.target}'; "
-                "rename one of them, or restore them one after the other"
-            )
-        if key in sources:
+        if _key(task.target) in sources:
             raise FileError(f"the result would replace the input '{task.target}'; give another name or folder")
-        seen[key] = task.source
+
+
+def _apart(tasks: Sequence[Task]) -> list[Task]:
+    """Tasks that know which other one would write to the same place."""
+    alike: dict[str, list[Task]] = {}
+    for task in tasks:
+        if not task.problem:
+            alike.setdefault(_key(task.target), []).append(task)
+    clashes: dict[Task, str] = {}
+    for group in alike.values():
+        for task in group if len(group) > 1 else ():
+            other = group[1] if task is group[0] else group[0]
+            clashes[task] = (
+                f"'{task.source}' and '{other.source}' would both be written to '{task.target}'; "
+                "rename one of them, or restore them into different folders"
+            )
+    return [replace(task, clash=clashes.get(task, "")) for task in tasks]
 
 
 def _key(path: Path) -> str:

@@ -97,7 +97,8 @@ def _read(image: Image, factors: dict[str, int], rows: slice, columns: slice) ->
         middle = size // by // 2 * by
         across = slice(0, 1) if axis == "C" else slice(middle, middle + by)
         index.append({"Y": rows, "X": columns, "S": slice(0, 3)}.get(axis, across))
-    part: Array = np.asarray(image.data[tuple(index)]).astype(np.float64)
+    values = np.asarray(image.data[tuple(index)])
+    part: Array = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float64)
     order = [image.axes.index(axis) for axis in "YXS" if axis in image.axes]
     across_axes = tuple(n for n in range(part.ndim) if n not in order)
     part = part.mean(axis=across_axes, keepdims=True).transpose([*order, *across_axes])
