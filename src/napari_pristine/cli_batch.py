@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_pristine.batch.crew import Notice
-from napari_pristine.batch.demand import BASE
+from napari_pristine.batch.demand import BASE, memory_for
 from napari_pristine.batch.engine import Batch, Stand
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, model_of
@@ -25,7 +25,6 @@ from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_r
 from napari_pristine.cli_options import Overwrite
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
-from napari_pristine.files.memory import free
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.report import as_json
 
@@ -73,7 +72,9 @@ def batch(
 ) -> int:
     """Restore files, folders and patterns by a recipe: nothing is lost if it is interrupted, and it can be resumed."""
     _check_processes(workers, threads, scheduler, slurm)
-    order = Order(load_recipe(recipe), resume, overwrite, _memory(memory, None if slurm else workers), threads)
+    order = Order(
+        load_recipe(recipe), resume, overwrite, memory_for(_bytes(memory), None if slurm else workers), threads
+    )
     model_of(order.recipe)  # whether it can be read at all
     tasks = _tasks(inputs, output, order)
     if not (scheduler or slurm):  # for the machines of a cluster, the report says it
@@ -189,15 +190,9 @@ def _pool(workers: int | None, order: Order, scheduler: str, slurm: bool) -> Ite
     elif slurm:
         found = slurm_cluster(workers or 1)
     elif workers is not None and workers > 1:
-        found = local_cluster(workers, order.memory)
+        found = local_cluster(workers)
     with found as pool:
         yield pool
-
-
-def _memory(text: str, workers: int | None) -> int | None:
-    """Bytes that each process may use; several on one machine have equal parts of what is free."""
-    given = _bytes(text)
-    return free() // workers if given is None and workers is not None and workers > 1 else given
 
 
 def _bytes(text: str) -> int | None:

@@ -34,6 +34,11 @@ def _whole(opened: Opened) -> int:
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays if isinstance(a, (np.ndarray, Unread)))
 
 
+def memory_for(given: int | None, workers: int | None) -> int | None:
+    """Bytes that each process may use; several on one machine have equal parts of what is free, if nothing is given."""
+    return free() // workers if given is None and workers is not None and workers > 1 else given
+
+
 def check_memory(opened: Opened, allowed: int | None) -> None:
     """Raise an `OutOfMemory` if a block takes more than is allowed, or than is free."""
     limit = free() if allowed is None else allowed

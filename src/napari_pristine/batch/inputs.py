@@ -96,7 +96,7 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
         inner = [name for name in folders if name not in images + links and not name.startswith(".")]
         folders[:] = sorted(name for name in inner if not _is(at / name, output))
         results = _results(at)
-        if not _is(at, output):  # they may be restored further
+        if not _is_in(at, output):  # they may be restored further
             results = {name for name in results if name.endswith(SIDECAR) or name in REPORTS}
         for name in sorted(files + images + links):
             path = at / name
@@ -110,6 +110,11 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
 
 def _is(folder: Path, output: Path | None) -> bool:
     return output is not None and os.path.realpath(folder) == os.path.realpath(output)
+
+
+def _is_in(folder: Path, output: Path | None) -> bool:
+    """Whether a folder is that of the results, or inside of it."""
+    return output is not None and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output))
 
 
 def _results(folder: Path) -> set[str]:

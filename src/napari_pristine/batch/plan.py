@@ -94,7 +94,7 @@ def _forecast(task: Task, opened: Opened, block: float | None) -> Forecast:
         blocks=len(resolved.places),
         loops=resolved.cut.describe(),
         memory=memory_of(opened),
-        seconds=None if block is None else block * _blocks(opened),
+        seconds=None if block is None else block * (1 if resolved.learns else _blocks(opened)),
     )
 
 
@@ -116,7 +116,7 @@ def _warm_up(opened: Opened, *, warm: bool) -> None:
 
 
 def _probe(opened: Opened) -> float | None:
-    """Seconds that the block in the middle takes; what learns from all blocks takes longer, once.
+    """Seconds that the block in the middle takes; with the time to learn from all blocks, which is far longer.
 
     Returns:
         None if this block is left as it is; others may not be.

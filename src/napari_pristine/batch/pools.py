@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +17,7 @@ import torch
 from napari_pristine.batch.crew import Crew, Notice
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.share import Share, restore_share
-from napari_pristine.errors import ComputeError, PristineError, SettingError
+from napari_pristine.errors import ComputeError, FileError, PristineError, SettingError
 from napari_pristine.events import Event
 
 _MOMENT = 0.1
@@ -83,7 +86,8 @@ def on(client: Any, advice: str = "they are being started") -> Pool:
             while under_way.shares:
                 yield under_way.wait() or crew.news()
         finally:
-            client.cancel(list(under_way.shares))
+            with suppress(Exception):  # what is lost cannot be cancelled, and the files must be left to others
+                client.cancel(list(under_way.shares))
 
     return answers
 
@@ -98,7 +102,7 @@ class _UnderWay:
         self._client, self._completed = client, as_completed(with_results=False)
 
     def add(self, share: Share) -> None:
-        future = self._client.submit(_do, share, pure=False)
+        future = self._client.submit(_do, share, os.getcwd(), pure=False)
         self.shares[future] = share
         self._completed.add(future)
 
@@ -111,13 +115,23 @@ class _UnderWay:
         return Answer(self.shares.pop(future), Over(_error(future)))
 
 
-def _do(share: Share) -> PristineError | None:
-    """A share, on a worker."""
-    limit_threads(share.order.threads)
-    _take_gpu()
+_ALONE = threading.Lock()
+"""A process does one share at a time, however many threads a worker has: so much memory was asked for."""
+
+
+def _do(share: Share, folder: str) -> PristineError | None:
+    """A share, on a worker; names of files are those of the folder that the batch was started in."""
+    if not os.path.isdir(folder):
+        return FileError(
+            f"'{share.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
+            "start workers where all files can be seen under the same names"
+        )
     try:
-        for _ in restore_share(share):
-            pass
+        with _ALONE, chdir(folder):
+            limit_threads(share.order.threads)
+            _take_gpu()
+            for _ in restore_share(share):
+                pass
     except Exception as error:  # noqa: BLE001 - the door to the report
         return in_words(error, share.task.source)
     return None
@@ -134,11 +148,12 @@ def _take_gpu() -> None:
 
 def _error(future: Any) -> PristineError | None:
     """What ended a share."""
-    found = future.exception()
-    if found is None:
-        error: PristineError | None = future.result()
-        return error
-    return ComputeError(f"a worker failed: {found}; see its log, and go on with --resume")
+    try:
+        found = future.exception()
+        error: PristineError | None = None if found else future.result()
+    except Exception as lost:  # noqa: BLE001 - a scheduler that dies takes its futures with it, in many ways
+        found, error = lost, None
+    return error if found is None else ComputeError(f"a worker failed: {found}; see its log, and go on with --resume")
 
 
 def limit_threads(threads: int) -> None:
@@ -148,7 +163,7 @@ def limit_threads(threads: int) -> None:
 
 
 @contextmanager
-def local_cluster(workers: int, memory: int | None) -> Iterator[Pool]:
+def local_cluster(workers: int) -> Iterator[Pool]:
     """A pool of processes on this machine.
 
     Raises:
@@ -161,7 +176,7 @@ def local_cluster(workers: int, memory: int | None) -> Iterator[Pool]:
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
-            memory_limit=0 if memory is None else memory,
+            memory_limit=0,  # dask would pause a worker for good that holds much of it
             preload=["napari_pristine.batch.worker"],
             silence_logs=logging.ERROR,  # that a worker takes its time to end is no news to the user
         ) as cluster,

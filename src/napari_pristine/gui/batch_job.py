@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import TypeAlias
 
+from napari_pristine.batch.demand import memory_for
 from napari_pristine.batch.engine import Batch, Stand
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, model_of
@@ -70,7 +71,7 @@ class Asked:
             PristineError: The recipe or its network cannot be read.
         """
         options = self.options
-        memory = None if options.memory is None else int(options.memory * 1e9)
+        memory = memory_for(None if options.memory is None else int(options.memory * 1e9), options.workers)
         order = Order(load_recipe(self.recipe), options.resume, options.replace_results, memory, options.threads)
         model_of(order.recipe)
         return order
@@ -174,5 +175,5 @@ def _pool(workers: int, order: Order) -> Iterator[Pool]:
     if workers == 1:
         yield here
         return
-    with local_cluster(workers, order.memory) as pool:
+    with local_cluster(workers) as pool:
         yield pool
