@@ -9,6 +9,7 @@ import pytest
 
 from napari_pristine.cli import main
 from napari_pristine.methods import METHODS
+from napari_pristine.recipe_file import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,3 +59,13 @@ def test_every_method_has_its_page_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for key in METHODS:
         assert f"methods/{key}.md" in navigation
+
+
+def test_recipes_in_the_documentation_can_be_read(tmp_path: Path) -> None:
+    """But for those that name a file, which is not there."""
+    blocks = BLOCK.findall((ROOT / "docs" / "batch.md").read_text())
+    recipes = [text for language, text in blocks if language == "yaml" and "method:" in text and "model:" not in text]
+    assert recipes
+    for text in recipes:
+        (tmp_path / "recipe.yaml").write_text(text)
+        assert load_recipe(tmp_path / "recipe.yaml").params

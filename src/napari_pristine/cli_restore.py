@@ -31,7 +31,7 @@ from napari_pristine.restoration import recipe_for, run, wait
 
 
 def restore(
-    inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, PNG or JPEG.", negative=())],
+    inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG or JPEG.", negative=())],
     /,
     *,
     output: Annotated[str, Parameter(alias="-o", help="File for the result; with several inputs a folder.")],
