@@ -115,6 +115,10 @@ class _UnderWay:
         return Answer(self.shares.pop(future), Over(_error(future)))
 
 
+_LOCAL = {
+    # dask's own would have workers give memory back at once, and take it anew for each step: a third of their time
+    "distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), 1),
+}
 _ALONE = threading.Lock()
 """A process does one share at a time, however many threads a worker has: so much memory was asked for."""
 
@@ -171,6 +175,7 @@ def local_cluster(workers: int) -> Iterator[Pool]:
     """
     distributed = _distributed()
     with (
+        _settings(_LOCAL),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -226,6 +231,13 @@ def slurm_cluster(workers: int) -> Iterator[Pool]:
     with found as cluster, distributed.Client(cluster) as client:
         cluster.scale(jobs=workers)
         yield on(client, "its jobs wait in the queue of Slurm, or ended at once (see 'squeue', and their logs)")
+
+
+def _settings(values: dict[str, Any]) -> Any:
+    """Settings of dask, for a while."""
+    import dask
+
+    return dask.config.set(values)
 
 
 def _distributed() -> Any:
