@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,12 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images in {folder}; set PRISTINE_DATA to a folder laid out like those of the papers")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Computes by one thread, as batches do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tests.batches import (
     became,
     ended,
@@ -40,16 +39,9 @@ from napari_pristine.batch.work import HIDDEN, read_sidecar
 from napari_pristine.events import Done
 from napari_pristine.image.image import Image
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LEARNING = {"method": "blind2unblind", "settings": {"steps": 3, "side": 16, "batch": 2, "width": 4}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Batches compute by one thread, and leave it at that."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("form", ["same", "ome-zarr", "ome-zarr-0.4"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, stack
 
 from napari_pristine.batch.engine import Batch
@@ -25,7 +24,10 @@ from napari_pristine.batch.work import HIDDEN
 from napari_pristine.errors import SettingError
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,6 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster) as found,
     ):
         yield found
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("form", ["same", "ome-zarr"])

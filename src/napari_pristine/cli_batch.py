@@ -16,7 +16,7 @@ from napari_pristine.batch.engine import Batch, Stand
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, model_of
 from napari_pristine.batch.plan import Forecast, forecasts
-from napari_pristine.batch.pools import Pool, here, joined_cluster, local_cluster, slurm_cluster
+from napari_pristine.batch.pools import Pool, here, joined_cluster, on_this_machine, slurm_cluster
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
 from napari_pristine.batch.tasks import Task, assign, make_folder
@@ -26,7 +26,7 @@ from napari_pristine.cli_options import Overwrite
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.recipe_file import load_recipe
-from napari_pristine.report import as_json
+from napari_pristine.report import as_json, printable
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -81,7 +81,7 @@ def batch(
         _say_device(order)
     if plan:
         return _plan(tasks, order, json)
-    with _pool(workers, order, scheduler, slurm) as pool:
+    with _pool(workers, scheduler, slurm) as pool:
         make_folder(output)
         work = Batch(tasks, order, pool)
         _run(work, json)
@@ -112,7 +112,7 @@ def _report(output: Path, batch: Batch, title: str, json: bool) -> int:
         complain(error)
         return SOME_FAILED
     if not json:
-        say(_printable(f"report: {page}"))
+        say(printable(f"report: {page}"))
     return SOME_FAILED if failed else GOOD
 
 
@@ -142,16 +142,11 @@ def _tell(row: Row, json: bool) -> None:
         output = row.target if found else None
         error = None if found else row.text
         facts = {**row.facts, "input": row.source, "output": output, "status": row.status, "error": error}
-        say(_printable(as_json(facts)))
+        say(printable(as_json(facts)))
     elif row.status == "failed":
-        complain(_printable(row.text if str(row.source) in row.text else f"{row.source}: {row.text}"))
+        complain(printable(row.text if str(row.source) in row.text else f"{row.source}: {row.text}"))
     else:
-        say(_printable(describe_row(row)))
-
-
-def _printable(text: str) -> str:
-    """Text with escapes for what is no Unicode, which names on Linux may hold, and no terminal takes."""
-    return text.encode(errors="backslashreplace").decode()
+        say(printable(describe_row(row)))
 
 
 def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
@@ -161,14 +156,14 @@ def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
         found.append(forecast)
         if json:
             say(
-                _printable(
+                printable(
                     as_json(
                         {**vars(forecast), "task": None, "input": forecast.task.source, "output": forecast.task.target}
                     )
                 )
             )
     if not json:
-        say(_printable(describe_plan(found)))
+        say(printable(describe_plan(found)))
     return SOME_FAILED if any(forecast.problem and not forecast.task.problem for forecast in found) else GOOD
 
 
@@ -182,15 +177,15 @@ def _check_processes(workers: int | None, threads: int, scheduler: str, slurm: b
 
 
 @contextmanager
-def _pool(workers: int | None, order: Order, scheduler: str, slurm: bool) -> Iterator[Pool]:
+def _pool(workers: int | None, scheduler: str, slurm: bool) -> Iterator[Pool]:
     """Where it is done."""
     found: AbstractContextManager[Pool] = nullcontext(here)
     if scheduler:
         found = joined_cluster(scheduler)
     elif slurm:
         found = slurm_cluster(workers or 1)
-    elif workers is not None and workers > 1:
-        found = local_cluster(workers)
+    elif workers is not None:
+        found = on_this_machine(workers)
     with found as pool:
         yield pool
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 
+from napari_pristine import __version__
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note
 
@@ -38,6 +40,11 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def versions() -> dict[str, str]:
+    """Of the software that results depend on."""
+    return {"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
 def leave_a_core() -> None:

@@ -16,15 +16,13 @@ from napari_pristine.errors import FileError, ModelError, OutOfMemory
 from napari_pristine.events import Note, Preview
 from napari_pristine.image.axes import Place
 from napari_pristine.image.intensity import cast
-from napari_pristine.image.tiles import Tiling, repeat
+from napari_pristine.image.tiles import OVERLAP, Tiling, repeat
 from napari_pristine.methods.method import Fit, Noisy, Step
 from napari_pristine.resolved import Resolved
 from napari_pristine.stream import Stream
 from napari_pristine.talk import Part, Talk
 from napari_pristine.weights import SUFFIX, read_weights, write_weights
 
-OVERLAP = 32
-"""Least overlap of neighbouring tiles, in pixels."""
 _SMALLEST_TILE = 128
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from napari_pristine import __version__
 from napari_pristine.block import Block, Pixels
-from napari_pristine.device import describe_device
+from napari_pristine.device import describe_device, versions
 from napari_pristine.errors import ComputeError, ImageError
 from napari_pristine.events import Done, Event, Note, Preview, Wish
 from napari_pristine.fitting import Fitting
@@ -55,11 +53,11 @@ class Restored:
         """How the result came about, as plain JSON values."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
-            "quality": {**asdict(self.quality), "stopped": list(self.quality.stopped)},
+            "quality": self.quality.facts(),
             "seconds": round(self.seconds, 3),
             "device": self.device,
             "notes": [note.text for note in self.notes],
-            "versions": {"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__},
+            "versions": versions(),
         }
 
 

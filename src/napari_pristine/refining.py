@@ -11,13 +11,11 @@ from napari_pristine.block import Block, Pixels
 from napari_pristine.device import memory
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note, Preview
-from napari_pristine.image.tiles import Tiling
+from napari_pristine.image.tiles import OVERLAP, Tiling
 from napari_pristine.methods.method import Step
 from napari_pristine.resolved import Resolved
 from napari_pristine.talk import Part, Talk
 
-_OVERLAP = 32
-"""Least overlap of neighbouring tiles, in pixels."""
 _SIDE = 512
 """Side of the tiles in which a fit is refined, in pixels."""
 
@@ -63,7 +61,7 @@ class Refining:
 
     def _parts(self, block: Block, pixels: Pixels) -> Part[Pixels]:
         """Refined tile by tile, so that someone may stop it."""
-        tiling = Tiling.of(block.space, _SIDE, _OVERLAP)
+        tiling = Tiling.of(block.space, _SIDE, OVERLAP)
         parts = []
         for part in tiling.slices:
             parts.append(block.refined(pixels, part))

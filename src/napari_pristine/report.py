@@ -31,6 +31,11 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def printable(text: str) -> str:
+    """Text with escapes for what is no Unicode, which names on Linux may hold, and no terminal or file takes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def as_json(value: Any) -> str:
     """One line of JSON; numbers that JSON does not know (infinite, NaN) become null."""
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)

@@ -10,10 +10,10 @@ from typing import Any
 from napari_pristine.batch.claim import Claim
 from napari_pristine.batch.demand import check_memory
 from napari_pristine.batch.order import Changed, Opened, Order, check_unchanged, growing, identity
-from napari_pristine.batch.result import check_writable, finish
+from napari_pristine.batch.result import finish
 from napari_pristine.batch.share import Share, shares_of
 from napari_pristine.batch.standing import done_before
-from napari_pristine.batch.tasks import Task
+from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import Event, Progress
 
@@ -122,7 +122,7 @@ def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datet
     if found := done_before(task, order, mine, since):
         return Settled(*found)
     check_memory(opened, order.memory)
-    check_writable(task, opened.like)
+    check_format(task.target, opened.like)
     if work.state() != mine:
         work.begin(mine)
     work.give_turn(claim.turn)

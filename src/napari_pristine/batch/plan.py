@@ -11,8 +11,7 @@ from napari_pristine.batch.demand import check_memory, memory_of
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.order import Opened, Order, open_task
 from napari_pristine.batch.pools import limit_threads
-from napari_pristine.batch.result import check_writable
-from napari_pristine.batch.tasks import Task
+from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError
 from napari_pristine.events import Done, Progress
 from napari_pristine.life import Job
@@ -67,7 +66,7 @@ def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Ite
             opened = open_task(task, order.recipe)
             _check_free(task, order)
             check_memory(opened, order.memory)
-            check_writable(task, opened.like)
+            check_format(task.target, opened.like)
             kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
             if probe and measured.get(kind) is None:
                 _warm_up(opened, warm=bool(measured))

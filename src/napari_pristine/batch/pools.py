@@ -167,6 +167,20 @@ def limit_threads(threads: int) -> None:
 
 
 @contextmanager
+def on_this_machine(workers: int) -> Iterator[Pool]:
+    """The pool of this process, or of several on this machine.
+
+    Raises:
+        SettingError: There are to be several, and dask.distributed is not installed.
+    """
+    if workers == 1:
+        yield here
+        return
+    with local_cluster(workers) as pool:
+        yield pool
+
+
+@contextmanager
 def local_cluster(workers: int) -> Iterator[Pool]:
     """A pool of processes on this machine.
 

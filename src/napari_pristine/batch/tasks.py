@@ -14,6 +14,7 @@ import numpy as np
 from napari_pristine.batch.inputs import Input
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, write
+from napari_pristine.files.dialect import stem_of
 from napari_pristine.files.zarr import Version
 from napari_pristine.image.image import Image
 from napari_pristine.model import Model
@@ -92,8 +93,7 @@ def _named(source: Path, form: str) -> str:
     """Name of the result of a file in a format."""
     if form == "same":
         return _name(source)
-    stem = source.stem[:-4] if source.stem.lower().endswith(".ome") else source.stem
-    return stem + (".ome.tif" if form == "ome-tiff" else ".ome.zarr")
+    return stem_of(source) + (".ome.tif" if form == "ome-tiff" else ".ome.zarr")
 
 
 def _name(source: Path) -> str:
@@ -149,7 +149,8 @@ def load(task: Task, recipe: Recipe, model: Model | None = None) -> Given:
     mask = read(recipe.mask) if recipe.mask else None
     others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
     check(image, recipe, mask=mask, others=others, model=model)
-    _check_writable(task.target, image.select(recipe.select))
+    check_format(task.target, image.select(recipe.select))
+    _check_writable(task.target)
     return Given(image, mask, others)
 
 
@@ -158,15 +159,28 @@ def beside(source: Path, name: str) -> Path:
     return Path(name) if Path(name).exists() else source.parent / name
 
 
-def _check_writable(target: Path, image: Image) -> None:
-    """Write the corner of an image to a place of no consequence: a fit is too long to find out after it."""
-    corner = tuple(slice(None) if axis in "CS" else slice(2) for axis in image.axes)
-    small = replace(image, data=np.asarray(image.data[corner]))
+def check_format(target: Path, image: Image) -> None:
+    """Write the corner of an image to a place of no consequence: a fit is too long to find out after it.
+
+    Args:
+        target: The file that the result is for.
+        image: The result, as far as its values do not matter.
+
+    Raises:
+        FileError: The format cannot hold such an image.
+    """
+    corner = tuple(n if axis in "CS" else min(n, 2) for axis, n in zip(image.axes, image.shape, strict=True))
+    small = replace(image, data=np.zeros(corner, image.dtype))
     with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / target.name
         try:
-            write(Path(folder) / target.name, small)
+            write(part, small)
         except FileError as error:
-            raise FileError(str(error).replace(str(Path(folder) / target.name), str(target))) from None
+            raise FileError(str(error).replace(str(part), str(target))) from None
+
+
+def _check_writable(target: Path) -> None:
+    """Raise a `FileError` unless files can be made where the result goes."""
     existing = next(parent for parent in target.absolute().parents if parent.exists())
     if not os.access(existing, os.W_OK):
         raise FileError(f"'{target}' cannot be written: you may not write to '{existing}'; choose another folder")
@@ -178,10 +192,7 @@ def save(task: Task, image: Image, provenance: dict[str, Any], *, overwrite: boo
     Raises:
         FileError: It cannot be written.
     """
-    try:
-        task.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder '{task.target.parent}': {error.strerror}; choose another") from error
+    _make(task.target.parent)
     write(task.target, image, provenance=provenance, overwrite=overwrite)
 
 
@@ -191,9 +202,13 @@ def make_folder(folder: Path) -> None:
     Raises:
         FileError: It cannot be made or written to.
     """
+    _make(folder)
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"you may not write to '{folder}'; choose another folder")
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
-    if not os.access(folder, os.W_OK):
-        raise FileError(f"you may not write to '{folder}'; choose another folder")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from napari_pristine.errors import AxesError
 from napari_pristine.files.units import PIXEL
+from napari_pristine.image.image import Image, check_axes
 
 Provenance = Mapping[str, Any] | None
 PROVENANCE = "pristine"
@@ -66,3 +69,32 @@ def from_json(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def image_of(path: Path, data: Any, axes: str, notes: Notes, metadata: Mapping[str, Any], name: str = "") -> Image:
+    """The image in a file, with what is said of it.
+
+    Raises:
+        AxesError: The axes do not fit the array.
+    """
+    try:
+        check_axes(axes, data.shape)
+    except AxesError as error:
+        raise AxesError(f"'{path.name}': {error}") from None
+    spacing = [notes.spacing.get(axis, (1.0, PIXEL)) for axis in axes]
+    size = dict(zip(axes, data.shape, strict=True)).get("C", 1)
+    return Image(
+        data,
+        axes,
+        scale=tuple(distance for distance, _ in spacing),
+        units=tuple(unit for _, unit in spacing),
+        translate=tuple(notes.position.get(axis, 0.0) for axis in axes),
+        name=name or stem_of(path),
+        channels=notes.channels if len(notes.channels) == size else (),
+        metadata={**metadata, **notes.metadata},
+    )
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without its suffix, and without the `.ome` before it."""
+    return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem

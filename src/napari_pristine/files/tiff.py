@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_pristine.errors import AxesError
 from napari_pristine.files import imagej, ome, plain, tiff_faults
-from napari_pristine.files.dialect import Notes
+from napari_pristine.files.dialect import Notes, image_of
 from napari_pristine.files.lazy import on_disk
 from napari_pristine.files.memory import check_fits
 from napari_pristine.files.tiff_pages import check_pages, cut_off
 from napari_pristine.files.tiff_writing import write
-from napari_pristine.files.units import PIXEL
-from napari_pristine.image.image import Image, check_axes, guess_axes
+from napari_pristine.image.image import Image, guess_axes
 
 __all__ = ["SUFFIXES", "open_lazily", "read", "write"]
 
@@ -40,7 +38,7 @@ def read(path: Path, axes: str) -> Image:
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch knows the order of this machine only
     if not axes and "S" in found:  # samples that were stored as planes
         data, found = np.moveaxis(data, found.index("S"), -1), found.replace("S", "") + "S"
-    return _image(path, data, axes or found, notes, metadata)
+    return image_of(path, data, axes or found, notes, metadata)
 
 
 def open_lazily(path: Path, axes: str) -> Image | None:
@@ -48,26 +46,7 @@ def open_lazily(path: Path, axes: str) -> Image | None:
     with _largest(path) as (tif, series):
         found, notes, metadata = _described(tif, series)
         data = None if "S" in found[:-1] else on_disk(path, tif, series, tiff_faults.guard(path))
-    return None if data is None else _image(path, data, axes or found, notes, metadata)
-
-
-def _image(path: Path, data: Any, axes: str, notes: Notes, metadata: dict[str, Any]) -> Image:
-    try:
-        check_axes(axes, data.shape)
-    except AxesError as error:
-        raise AxesError(f"'{path.name}': {error}") from None
-    spacing = [notes.spacing.get(axis, (1.0, PIXEL)) for axis in axes]
-    size = dict(zip(axes, data.shape, strict=True)).get("C", 1)
-    return Image(
-        data,
-        axes,
-        scale=tuple(distance for distance, _ in spacing),
-        units=tuple(unit for _, unit in spacing),
-        translate=tuple(notes.position.get(axis, 0.0) for axis in axes),
-        name=path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem,
-        channels=notes.channels if len(notes.channels) == size else (),
-        metadata=metadata | dict(notes.metadata),
-    )
+    return None if data is None else image_of(path, data, axes or found, notes, metadata)
 
 
 @contextmanager

@@ -16,11 +16,10 @@ from zarr.storage import LocalStore
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.files import bands, ngff
 from napari_pristine.files.chunks import METADATA, Chunks, reading
-from napari_pristine.files.dialect import Notes, Provenance
+from napari_pristine.files.dialect import Notes, Provenance, image_of, stem_of
 from napari_pristine.files.growing import complete, create, scratch
 from napari_pristine.files.memory import check_fits
 from napari_pristine.files.ngff import Version
-from napari_pristine.files.units import PIXEL
 from napari_pristine.image.image import Image, check_axes, guess_axes
 
 __all__ = ["Version", "complete", "create", "open_lazily", "read", "scratch", "write"]
@@ -157,23 +156,11 @@ def _image(path: Path, array: Path, found: str, axes: str, notes: Notes, metadat
     except AxesError as error:
         raise AxesError(f"'{path.name}': {error}") from None
     data = data.turned(tuple(stored.index(axis) for axis in shown))
-    spacing = [notes.spacing.get(axis, (1.0, PIXEL)) for axis in shown]
-    size = data.shape[shown.index("C")] if "C" in shown else 1
-    return Image(
-        data,
-        shown,
-        scale=tuple(distance for distance, _ in spacing),
-        units=tuple(unit for _, unit in spacing),
-        translate=tuple(notes.position.get(axis, 0.0) for axis in shown),
-        name=_name(path),
-        channels=notes.channels if len(notes.channels) == size else (),
-        metadata={"format": FORMAT, **metadata, **notes.metadata},
-    )
+    return image_of(path, data, shown, notes, {"format": FORMAT, **metadata}, _name(path))
 
 
 def _name(path: Path) -> str:
     """The name of the file, with what leads to an image inside."""
     parts = path.absolute().parts
     root = next((n for n, part in enumerate(parts) if part.lower().endswith(".zarr")), len(parts) - 1)
-    stem = Path(parts[root]).stem
-    return " ".join([stem[:-4] if stem.lower().endswith(".ome") else stem, *parts[root + 1 :]])
+    return " ".join([stem_of(Path(parts[root])), *parts[root + 1 :]])

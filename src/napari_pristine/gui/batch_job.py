@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
@@ -15,7 +15,7 @@ from napari_pristine.batch.engine import Batch, Stand
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, model_of
 from napari_pristine.batch.plan import Forecast, forecasts
-from napari_pristine.batch.pools import Pool, here, local_cluster
+from napari_pristine.batch.pools import on_this_machine
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
 from napari_pristine.batch.tasks import Task, assign, make_folder
@@ -136,7 +136,7 @@ def doing(asked: Asked) -> Doing:
     make_folder(asked.output)
     if asked.options.workers > 1:
         yield f"Starting {asked.options.workers} workers …"
-    with _pool(asked.options.workers, order) as pool:
+    with on_this_machine(asked.options.workers) as pool:
         batch = Batch(tasks, order, pool)
         job = batch.job()
         try:
@@ -168,12 +168,3 @@ def _report(asked: Asked, batch: Batch) -> Path | None:
         return None
     title = f"{asked.recipe.stem}: {len(batch.rows)} files"
     return write_report(asked.output, batch.rows, title=title, since=batch.since)[1]
-
-
-@contextmanager
-def _pool(workers: int, order: Order) -> Iterator[Pool]:
-    if workers == 1:
-        yield here
-        return
-    with local_cluster(workers) as pool:
-        yield pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class Quality:
     structure: float
     invalid: int = 0
     stopped: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """It as plain JSON values."""
+        return {**asdict(self), "stopped": list(self.stopped)}
 
 
 def judge(

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+OVERLAP = 32
+"""Least overlap of neighbouring tiles, in pixels."""
+
 
 @dataclass(frozen=True)
 class Tiling:

@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from napari_pristine import __version__
 from napari_pristine.clock import Clock
-from napari_pristine.device import describe_device, pick_device, seeded
+from napari_pristine.device import describe_device, pick_device, seeded, versions
 from napari_pristine.errors import ComputeError, FileError, ImageError, PristineError, SettingError
 from napari_pristine.events import Event, Note, Progress, Wish
 from napari_pristine.learning.examples import Example, Sample
@@ -177,7 +175,7 @@ class Lesson:
             seconds=round(self.clock.seconds, 3),
             device=describe_device(self.device),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions={"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__},
+            versions=versions(),
             notes=tuple(note.text for note in self.notes),
         )
 
