@@ -24,9 +24,10 @@ LAYERS = (
     {"nets", "physics"},
     {"methods", "weights"},
     {"recipe"},
-    {"model", "block", "clock", "stream"},
+    {"model", "block", "clock", "stream", "tally"},
+    {"measured"},
     {"talk", "resolved"},
-    {"fitting", "refining"},
+    {"fitting", "refining", "ranks"},
     {"life"},
     {"restoration"},
     {"files", "samples", "diagnosis"},  # of use to the doors alone

@@ -44,7 +44,7 @@ def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan])
         assert block.shape == cut.block_shape
         part = result[cut.index(place)]
         assert (part == -1).all()  # no pixel belongs to two blocks
-        assert np.array_equal(cut.unfold(block), image.data[cut.index(place)])
+        assert np.array_equal(cut.unfold(block, place), image.data[cut.index(place)])
         cut.write(result, place, block)
     assert np.array_equal(result, image.data)
 
@@ -79,7 +79,7 @@ def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> Non
     # neighbours along Z alone: from one time to the next, both T and Z move
     assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
     assert cut.runs(2)[:2] == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
-    assert [place for place in cut.places if cut.begins(place, 2)] == [run[0] for run in cut.runs(2)]
+    assert [place for place in cut.places if cut.step(place, 2) == 0] == [run[0] for run in cut.runs(2)]
 
 
 def test_another_channel_is_no_neighbour() -> None:

@@ -127,6 +127,24 @@ def test_no_block_is_restored_twice(tmp_path: Path) -> None:
     assert inside(tmp_path / "out") == ["a.tif", "a.tif.json"]
 
 
+@pytest.mark.parametrize("warm", [True, False])
+def test_frames_that_are_fitted_at_once_are_done_again_together(tmp_path: Path, warm: bool) -> None:
+    """Side by side in one network, they differ in the last digits from what each would be by itself."""
+    stack(tmp_path / "a.tif", 34, 16, 16)
+    settings = {"warm_start": warm, "steps": 2, "refine": False}
+    recipe = quick(settings=settings)
+    tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
+    job = Batch(tasks, Order(recipe)).job()
+    for _ in range(10):
+        while not isinstance(next(job), Done):
+            pass
+    job.close()
+    places = [event.place for event in Batch(tasks, Order(recipe, resume=True)).job() if isinstance(event, Done)]
+    assert (len(places), set(places)) == (34, {(t,) for t in range(34)})
+    alone = restore_one(read(tmp_path / "a.tif"), "inr", preset="fast", settings=settings, device="cpu")
+    assert np.array_equal(read(tmp_path / "out" / "a.tif").data, alone.data)
+
+
 def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
     stack(tmp_path / "a.tif", 4, 32, 32)
     recipe = quick(**LEARNING)
@@ -189,7 +207,7 @@ def test_a_clash_of_names_costs_those_files_alone(tmp_path: Path) -> None:
     assert "'fish.tif' would both" in rows["fish.png"].text.replace(f"{tmp_path / 'in'}/", "")
     assert "into different folders" in rows["fish.tif"].text
     tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "planned", quick(format="ome-zarr"))
-    found = list(forecasts(tasks, Order(quick()), probe=False))
+    found = list(filter(None, forecasts(tasks, Order(quick()), probe=False)))
     assert [bool(forecast.problem) for forecast in found] == [True, True, False]
 
 
@@ -198,7 +216,8 @@ def test_the_plan_measures_a_file_of_each_kind_that_can_be_measured(tmp_path: Pa
     for name, axes, values in (("a.tif", "TYX", black), ("b.tif", "YX", black[0])):
         write(tmp_path / name, Image(values, axes))
     stack(tmp_path / "c.tif", 24, 24)
-    constant, picture, good = forecasts(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), Order(quick()))
+    told = forecasts(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), Order(quick()))
+    constant, picture, good = filter(None, told)
     assert (constant.problem, constant.seconds) == ("", None)
     assert "nothing to restore" in picture.problem
     assert (good.problem, good.seconds is not None) == ("", True)
@@ -248,10 +267,10 @@ def test_a_result_can_be_restored_by_another_recipe(tmp_path: Path) -> None:
 def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_path: Path) -> None:
     write(tmp_path / "rgb.tif", Image(np.stack([noisy(24, 24, seed=s) for s in range(3)], -1).astype(np.uint8), "YXS"))
     recipe = quick(together="YX")
-    shares: list[Share | None] = []
+    shares: list[Share] = []
 
     def watching(found: Iterator[Share | None]) -> Answers:
-        return here(shares.append(share) or share for share in found)
+        return here(share if share is None else (shares.append(share) or share) for share in found)
 
     row = restore(tmp_path / "rgb.tif", tmp_path / "out", recipe, watching)["rgb.tif"]
     assert (row.status, len(shares)) == ("restored", 1)
@@ -259,3 +278,9 @@ def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_
         read(tmp_path / "rgb.tif"), "inr", preset="fast", settings={"steps": 5}, together="YX", device="cpu"
     )
     assert np.array_equal(read(row.target).data, alone.data)
+    # three pictures of three samples: eight of the nine are fitted at once
+    colours = np.stack([noisy(3, 24, 24, seed=s) for s in range(3)], -1).astype(np.uint8)
+    write(tmp_path / "rgbs.tif", Image(colours, "TYXS"))
+    shares.clear()
+    assert restore(tmp_path / "rgbs.tif", tmp_path / "out", recipe, watching)["rgbs.tif"].status == "restored"
+    assert len(shares) == 1

@@ -84,7 +84,7 @@ def test_a_batch_that_is_stopped_lets_its_workers_stop(tmp_path: Path, client: A
 
     def stopped(shares: Iterator[Share | None]) -> Answers:
         """The pool, and Ctrl-C as soon as blocks are written."""
-        yield from on(client)(itertools.chain(shares, _wait_for(work / "runs")))
+        yield from on(client)(itertools.chain(shares, _wait_for(work / "units")))
 
     with pytest.raises(KeyboardInterrupt):
         list(Batch(tasks, Order(recipe), stopped).job())

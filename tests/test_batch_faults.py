@@ -375,7 +375,7 @@ def test_workers_of_a_batch_that_was_killed_do_not_write_any_more(tmp_path: Path
     shares = []
 
     def keep(found: Iterator[Any]) -> Iterator[None]:
-        shares.append(next(found))
+        shares.append(next(share for share in found if share is not None))
         yield None
 
     path = stack(tmp_path / "a.tif", 3, 32, 32)

@@ -46,10 +46,10 @@ def events_of(image: np.ndarray, axes: str = "YX", **recipe: Any) -> tuple[list[
 
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Put a stand-in in the place of the method for one test."""
+    """Put a stand-in in the place of the method for one test; it fits one block after the other."""
 
     def put(**parts: Any) -> None:
-        monkeypatch.setitem(METHODS, "inr", replace(INR, **parts))
+        monkeypatch.setitem(METHODS, "inr", replace(INR, **{"abreast": None, **parts}))
 
     return put
 

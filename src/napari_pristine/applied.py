@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import ModelError, SettingError
-from napari_pristine.image.axes import Place
 from napari_pristine.image.image import Image
 from napari_pristine.model import Model
+from napari_pristine.ranks import RUN
 from napari_pristine.recipe import Recipe
 from napari_pristine.resolved import Resolved
 from napari_pristine.restoration import run_resolved
@@ -51,10 +51,9 @@ def lazily(
 def _array(resolved: Resolved) -> Any:
     """The result as a dask array."""
     out, dtype = resolved.out, resolved.image.dtype
-    sizes = zip(out.axes, out.shape, strict=True)
     return _dask_array().map_blocks(
         _Applied(resolved).chunk,
-        chunks=tuple((1,) * size if axis in out.looped else (size,) for axis, size in sizes),
+        chunks=tuple(tuple(part.stop - part.start for part in out.parts(axis)) for axis in out.axes),
         dtype=dtype,
         meta=np.empty((0,) * len(out.shape), dtype),
         name=f"restored-{uuid4().hex}",  # of its own: dask would read the whole image to make one
@@ -77,7 +76,7 @@ class _Applied:
         """The values of a block, with all axes of the image."""
         out = self.resolved.out
         into = _Caught(out.shape, self.resolved.image.dtype)
-        place: Place = tuple(block_id[out.axes.index(axis)] for axis in out.looped)
+        place = out.place(dict(zip(out.axes, block_id, strict=True)))
         with self._lock:
             for _ in run_resolved(self.resolved, into=into, places=[place]):
                 pass
@@ -108,7 +107,8 @@ def _check_separable(resolved: Resolved) -> None:
             f"'{resolved.recipe.method}' would learn from all of the image before anything can be seen; "
             f"give a network that has learned, {how}"
         )
-    if resolved.method.learn is None and resolved.params.warm_start and len(resolved.places) > 1:
+    chained = any(resolved.cut.step(place, RUN) for place in resolved.places)
+    if resolved.method.learn is None and resolved.params.warm_start and chained:
         raise SettingError(
             "each frame starts from the network of the one before, which would have to be restored first; "
             "set warm_start to false, or take a method whose network has learned"

@@ -1,18 +1,21 @@
-"""Files and folders that appear when they are complete, or not at all."""
+"""Files and folders that appear when they are complete, or not at all; and are on disk then, should the power fail."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_pristine.errors import FileError
 
 ZARR = ".zarr"
 """Suffix of the only results that are folders."""
+_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems say that do not know of writing at once."""
 
 
 @contextmanager
@@ -36,7 +39,8 @@ def appearing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             "or the file open in another program?"
         ) from error
     finally:
-        _remove(part)
+        with suppress(OSError):  # what was written is named, or its error is under way
+            remove(part)
 
 
 def put(part: Path, path: Path) -> None:
@@ -45,8 +49,10 @@ def put(part: Path, path: Path) -> None:
     No system replaces a folder that is not empty in one go: the old one is renamed first, and deleted at the end. If
     all stops in between, it is there still, under a hidden name.
     """
+    flush(files_in(part), names=part.is_dir())
     if not path.is_dir() and not (part.is_dir() and path.exists()):
         os.replace(part, path)
+        flush_names(path.parent)
         return
     old = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.old")
     os.replace(path, old)
@@ -55,7 +61,53 @@ def put(part: Path, path: Path) -> None:
     except BaseException:
         os.replace(old, path)
         raise
-    _remove(old)
+    flush_names(path.parent)
+    with suppress(OSError):  # the new one is complete
+        remove(old)
+
+
+def flush(files: Iterable[Path], *, names: bool = True) -> None:
+    """Have files on disk, and not in the memory of the system alone; those that are not there are left out.
+
+    Args:
+        files: The files.
+        names: Whether their names are to last, too, as they are now.
+
+    Raises:
+        OSError: The disk cannot take them.
+    """
+    folders: set[Path] = set()
+    for file in files:
+        with suppress(FileNotFoundError):
+            _sync(file, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+            folders.add(file.parent)
+    for folder in sorted(folders if names else ()):
+        flush_names(folder)
+
+
+def flush_names(folder: Path) -> None:
+    """Have the names of what lies in a folder on disk; where that can be asked for, which it cannot on Windows."""
+    with suppress(OSError):
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    number = os.open(path, flags)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    finally:
+        os.close(number)
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """The file itself, or all files in a folder and in those inside."""
+    if not path.is_dir():
+        yield path
+    for here, _, names in os.walk(path):
+        yield from (Path(here) / name for name in names)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -76,8 +128,9 @@ def _is_zarr(path: Path) -> bool:
     return path.suffix.lower() == ZARR and (holds or not any(path.iterdir()))
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -15,9 +15,10 @@ from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.intensity import LEAST_SEEN, Intensity, fill_invalid, find_valid, measure_intensity
-from napari_pristine.image.noise import Noise, estimate_sigma, measure_noise
+from napari_pristine.image.noise import MARGIN, Noise, estimate_sigma
 from napari_pristine.image.outliers import find_hot
 from napari_pristine.image.quality import judge
+from napari_pristine.image.tiles import repeat
 from napari_pristine.image.wiener import refine
 from napari_pristine.methods.method import MethodParams, Noisy
 
@@ -29,8 +30,6 @@ _SMOOTH = 2.0
 """Blur, in pixels, that tells the signal from its noise."""
 _DARKEST = 0.2
 """Least noise of a pixel, in noise levels of the block."""
-_SAMPLES = 8
-"""Planes of a stack from which the noise is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class Block:
     Attributes:
         filled: Values, those that do not count replaced by a neighbour's.
         valid: Where the values count, `(*space)`: finite, and no hot pixels.
-        hot: Number of hot pixels.
+        hot: Where there are hot pixels, `(*space)`.
         intensities: How the values of each channel become pixels.
         pixels: `(C, *space)`, zero mean and unit spread.
         sigma: Noise level of each channel in the units of the pixels.
@@ -49,11 +48,13 @@ class Block:
         axes: Letters of the axes of space.
         spacing: Distance of neighbours along them.
         others: More pictures of the same scene, as pixels in the same units.
+        empty: Where a part of something larger holds one value far around, `(*space)`: this stays, as it does in
+            parts that are all empty.
     """
 
     filled: NDArray[np.float64]
     valid: NDArray[np.bool_]
-    hot: int
+    hot: NDArray[np.bool_]
     intensities: tuple[Intensity, ...]
     pixels: NDArray[np.float32]
     sigma: tuple[float, ...]
@@ -62,6 +63,7 @@ class Block:
     axes: str
     spacing: tuple[float, ...]
     others: tuple[Noisy, ...] = ()
+    empty: NDArray[np.bool_] | None = None
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -112,7 +114,11 @@ class Block:
 
     def values(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         """Restored pixels as values in the units of the image."""
-        return np.stack([i.undo(channel) for i, channel in zip(self.intensities, pixels, strict=True)])
+        values = np.stack([i.undo(channel) for i, channel in zip(self.intensities, pixels, strict=True)])
+        if self.empty is not None:
+            finer = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
+            np.copyto(values, repeat(self.filled, finer), where=repeat(self.empty, finer))
+        return values
 
     def judge(self, values: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""
@@ -143,6 +149,7 @@ def prepare(
     axes: str = "YX",
     spacing: tuple[float, ...] = (1.0, 1.0),
     others: Sequence[Other] = (),
+    like: Sequence[Intensity] = (),
 ) -> Block:
     """Measure and normalise a block `(C, *space)`.
 
@@ -154,12 +161,14 @@ def prepare(
         axes: Letters of the axes of space.
         spacing: Distance of neighbours along them.
         others: More pictures of the same scene.
+        like: How the values of each channel become pixels, if the block is a part of something larger.
 
     Raises:
         ImageError: The block is constant, or almost nothing in it counts.
     """
-    if _is_constant(values):
+    if is_constant(values):
         raise _nothing(values)
+    check_numbers(values, labels=not like)
     valid = _counting(values, masked)
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
@@ -171,14 +180,16 @@ def prepare(
     if params.sigma is not None:
         noise = [Noise(params.sigma, 0.0, params.sigma**2, n.reach, n.correlation) for n in noise]
     stabilise = params.stabilise and not params.degraded  # what blurs and bins is linear in light, not in its root
+    known = like or itertools.repeat(None)
     intensities = tuple(
-        measure_intensity(channel, n, stabilise=stabilise) for channel, n in zip(filled, noise, strict=True)
+        measure_intensity(channel, n, stabilise=stabilise, like=one)
+        for channel, n, one in zip(filled, noise, known, strict=False)
     )
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
         filled=filled,
         valid=valid & ~hot,
-        hot=int(hot.sum()),
+        hot=hot,
         intensities=intensities,
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
@@ -188,6 +199,7 @@ def prepare(
         axes=axes,
         spacing=spacing,
         others=tuple(_other(other, intensities, axes) for other in others),
+        empty=_find_empty(filled) & valid & ~hot if like else None,
     )
 
 
@@ -195,9 +207,17 @@ def _nothing(values: NDArray[Any]) -> ImageError:
     return ImageError(f"all pixels have the value {values.flat[0]:g}; there is nothing to restore")
 
 
+def _find_empty(filled: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where a block `(C, *space)` holds one value far around in its planes: nothing was recorded there."""
+    sides = (1,) * (filled.ndim - 3) + (MARGIN, MARGIN)
+    empty = np.ones(filled.shape[1:], bool)
+    for channel in filled:
+        empty &= ndimage.maximum_filter(channel, sides) == ndimage.minimum_filter(channel, sides)
+    return empty
+
+
 def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     """Where the values of a block count, `(*space)`."""
-    check_numbers(values)
     valid = find_valid(values)
     if masked is None:
         return valid
@@ -225,46 +245,7 @@ def _other(other: Other, intensities: tuple[Intensity, ...], axes: str) -> Noisy
     )
 
 
-def measure_blocks(
-    read: Callable[[tuple[int, ...]], NDArray[Any]],
-    mask_at: Callable[[tuple[int, ...]], NDArray[np.bool_] | None],
-    places: Sequence[tuple[int, ...]],
-) -> list[Noise]:
-    """The noise of each channel of blocks that are alike, from some of them.
-
-    Args:
-        read: The block `(C, *space)` at a place.
-        mask_at: Where it is masked.
-        places: Places of all blocks.
-    """
-    blocks, masks = zip(*((block, mask_at(place)) for block, place in _some(read, places)), strict=True)
-    for block in blocks:
-        check_numbers(block)
-    valid = [
-        np.isfinite(block).all(axis=0) & (True if mask is None else ~mask)
-        for block, mask in zip(blocks, masks, strict=True)
-    ]
-    filled = [fill_invalid(b, v) for b, v in zip(blocks, valid, strict=True) if v.any()]
-    good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
-    channels = np.stack(filled, axis=1) if filled else np.zeros((len(blocks[0]), 1, 1))
-    return [measure_noise(channel, good) for channel in channels]
-
-
-def _some(
-    read: Callable[[tuple[int, ...]], NDArray[Any]], places: Sequence[tuple[int, ...]]
-) -> list[tuple[NDArray[Any], tuple[int, ...]]]:
-    """Blocks spread over all places, with theirs; where these are all empty, the first of the others that is not."""
-    first = read(places[0])
-    count = min(len(places), max(1, _SAMPLES // math.prod(first.shape[1:-2])))
-    spread = [places[i] for i in np.linspace(0, len(places) - 1, count).astype(int)]
-    found = [(first if place == places[0] else read(place), place) for place in spread]
-    if varied := [(block, place) for block, place in found if not _is_constant(block)]:
-        return varied
-    rest = ((read(place), place) for place in places)
-    return [next((pair for pair in rest if not _is_constant(pair[0])), (first, places[0]))]
-
-
-def _is_constant(values: NDArray[Any]) -> bool:
+def is_constant(values: NDArray[Any]) -> bool:
     """Whether all values of a block are the same; quick, since whole stacks may be empty."""
     return bool(values.min() == values.max())
 
@@ -288,15 +269,20 @@ def _estimate(pixels: NDArray[Any], otherwise: float) -> float:
         return max(otherwise, 1e-6)
 
 
-def check_numbers(values: NDArray[Any]) -> None:
-    """Raise an `ImageError` for numbers that are none of an intensity, or that a float cannot hold."""
+def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
+    """Raise an `ImageError` for numbers that are none of an intensity, or that a float cannot hold.
+
+    Args:
+        values: A block.
+        labels: Whether to look for areas of one value, too; parts of an image may well be such areas.
+    """
     finite = values[np.isfinite(values)]
     top = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
     if values.dtype.kind in "ui" and top > 2**53:
         raise ImageError(f"values up to {top:.3g} are too large to be computed with; subtract an offset first")
     if top and not 1e-15 < top < 1e30:
         raise ImageError(f"values up to {top:.3g} are out of the range of 32-bit floats; give them in another unit")
-    if values.dtype.kind in "ui" and _looks_like_labels(values):
+    if labels and values.dtype.kind in "ui" and _looks_like_labels(values):
         raise ImageError(
             "these are areas of equal values, as in a label image or a mask; give the image it was made from"
         )

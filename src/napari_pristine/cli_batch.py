@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from napari_pristine.batch.begun import Begun, begin
+from napari_pristine.batch.clusters import memory_of_job
 from napari_pristine.batch.crew import Notice
-from napari_pristine.batch.demand import BASE, memory_for
+from napari_pristine.batch.demand import BASE
 from napari_pristine.batch.engine import Batch, Stand
-from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order, model_of
+from napari_pristine.batch.order import Order
 from napari_pristine.batch.plan import Forecast, forecasts
 from napari_pristine.batch.pools import Pool, here, joined_cluster, on_this_machine, slurm_cluster
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
-from napari_pristine.batch.tasks import Task, assign, make_folder
+from napari_pristine.batch.tasks import make_folder
 from napari_pristine.cli import GOOD, SOME_FAILED, Json, complain, say
 from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_row
 from napari_pristine.cli_options import Overwrite
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
-from napari_pristine.recipe_file import load_recipe
 from napari_pristine.report import as_json, printable
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -72,28 +72,20 @@ def batch(
 ) -> int:
     """Restore files, folders and patterns by a recipe: nothing is lost if it is interrupted, and it can be resumed."""
     _check_processes(workers, threads, scheduler, slurm)
-    order = Order(
-        load_recipe(recipe), resume, overwrite, memory_for(_bytes(memory), None if slurm else workers), threads
-    )
-    model_of(order.recipe)  # whether it can be read at all
-    tasks = _tasks(inputs, output, order)
+    allowed = _bytes(memory) or (memory_of_job(threads) if slurm else None)
+    begun = begin(
+        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=allowed, threads=threads,
+        workers=None if slurm else workers,
+    )  # fmt: skip
     if not (scheduler or slurm):  # for the machines of a cluster, the report says it
-        _say_device(order)
+        _say_device(begun.order)
     if plan:
-        return _plan(tasks, order, json)
-    with _pool(workers, scheduler, slurm) as pool:
+        return _plan(begun, json)
+    with _pool(workers, threads, scheduler, slurm) as pool:
         make_folder(output)
-        work = Batch(tasks, order, pool)
+        work = Batch(begun.tasks, begun.order, pool)
         _run(work, json)
     return _report(output, work, f"{recipe.stem}: {len(work.rows)} files", json)
-
-
-def _tasks(inputs: Sequence[str], output: Path, order: Order) -> list[Task]:
-    """The files; raises a `FileError` if there are none."""
-    tasks = assign(inputs_of(inputs, output), output, order.recipe)
-    if not tasks:
-        raise FileError(f"there are no files in {', '.join(inputs)}; give images, or folders or patterns of them")
-    return tasks
 
 
 def _say_device(order: Order) -> None:
@@ -149,19 +141,14 @@ def _tell(row: Row, json: bool) -> None:
         say(printable(describe_row(row)))
 
 
-def _plan(tasks: Sequence[Task], order: Order, json: bool) -> int:
+def _plan(begun: Begun, json: bool) -> int:
     """Say what would be done."""
     found: list[Forecast] = []
-    for forecast in forecasts(tasks, order):
+    for forecast in filter(None, forecasts(begun.tasks, begun.order)):
         found.append(forecast)
         if json:
-            say(
-                printable(
-                    as_json(
-                        {**vars(forecast), "task": None, "input": forecast.task.source, "output": forecast.task.target}
-                    )
-                )
-            )
+            known = {key: value for key, value in vars(forecast).items() if key != "task"}
+            say(printable(as_json({"input": forecast.task.source, "output": forecast.task.target, **known})))
     if not json:
         say(printable(describe_plan(found)))
     return SOME_FAILED if any(forecast.problem and not forecast.task.problem for forecast in found) else GOOD
@@ -177,13 +164,13 @@ def _check_processes(workers: int | None, threads: int, scheduler: str, slurm: b
 
 
 @contextmanager
-def _pool(workers: int | None, scheduler: str, slurm: bool) -> Iterator[Pool]:
+def _pool(workers: int | None, threads: int, scheduler: str, slurm: bool) -> Iterator[Pool]:
     """Where it is done."""
     found: AbstractContextManager[Pool] = nullcontext(here)
     if scheduler:
         found = joined_cluster(scheduler)
     elif slurm:
-        found = slurm_cluster(workers or 1)
+        found = slurm_cluster(workers or 1, threads)
     elif workers is not None:
         found = on_this_machine(workers)
     with found as pool:

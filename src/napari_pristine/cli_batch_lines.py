@@ -56,7 +56,7 @@ def batch_bar() -> Iterator[Callable[[Stand], None]]:
 
         def show(stand: Stand) -> None:
             left = f", {duration(stand.remaining)} left" if stand.remaining is not None else ""
-            now = f"{stand.files} of {stand.of_files} files, {stand.name}{left}"
+            now = f"{stand.files} of {stand.of_files} files, {stand.doing} {stand.name}{left}"
             shown.update(task, completed=stand.fraction, now=now)
 
         yield show

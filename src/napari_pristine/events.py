@@ -69,7 +69,7 @@ class Done:
 
     `judged` holds noise level, residual, whiteness and structure of each channel, see `Quality`; `hot` and `invalid`
     count the values that were filled in, `stops` how many fits each rule has ended. `notes` are those since the block
-    before.
+    before. `left` says why a pane of a large plane was left as it was; of all of them one note tells in the end.
     """
 
     place: tuple[int, ...]
@@ -78,6 +78,7 @@ class Done:
     invalid: int = 0
     stops: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
+    left: str = ""
 
 
 Event: TypeAlias = Progress | Preview | Note | Done

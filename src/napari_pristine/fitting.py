@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,101 +27,172 @@ from napari_pristine.weights import SUFFIX, read_weights, write_weights
 _SMALLEST_TILE = 128
 
 
+Show = Callable[[Sequence[nn.Module]], list[Preview]]
+"""Makes previews of what networks are."""
+
+
+@dataclass(eq=False)
+class Fitted:
+    """A block that is fitted.
+
+    Attributes:
+        place: Of the block.
+        block: What is fitted.
+        nets: Networks of its tiles: before, those to start from, none to start anew; after it, those fitted.
+        pixels: The restored pixels `(C, *space)`; the noisy ones before.
+    """
+
+    place: Place
+    block: Block
+    nets: list[nn.Module]
+    pixels: Pixels
+
+
+class _Tiles:
+    """The tiles of a block: noisy, then restored; and the networks that restored them."""
+
+    def __init__(self, fitted: Fitted, tiling: Tiling, finer: tuple[int, ...]) -> None:
+        self.fitted, self.tiling = fitted, tiling
+        self.parts = [repeat(fitted.block.pixels[(slice(None), *part)], finer) for part in tiling.slices]
+        self.nets: list[nn.Module] = []
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """One of them, as a method sees it."""
+
+    of: _Tiles
+    index: int
+    noisy: Noisy
+
+
 class Fitting:
     """The fits of one job.
 
     Args:
         resolved: What is restored, and how.
         talk: What is said meanwhile.
-        places: Which blocks are restored.
+        ranks: Which blocks are restored, and which of them at once.
         shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
     """
 
-    def __init__(self, resolved: Resolved, talk: Talk, places: Sequence[Place], shelf: Path | None = None) -> None:
-        self.resolved, self.talk, self.places, self.shelf = resolved, talk, places, shelf
+    def __init__(
+        self, resolved: Resolved, talk: Talk, ranks: Sequence[Sequence[Place]], shelf: Path | None = None
+    ) -> None:
+        self.resolved, self.talk, self.ranks, self.shelf = resolved, talk, len(ranks), shelf
         self.params, self.method, self.device = resolved.params, resolved.method, resolved.device
-        self.groups = len({resolved.channel(place) for place in places})
+        self.groups = len({resolved.channel(place) for rank in ranks for place in rank})
         self.tile = self.params.tile
         self.learned: dict[Place, nn.Module] = {}
 
-    def block(
-        self, number: int, place: Place, block: Block, warm: list[nn.Module]
-    ) -> Part[tuple[Pixels, list[nn.Module]]]:
-        """One block; with smaller tiles where the memory does not suffice, and they help.
+    def rank(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
+        """Fit the blocks of a rank; with less at once where the memory does not suffice, and that helps.
 
         Args:
-            number: Of the block, in the order in which they are restored.
-            place: Of the block.
-            block: What is fitted.
-            warm: The networks of the tiles of its neighbour, to start from; none to start anew.
-
-        Returns:
-            The restored pixels `(C, *space)`, and the networks of the tiles.
+            number: Of the rank, in the order in which they are restored.
+            rank: Its blocks, of one shape if they are several.
         """
-        while True:
+        anew, warm = [f for f in rank if not f.nets], [f for f in rank if f.nets]
+        for alike in filter(None, (anew, warm)):
             try:
                 with memory():
-                    return (yield from self._tiles(number, place, block, warm))
+                    yield from self._tiles(number, alike)
             except OutOfMemory:
-                largest = min(self.tile, round(math.prod(block.space) ** 0.5))
-                # several pictures are fitted whole, and what learns takes crops of whole blocks
-                whole = block.others or (self.method.learn and self.resolved.channel(place) not in self.learned)
-                if largest <= _SMALLEST_TILE or whole:
+                if len(alike) == 1 and not self._smaller(alike[0]):
                     raise
-                self.tile, warm = max(largest // 2, _SMALLEST_TILE), []
-            yield from self.talk.warn(f"the memory ran out; going on with tiles of {self.tile} pixels")
+                yield from self._less(number, alike)
+
+    def _less(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
+        """Fit the blocks of a rank for which the memory did not suffice."""
+        for fitted in rank:
+            fitted.nets = []  # the fit may have changed them
+        less = "one block after the other" if len(rank) > 1 else f"tiles of {self.tile} pixels"
+        yield from self.talk.warn(f"the memory ran out; going on with {less}")
+        for fitted in rank:
+            yield from self.rank(number, [fitted])
+
+    def _smaller(self, fitted: Fitted) -> bool:
+        """Go on with smaller tiles, if that helps."""
+        largest = min(self.tile, round(math.prod(fitted.block.space) ** 0.5))
+        # several pictures are fitted whole, and what learns takes crops of whole blocks
+        learns = self.method.learn and self.resolved.channel(fitted.place) not in self.learned
+        if largest <= _SMALLEST_TILE or fitted.block.others or learns:
+            return False
+        self.tile = max(largest // 2, _SMALLEST_TILE)
+        return True
 
     def preview(self, place: Place, block: Block, pixels: Pixels) -> Preview:
         """The block as it is now; not refined, which would take longer than a live view may."""
         values = cast(block.values(pixels), self.resolved.image.dtype)
-        return Preview(self.resolved.out.index(place), self.resolved.out.unfold(values))
+        return Preview(self.resolved.out.index(place), self.resolved.out.unfold(values, place))
 
-    def _tiles(
-        self, number: int, place: Place, block: Block, warm: list[nn.Module]
-    ) -> Part[tuple[Pixels, list[nn.Module]]]:
-        """Fit and restore each tile of a block, and blend them."""
+    def _tiles(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
+        """Fit and restore each tile of the blocks of a rank, and blend them."""
+        block = rank[0].block
         # pictures on other grids have no tiles that go with these
-        tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, OVERLAP)
-        parts = [repeat(block.pixels[(slice(None), *part)], self.resolved.finer) for part in tiling.slices]
-        nets: list[nn.Module] = []
+        tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, OVERLAP).tightened()
+        blocks = [_Tiles(fitted, tiling, self.resolved.finer) for fitted in rank]
         for index, part in enumerate(tiling.slices):
             if self.talk.keep:
-                yield from self.talk.warn(f"kept early: only {index} of {len(parts)} tiles are restored")
+                yield from self.talk.warn(f"kept early: only {index} of {len(tiling.slices)} tiles are restored")
                 break
-            noisy = block.noisy(part, self.device, self.resolved.recipe.seed)
+            tiles = [
+                _Tile(one, index, one.fitted.block.noisy(part, self.device, self.resolved.recipe.seed))
+                for one in blocks
+            ]
+            nets = yield from self._nets(number, tiles)
+            for tile, net in zip(tiles, nets, strict=True):
+                tile.of.parts[index] = self._render(net, tile.noisy)
+                tile.of.nets.append(net)
+        for one in blocks:
+            one.fitted.pixels, one.fitted.nets = tiling.blend(one.parts), one.nets
 
-            def show(net: nn.Module, index: int = index, noisy: Noisy = noisy) -> Preview:
-                shown = [*parts[:index], self._render(net, noisy), *parts[index + 1 :]]
-                return self.preview(place, block, tiling.blend(shown))
+    def _nets(self, number: int, tiles: Sequence[_Tile]) -> Part[list[nn.Module]]:
+        """The networks that restore the tiles of a rank."""
+        first = tiles[0]
+        index, count = first.index, len(first.of.parts)
+        if self.method.learn:
+            net = yield from self._learned(first.of.fitted.place, first.noisy, partial(self._shown, tiles))
+            yield from self._count(number * count + index, self.ranks * count)
+            return [net]
+        pieces = count + (self.params.refinements > 0)
+        self.talk.clock.begin(number * pieces + index, self.ranks * pieces)
+        return (yield from self._fitted(tiles))
 
-            if self.method.learn:
-                net = yield from self._learned(place, noisy, show)
-                yield from self._count(number * len(parts) + index, len(self.places) * len(parts))
-            else:
-                pieces = len(parts) + (self.params.refinements > 0)
-                self.talk.clock.begin(number * pieces + index, len(self.places) * pieces)
-                net = yield from self._fitted(noisy, warm[index] if index < len(warm) else None, show)
-            parts[index] = self._render(net, noisy)
-            nets.append(net)
-        return tiling.blend(parts), nets
+    def _shown(self, tiles: Sequence[_Tile], nets: Sequence[nn.Module]) -> list[Preview]:
+        """The blocks of a rank as they are now."""
+        shown = []
+        for tile, net in zip(tiles, nets, strict=True):
+            parts = list(tile.of.parts)
+            parts[tile.index] = self._render(net, tile.noisy)
+            fitted = tile.of.fitted
+            shown.append(self.preview(fitted.place, fitted.block, tile.of.tiling.blend(parts)))
+        return shown
 
-    def _fitted(self, noisy: Noisy, start: nn.Module | None, show: Callable[[nn.Module], Preview]) -> Part[nn.Module]:
-        """A network fitted to a tile."""
-        net = self._network(noisy) if start is None else start
-        yield from self._follow(self.method.fit(net, noisy, self.params, start is not None), partial(show, net))
-        return net
+    def _fitted(self, tiles: Sequence[_Tile]) -> Part[list[nn.Module]]:
+        """A network fitted to each of the tiles."""
+        starts = [tile.of.fitted.nets[tile.index : tile.index + 1] for tile in tiles]
+        nets = [(start or [self._network(tile.noisy)])[0] for tile, start in zip(tiles, starts, strict=True)]
+        noisies, warm = [tile.noisy for tile in tiles], bool(starts[0])
+        if len(tiles) == 1:
+            fit = self.method.fit(nets[0], noisies[0], self.params, warm)
+        else:
+            assert self.method.abreast is not None
+            fit = self.method.abreast(nets, noisies, self.params, warm)
+        yield from self._follow(fit, partial(self._shown, tiles, nets), len(tiles))
+        return nets
 
-    def _learned(self, place: Place, noisy: Noisy, show: Callable[[nn.Module], Preview]) -> Part[nn.Module]:
+    def _learned(self, place: Place, noisy: Noisy, show: Show) -> Part[nn.Module]:
         """The network of a channel: that of the model, or one that learns from all its blocks when first asked for."""
         key, model = self.resolved.channel(place), self.resolved.model
         if key not in self.learned:
             net = self._network(noisy) if model is None else model.network(self.device)
             if self.resolved.learns and not self._taken(key, net):
-                yield from self._learn(key, net, partial(show, net))
+                yield from self._learn(key, net, partial(show, [net]))
             self.learned[key] = net
         return self.learned[key]
 
-    def _learn(self, channel: Place, net: nn.Module, show: Callable[[], Preview]) -> Part[None]:
+    def _learn(self, channel: Place, net: nn.Module, show: Callable[[], list[Preview]]) -> Part[None]:
         """Let a network learn from all blocks of a channel, and keep it."""
         assert self.method.learn is not None
         self.talk.clock.begin(2 * len(self.learned), 2 * self.groups)
@@ -154,8 +226,8 @@ class Fitting:
         if self.talk.clock.speaks():
             yield from self.talk.tell(Step(done % share, share, self.talk.residual()))
 
-    def _follow(self, fit: Fit, show: Callable[[], Preview]) -> Part[None]:
-        """A fit to its end, or to where someone wishes to keep it: after the first step, or later."""
+    def _follow(self, fit: Fit, show: Callable[[], list[Preview]], blocks: int = 1) -> Part[None]:
+        """A fit of so many blocks to its end, or to where someone wishes to keep it: after the first step, or later."""
         step: Step | None = None
         talk = self.talk
         try:
@@ -163,10 +235,11 @@ class Fitting:
                 step = next(fit)
                 yield from talk.progress(step)
                 if talk.clock.shows():
-                    yield from talk.say(show())
+                    for preview in show():
+                        yield from talk.say(preview)
                     talk.clock.showed()
         except StopIteration as end:
-            yield from talk.stopped(end.value)
+            yield from talk.stopped(end.value, blocks)
             return
         finally:
             fit.close()

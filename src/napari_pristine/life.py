@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,20 +18,18 @@ from napari_pristine.block import Block, Pixels
 from napari_pristine.device import describe_device, versions
 from napari_pristine.errors import ComputeError, ImageError
 from napari_pristine.events import Done, Event, Note, Preview, Wish
-from napari_pristine.fitting import Fitting
+from napari_pristine.fitting import Fitted, Fitting
 from napari_pristine.image.axes import Place
 from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiles import repeat
+from napari_pristine.ranks import RUN, abreast, ranks, units
 from napari_pristine.recipe import Recipe
 from napari_pristine.refining import Refining
 from napari_pristine.resolved import Resolved
 from napari_pristine.talk import Part, Talk
-
-RUN = 16
-"""Most blocks in a row of which each starts from the network of the one before. The next run starts anew, wherever it
-is computed: so that a stack can be continued, or shared by several machines, and the result is the same."""
+from napari_pristine.tally import Tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +70,8 @@ class Life:
     Args:
         resolved: What is restored, and how.
         into: Where the result is written, an array with its shape; a new one if none is given.
-        places: Which blocks, all if none are given: whole runs of them (`AxesPlan.runs`), where blocks start from
-            their neighbour.
+        places: Which blocks, all if none are given: whole units of them (`units`), where blocks start from their
+            neighbour or are fitted at once.
         shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
     """
 
@@ -86,67 +85,95 @@ class Life:
         self.resolved = resolved
         self.cut, self.out, self.image = resolved.cut, resolved.out, resolved.image
         self.result = np.empty(self.out.shape, self.image.dtype) if into is None else into
-        self.places = resolved.places if places is None else list(places)
+        count = abreast(resolved)
+        self.ranks = ranks(self.cut, count, list(chain(*units(self.cut, count))) if places is None else places)
         self.talk = Talk()
-        self.fitting = Fitting(resolved, self.talk, self.places, shelf)
+        self.fitting = Fitting(resolved, self.talk, self.ranks, shelf)
         self.refining = Refining(resolved, self.talk)
-        self.done: list[Done] = []
+        self.nets: dict[Place, list[nn.Module]] = {}
+        self.tally = Tally()
         self.noted = 0
 
     def job(self) -> Job:
-        """All blocks, one after the other."""
+        """All blocks, rank by rank."""
         if self.resolved.device_note:
             yield from self.talk.note(self.resolved.device_note)
-        nets: list[nn.Module] = []
-        for number, place in enumerate(self.places):
+        for number, rank in enumerate(self.ranks):
             if self.talk.keep:
-                yield from self.talk.warn(f"kept early: only {number} of {len(self.places)} blocks are restored")
-                for rest in self.places[number:]:
-                    self.leave(rest)
+                count = sum(map(len, self.ranks))
+                yield from self.talk.warn(f"kept early: only {self.tally.blocks} of {count} blocks are restored")
+                for place in chain.from_iterable(self.ranks[number:]):
+                    self.leave(place)
                 break
-            warm = nets if self.resolved.params.warm_start and not self.cut.begins(place, RUN) else []
-            nets = yield from self.block(number, place, warm)
+            yield from self.rank(number, rank)
         return (yield from self.finish())
 
-    def block(self, number: int, place: Place, warm: list[nn.Module]) -> Part[list[nn.Module]]:
-        """One block, from the values of the image to those of the result; returns the networks that were fitted."""
+    def rank(self, number: int, rank: list[Place]) -> Part[None]:
+        """Blocks that are fitted at once, from the values of the image to those of the result."""
+        blocks = {place: self.prepare(place) for place in rank}
+        if number + 1 < len(self.ranks):
+            self.resolved.expect(self.ranks[number + 1][0])
+        fits = [
+            Fitted(place, block, self.before(place), block.pixels)
+            for place, block in blocks.items()
+            if isinstance(block, Block)
+        ]
         stops = Counter(self.talk.stops)
-        nets: list[nn.Module] = []
-        block = self.prepare(place)
-        if number + 1 < len(self.places):
-            self.resolved.expect(self.places[number + 1])
-        done = Done(place)
-        if isinstance(block, Note):
-            yield from self.talk.note(block)
-            self.leave(place)
-        else:
-            pixels, nets = yield from self.fitting.block(number, place, block, warm)
-            _check_finite(pixels)
-            pixels = yield from self.refining.refined(block, pixels, partial(self.fitting.preview, place, block))
-            values = block.values(pixels)
-            _check_finite(values)
-            yield from self.talk.say(self.write(place, cast(values, self.image.dtype)))
-            done = yield from self.judged(place, block, pixels, values)
-        stopped = tuple((self.talk.stops - stops).items())
-        done = Done(place, done.judged, done.hot, done.invalid, stopped, tuple(self.talk.notes[self.noted :]))
-        self.noted = len(self.talk.notes)
-        self.done.append(done)
-        yield from self.talk.say(done)
-        return nets
+        if fits:
+            yield from self.fitting.rank(number, fits)
+        stopped = tuple((text, count // len(fits)) for text, count in (self.talk.stops - stops).items())
+        self.nets = {fitted.place: fitted.nets for fitted in fits}
+        for place, block in blocks.items():
+            if isinstance(block, ImageError):
+                yield from self.over((yield from self.left(place, block)))
+        for fitted in fits:
+            yield from self.over(replace((yield from self.written(fitted)), stops=stopped))
 
-    def prepare(self, place: Place) -> Block | Note:
+    def before(self, place: Place) -> list[nn.Module]:
+        """The networks that a block starts from: those of its neighbour, or none."""
+        if not (self.resolved.params.warm_start and self.cut.step(place, RUN)):
+            return []
+        return self.nets.get((*place[:-1], place[-1] - 1), [])
+
+    def written(self, fitted: Fitted) -> Part[Done]:
+        """Refine what was fitted, and write it."""
+        place, block = fitted.place, fitted.block
+        _check_finite(fitted.pixels)
+        show = partial(self.fitting.preview, place, block)
+        pixels = yield from self.refining.refined(block, fitted.pixels, show)
+        values = block.values(pixels)
+        _check_finite(values)
+        yield from self.talk.say(self.write(place, cast(values, self.image.dtype)))
+        return (yield from self.judged(place, block, pixels, values))
+
+    def over(self, done: Done) -> Part[None]:
+        """Say that a block is done, and what was noted meanwhile."""
+        done = replace(done, notes=tuple(self.talk.notes[self.noted :]))
+        self.noted = len(self.talk.notes)
+        self.tally.add(done)
+        yield from self.talk.say(done)
+
+    def prepare(self, place: Place) -> Block | ImageError:
         """The block at a place, or in a stack the reason for leaving it as it is."""
         try:
             return self.resolved.block(place)
         except ImageError as error:
             if len(self.resolved.places) == 1:
                 raise
-            at = ", ".join(f"{axis} = {i}" for axis, i in zip(self.cut.looped, place, strict=True))
-            return Note(f"left unchanged at {at}: {error}", warning=True)
+            return error
+
+    def left(self, place: Place, reason: ImageError) -> Part[Done]:
+        """Leave a block as it is, and say why: of panes in the end, as half of a slide may be empty."""
+        self.leave(place)
+        if self.cut.panes:
+            return Done(place, left=str(reason))
+        at = ", ".join(f"{axis} = {i}" for axis, i in self.cut.at(place).items())
+        yield from self.talk.warn(f"left unchanged at {at}: {reason}")
+        return Done(place)
 
     def write(self, place: Place, values: NDArray[Any]) -> Preview:
         """Put the values of a block into the result."""
-        part = self.out.unfold(values)
+        part = self.out.unfold(values, place)
         if self.image.size("S") == 4:  # transparency is no colour
             part = self._with_alpha(place, part)
         self.result[self.out.index(place)] = part
@@ -154,10 +181,10 @@ class Life:
 
     def _with_alpha(self, place: Place, part: NDArray[Any]) -> NDArray[Any]:
         """A part of the result with the transparency of the image."""
-        mine = self.out.unfold(repeat(self.resolved.read(place), self.resolved.finer))
+        mine = self.out.unfold(repeat(self.resolved.read(place), self.resolved.finer), place)
         kept = [axis for axis in self.cut.axes if axis in self.cut.together]
         if "S" not in kept:
-            return mine if place[self.cut.looped.index("S")] == 3 else part
+            return mine if self.cut.at(place)["S"] == 3 else part
         alpha = tuple(slice(3, 4) if axis == "S" else slice(None) for axis in kept)
         part = part.copy()
         part[alpha] = mine[alpha]
@@ -169,47 +196,29 @@ class Life:
 
     def judged(self, place: Place, block: Block, pixels: Pixels, values: NDArray[np.float64]) -> Part[Done]:
         """How good a restored block is, and what of it was filled in."""
-        invalid = int((~block.valid).sum()) - block.hot
+        inner = self.cut.inner(place)
+        hot = int(block.hot[inner].sum())
+        invalid = int((~block.valid[inner]).sum()) - hot
         if self.resolved.params.degraded:
             seen = self.refining.seen(block, pixels)
             if seen is None:
                 yield from self.talk.warn("the memory ran out; the result is not judged")
-                return Done(place, (), block.hot, invalid)
+                return Done(place, (), hot, invalid)
             values = block.values(seen)
-        return Done(place, tuple(block.judge(values)), block.hot, invalid)
+        return Done(place, tuple(block.judge(values)), hot, invalid)
 
     def finish(self) -> Job:
         """The result with all that is known about it."""
-        for note in filled(self.done):
+        for note in self.tally.notes():
             yield from self.talk.note(note)
         return Restored(
             image=self.resolved.restored(self.result),
             recipe=self.resolved.recipe,
-            quality=quality_of(self.done),
+            quality=self.tally.quality(),
             seconds=self.talk.clock.seconds,
             device=describe_device(self.resolved.device),
             notes=tuple(self.talk.notes),
         )
-
-
-def quality_of(blocks: Sequence[Done]) -> Quality:
-    """The figures of all blocks together."""
-    judged = [figures for block in blocks for figures in block.judged]
-    sigma, residual, whiteness, structure = np.mean(judged or [(0.0,) * 4], axis=0).tolist()
-    stops: Counter[str] = Counter()
-    for block in blocks:
-        stops.update(dict(block.stops))
-    stopped = tuple(f"{count} × {text}" if count > 1 else text for text, count in stops.items())
-    return Quality(sigma, residual, whiteness, structure, sum(block.invalid for block in blocks), stopped)
-
-
-def filled(blocks: Sequence[Done]) -> list[Note]:
-    """What is to be said of the values that were filled in."""
-    hot, invalid = sum(block.hot for block in blocks), sum(block.invalid for block in blocks)
-    notes = [Note(f"{hot} hot pixels were filled from the fit (hot_pixels)")] if hot else []
-    if invalid:
-        notes.append(Note(f"{invalid} pixels without a value (NaN, infinite or masked) were filled from the fit"))
-    return notes
 
 
 def _check_finite(values: NDArray[Any]) -> None:

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from napari_pristine.ahead import Ahead
-from napari_pristine.block import Block, Other, measure_blocks, prepare
+from napari_pristine.block import Block, Other, prepare
 from napari_pristine.device import pick_device
 from napari_pristine.errors import AxesError, SettingError
 from napari_pristine.image.axes import AxesPlan, Place, align, plan
 from napari_pristine.image.image import COLOUR, Image, check_axes, check_restorable
-from napari_pristine.image.noise import Noise
+from napari_pristine.measured import Measured
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams, Noisy
 from napari_pristine.model import Model, load_model
@@ -35,7 +35,7 @@ class Resolved:
         model: A network that has learned already; that of the recipe's file if none is given.
 
     Attributes:
-        cut: How the image is cut into blocks.
+        cut: How the image is cut into blocks; large ones into panes.
         out: The same on the grid of the result.
         places: Of all blocks.
         finer: How many times finer the grid of the result is, along the axes of space.
@@ -63,14 +63,16 @@ class Resolved:
         self.params: MethodParams = recipe.params
         self.method: Method[Any, Any] = find_method(recipe.method)
         self.cut: AxesPlan = plan(self.image, recipe.together)
-        self.places = self.cut.places
         self.others = [self._other(other) for other in others]
         self.params.check(self.cut.space, len(self.others))
         self.finer = self.params.finer_by(self.cut.space)
+        if not self.others:  # these lie on grids of their own, and show all of the scene
+            self.cut = self.cut.in_panes(math.prod(self.finer))
+        self.places = self.cut.places
         self.out = self.cut.finer(self.finer)
         self.model = self._model(model)
         self.device, self.device_note = pick_device(recipe.device)
-        self._noise: dict[Place, list[Noise]] = {}
+        self._measured = Measured(self.cut, self.image.data, self.masked, self.params)
         self._ahead = Ahead(self.read)
 
     @property
@@ -84,11 +86,11 @@ class Resolved:
 
     def channel(self, place: Place) -> Place:
         """The channel of a block."""
-        return tuple(i for axis, i in zip(self.cut.looped, place, strict=True) if axis in COLOUR)
+        return self.cut.channel(place)
 
     def alike(self, channel: Place) -> list[Place]:
         """The places of all blocks of a channel."""
-        return [place for place in self.places if place[: len(channel)] == channel]
+        return [place for place in self.places if self.channel(place) == channel]
 
     def read(self, place: Place) -> NDArray[Any]:
         """The values at a place, `(C, *space)`."""
@@ -105,7 +107,7 @@ class Resolved:
         Raises:
             ImageError: There is nothing to restore in it.
         """
-        index = dict(zip(self.cut.looped, place, strict=True))
+        index = self.cut.at(place)
         others = []
         for other, cut in self.others:
             # one that is single along an axis goes with all of the image
@@ -113,12 +115,13 @@ class Resolved:
             others.append(Other(cut.read(other.data, at), other.spacing(cut.space)))
         return prepare(
             self._ahead.take(place),
-            self._noise_at(place),
+            self._measured.noise(place),
             self.params,
-            masked=self._mask_at(place),
+            masked=self._measured.masked(place),
             axes=self.cut.space,
             spacing=self.image.spacing(self.cut.space),
             others=others,
+            like=self._measured.intensities(place),
         )
 
     def noisy(self, place: Place) -> Noisy:
@@ -128,17 +131,6 @@ class Resolved:
     def whole(self, block: Block, device: torch.device | None = None) -> Noisy:
         """All of a block as a method sees it."""
         return block.noisy((slice(None),) * len(block.space), device or self.device, self.recipe.seed)
-
-    def _mask_at(self, place: Place) -> NDArray[np.bool_] | None:
-        """Where the block at a place is masked in any channel, `(*space)`."""
-        return None if self.masked is None else np.asarray(self.cut.read(self.masked, place).any(axis=0))
-
-    def _noise_at(self, place: Place) -> list[Noise]:
-        """The noise of each channel of a block, measured once for all blocks of the same channels."""
-        key = self.channel(place)
-        if key not in self._noise:
-            self._noise[key] = measure_blocks(self.read, self._mask_at, self.alike(key))
-        return self._noise[key]
 
     def _other(self, other: Image) -> tuple[Image, AxesPlan]:
         """One more picture of the scene, and how it is cut: as the image is, on its own grid."""

@@ -64,9 +64,9 @@ class Talk:
         self.last = self.clock.progress(step)
         yield from self.say(self.last)
 
-    def stopped(self, stop: Stop) -> Part[None]:
-        """Remember which rule ended a fit, and say so where it matters."""
-        self.stops[stop.text] += 1
+    def stopped(self, stop: Stop, blocks: int = 1) -> Part[None]:
+        """Remember which rule ended the fit of so many blocks, and say so where it matters."""
+        self.stops[stop.text] += blocks
         if stop.warning:
             yield from self.warn(stop.text)
 

@@ -247,7 +247,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         start_new_session=True,
     ) as job:  # fmt: skip
         end = time.monotonic() + 60
-        while not list(out.glob(".pristine/a.tif/runs/*/*.jsonl")) and time.monotonic() < end:
+        while not list(out.glob(".pristine/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
             time.sleep(0.02)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
         said, complained = job.communicate(timeout=60)

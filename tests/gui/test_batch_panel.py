@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from batch_panel import cells, finish, wait_until_at_work
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMenu
@@ -28,65 +27,6 @@ from napari_pristine.recipe_file import save_recipe
 pytestmark = pytest.mark.gui
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two images and what else lies in folders."""
-    folder = tmp_path / "night shift"
-    folder.mkdir()
-    image = Image(
-        noisy((3, 2, 32, 40)), "TCYX", scale=(30, 1, 0.2, 0.2), units=("second", "pixel", "micrometer", "micrometer"),
-        channels=("DAPI", "GFP"),
-    )  # fmt: skip
-    write(folder / "a stack.ome.tif", image)
-    write(folder / "plane.tif", Image(noisy((32, 32), 1), "YX"))
-    (folder / "notes.txt").write_text("all is well")
-    (folder / "empty.tif").touch()
-    return folder
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "quick.yaml"
-    save_recipe(path, Recipe(method="inr", preset="fast", settings=QUICK["inr"], device="cpu"))
-    return path
-
-
-@pytest.fixture
-def open_batch(qtbot: Any, viewer: Any, recipe: Path, folder: Path, monkeypatch: Any) -> Iterator[Any]:
-    """Opens the panel as the menu does, with all filled in; probes take no time."""
-    monkeypatch.setattr("napari_pristine.batch.plan._PROBE", 0.05)
-    jobs = []
-
-    def open_one(*inputs: Path) -> BatchPanel:
-        panel = BatchPanel(viewer)
-        viewer.window.add_dock_widget(panel, name="Batch")
-        panel.form.recipe.set_name(str(recipe))
-        panel.form.inputs.add(map(str, inputs or (folder,)))
-        panel.form.output.set_name(str(folder.parent / "restored"))
-        jobs.append(panel.job)
-        return panel
-
-    yield open_one
-    for job in jobs:
-        job.cancel()
-        qtbot.waitUntil(lambda job=job: not job.running, timeout=10_000)
-
-
-def finish(qtbot: Any, panel: Any, timeout: int = 30_000) -> None:
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=timeout)
-
-
-def wait_until_at_work(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: any(line.running for line in panel.table.lines), timeout=20_000)
-
-
-def cells(panel: BatchPanel, title: str) -> dict[str, str]:
-    """A column of the table, by the names of the files."""
-    table = panel.table
-    column = next(n for n in range(table.columnCount()) if table.headerData(n, Qt.Orientation.Horizontal) == title)
-    return {table.data(table.index(n, 0)): table.data(table.index(n, column)) for n in range(table.rowCount())}
-
-
 def result(panel: BatchPanel, name: str) -> np.ndarray:
     return np.asarray(read(Path(panel.form.output.name()) / name).data)
 
@@ -95,7 +35,7 @@ def test_the_plan_tells_what_each_file_is_and_writes_nothing(qtbot, open_batch, 
     panel = open_batch()
     panel.plan.click()
     assert not panel.plan.isEnabled()
-    assert panel.cancel.isEnabled()
+    assert panel.halt.isEnabled()
     finish(qtbot, panel)
     assert cells(panel, "Size")["a stack.ome.tif"] == "T 3 × C 2 × Y 32 × X 40"
     assert cells(panel, "Type")["plane.tif"] == "uint16"
@@ -104,7 +44,7 @@ def test_the_plan_tells_what_each_file_is_and_writes_nothing(qtbot, open_batch, 
     assert "one after the other over C (2), T (3)" in cells(panel, "What is looped")["a stack.ome.tif"]
     status = cells(panel, "Status")
     assert status["a stack.ome.tif"] == "can be restored"
-    assert status["notes.txt"] == "unusable: no image that can be read (suffix '.txt')"
+    assert status["notes.txt"] == "left out: no image that can be read (suffix '.txt')"
     assert status["empty.tif"].startswith("unusable: 'empty.tif' is empty (0 bytes)")
     assert panel.text.text().startswith("2 of 4 files can be restored, about ")
     assert not (folder.parent / "restored").exists()
@@ -120,8 +60,8 @@ def test_run_restores_what_can_be_and_tells_of_the_rest(qtbot, open_batch, monke
     assert status["plane.tif"].startswith("restored: noise level ")
     assert "noise levels" in status["plane.tif"]
     assert status["empty.tif"].startswith("failed: 'empty.tif' is empty")
-    assert status["notes.txt"].startswith("left: no image")
-    assert panel.text.text().startswith("Done: 2 restored, 1 left, 1 failed, of 4.")
+    assert status["notes.txt"].startswith("left out: no image")
+    assert panel.text.text().startswith("Done: 2 restored, 1 left out, 1 failed, of 4 files.")
     assert panel.bar.value() == panel.bar.maximum()
     assert result(panel, "a stack.ome.tif").shape == (3, 2, 32, 40)
     opened: list[QUrl] = []
@@ -135,11 +75,11 @@ def test_run_restores_what_can_be_and_tells_of_the_rest(qtbot, open_batch, monke
     panel.form.options.set({"resume": True})
     panel.run_all()
     finish(qtbot, panel)
-    assert cells(panel, "Status")["plane.tif"] == "left: done before"
+    assert cells(panel, "Status")["plane.tif"] == "done before"
 
 
-def test_cancel_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recipe):
-    slow = QUICK["inr"] | {"steps": 80}
+def test_stop_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recipe):
+    slow = QUICK["inr"] | {"steps": 80, "holdout": 0.1}  # one block after the other: each may stop at another step
     save_recipe(recipe, Recipe(method="inr", preset="fast", settings=slow, device="cpu"), overwrite=True)
     whole = open_batch()
     whole.run_all()
@@ -149,16 +89,17 @@ def test_cancel_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, rec
     panel = open_batch()
     panel.form.output.set_name(str(recipe.parent / "again"))
     panel.run_all()
-    wait_until_at_work(qtbot, panel)
-    assert any("running" in text for text in cells(panel, "Status").values())
-    panel.cancel.click()
-    assert not panel.cancel.isEnabled()
+    wait_until_at_work(qtbot, panel, 0.2)  # a block of six
+    assert any(text.startswith("restoring ") for text in cells(panel, "Status").values())
+    panel.halt.click()
+    assert not panel.halt.isEnabled()
     finish(qtbot, panel, 5000)
-    assert panel.text.text().startswith("Cancelled: 0 restored")
-    assert cells(panel, "Status")["a stack.ome.tif"] == "not restored"
+    assert panel.text.text().startswith("Stopped: 0 restored, 1 begun, of 4 files. What is done is kept")
+    assert cells(panel, "Status")["a stack.ome.tif"] == "begun; what is done of it is kept"
+    assert cells(panel, "Status")["plane.tif"] == "not restored"
     assert list((recipe.parent / "again").glob("*.tif")) == []
-    panel.form.options.set({"resume": True})
-    panel.run_all()
+    assert panel.form.options.values()["resume"]  # ticked by the panel, as it said
+    panel.start.click()
     finish(qtbot, panel)
     for name, values in expected.items():
         np.testing.assert_array_equal(result(panel, name), values)
@@ -199,13 +140,16 @@ def test_closing_the_viewer_ends_the_batch_and_lets_go_of_the_files(qtbot, make_
     assert not list(folder.rglob("*.lock"))
 
 
-def test_a_plan_can_be_cancelled(qtbot, open_batch):
+def test_a_plan_can_be_stopped(qtbot, open_batch):
     panel = open_batch()
     panel.make_plan()
     qtbot.waitUntil(lambda: bool(panel.table.lines), timeout=10_000)
-    panel.cancel.click()
+    panel.halt.click()
     finish(qtbot, panel)
-    assert "were not looked at" in panel.text.text()
+    assert panel.text.text().startswith("Stopped: ")
+    assert "of 4 files were not looked at" in panel.text.text()
+    assert cells(panel, "Status")["plane.tif"] == "not looked at"
+    assert not panel.form.options.values()["resume"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +201,19 @@ def test_files_can_be_dropped_and_taken_out(qtbot, open_batch, folder):
     assert inputs.names() == []
 
 
+def test_a_file_dropped_on_a_field_is_named_there(open_batch, recipe, folder):
+    panel = open_batch()
+    for field, path in ((panel.form.recipe, recipe), (panel.form.output, folder)):
+        mime = QMimeData()
+        mime.setUrls([QUrl.fromLocalFile(str(path))])
+        field.line.dropEvent(
+            QDropEvent(
+                QPointF(5, 5), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+            )
+        )
+        assert field.name() == str(path)
+
+
 def test_workers_without_dask_are_told_what_to_install(qtbot, open_batch, heard, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     panel = open_batch()
@@ -284,6 +241,22 @@ def test_a_finished_line_shows_image_and_result(qtbot, viewer, open_batch, folde
         assert type(after.data).__module__.startswith("dask")
     assert viewer.layers[-1].metadata["pristine"]["recipe"]["method"] == "inr"
     np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "a stack.ome.tif")[:, 1])
+
+
+def test_a_result_in_another_format_opens_in_the_same_place(qtbot, viewer, open_batch, recipe, folder):
+    save_recipe(
+        recipe, Recipe(method="inr", settings=QUICK["inr"], device="cpu", format="ome-zarr"), overwrite=True
+    )  # fmt: skip
+    panel = open_batch(folder / "a stack.ome.tif")
+    panel.run_all()
+    finish(qtbot, panel)
+    panel.lines.activated.emit(panel.table.index(0, 0))
+    assert len(viewer.layers) == 4
+    for before, after in zip(list(viewer.layers)[:2], list(viewer.layers)[2:], strict=True):
+        assert tuple(after.scale) == tuple(before.scale) == (30, 0.2, 0.2)
+        assert after.units == before.units
+        assert after.contrast_limits == before.contrast_limits
+    np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "a stack.ome.zarr")[:, 1])
 
 
 def test_a_large_zarr_opens_with_its_coarser_levels(viewer, tmp_path):
@@ -337,10 +310,13 @@ def test_the_recipe_of_an_open_panel_is_taken(viewer, open_panel, open_batch, he
     batch.form.of_panel.click()
     assert "no panel of a method is open" in heard[0].message
     viewer.add_image(noisy((64, 64)))
-    open_panel(viewer, "linr")
+    method = open_panel(viewer, "linr")
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 1)
     monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _: [str(tmp_path / "of linr.yaml")])
     monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
     batch.form.of_panel.click()
     assert batch.form.recipe.name() == str(tmp_path / "of linr.yaml")
     assert batch.form.about.text() == "LINR restore · balanced · YX"
+    method.preset.value = "fast"  # and saved again under the same name
+    batch.form.of_panel.click()
+    assert batch.form.about.text() == "LINR restore · fast · YX"

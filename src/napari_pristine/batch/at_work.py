@@ -16,6 +16,7 @@ from napari_pristine.batch.standing import done_before
 from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import Event, Progress
+from napari_pristine.files.bands import Beat
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class AtWork:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        self.blocks = sum(map(len, self.opened.runs))
+        self.blocks = sum(map(len, self.opened.units))
         self.done = self.blocks - sum(map(self._blocks, self.shares))
 
     @property
@@ -79,8 +80,8 @@ class AtWork:
         self.error = self.error or error
         return self.over >= len(self.shares)
 
-    def finish(self) -> dict[str, Any]:
-        """Give the result its name; returns its sidecar.
+    def finish(self, beat: Beat) -> dict[str, Any]:
+        """Give the result its name, with a `beat` now and then; returns its sidecar.
 
         Raises:
             PristineError: A share failed, the input was changed meanwhile, or the result cannot be written.
@@ -88,7 +89,7 @@ class AtWork:
         if self.error:
             raise self.error
         check_unchanged(self.task, self.order.recipe, self.opened.stamp)
-        return finish(self.task, self.opened, self.identity, self.started)
+        return finish(self.task, self.opened, self.identity, self.started, beat)
 
     def give_up(self) -> None:
         """Keep what there is of the result if going on with it would save time."""
@@ -102,10 +103,10 @@ class AtWork:
         clear_unless_begun(self.claim)
 
     def _blocks(self, share: Share) -> int:
-        return sum(len(self.opened.runs[number]) for number in share.runs)
+        return sum(len(self.opened.units[number]) for number in share.units)
 
 
-def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datetime) -> AtWork | Settled:
+def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datetime, beat: Beat) -> AtWork | Settled:
     """Make the place where a result grows, or go on with the one that is there.
 
     Args:
@@ -114,19 +115,22 @@ def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datet
         opened: The file, opened.
         claim: On its result.
         since: When the batch began.
+        beat: Called now and then, since the input is read to know it again; what it raises ends this.
 
     Raises:
         PristineError: It cannot be restored like this, or not be written there.
     """
-    mine, work = identity(task, order, opened), claim.work
+    mine, work = identity(task, order, opened, beat), claim.work
     if found := done_before(task, order, mine, since):
         return Settled(*found)
     check_memory(opened, order.memory)
     check_format(task.target, opened.like)
-    if work.state() != mine:
-        work.begin(mine)
+    state = {"identity": mine, "abreast": opened.abreast}  # units of another size cannot be gone on with
+    if work.state() != state:
+        work.begin(state)
     work.give_turn(claim.turn)
     growing(task, work, opened)
+    work.flush()
     return AtWork(task, order, claim, opened, mine, shares_of(task, order, opened, claim.turn))
 
 

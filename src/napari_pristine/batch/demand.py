@@ -10,6 +10,9 @@ from napari_pristine.batch.order import Opened
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.files.lazy import Unread
 from napari_pristine.files.memory import free
+from napari_pristine.image.tiles import OVERLAP, Tiling
+from napari_pristine.ranks import abreast
+from napari_pristine.resolved import Resolved
 from napari_pristine.stream import ROOM
 
 BASE = 500 * 2**20
@@ -22,9 +25,17 @@ def memory_of(opened: Opened) -> int:
     """Bytes that a process takes at most, about; it does not depend on the number of blocks."""
     resolved = opened.resolved
     channels, *space = resolved.out.block_shape
-    block = channels * math.prod(space)
-    tile = min(block, channels * resolved.params.tile**2)
-    return BASE + _BLOCK * block + resolved.method.memory * tile + _whole(opened) + (ROOM if resolved.learns else 0)
+    block = channels * math.prod(space) * abreast(resolved)
+    tile = min(block, channels * _tile(resolved) * abreast(resolved))
+    learning = ROOM if resolved.learns else 0
+    written = block * resolved.image.dtype.itemsize  # while the next one is computed, see `Behind`
+    return BASE + _BLOCK * block + written + resolved.method.memory * tile + _whole(opened) + learning
+
+
+def _tile(resolved: Resolved) -> int:
+    """Pixels of the largest tile."""
+    side, cut = resolved.params.tile, resolved.cut
+    return math.prod(Tiling.of(cut.block_shape[1:], side, OVERLAP).tightened().side) if cut.panes else side**2
 
 
 def _whole(opened: Opened) -> int:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from napari_pristine.batch.aside import Waiting, aside
 from napari_pristine.batch.at_work import AtWork, Settled, clear_unless_begun, take_up
 from napari_pristine.batch.claim import Claim, Elsewhere
 from napari_pristine.batch.crew import Notice
@@ -21,16 +24,30 @@ from napari_pristine.batch.tasks import Task
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Event
 
+_READING, _RESTORING, _WRITING = "reading", "restoring", "writing"
+
 
 @dataclass(frozen=True)
 class Stand:
-    """How far a batch is: files that are over, of all; blocks of the files at work, of all of theirs."""
+    """How far a batch is: files that are over, of all; blocks of the files at work, of all of theirs.
+
+    Attributes:
+        files: Number of those that are over, of `of_files`.
+        name: Of the file that was taken up last.
+        fraction: What is done of all, 0 to 1.
+        seconds: Since it began.
+        at_work: The files at work now, and what is done of each, 0 to 1.
+        doing: What this process is at: 'reading' an input to know it again, 'writing' a result in its format, or
+            'restoring'.
+    """
 
     files: int
     of_files: int
     name: str
     fraction: float
     seconds: float
+    at_work: tuple[tuple[Path, float], ...] = ()
+    doing: str = _RESTORING
 
     @property
     def remaining(self) -> float | None:
@@ -62,18 +79,21 @@ class Batch:
         self.since = datetime.now(UTC)
         self._began = time.monotonic()
         self._now: Task | None = None
+        self._doing = _RESTORING
         self._at_work: dict[Task, AtWork] = {}
         self._elsewhere: list[Task] = []
 
     def job(self) -> Batching:
         """All files."""
         told = 0
-        answers = self.pool(self._shares())
+        shares = self._shares()
+        answers = self.pool(shares)
         try:
             for answer in answers:
-                event = self._heard(answer) if isinstance(answer, Answer) else answer
-                if event:
-                    yield event
+                if isinstance(answer, Answer):
+                    yield from self._heard(answer)
+                elif answer:
+                    yield answer
                 yield from self.rows[told:]
                 told = len(self.rows)
                 yield self._stand()
@@ -81,20 +101,22 @@ class Batch:
         finally:
             if isinstance(answers, Generator):
                 answers.close()
+            shares.close()
             for at_work in self._at_work.values():
                 at_work.claim.release()
         return self.rows
 
-    def _heard(self, answer: Answer) -> Event | None:
+    def _heard(self, answer: Answer) -> Iterator[Stand | Event]:
         """Keep up with a share; what is to be passed on of what it says."""
         said = answer.said
-        if not isinstance(said, Over):
+        if isinstance(said, Over):
+            for _ in self._over(answer.share, said.error):
+                yield self._stand()
+        else:
             self._at_work[answer.share.task].follow(answer.share, said)
-            return said
-        self._over(answer.share, said.error)
-        return None
+            yield said
 
-    def _shares(self) -> Iterator[Share | None]:
+    def _shares(self) -> Generator[Share | None, None, None]:
         """All that is to be done, file by file as it is asked for; none where there is something to tell."""
         for task in self.tasks:
             yield from self._file(task, self._elsewhere)
@@ -103,27 +125,28 @@ class Batch:
 
     def _file(self, task: Task, later: list[Task] | None) -> Iterator[Share | None]:
         self._now = task
-        shares = self._begin(task, later)
+        shares = yield from self._begin(task, later)
         for share in shares:
             if self._at_work[task].error is None:
                 yield share
             else:  # another share has failed
-                self._over(share, None)
+                yield from self._over(share, None)
         if not shares:
             yield None
 
-    def _begin(self, task: Task, later: list[Task] | None) -> list[Share]:
+    def _begin(self, task: Task, later: list[Task] | None) -> Waiting[list[Share]]:
         """Open a file and make the place where its result grows; what remains to be done, if anything.
 
         Args:
             task: The file.
             later: Where to put it if another batch is at work on it; if there is none, it is left to that.
         """
+        self._doing = _READING
         try:
             if task.problem:
                 self._add(task, "left", task.problem)
                 return []
-            found = self._taken_up(task)
+            found = yield from self._taken_up(task)
         except Elsewhere as error:
             if later is None:
                 self._add(task, "left", str(error))
@@ -135,13 +158,15 @@ class Batch:
             if isinstance(found, AtWork):
                 return found.shares
             self._add(task, "left", found.text, found.facts)
+        finally:
+            self._doing = _RESTORING
         return []
 
-    def _taken_up(self, task: Task) -> AtWork | Settled:
-        opened = open_task(task, self.order.recipe)
+    def _taken_up(self, task: Task) -> Waiting[AtWork | Settled]:
+        opened = yield from aside(lambda beat: open_task(task, self.order.recipe))
         claim = Claim(task.target)
         try:
-            found = take_up(task, self.order, opened, claim, self.since)
+            found = yield from aside(partial(take_up, task, self.order, opened, claim, self.since))
         except BaseException:
             clear_unless_begun(claim)
             claim.release()
@@ -151,26 +176,27 @@ class Batch:
             return found
         self._at_work[task] = found
         if not found.shares:  # all its blocks are written
-            self._conclude(found)
+            yield from self._conclude(found)
         return found
 
-    def _over(self, share: Share, error: PristineError | None) -> None:
+    def _over(self, share: Share, error: PristineError | None) -> Waiting[None]:
         """A share is over; maybe it was the last of its file."""
         at_work = self._at_work[share.task]
         if at_work.end(share, error):
-            self._conclude(at_work)
+            yield from self._conclude(at_work)
 
-    def _conclude(self, at_work: AtWork) -> None:
+    def _conclude(self, at_work: AtWork) -> Waiting[None]:
         """All shares of a file are over."""
-        task = at_work.task
+        task, self._doing = at_work.task, _WRITING
         try:
-            facts = at_work.finish()
+            facts = yield from aside(at_work.finish)
         except Exception as error:  # noqa: BLE001 - as above
             at_work.give_up()
             self._add(task, "failed", at_work.claim.work.told(str(in_words(error, task.target))))
         else:
             self._add(task, "restored", "", facts)
         finally:
+            self._doing = _RESTORING
             del self._at_work[task]
             at_work.claim.release()
 
@@ -180,7 +206,8 @@ class Batch:
 
     def _stand(self) -> Stand:
         """How far the batch is."""
-        inner = math.fsum(at_work.fraction for at_work in self._at_work.values())
+        at_work = tuple((task.source, found.fraction) for task, found in self._at_work.items())
         done, of_files = len(self.rows), len(self.tasks)
         name = self._now.source.name if self._now else ""
-        return Stand(done, of_files, name, min((done + inner) / max(of_files, 1), 1.0), time.monotonic() - self._began)
+        fraction = min((done + math.fsum(part for _, part in at_work)) / max(of_files, 1), 1.0)
+        return Stand(done, of_files, name, fraction, time.monotonic() - self._began, at_work, self._doing)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_pristine.errors import FileError
+from napari_pristine.files.bands import Beat
 
 _PIECE = 4 * 2**20
 """Bytes that are read at once."""
@@ -16,8 +17,12 @@ Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of files; of a folder its name, the number of files in it, and a digest of theirs."""
 
 
-def checksum(path: Path) -> str:
+def checksum(path: Path, beat: Beat) -> str:
     """SHA-256 of a file; of a folder, such as OME-Zarr, that of the names and contents of all files in it.
+
+    Args:
+        path: The file or folder.
+        beat: Called at each piece that is read; what it raises ends this.
 
     Raises:
         FileError: It cannot be read.
@@ -30,6 +35,7 @@ def checksum(path: Path) -> str:
                 digest.update(name.encode(errors="surrogateescape"))
             with file.open("rb") as stream:
                 while piece := stream.read(_PIECE):
+                    beat()
                     digest.update(piece)
     except OSError as error:
         raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error

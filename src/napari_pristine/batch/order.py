@@ -14,10 +14,11 @@ from napari_pristine.batch.tasks import Task, beside
 from napari_pristine.batch.work import Work
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, zarr
+from napari_pristine.files.bands import Beat
 from napari_pristine.image.axes import Place
 from napari_pristine.image.image import Image
-from napari_pristine.life import RUN
 from napari_pristine.model import Model, load_model
+from napari_pristine.ranks import abreast, units
 from napari_pristine.recipe import Recipe
 from napari_pristine.resolved import Resolved
 
@@ -51,13 +52,15 @@ class Opened:
     Attributes:
         image: The image, of which nothing is read.
         resolved: How it is restored.
-        runs: Its blocks in runs that can be restored by themselves.
+        abreast: How many of its blocks are fitted at once.
+        units: Its blocks as they can be restored by themselves: runs, or several that are fitted at once.
         stamp: Of all files that it depends on, as they were when it was opened.
     """
 
     image: Image
     resolved: Resolved
-    runs: list[list[Place]]
+    abreast: int
+    units: list[list[Place]]
     stamp: Stamp
 
     @property
@@ -82,31 +85,33 @@ class Unmade:
         pass
 
 
-def open_task(task: Task, recipe: Recipe, *, fresh: bool = True) -> Opened:
+def open_task(task: Task, recipe: Recipe, *, fresh: bool = True, count: int | None = None) -> Opened:
     """Open a file lazily and settle how it is restored; the last one is kept at hand, as long as it stays what it is.
 
     Args:
         task: The file.
         recipe: How it is restored.
         fresh: Whether to look closely, see `stamp_of`.
+        count: How many blocks are fitted at once; as many as there is room for here if it is not said.
 
     Raises:
         PristineError: It cannot be read, not be restored like this, or its result cannot go where it should.
     """
     if task.clash:
         raise FileError(task.clash)
-    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe, fresh=fresh))
+    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe, fresh=fresh), count)
 
 
 @lru_cache(maxsize=1)
-def _open(task: Task, recipe_text: str, before: Stamp) -> Opened:
+def _open(task: Task, recipe_text: str, before: Stamp, count: int | None) -> Opened:
     """By the recipe as JSON, since recipes have no hash. The next share is often of the same file, its noise known."""
     recipe = Recipe.model_validate_json(recipe_text)
     image = read(task.source, axes=recipe.axes, lazy=True)
     mask = read(recipe.mask) if recipe.mask else None
     others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
     resolved = Resolved(image, recipe, mask, others, model_of(recipe))
-    return Opened(image, resolved, resolved.cut.runs(RUN), before)
+    count = count or abreast(resolved)
+    return Opened(image, resolved, count, units(resolved.cut, count), before)
 
 
 def stamp_of(task: Task, recipe: Recipe, *, fresh: bool = True) -> Stamp:
@@ -170,17 +175,19 @@ def _model(path: str, changed: Stamp) -> Model:
     return load_model(path)
 
 
-def identity(task: Task, order: Order, opened: Opened) -> dict[str, Any]:
+def identity(task: Task, order: Order, opened: Opened, beat: Beat) -> dict[str, Any]:
     """All that the pixels of a result depend on; two results with the same identity are the same.
+
+    The inputs are read as a whole for that, with a `beat` now and then.
 
     Raises:
         FileError: The input cannot be read.
     """
     recipe, model = order.recipe, opened.resolved.model
     return {
-        "checksum": checksum(task.source),
+        "checksum": checksum(task.source, beat),
         "recipe": recipe.model_copy(update={"version": __version__}).model_dump(mode="json"),
-        "beside": [checksum(path) for path in _beside(task, recipe)],
+        "beside": [checksum(path, beat) for path in _beside(task, recipe)],
         "model": model.fingerprint if model else "",
         "shape": list(opened.resolved.out.shape),
         "axes": opened.resolved.image.axes,
@@ -190,7 +197,8 @@ def identity(task: Task, order: Order, opened: Opened) -> dict[str, Any]:
 
 def growing(task: Task, work: Work, opened: Opened) -> Any:
     """The array in which a result grows; made if it is not there yet."""
+    sides = opened.resolved.out.sides
     if not task.is_zarr:
-        return zarr.scratch(work.array, opened.like)
+        return zarr.scratch(work.array, opened.like, sides=sides)
     version = task.version or opened.image.metadata.get("version", "0.5")
-    return zarr.create(work.array, opened.like, version=version)
+    return zarr.create(work.array, opened.like, version=version, sides=sides)

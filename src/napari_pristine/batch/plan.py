@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
+from napari_pristine.batch.aside import Waiting, aside
 from napari_pristine.batch.demand import check_memory, memory_of
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.order import Opened, Order, open_task
@@ -14,7 +17,10 @@ from napari_pristine.batch.pools import limit_threads
 from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError
 from napari_pristine.events import Done, Progress
+from napari_pristine.files.bands import Beat
+from napari_pristine.image.axes import Place
 from napari_pristine.life import Job
+from napari_pristine.ranks import RUN, ranks
 from napari_pristine.restoration import run_resolved
 
 _PROBE = 5.0
@@ -48,8 +54,8 @@ class Forecast:
     problem: str = ""
 
 
-def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Iterator[Forecast]:
-    """One forecast for each file, in order; nothing is written.
+def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Iterator[Forecast | None]:
+    """One forecast for each file, in order; nothing is written. In between, it gives way: closing it ends it.
 
     Args:
         tasks: The files.
@@ -63,18 +69,24 @@ def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Ite
             yield Forecast(task, problem=task.problem)
             continue
         try:
-            opened = open_task(task, order.recipe)
+            opened = yield from aside(partial(_opened, task, order))
             _check_free(task, order)
             check_memory(opened, order.memory)
             check_format(task.target, opened.like)
             kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
             if probe and measured.get(kind) is None:
-                _warm_up(opened, warm=bool(measured))
-                measured[kind] = _probe(opened)
+                yield from _warm_up(opened, warm=bool(measured))
+                measured[kind] = yield from _probe(opened)
         except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the plan
             yield Forecast(task, problem=str(in_words(error, task.source)))
             continue
         yield _forecast(task, opened, measured.get(kind))
+
+
+def _opened(task: Task, order: Order, beat: Beat) -> Opened:
+    """A file, opened; it may be a folder with a million files, on a disk far away."""
+    beat()
+    return open_task(task, order.recipe)
 
 
 def _check_free(task: Task, order: Order) -> None:
@@ -99,23 +111,25 @@ def _forecast(task: Task, opened: Opened, block: float | None) -> Forecast:
 
 def _blocks(opened: Opened) -> float:
     """How many blocks that start anew would take as long."""
-    chained = opened.resolved.params.warm_start and not opened.resolved.method.learn
-    return sum(1 + (len(run) - 1) * (_WARM if chained else 1) for run in opened.runs)
+    resolved = opened.resolved
+    chained = resolved.params.warm_start and not resolved.method.learn
+    return sum(_WARM if chained and resolved.cut.step(place, RUN) else 1 for place in resolved.places)
 
 
-def _warm_up(opened: Opened, *, warm: bool) -> None:
+def _warm_up(opened: Opened, *, warm: bool) -> Waiting[None]:
     """A first step, unless one was done: it takes seconds to load libraries, which no later one does."""
     job = _middle(opened)
     try:
         while not warm:
             event = next(job, None)
+            yield
             warm = event is None or (isinstance(event, Progress) and event.fraction > 0)
     finally:
         job.close()
 
 
-def _probe(opened: Opened) -> float | None:
-    """Seconds that the block in the middle takes; with the time to learn from all blocks, which is far longer.
+def _probe(opened: Opened) -> Waiting[float | None]:
+    """Seconds that a block in the middle takes; with the time to learn from all blocks, which is far longer.
 
     Returns:
         None if this block is left as it is; others may not be.
@@ -123,19 +137,26 @@ def _probe(opened: Opened) -> float | None:
     Raises:
         ImageError: It is the only one, and there is nothing to restore in it.
     """
+    blocks = len(_middle_rank(opened))
     job, began, left = _middle(opened), time.monotonic(), False
     try:
         for event in job:
+            yield
             seconds = time.monotonic() - began
             if isinstance(event, Progress) and event.fraction > 0 and seconds > _PROBE:
-                return seconds / event.fraction
+                return seconds / event.fraction / blocks
             left = left or (isinstance(event, Done) and not event.judged)
     finally:
         job.close()
-    return None if left else time.monotonic() - began
+    return None if left else (time.monotonic() - began) / blocks
 
 
 def _middle(opened: Opened) -> Job:
-    """The restoration of the block in the middle, to nowhere."""
-    places = opened.resolved.places
-    return run_resolved(opened.resolved, into=opened.like.data, places=[places[len(places) // 2]])
+    """Their restoration, to nowhere."""
+    return run_resolved(opened.resolved, into=opened.like.data, places=_middle_rank(opened))
+
+
+def _middle_rank(opened: Opened) -> list[Place]:
+    """The blocks in the middle that are fitted at once, most often a single one."""
+    found = ranks(opened.resolved.cut, opened.abreast, list(chain(*opened.units)))
+    return found[len(found) // 2]

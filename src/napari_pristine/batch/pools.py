@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from typing import Any, TypeAlias
 
 import torch
 
-from napari_pristine.batch.crew import Crew, Notice
+from napari_pristine.batch.clusters import joined_client, local_client, slurm_client
+from napari_pristine.batch.crew import Advice, Crew, Notice, Tend
 from napari_pristine.batch.faults import in_words
 from napari_pristine.batch.share import Share, restore_share
-from napari_pristine.errors import ComputeError, FileError, PristineError, SettingError
+from napari_pristine.batch.slurm import Jobs, stopped_by_signals
+from napari_pristine.errors import ComputeError, FileError, PristineError
 from napari_pristine.events import Event
 
 _MOMENT = 0.1
 """Seconds between two looks at what a cluster has done."""
+_FETCH = 1.0
+"""Seconds to wait for what a worker says of a share that is over; it may have died since, and another does it again."""
 _AHEAD = 2
 """Shares that wait at each worker, so that none is idle between two of them."""
 
@@ -63,7 +68,7 @@ def here(shares: Iterator[Share | None]) -> Answers:
         yield Answer(share, Over(error))
 
 
-def on(client: Any, advice: str = "they are being started") -> Pool:
+def on(client: Any, advice: Advice = lambda: "they are being started", tend: Tend = lambda workers: "") -> Pool:
     """The pool of a client of dask.distributed.
 
     A share whose worker dies is given to another one; all is written by the workers, which see the same files.
@@ -71,14 +76,15 @@ def on(client: Any, advice: str = "they are being started") -> Pool:
     Args:
         client: The client.
         advice: What to say where there are no workers.
+        tend: Looks after the workers, now and then.
     """
 
     def answers(shares: Iterator[Share | None]) -> Answers:
-        under_way, crew = _UnderWay(client), Crew(client, advice)
+        under_way, crew = _UnderWay(client), Crew(client, advice, tend)
         try:
             for share in shares:
                 if share is None:
-                    yield None
+                    yield under_way.wait(0)
                     continue
                 under_way.add(share)
                 while len(under_way.shares) >= _AHEAD * max(crew.count(), 1):
@@ -100,25 +106,29 @@ class _UnderWay:
 
         self.shares: dict[Any, Share] = {}
         self._client, self._completed = client, as_completed(with_results=False)
+        self._over: deque[Any] = deque()
 
     def add(self, share: Share) -> None:
         future = self._client.submit(_do, share, os.getcwd(), pure=False)
         self.shares[future] = share
         self._completed.add(future)
 
-    def wait(self) -> Answer | None:
+    def wait(self, seconds: float = _MOMENT) -> Answer | None:
         """The next one that is over; none if that takes longer than a moment, so that the batch can be stopped."""
-        if not self._completed.has_ready():
-            time.sleep(_MOMENT)
+        while self._completed.has_ready():
+            self._over.append(next(self._completed))
+        if not self._over:
+            time.sleep(seconds)
             return None
-        future = next(self._completed)
-        return Answer(self.shares.pop(future), Over(_error(future)))
+        future = self._over.popleft()
+        try:
+            error = _error(future)
+        except TimeoutError:
+            self._over.append(future)
+            return None
+        return Answer(self.shares.pop(future), Over(error))
 
 
-_LOCAL = {
-    # dask's own would have workers give memory back at once, and take it anew for each step: a third of their time
-    "distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), 1),
-}
 _ALONE = threading.Lock()
 """A process does one share at a time, however many threads a worker has: so much memory was asked for."""
 
@@ -146,18 +156,19 @@ def _take_gpu() -> None:
     if torch.cuda.is_available():
         from distributed import get_worker
 
-        name = str(get_worker().name)
-        torch.cuda.set_device((int(name) if name.isdigit() else 0) % torch.cuda.device_count())
+        number = re.fullmatch(r"(?:\d+-)?(\d+)", str(get_worker().name))  # 3 here, 1234 or 1234-3 in a job of Slurm
+        torch.cuda.set_device((int(number[1]) if number else 0) % torch.cuda.device_count())
 
 
 def _error(future: Any) -> PristineError | None:
-    """What ended a share."""
+    """What ended a share; raises a `TimeoutError` if that cannot be had now."""
     try:
-        found = future.exception()
-        error: PristineError | None = None if found else future.result()
-    except Exception as lost:  # noqa: BLE001 - a scheduler that dies takes its futures with it, in many ways
-        found, error = lost, None
-    return error if found is None else ComputeError(f"a worker failed: {found}; see its log, and go on with --resume")
+        error: PristineError | None = future.result(timeout=_FETCH)
+    except Exception as lost:  # a scheduler that dies takes its futures with it, in many ways
+        if isinstance(lost, TimeoutError) and future.status != "error":
+            raise
+        return ComputeError(f"a worker failed: {lost}; see its log, and go on with --resume")
+    return error
 
 
 def limit_threads(threads: int) -> None:
@@ -176,31 +187,7 @@ def on_this_machine(workers: int) -> Iterator[Pool]:
     if workers == 1:
         yield here
         return
-    with local_cluster(workers) as pool:
-        yield pool
-
-
-@contextmanager
-def local_cluster(workers: int) -> Iterator[Pool]:
-    """A pool of processes on this machine.
-
-    Raises:
-        SettingError: dask.distributed is not installed.
-    """
-    distributed = _distributed()
-    with (
-        _settings(_LOCAL),
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,  # dask would pause a worker for good that holds much of it
-            preload=["napari_pristine.batch.worker"],
-            silence_logs=logging.ERROR,  # that a worker takes its time to end is no news to the user
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with local_client(workers) as client:
         yield on(client)
 
 
@@ -211,52 +198,20 @@ def joined_cluster(address: str) -> Iterator[Pool]:
     Raises:
         SettingError: dask.distributed is not installed, or nobody answers at the address.
     """
-    distributed = _distributed()
-    try:
-        client = distributed.Client(address, timeout="5s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise SettingError(
-            f"no dask scheduler answers at '{address}' ({error}); start one with 'dask scheduler', "
-            "and give the address that it prints"
-        ) from error
-    with client:
-        yield on(client, f"start one with 'dask worker {address}'")
+    with joined_client(address) as client:
+        yield on(client, lambda: f"start one with 'dask worker {address}'")
 
 
 @contextmanager
-def slurm_cluster(workers: int) -> Iterator[Pool]:
+def slurm_cluster(jobs: int, threads: int = 1) -> Iterator[Pool]:
     """A pool of jobs that Slurm starts, as dask's configuration (jobqueue.slurm) describes them.
 
+    Args:
+        jobs: How many.
+        threads: Of each process.
+
     Raises:
-        SettingError: dask-jobqueue is not installed, or not told what jobs to ask for.
+        SettingError: dask-jobqueue or Slurm is not there, or the jobs are not such as Slurm takes.
     """
-    distributed = _distributed()
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError:
-        raise SettingError("--slurm needs dask-jobqueue; pip install 'napari-pristine[slurm]'") from None
-    try:
-        found = SLURMCluster()
-    except ValueError as error:
-        raise SettingError(
-            f"--slurm needs to know what to ask Slurm for ({str(error).splitlines()[0]}); set jobqueue.slurm.cores "
-            "and jobqueue.slurm.memory in ~/.config/dask/jobqueue.yaml"
-        ) from error
-    with found as cluster, distributed.Client(cluster) as client:
-        cluster.scale(jobs=workers)
-        yield on(client, "its jobs wait in the queue of Slurm, or ended at once (see 'squeue', and their logs)")
-
-
-def _settings(values: dict[str, Any]) -> Any:
-    """Settings of dask, for a while."""
-    import dask
-
-    return dask.config.set(values)
-
-
-def _distributed() -> Any:
-    try:
-        import distributed
-    except ImportError:
-        raise SettingError("workers need dask.distributed; pip install 'napari-pristine[cluster]'") from None
-    return distributed
+    with stopped_by_signals(), slurm_client(threads) as (client, script), Jobs(script, jobs) as found:
+        yield on(client, found.advice, found.look)

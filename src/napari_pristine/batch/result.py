@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from napari_pristine.atomic import files_in, flush
 from napari_pristine.batch.order import Opened, growing
-from napari_pristine.batch.share import written
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Entry, Work
 from napari_pristine.device import versions
 from napari_pristine.errors import FileError
-from napari_pristine.events import Note
 from napari_pristine.files import write, zarr
-from napari_pristine.life import filled, quality_of
+from napari_pristine.files.bands import Beat
 from napari_pristine.report import printable
+from napari_pristine.tally import Tally
+
+_NOTES = 1000
+"""Different notes that are kept with a result, at most: a stack may have a million blocks, each with one of its own."""
 
 
-def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str) -> dict[str, Any]:
+@dataclass
+class Written:
+    """What is known of the blocks that are written, and what they took."""
+
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    devices: set[str] = field(default_factory=set)
+    notes: dict[str, None] = field(default_factory=dict)
+    more: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """One more."""
+        self.tally.add(entry.done)
+        self.seconds += entry.seconds
+        self.devices.add(entry.device)
+        for note in entry.done.notes:
+            if note.text in self.notes or len(self.notes) < _NOTES:
+                self.notes[note.text] = None
+            else:
+                self.more += 1
+
+    def texts(self) -> list[str]:
+        """What was noted, each text once."""
+        more = [f"{self.more} more notes on single blocks are not kept"] if self.more else []
+        return list(dict.fromkeys([*self.notes, *more, *(note.text for note in self.tally.notes())]))
+
+
+def written(work: Work, opened: Opened, beat: Beat) -> Written:
+    """All blocks of a file, in the order of the plan; unit by unit, so that memory does not grow with their number.
+
+    Raises:
+        FileError: Some are missing.
+    """
+    found = Written()
+    for number, unit in enumerate(opened.units):
+        beat()
+        for entry in work.entries(number, unit).values():
+            found.add(entry)
+    if missing := sum(map(len, opened.units)) - found.tally.blocks:
+        raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume goes on from there")
+    return found
+
+
+def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, beat: Beat) -> dict[str, Any]:
     """Give the result its format and its name, and lay its sidecar beside it.
 
     Returns:
@@ -29,14 +76,15 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str) -
         FileError: It cannot be written.
     """
     work = Work(task.target)
-    entries = written(work, opened)
-    facts = facts_of(task, opened, identity, started, entries)
+    facts = facts_of(task, opened, identity, started, written(work, opened, beat))
     like = opened.like
     try:
         if task.is_zarr:
-            zarr.complete(work.array, like, facts)
+            zarr.complete(work.array, like, facts, beat)
+            flush(_unflushed(work.array))
         else:
-            write(work.part, replace(like, data=growing(task, work, opened)), provenance=facts, overwrite=True)
+            image = replace(like, data=growing(task, work, opened))
+            write(work.part, image, provenance=facts, overwrite=True, beat=beat)
         work.prepare_sidecar(facts)
         work.appear(work.array if task.is_zarr else work.part)
     except OSError as error:
@@ -44,12 +92,15 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str) -
     return facts
 
 
-def facts_of(
-    task: Task, opened: Opened, identity: dict[str, Any], started: str, entries: Sequence[Entry]
-) -> dict[str, Any]:
+def _unflushed(array: Path) -> Iterator[Path]:
+    """What is not on disk for sure: all but the chunks of the finest level, which went there with their blocks."""
+    for file in files_in(array):
+        if file.relative_to(array).parts[0] != "0" or not file.name.isdigit():
+            yield file
+
+
+def facts_of(task: Task, opened: Opened, identity: dict[str, Any], started: str, blocks: Written) -> dict[str, Any]:
     """All that is known of a result, as plain JSON values."""
-    blocks = [entry.done for entry in entries]
-    notes = [note for block in blocks for note in block.notes] + filled(blocks)
     return {
         "input": printable(task.source.name),
         "checksum": identity["checksum"],
@@ -58,17 +109,12 @@ def facts_of(
         "shape": list(opened.like.shape),
         "dtype": str(opened.like.dtype),
         "recipe": identity["recipe"],
-        "quality": quality_of(blocks).facts(),
-        "seconds": round(sum(entry.seconds for entry in entries), 3),
-        "device": ", ".join(sorted({entry.device for entry in entries})),
-        "notes": _texts(notes),
+        "quality": blocks.tally.quality().facts(),
+        "seconds": round(blocks.seconds, 3),
+        "device": ", ".join(sorted(blocks.devices)),
+        "notes": blocks.texts(),
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "versions": versions(),
         "identity": identity,
     }
-
-
-def _texts(notes: Sequence[Note]) -> list[str]:
-    """What was noted, each text once."""
-    return list(dict.fromkeys(note.text for note in notes))

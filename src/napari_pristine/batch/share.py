@@ -1,4 +1,4 @@
-"""Share: some runs of blocks of one file, restored by one process into the place where the result grows."""
+"""Share: some units of one file, restored by one process into the place where the result grows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from napari_pristine.atomic import flush
+from napari_pristine.batch.behind import Behind
 from napari_pristine.batch.claim import Elsewhere
 from napari_pristine.batch.identity import Stamp
 from napari_pristine.batch.order import Opened, Order, check_unchanged, growing, open_task
@@ -17,6 +20,7 @@ from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
 from napari_pristine.events import Done, Event
 from napari_pristine.image.axes import Place
+from napari_pristine.ranks import ranks
 from napari_pristine.restoration import run_resolved
 
 _LOOKS = 1.0
@@ -30,14 +34,16 @@ class Share:
     Attributes:
         task: The file.
         order: What is wanted of it.
-        runs: Numbers of the runs of its blocks.
+        abreast: How many of its blocks are fitted at once, as far as its units go.
+        units: Numbers of its units.
         stamp: Of the files that it was planned by.
         turn: Of the claim that it belongs to.
     """
 
     task: Task
     order: Order
-    runs: tuple[int, ...]
+    abreast: int
+    units: tuple[int, ...]
     stamp: Stamp
     turn: str
 
@@ -45,19 +51,27 @@ class Share:
 class _Turn:
     """The array that a result grows in, for as long as it is our turn: a batch that was killed may have left workers.
 
+    What is assigned to it is written behind the back of who goes on computing; one block at most waits for that.
+
     Args:
         array: The array.
         work: Where it lies.
         share: What is done.
+        behind: Who writes.
     """
 
-    def __init__(self, array: Any, work: Work, share: Share) -> None:
+    def __init__(self, array: Any, work: Work, share: Share, behind: Behind) -> None:
         self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
-        self._work, self._turn, self._seen = work, share.turn, 0.0
+        self._work, self._turn, self._seen, self._behind = work, share.turn, 0.0, behind
 
     def __setitem__(self, index: Any, values: Any) -> None:
+        self._behind.wait()
+        self._behind.give(partial(self._write, index, values))
+
+    def _write(self, index: Any, values: Any) -> None:
         self.check()
         self.array[index] = values
+        flush(self.array.files(index))  # what is recorded must be there, even if the power fails
 
     def look(self) -> None:
         """Check it, if that was not done just now."""
@@ -78,30 +92,32 @@ def _check_turn(work: Work, turn: str) -> None:
 def shares_of(task: Task, order: Order, opened: Opened, turn: str) -> list[Share]:
     """What remains to be done of a file, in shares that do not depend on how many there are to do them.
 
-    A network that has yet to learn from all blocks would have to do so in each share: these make one.
+    A network that has yet to learn from all blocks would have to do so in each share: these make one. So do the
+    samples of an RGB picture that are looped over.
     """
     work = Work(task.target)
-    left = [number for number in range(len(opened.runs)) if places_left(work, opened, number)]
+    left = [number for number in range(len(opened.units)) if places_left(work, opened, number)]
     together: dict[Any, list[int]] = {}
     for number in left:
         key = () if opened.resolved.learns else _picture(opened, number)
         together.setdefault(key, []).append(number)
-    return [Share(task, order, tuple(runs), opened.stamp, turn) for runs in together.values()]
+    return [Share(task, order, opened.abreast, tuple(numbers), opened.stamp, turn) for numbers in together.values()]
 
 
 def _picture(opened: Opened, number: int) -> Place:
-    """Where a run begins, whichever of the samples of an RGB picture it is of: these share the chunks of the result."""
-    looped = opened.resolved.cut.looped
-    return tuple(at for axis, at in zip(looped, opened.runs[number][0], strict=True) if axis != "S")
+    """Where a unit begins, whichever of the samples of a picture it is of: these share the chunks of the result."""
+    cut, first = opened.resolved.cut, opened.units[number][0]
+    return (cut.pane(first), *(at for axis, at in cut.at(first).items() if axis != "S"))
 
 
 def places_left(work: Work, opened: Opened, number: int) -> list[Place]:
-    """The blocks of a run that are to be restored: all, where each starts from the one before."""
-    run = opened.runs[number]
-    written = work.entries(number, run)
-    missing = [place for place in run if place not in written]
-    chained = opened.resolved.params.warm_start and not opened.resolved.method.learn
-    return run if missing and chained else missing
+    """The blocks of a unit that are to be restored: all, where they start from each other or are fitted at once."""
+    unit, resolved = opened.units[number], opened.resolved
+    written = work.entries(number, unit)
+    missing = [place for place in unit if place not in written]
+    chained = resolved.params.warm_start and not resolved.method.learn
+    at_once = len(ranks(resolved.cut, opened.abreast, unit)) < len(unit)
+    return unit if missing and (chained or at_once) else missing
 
 
 def restore_share(share: Share) -> Iterator[Event]:
@@ -113,18 +129,10 @@ def restore_share(share: Share) -> Iterator[Event]:
     task, work = share.task, Work(share.task.target)
     _check_turn(work, share.turn)  # before anything is made that nobody would remove
     check_unchanged(task, share.order.recipe, share.stamp, fresh=False)
-    opened = open_task(task, share.order.recipe, fresh=False)
-    places = {place: number for number in share.runs for place in places_left(work, opened, number)}
-    turn = _Turn(growing(task, work, opened), work, share)
-    device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
+    opened = open_task(task, share.order.recipe, fresh=False, count=share.abreast)
     try:
-        for event in run_resolved(opened.resolved, into=turn, places=list(places), shelf=work.shelf):
-            turn.look()
-            if isinstance(event, Done):
-                now = time.monotonic()
-                work.record(places[event.place], writer, Entry(event, now - began, device))
-                began = now
-            yield event
+        with Behind() as behind:
+            yield from _restored(share, work, opened, behind)
     except OSError as error:
         raise FileError(
             f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full or gone? "
@@ -132,13 +140,15 @@ def restore_share(share: Share) -> Iterator[Event]:
         ) from error
 
 
-def written(work: Work, opened: Opened) -> list[Entry]:
-    """All blocks of a file, as they are written, in the order of the plan.
-
-    Raises:
-        FileError: Some are missing.
-    """
-    found = [entry for number, run in enumerate(opened.runs) for entry in work.entries(number, run).values()]
-    if missing := sum(map(len, opened.runs)) - len(found):
-        raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume goes on from there")
-    return found
+def _restored(share: Share, work: Work, opened: Opened, behind: Behind) -> Iterator[Event]:
+    """Restore what is left of a share; a block that is written is recorded, in this order."""
+    places = {place: number for number in share.units for place in places_left(work, opened, number)}
+    turn = _Turn(growing(share.task, work, opened), work, share, behind)
+    device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
+    for event in run_resolved(opened.resolved, into=turn, places=list(places), shelf=work.shelf):
+        turn.look()
+        if isinstance(event, Done):
+            now = time.monotonic()
+            behind.give(partial(work.record, places[event.place], writer, Entry(event, now - began, device)))
+            began = now
+        yield event

@@ -30,7 +30,7 @@ def done_before(
         FileError: There is another result, or an unfinished one, and nobody said what to do with it.
     """
     work = Work(task.target)
-    if order.resume and work.ripe and work.state() == mine:
+    if order.resume and work.ripe and work.state().get("identity") == mine:
         work.appear(work.array if task.is_zarr else work.part)
     found = read_sidecar(task.target) if task.target.exists() else {}
     if found.get("identity") == mine and (order.resume or _finished(found) >= since):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_pristine.atomic import flush, flush_names, remove
 from napari_pristine.events import Done, Note
+from napari_pristine.files.chunks import METADATA
 from napari_pristine.image.axes import Place
 
 HIDDEN = ".pristine"
@@ -78,17 +79,22 @@ class Work:
         """Start anew, with an empty folder."""
         self.clear()
         self.shelf.mkdir(parents=True)
-        _write_json(self.folder / "state.json", state)
+        _write_json(self.folder / "state.json", state, lasting=False)
+
+    def flush(self) -> None:
+        """Have what all blocks depend on, and the names of it, on disk before the first of them."""
+        flush([self.folder / "state.json"])
+        flush(folder / name for folder in (self.array, self.array / "0") for name in METADATA)
 
     def clear(self) -> None:
         """Throw away what there is of it; what cannot be removed now is worth nothing, at least."""
         if self.folder.exists():
             (self.folder / "state.json").unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
+            remove(self.folder)
 
     def give_turn(self, turn: str) -> None:
         """Let those write here who were told this word, and no others any more."""
-        _write_json(self.folder / "turn.json", {"turn": turn})
+        _write_json(self.folder / "turn.json", {"turn": turn}, lasting=False)
 
     def has_turn(self, turn: str) -> bool:
         """Whether those who were told this word may still write here."""
@@ -98,25 +104,25 @@ class Work:
         """Let nobody write here any more."""
         (self.folder / "turn.json").unlink(missing_ok=True)
 
-    def record(self, run: int, writer: str, entry: Entry) -> None:
-        """Remember that a block of a run is written; each writer has a file of its own."""
+    def record(self, unit: int, writer: str, entry: Entry) -> None:
+        """Remember that a block of a unit is written; each writer has a file of its own."""
         line = json.dumps({**asdict(entry.done), "seconds": entry.seconds, "device": entry.device}, default=float)
-        folder = self.folder / "runs" / str(run)
+        folder = self.folder / "units" / str(unit)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{writer}.jsonl").open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    def entries(self, run: int, places: Sequence[Place]) -> dict[Place, Entry]:
-        """Those of the blocks of a run that are written, in their order."""
+    def entries(self, unit: int, places: Sequence[Place]) -> dict[Place, Entry]:
+        """Those of the blocks of a unit that are written, in their order."""
         found: dict[Place, Entry] = {}
-        for file in sorted((self.folder / "runs" / str(run)).glob("*.jsonl")):
-            found |= _read_run(file)
+        for file in sorted((self.folder / "units" / str(unit)).glob("*.jsonl")):
+            found |= _read_records(file)
         return {place: found[place] for place in places if place in found}
 
     @property
     def has_blocks(self) -> bool:
         """Whether going on with it would save time."""
-        return self.ripe or any((self.folder / "runs").glob("*/*.jsonl"))
+        return self.ripe or any((self.folder / "units").glob("*/*.jsonl"))
 
     def prepare_sidecar(self, facts: dict[str, Any]) -> None:
         """Lay the sidecar ready: from now on only names have to be changed."""
@@ -130,11 +136,12 @@ class Work:
         old = self.folder / "old"
         if made.exists():
             if self.target.exists():
-                _remove(old)
+                remove(old)
                 os.replace(self.target, old)
             os.replace(made, self.target)
         if (self.folder / "sidecar.json").exists():
             os.replace(self.folder / "sidecar.json", self.sidecar)
+        flush_names(self.target.parent)
         with suppress(OSError):  # the result is complete; what is left behind goes when somebody looks at it again
             self.clear()
 
@@ -154,7 +161,7 @@ def read_sidecar(target: Path) -> dict[str, Any]:
     return _read_json(sidecar_of(target))
 
 
-def _read_run(file: Path) -> dict[Place, Entry]:
+def _read_records(file: Path) -> dict[Place, Entry]:
     found = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
@@ -173,13 +180,16 @@ def _entry(values: dict[str, Any]) -> Entry:
         invalid=values["invalid"],
         stops=tuple((text, count) for text, count in values["stops"]),
         notes=tuple(Note(**note) for note in values["notes"]),
+        left=values.get("left", ""),
     )
     return Entry(done, float(values["seconds"]), str(values["device"]))
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
+    if lasting:
+        flush([part], names=False)
     os.replace(part, path)
 
 
@@ -189,10 +199,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

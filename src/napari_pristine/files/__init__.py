@@ -16,6 +16,7 @@ import numpy as np
 from napari_pristine.atomic import ZARR, appearing
 from napari_pristine.errors import FileError
 from napari_pristine.files import pictures, tiff
+from napari_pristine.files.bands import Beat
 from napari_pristine.files.lazy import Unread
 from napari_pristine.image.image import Image
 
@@ -28,7 +29,8 @@ class _Format(Protocol):
     def open_lazily(self, path: Path, axes: str) -> Image | None:
         """None where all must be read at once."""
 
-    def write(self, part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None) -> None: ...
+    def write(self, part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None, beat: Beat) -> None:
+        """Write an image; `beat` is called now and then, and may end it by raising."""
 
 
 _FILES: dict[str, _Format] = {**dict.fromkeys(tiff.SUFFIXES, tiff), **dict.fromkeys(pictures.SUFFIXES, pictures)}
@@ -67,12 +69,13 @@ def write(
     *,
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    beat: Beat = lambda: None,
 ) -> None:
     """Write an image with its axes, pixel size, units, time step and channel names.
 
     The file appears when it is complete: an error, Ctrl-C or a full disk leave nothing behind, and a file that was
     there before stays as it was. `provenance` is what the values came from, such as the recipe, as JSON can hold it;
-    `read` gives it back as `metadata["pristine"]`.
+    `read` gives it back as `metadata["pristine"]`. `beat` is called now and then; what it raises ends the writing.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, cannot be written, or cannot hold such an image.
@@ -82,7 +85,7 @@ def write(
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with appearing(path, overwrite=overwrite) as part:
-        kind.write(part, path, image, provenance)
+        kind.write(part, path, image, provenance, beat)
 
 
 def _unread(path: Path, kind: _Format, axes: str) -> Image:

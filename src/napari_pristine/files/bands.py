@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ EDGE = 1024
 """Pixels of a chunk along Y and X, at most."""
 _BYTES = 1 << 27
 Index = tuple[int | slice, ...]
+Beat: TypeAlias = Callable[[], None]
+"""Called now and then by what takes its time; raises if nobody wants it any more."""
 
 
 def rows(image: Image) -> int:
@@ -40,3 +43,10 @@ def bands(image: Image, order: str, height: int) -> Iterator[NDArray[np.generic]
     for index in indices(image, order, height):
         band = np.asarray(image.data[index]).transpose(turned)
         yield band.astype(band.dtype.newbyteorder("="), copy=False)
+
+
+def beaten(source: Iterator[NDArray[np.generic]], beat: Beat) -> Iterator[NDArray[np.generic]]:
+    """The same, with a beat before each."""
+    for values in source:
+        beat()
+        yield values

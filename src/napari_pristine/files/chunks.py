@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,12 +84,22 @@ class Chunks:
 
     def has(self, index: tuple[slice, ...]) -> bool:
         """Whether any chunk of a part, given in the stored order, was ever written."""
+        return any(file.exists() for file in self._files([range(part.start, part.stop) for part in index]))
+
+    def files(self, index: Any) -> Iterator[Path]:
+        """Where a part lies on disk; chunks of zeros are not there."""
+        taken = [item if isinstance(item, range) else range(item, item + 1) for item in ranges(index, self.shape)]
+        return self._files([taken[place] for place in np.argsort(self._order)])
+
+    def _files(self, parts: Sequence[range]) -> Iterator[Path]:
+        """The files of all chunks of which something is in a part, given in the stored order."""
         spans = [
-            range(part.start // size, -(-part.stop // size))
-            for part, size in zip(index, self._array.chunks, strict=True)
+            range(min(part) // size, max(part) // size + 1) if part else part
+            for part, size in zip(parts, self._array.chunks, strict=True)
         ]
-        places = (tuple(span[n] for span, n in zip(spans, at, strict=True)) for at in np.ndindex(*map(len, spans)))
-        return any((self._path / self._array.metadata.encode_chunk_key(place)).exists() for place in places)
+        for at in np.ndindex(*map(len, spans)):
+            place = tuple(span[n] for span, n in zip(spans, at, strict=True))
+            yield self._path / self._array.metadata.encode_chunk_key(place)
 
     def _turned(self, taken: list[Range]) -> list[int]:
         """Where each axis that is left is among those left in the stored order."""

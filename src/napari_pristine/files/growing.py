@@ -5,7 +5,7 @@ Whatever is killed when, nothing is lost that was assigned, and both `create` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from zarr.errors import ContainsArrayError
 
 from napari_pristine.errors import FileError
 from napari_pristine.files import ngff, pyramid
-from napari_pristine.files.bands import EDGE
+from napari_pristine.files.bands import EDGE, Beat
 from napari_pristine.files.chunks import METADATA, Chunks, writing
 from napari_pristine.files.dialect import Provenance
 from napari_pristine.files.ngff import Version, Window
@@ -28,7 +28,7 @@ _SMALLEST = 512
 _BLOSC: Any = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0}
 
 
-def create(path: Path, like: Image, *, version: Version = "0.5") -> Chunks:
+def create(path: Path, like: Image, *, version: Version = "0.5", sides: Mapping[str, int] | None = None) -> Chunks:
     """The finest level of an image that has yet to be computed, to be assigned to block by block.
 
     It takes indices in the order of `like.axes`; `chunks` says which blocks those who write side by side may share
@@ -39,6 +39,8 @@ def create(path: Path, like: Image, *, version: Version = "0.5") -> Chunks:
         path: A folder, there or not.
         like: Shape, type and axes of the image; its values are not looked at.
         version: Of OME-Zarr.
+        sides: Of the blocks that are written side by side, along Y and X, where they are less than a picture: they
+            are made of whole chunks.
 
     Raises:
         FileError: OME-Zarr cannot hold such an image, another one is there, or nothing can be written.
@@ -50,21 +52,22 @@ def create(path: Path, like: Image, *, version: Version = "0.5") -> Chunks:
         raise FileError(f"'{path}': OME-Zarr is written with integers or floats, not {like.dtype}")
     with writing(path):
         zarr.open_group(path, mode="a", zarr_format=_format(version))
-    return _opened(path / "0", like, axes, version)
+    return _opened(path / "0", like, axes, version, sides or {})
 
 
-def scratch(path: Path, like: Image) -> Chunks:
+def scratch(path: Path, like: Image, *, sides: Mapping[str, int] | None = None) -> Chunks:
     """The same as an array of zarr alone, for any axes: for results that become another format when they are whole."""
-    return _opened(path, like, like.axes, "0.5")
+    return _opened(path, like, like.axes, "0.5", sides or {})
 
 
-def complete(path: Path, like: Image, provenance: Provenance = None) -> None:
+def complete(path: Path, like: Image, provenance: Provenance = None, beat: Beat = lambda: None) -> None:
     """Make the coarser levels and write the metadata, after which the folder is an OME-Zarr.
 
     Args:
         path: As given to `create`.
         like: The same, with scale, units, position, name and channels; its values are not looked at.
         provenance: What the values came from, as JSON can hold it.
+        beat: Called now and then; what it raises ends this, and it may be called again later.
 
     Raises:
         FileError: There is no such array, or nothing can be written.
@@ -77,20 +80,20 @@ def complete(path: Path, like: Image, provenance: Provenance = None) -> None:
             left.unlink(missing_ok=True)
         for level in range(1, levels):
             shape = (*shape[:-2], pyramid.halved(shape[-2]), pyramid.halved(shape[-1]))
-            _array(path / str(level), axes, shape, like.dtype, version, overwrite=True)
-            _fill(Chunks(path / str(level - 1)), Chunks(path / str(level), writable=True))
+            _array(path / str(level), axes, shape, like.dtype, version, overwrite=True, sides={})
+            _fill(Chunks(path / str(level - 1)), Chunks(path / str(level), writable=True), beat)
         windows = _windows(Chunks(path / str(levels - 1)), axes)
         said = ngff.attributes(like, levels, windows, provenance, version)
         zarr.open_group(path, mode="r+", zarr_format=_format(version)).attrs.put(said)
 
 
-def _opened(path: Path, like: Image, axes: str, version: Version) -> Chunks:
+def _opened(path: Path, like: Image, axes: str, version: Version, sides: Mapping[str, int]) -> Chunks:
     """The array with axes in this order: that which is there, or a new one."""
     if not _is_array(path):
         # or others were faster
         with writing(path), suppress(ContainsArrayError):
             shape = tuple(like.size(axis) for axis in axes)
-            _array(path, axes, shape, like.dtype, version, overwrite=False)
+            _array(path, axes, shape, like.dtype, version, overwrite=False, sides=sides)
     found = Chunks(path, tuple(axes.index(axis) for axis in like.axes), writable=True)
     if (found.shape, found.dtype, _version(path)) != (like.shape, like.dtype.newbyteorder("="), version):
         raise FileError(f"'{path}' holds another image, {found.dtype} of the shape {found.shape}; delete it first")
@@ -110,10 +113,17 @@ def _is_array(path: Path) -> bool:
 
 
 def _array(
-    path: Path, axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], version: Version, *, overwrite: bool
+    path: Path,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    version: Version,
+    *,
+    overwrite: bool,
+    sides: Mapping[str, int],
 ) -> None:
     """An array of zeros: chunks are parts of one picture with all its samples, so that pictures are independent."""
-    whole = dict(zip("YXS", (EDGE, EDGE, 4), strict=True))
+    whole = {axis: _whole_part(sides.get(axis, EDGE)) for axis in "YX"} | {"S": 4}
     zarr.create_array(
         path,
         shape=shape,
@@ -130,9 +140,15 @@ def _array(
     )
 
 
-def _fill(fine: Chunks, coarse: Chunks) -> None:
+def _whole_part(side: int) -> int:
+    """The largest side of a chunk of which a whole number makes up a side."""
+    return max(n for n in range(1, EDGE + 1) if side % n == 0)
+
+
+def _fill(fine: Chunks, coarse: Chunks, beat: Beat) -> None:
     """One level from that before, chunk by chunk; where there is nothing yet, nothing is read."""
     for part in _parts(coarse.shape, coarse.chunks):
+        beat()
         ends = zip(part[-2:], fine.shape[-2:], strict=True)
         source = (*part[:-2], *(slice(2 * p.start, min(2 * p.stop, size)) for p, size in ends))
         if fine.has(source):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tifffile
@@ -27,17 +28,33 @@ _LARGE = 1 << 26
 class Unread:
     """The values of a file that can only be read as a whole; anything asked for reads it.
 
+    What was read last is at hand until another such file is read: else each part of a large picture would take as
+    long as all of it.
+
     Args:
         data: The values, which are not kept.
         read: Reads them again.
     """
+
+    _last: ClassVar[tuple[weakref.ref[Unread], NDArray[Any]] | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, data: NDArray[Any], read: Callable[[], NDArray[Any]]) -> None:
         self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
         self._read = read
 
     def __getitem__(self, index: Any) -> Any:
-        return self._read()[index]
+        with Unread._lock:
+            last = Unread._last
+            if last is None or last[0]() is not self:
+                Unread._last = None  # room for the next
+                last = Unread._last = weakref.ref(self, Unread._forget), self._read()
+            return last[1][index]
+
+    @staticmethod
+    def _forget(gone: weakref.ref[Unread]) -> None:
+        if Unread._last is not None and Unread._last[0] is gone:
+            Unread._last = None
 
 
 class Mapped:

@@ -12,6 +12,7 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from napari_pristine.errors import AxesError, FileError
+from napari_pristine.files.bands import Beat
 from napari_pristine.files.dialect import PROVENANCE, as_json, from_json
 from napari_pristine.image.image import Image, check_axes
 
@@ -44,7 +45,7 @@ def open_lazily(path: Path, axes: str) -> Image | None:
     """None: pictures are read as a whole."""
 
 
-def write(part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None) -> None:
+def write(part: Path, target: Path, image: Image, provenance: Mapping[str, Any] | None, beat: Beat) -> None:
     """Write a grey or RGB picture of 8 bits, or a grey one of 16 bits, as PNG."""
     if target.suffix.lower() != ".png":
         raise FileError(f"'{target}': JPEG throws away the detail that was restored; write '.tif' or '.png'")

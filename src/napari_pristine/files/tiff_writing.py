@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_pristine.errors import FileError
 from napari_pristine.files import imagej, ome, plain, pyramid
-from napari_pristine.files.bands import bands, rows
+from napari_pristine.files.bands import Beat, bands, beaten, rows
 from napari_pristine.files.dialect import Layout, Provenance
 from napari_pristine.image.image import Image
 
@@ -32,30 +32,50 @@ _SOFTWARE = "napari-pristine"
 Bands = Iterator[NDArray[Any]]
 
 
-def write(part: Path, target: Path, image: Image, provenance: Provenance) -> None:
+def write(part: Path, target: Path, image: Image, provenance: Provenance, beat: Beat) -> None:
     """Write `image` to `part`, in the dialect that suits it and the name of `target`; it is never in memory as a whole.
 
     Pictures of usual size are not compressed, as they are quick to write so, and every program can open them without
     reading them all. Large ones are compressed tile by tile with deflate, which all readers of tiles know, as their
     empty borders would take most of the room.
     """
-    layout = _layout(target, image, provenance)
+    layout, big = _layout(target, image, provenance), _is_big(target, image)
     if layout.dialect == "ome" and max(image.size("Y"), image.size("X")) > _LARGE:
-        _write_levels(part, image, layout, _is_big(target, image))
-        return
-    tifffile.imwrite(
+        _write_levels(part, image, layout, beat, big=big)
+    else:
+        _write_pictures(part, image, layout, beat, big=big)
+
+
+def _write_pictures(part: Path, image: Image, layout: Layout, beat: Beat, *, big: bool) -> None:
+    """Picture by picture; where these are large, the file is made with room for them, and filled."""
+    height = rows(image)
+    source, whole = beaten(bands(image, layout.axes, height), beat), height == image.size("Y")
+    place = tifffile.imwrite(
         part,
-        bands(image, layout.axes, image.size("Y")),
+        source if whole else None,
         shape=tuple(image.size(axis) for axis in layout.axes),
         dtype=image.dtype.newbyteorder("="),
-        bigtiff=_is_big(target, image),
+        bigtiff=big,
         ome=layout.dialect == "ome",
         imagej=layout.dialect == "imagej",
         photometric=_photometric(layout),
         resolution=layout.resolution,
         software=_SOFTWARE,
         metadata=dict(layout.metadata),
+        returnoffset=True,
     )
+    if not whole and place:
+        _fill(part, place[0], source)
+
+
+def _fill(part: Path, offset: int, source: Bands) -> None:
+    """Put the values where the file has room for them, in one piece."""
+    with part.open("r+b") as file:
+        big_endian = file.read(2) == b"MM"
+        file.seek(offset)
+        for band in source:
+            dtype = band.dtype.newbyteorder(">" if big_endian else "<")
+            file.write(band.astype(dtype, order="C", copy=False).data)
 
 
 def _layout(target: Path, image: Image, provenance: Provenance) -> Layout:
@@ -84,7 +104,7 @@ def _photometric(layout: Layout) -> str:
     return "rgb" if "S" in layout.axes else "minisblack"
 
 
-def _write_levels(part: Path, image: Image, layout: Layout, big: bool) -> None:
+def _write_levels(part: Path, image: Image, layout: Layout, beat: Beat, *, big: bool) -> None:
     """Level by level; while one is written, the next goes to a nameless file beside it, which no kill leaves behind."""
     levels = pyramid.count(image.size("Y"), image.size("X"), _TILE)
     shape = [image.size(axis) for axis in layout.axes]
@@ -94,7 +114,7 @@ def _write_levels(part: Path, image: Image, layout: Layout, big: bool) -> None:
         for level in range(levels):
             below = files.enter_context(TemporaryFile(dir=part.parent)) if level + 1 < levels else None
             tif.write(
-                _tiles(_halved_to(below, source)),
+                beaten(_tiles(_halved_to(below, source)), beat),
                 shape=tuple(shape),
                 dtype=image.dtype.newbyteorder("="),
                 tile=(_TILE, _TILE),

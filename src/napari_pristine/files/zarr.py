@@ -15,6 +15,7 @@ from zarr.storage import LocalStore
 
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.files import bands, ngff
+from napari_pristine.files.bands import Beat
 from napari_pristine.files.chunks import METADATA, Chunks, reading
 from napari_pristine.files.dialect import Notes, Provenance, image_of, stem_of
 from napari_pristine.files.growing import complete, create, scratch
@@ -58,15 +59,16 @@ def open_lazily(path: Path, axes: str) -> Image:
     return _image(path, path, guess, axes, Notes(), {})
 
 
-def write(part: Path, target: Path, image: Image, provenance: Provenance) -> None:
+def write(part: Path, target: Path, image: Image, provenance: Provenance, beat: Beat) -> None:
     """Write `image` to the folder `part`, some rows of a picture at a time, in the version that it was read from."""
     was = image.metadata.get("version") if image.metadata.get("format") == FORMAT else None
     version: Version = "0.4" if was == "0.4" else "0.5"
     ngff.stored_axes(str(target), image.axes)
     out = create(part, image, version=version)
     for index in bands.indices(image, image.axes, bands.rows(image)):
+        beat()
         out[index] = np.asarray(image.data[index])
-    complete(part, image, provenance)
+    complete(part, image, provenance, beat)
 
 
 def _open(path: Path) -> Any:

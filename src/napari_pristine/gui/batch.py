@@ -7,26 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from napari import current_viewer
-from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QEvent, QModelIndex, QSize, QUrl
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QModelIndex, QSize, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_pristine.batch.begun import Begun
+from napari_pristine.batch.crew import Notice
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.plan import Forecast
 from napari_pristine.batch.rows import Row
 from napari_pristine.errors import PristineError
-from napari_pristine.gui.batch_form import BatchForm
+from napari_pristine.events import Note
+from napari_pristine.gui.batch_form import BatchForm, wrapped
 from napari_pristine.gui.batch_job import Asked, Ended, doing, in_words_of_the_panel, planning
-from napari_pristine.gui.batch_table import BatchTable, TableView
-from napari_pristine.gui.job import JobRunner
-from napari_pristine.gui.opened import add_file
+from napari_pristine.gui.batch_table import BatchTable
+from napari_pristine.gui.batch_view import TableView
+from napari_pristine.gui.batch_words import at_work, over, planned
+from napari_pristine.gui.job import JobRunner, complain
+from napari_pristine.gui.opened import show_pair
 from napari_pristine.gui.panel import Panel
-from napari_pristine.report import duration
 
 _FULL = 1000
 """Ticks of the progress bar."""
+_BEGUN = "begun; what is done of it is kept"
 
 
 class BatchPanel(QWidget):  # type: ignore[misc]
@@ -36,42 +42,44 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = viewer
         self.form = BatchForm(viewer, self._panels)
-        self.plan, self.start, self.cancel, self.report = (
+        self.plan, self.start, self.halt, self.report = (
             _button(text, tip)
             for text, tip in (
                 ("Plan", "Say what each file is, how long it takes, and what cannot be restored. Nothing is written."),
                 ("Run", "Restore all files."),
-                ("Cancel", "Stop. What is finished stays, and 'Resume' goes on from there."),
+                ("Stop", "What is done is kept, and 'Run' with 'Resume' ticked goes on from there."),
                 ("Open report", "Show what became of each file, with pictures, in the browser."),
             )
         )
         self.bar = QProgressBar()
         self.bar.setRange(0, _FULL)
         self.bar.setTextVisible(False)
-        self.text = QLabel()
-        self.text.setWordWrap(True)
+        self.text, self.news = wrapped(), wrapped()
+        self.notes: dict[type, str] = {}
         self.table = BatchTable(viewer)
         self.lines = TableView(self.table)
         self.job = JobRunner()
         self.under_way: Asked | None = None
+        self.planning = False
         self._lay_out()
         self._connect()
-        self._enable()
+        self._tell(None)
+        self.enable()
 
     def make_plan(self) -> None:
         """Say what would be done."""
-        self._begin(planning, "Looking at the files …")
+        self._begin(planning)
 
     def run_all(self) -> None:
         """Restore all files."""
-        self._begin(doing, "Looking at the files …")
+        self._begin(doing)
 
     def stop(self) -> None:
         """End what is under way; what is finished stays."""
         if self.under_way is not None and self.job.running:
             self.under_way.stop.set()
-            self.text.setText("Cancelling …")
-        self._enable()
+            self.text.setText("Stopping …")
+        self.enable()
 
     def open_report(self) -> None:
         """Show the report in the browser."""
@@ -80,97 +88,107 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(page)))
 
     def show_line(self, index: QModelIndex) -> None:
-        """Add an image and its result to the viewer."""
+        """Add an image and its result, if there is one, to the viewer."""
         line = self.table.lines[index.row()]
-        if line.row is None or line.row.status == "failed":
-            return
         try:
-            layers = add_file(self.viewer, line.row.source)
-            add_file(self.viewer, line.row.target, "restored", [layer.contrast_limits for layer in layers])
+            show_pair(self.viewer, line.task.source, line.task.target if line.done else None)
         except PristineError as error:
             show_error(str(error))
-            return
-        for layer in layers:  # several are mixed with those of the result; a single one lies below it
-            layer.visible = len(layers) == 1
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Wide enough for the columns that matter most."""
         return super().sizeHint().expandedTo(QSize(660, 760))
 
-    def event(self, event: QEvent) -> bool:
-        """Closing the panel takes it out of the window but does not close it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.stop()
-        return bool(super().event(event))
+    def hear(self, said: object) -> None:
+        """Follow the job."""
+        if isinstance(said, Begun):
+            self.table.show(said, "waiting")
+            self.table.look_at(0 if self.planning else len(said.tasks))
+            self.lines.fit()
+        elif isinstance(said, str):
+            self.text.setText(f"Stopping: {said[0].lower()}{said[1:]}" if self._stopping() else said)
+        elif isinstance(said, (Note, Notice)):
+            self._tell(said)
+        elif isinstance(said, Forecast):
+            self._foresee(said)
+        elif isinstance(said, Row):
+            self.lines.fit_line(self.table.conclude(said))
+        elif isinstance(said, Stand):
+            self._follow(said)
 
-    def _begin(self, work: Callable[[Asked], Any], text: str) -> None:
+    def finish(self, ended: Ended | None) -> None:
+        """Say what came of it, and how to go on."""
+        if ended is None:
+            found = [line.forecast for line in self.table.lines if line.forecast]
+            self.table.end(lambda line: "can be restored" if line.forecast else "not looked at")
+            self.bar.setValue(0)  # nothing is restored yet
+            self.text.setText(planned(found, len(self.table.lines), stopped=self._stopping()))
+            return
+        self.table.end(lambda line: _BEGUN if line.task.source in ended.kept else "not restored")
+        self.text.setText(over(ended))
+        if not ended.stopped:
+            self.bar.setValue(_FULL)
+        elif ended.rows or ended.kept:
+            self.form.options.set({"resume": True})
+
+    def fail(self, error: Exception) -> None:
+        """Say what went wrong."""
+        self.table.end(lambda _: "")
+        message = in_words_of_the_panel(str(error))
+        self.text.setText(f"Failed: {message}")
+        complain(error, message)
+
+    def enable(self) -> None:
+        """Only what can be pressed is enabled."""
+        idle = not self.job.running
+        self.form.enable(idle)
+        self.plan.setEnabled(idle)
+        self.start.setEnabled(idle)
+        self.halt.setEnabled(not idle and not self._stopping())
+        self.report.setEnabled(self._page() is not None)
+
+    def _begin(self, work: Callable[[Asked], Any]) -> None:
         try:
             asked = self.form.asked()
         except PristineError as error:
             show_error(str(error))
             return
-        self.under_way = asked
+        self.under_way, self.planning = asked, work is planning
         self.bar.setValue(0)
-        self.text.setText(text)
+        self.text.setText("Looking at the files …")
+        self._tell(None)
         self.job.start(work(asked))
-        self._enable()
+        self.enable()
 
-    def _hear(self, said: object) -> None:
-        if isinstance(said, list):
-            self.table.show(said, "waiting")
-            self.lines.fit()
-        elif isinstance(said, str):
-            self.text.setText(said)
-        elif isinstance(said, Forecast):
-            number = self.table.foretell(said)
-            self.lines.fit_line(number)
-            self.bar.setValue(_FULL * (number + 1) // len(self.table.lines))
-            self.text.setText(f"Planned {number + 1} of {len(self.table.lines)} files")
-        elif isinstance(said, Row):
-            self.lines.fit_line(self.table.conclude(said))
-        elif isinstance(said, Stand) and self.under_way is not None:
-            self._follow(said, self.under_way)
+    def _foresee(self, forecast: Forecast) -> None:
+        number, count = self.table.foretell(forecast), len(self.table.lines)
+        self.lines.fit_line(number)
+        self.table.look_at(number + 1)
+        self.lines.go_along(number + 1)
+        self.bar.setValue(_FULL * (number + 1) // count)
+        if not self._stopping():
+            self.text.setText(f"Planned {number + 1} of {count} files")
 
-    def _follow(self, stand: Stand, asked: Asked) -> None:
-        self.table.follow(stand, alone=asked.options.workers == 1)
+    def _follow(self, stand: Stand) -> None:
+        for number in self.table.follow(stand):
+            self.lines.go_along(number)
         self.bar.setValue(round(_FULL * stand.fraction))
-        if not asked.stop.is_set():
-            left = f" · {duration(stand.remaining)} left" if stand.remaining is not None else ""
-            self.text.setText(f"{stand.files} of {stand.of_files} files{left}")
+        if not self._stopping():
+            self.text.setText(at_work(stand))
 
-    def _finish(self, ended: Ended | None) -> None:
-        if ended is None:
-            self._conclude_plan()
-            return
-        self.table.end("not restored")
-        done, failed = (sum(row.status == s for row in ended.rows) for s in ("restored", "failed"))
-        left = sum(row.status == "left" for row in ended.rows)
-        parts = [f"{done} restored", f"{left} left" if left else "", f"{failed} failed" if failed else ""]
-        said = f"{', '.join(filter(None, parts))}, of {ended.of_files}"
-        if ended.stopped:
-            self.text.setText(f"Cancelled: {said}. What is finished stays; 'Resume' goes on from there.")
+    def _tell(self, note: Note | Notice | None) -> None:
+        """Show what the user should know: the last of each kind; none begins anew."""
+        if note is None:
+            self.notes.clear()
         else:
-            self.bar.setValue(_FULL)
-            self.text.setText(f"Done: {said}. Double-click a line to see image and result.")
+            self.notes[type(note)] = note.text[0].upper() + note.text[1:]
+        self.news.setText("\n".join(self.notes.values()))
+        self.news.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
+        self.news.setVisible(bool(self.notes))
 
-    def _conclude_plan(self) -> None:
-        found = [line.forecast for line in self.table.lines if line.forecast]
-        usable = [forecast for forecast in found if not forecast.problem]
-        times = [forecast.seconds for forecast in usable if forecast.seconds is not None]
-        time = f", about {duration(sum(times))} for one process" if times else ""
-        memory = f", {max(f.memory for f in usable) / 1e9:.2g} GB of memory" if usable else ""
-        stopped = self.under_way is not None and self.under_way.stop.is_set()
-        ends = f" {len(self.table.lines) - len(found)} were not looked at." if stopped else ""
-        self.text.setText(f"{len(usable)} of {len(found)} files can be restored{time}{memory}.{ends}")
-
-    def _fail(self, error: Exception) -> None:
-        self.table.end("")
-        message = in_words_of_the_panel(str(error))
-        self.text.setText(f"Failed: {message}")
-        if isinstance(error, PristineError):
-            show_error(message)
-        else:  # a mistake of ours: with the traceback
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+    def _stopping(self) -> bool:
+        """Whether what is under way, or was, is to end."""
+        return self.under_way is not None and self.under_way.stop.is_set()
 
     def _page(self) -> Path | None:
         """The report in the folder of the results, if there is one."""
@@ -186,38 +204,25 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             top = top.parentWidget()
         return {panel.method.title: panel.ask_where for panel in top.findChildren(Panel)}
 
-    def _enable(self) -> None:
-        """Only what can be pressed is enabled."""
-        idle = not self.job.running
-        self.form.enable(idle)
-        self.plan.setEnabled(idle)
-        self.start.setEnabled(idle)
-        self.cancel.setEnabled(not idle and self.under_way is not None and not self.under_way.stop.is_set())
-        self.report.setEnabled(self._page() is not None)
-
     def _connect(self) -> None:
-        self.form.changed.connect(self._enable)
+        self.form.changed.connect(self.enable)
         self.plan.clicked.connect(self.make_plan)
         self.start.clicked.connect(self.run_all)
-        self.cancel.clicked.connect(self.stop)
+        self.halt.clicked.connect(self.stop)
         self.report.clicked.connect(self.open_report)
         self.lines.activated.connect(self.show_line)
-        self.job.said.connect(self._hear)
-        self.job.returned.connect(self._finish)
-        self.job.errored.connect(self._fail)
-        self.job.finished.connect(self._enable)
-        # closing the viewer deletes the panel
-        self.destroyed.connect(self.job.cancel)
+        self.job.tell(self)
 
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
-        for button in (self.plan, self.start, self.cancel, self.report):
+        for button in (self.plan, self.start, self.halt, self.report):
             buttons.addWidget(button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.text)
+        layout.addWidget(self.news)
         layout.addWidget(self.lines, stretch=1)
 
 

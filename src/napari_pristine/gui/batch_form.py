@@ -8,8 +8,17 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.files import SUFFIXES
@@ -39,10 +48,9 @@ class BatchForm(QWidget):  # type: ignore[misc]
         self.panels = panels
         tip = "What is done to each image: a file that 'Save recipe…' in the panel of a method has written."
         self.recipe = FileField(_recipe, tip, "choose a recipe")
-        self.of_panel = QPushButton("Of a panel…")
-        self.of_panel.setToolTip("Save what is set in an open panel to a recipe, and take that.")
-        self.about = QLabel()
-        self.about.setWordWrap(True)
+        self.of_panel = QPushButton("From panel…")
+        self.of_panel.setToolTip("Save what is set in the open panel of a method to a recipe, and take that.")
+        self.about = wrapped()
         self.inputs = InputList()
         self.files, self.folder, self.remove = (QPushButton(t) for t in ("Add files…", "Add folder…", "Remove"))
         self.files.setToolTip("Images to restore. They can also be dropped into the list.")
@@ -67,6 +75,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         ):
             if not given:
                 raise SettingError(what)
+        self._describe()  # the file may be another by now
         options = make(Options, self.options.values())
         output = Path(self.output.name()).expanduser().absolute()
         return Asked(Path(self.recipe.name()).expanduser(), tuple(self.inputs.names()), output, options)
@@ -108,6 +117,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
     def _take(self, name: str) -> None:
         if name:
             self.recipe.set_name(name)
+            self._describe()  # the name may be that of before, and what is in it another
 
     def _ask_for_files(self) -> None:
         kinds = " ".join(f"*{suffix}" for suffix in SUFFIXES if suffix != ".zarr")
@@ -140,6 +150,17 @@ class BatchForm(QWidget):  # type: ignore[misc]
         sheet.addRow(label_for(self.output, "Results to"), self.output)
         layout.addWidget(top)
         layout.addWidget(self.options)
+
+
+def wrapped() -> QLabel:
+    """A label of many words, which do not make the panel wider, however long they are."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    policy = label.sizePolicy()
+    policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
+    label.setSizePolicy(policy)
+    return label
 
 
 def _line(*widgets: QWidget) -> QWidget:

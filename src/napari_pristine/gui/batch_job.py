@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import TypeAlias
 
-from napari_pristine.batch.demand import memory_for
+from napari_pristine.batch.begun import Begun, begin
+from napari_pristine.batch.crew import Notice
 from napari_pristine.batch.engine import Batch, Stand
-from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order, model_of
 from napari_pristine.batch.plan import Forecast, forecasts
-from napari_pristine.batch.pools import on_this_machine
+from napari_pristine.batch.pools import Pool, on_this_machine
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
-from napari_pristine.batch.tasks import Task, assign, make_folder
-from napari_pristine.errors import FileError, PristineError
-from napari_pristine.events import Wish
-from napari_pristine.recipe_file import load_recipe
+from napari_pristine.batch.tasks import make_folder
+from napari_pristine.batch.work import Work
+from napari_pristine.device import pick_device
+from napari_pristine.errors import PristineError
+from napari_pristine.events import Note, Wish
+from napari_pristine.gui.apart import Apart, Stopped
 from napari_pristine.settings import Params, setting
 
 _CORES = os.cpu_count() or 1
@@ -64,28 +65,18 @@ class Asked:
     options: Options = field(default_factory=Options)
     stop: Flag = field(default_factory=Flag)
 
-    def order(self) -> Order:
-        """What is wanted.
+    def begin(self) -> Begun:
+        """What is wanted, and of which files.
 
         Raises:
-            PristineError: The recipe or its network cannot be read.
+            PristineError: See `begin`.
         """
         options = self.options
-        memory = memory_for(None if options.memory is None else int(options.memory * 1e9), options.workers)
-        order = Order(load_recipe(self.recipe), options.resume, options.replace_results, memory, options.threads)
-        model_of(order.recipe)
-        return order
-
-    def tasks(self, order: Order) -> list[Task]:
-        """The files.
-
-        Raises:
-            FileError: There are none, or their results cannot go to the folder.
-        """
-        found = assign(inputs_of(self.inputs, self.output), self.output, order.recipe)
-        if not found:
-            raise FileError("there are no files in what was named; add images, or folders of images")
-        return found
+        return begin(
+            self.recipe, self.inputs, self.output, resume=options.resume, overwrite=options.replace_results,
+            memory=None if options.memory is None else int(options.memory * 1e9), workers=options.workers,
+            threads=options.threads,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,63 +87,97 @@ class Ended:
         rows: What became of the files.
         of_files: How many there are.
         stopped: Whether someone has ended it.
-        report: The page that tells of it.
+        kept: Files of whose results a part is done and kept.
     """
 
     rows: Sequence[Row]
     of_files: int
     stopped: bool
-    report: Path | None
+    kept: frozenset[Path] = frozenset()
 
 
-Planning: TypeAlias = Generator["list[Task] | Forecast", "Wish | None", None]
+_OVER = Ended((), 0, stopped=False)
+Planning: TypeAlias = Generator["Begun | Note | Forecast | None", "Wish | None", None]
 Doing: TypeAlias = Generator[object, "Wish | None", Ended]
 
 
 def planning(asked: Asked) -> Planning:
-    """All files, and then what is known of each.
+    """All files, and then what is known of each; when it is stopped, the step under way is left alone.
 
     Raises:
         PristineError: The recipe cannot be read, or there are no files.
     """
-    order = asked.order()
-    tasks = asked.tasks(order)
-    yield tasks
-    for forecast in forecasts(tasks, order):
-        if asked.stop.is_set():
-            return
-        yield forecast
+    apart, steps = Apart(asked.stop), _plan(asked)
+    try:
+        while not isinstance(said := (yield from apart.do(lambda: next(steps, _OVER))), Ended):
+            yield said
+    except Stopped:
+        pass
+    finally:
+        apart.leave(steps.close)
+
+
+def _plan(asked: Asked) -> Generator[Begun | Note | Forecast | None, None, None]:
+    begun = asked.begin()
+    yield begun
+    yield pick_device(begun.order.recipe.device)[1]
+    yield from forecasts(begun.tasks, begun.order)
 
 
 def doing(asked: Asked) -> Doing:
-    """All files, and then how the batch goes: `Stand`, `Row` or words; the report is written, whoever ends it.
+    """All files, and then how the batch goes: `Stand`, `Row`, `Note`, `Notice` or words; a report is always written.
 
     Raises:
         PristineError: It cannot begin, or the report cannot be written.
     """
-    order = asked.order()
-    tasks = asked.tasks(order)
-    yield tasks
-    make_folder(asked.output)
-    if asked.options.workers > 1:
-        yield f"Starting {asked.options.workers} workers …"
-    with on_this_machine(asked.options.workers) as pool:
-        batch = Batch(tasks, order, pool)
-        job = batch.job()
-        try:
-            for event in job:
-                if isinstance(event, (Stand, Row)):
-                    yield event
-                if asked.stop.is_set():
-                    break
-        except GeneratorExit:  # the window is closed
-            job.close()
-            with suppress(PristineError):
-                _report(asked, batch)
-            raise
-        finally:
-            job.close()
-    return Ended(batch.rows, len(tasks), asked.stop.is_set(), _report(asked, batch))
+    apart, workers = Apart(asked.stop), ExitStack()
+    count = asked.options.workers
+    try:
+        begun = yield from apart.do(asked.begin)
+        yield begun
+        yield pick_device(begun.order.recipe.device)[1]
+        make_folder(asked.output)
+        if count > 1:
+            yield f"Starting {count} workers …"
+        pool = yield from apart.do(lambda: workers.enter_context(on_this_machine(count)))
+        ended = yield from _restoring(asked, begun, pool)
+        if count > 1:
+            yield "The workers are ending …"
+            yield from apart.end(workers.close)
+    except Stopped:
+        return Ended((), 0, stopped=True)
+    finally:
+        apart.leave(workers.close)
+    return ended
+
+
+def _restoring(asked: Asked, begun: Begun, pool: Pool) -> Doing:
+    batch = Batch(begun.tasks, begun.order, pool)
+    job, at_work = batch.job(), frozenset[Path]()
+    try:
+        for event in job:
+            if isinstance(event, (Stand, Row, Notice)):
+                yield event
+            if isinstance(event, Stand):
+                at_work = frozenset(source for source, _ in event.at_work)
+            if asked.stop.is_set():
+                break
+    except GeneratorExit:  # the window is closed
+        job.close()
+        with suppress(PristineError):
+            _write_report(asked, batch)
+        raise
+    finally:
+        job.close()
+    _write_report(asked, batch)
+    left = at_work - {row.source for row in batch.rows}
+    kept = (task.source for task in begun.tasks if task.source in left and Work(task.target).has_blocks)
+    return Ended(batch.rows, len(begun.tasks), asked.stop.is_set(), frozenset(kept))
+
+
+def was_done(row: Row) -> bool:
+    """Whether a file was left since there is a result, and not since it cannot be restored."""
+    return row.status == "left" and bool(row.facts)
 
 
 def in_words_of_the_panel(text: str) -> str:
@@ -162,9 +187,7 @@ def in_words_of_the_panel(text: str) -> str:
     return text
 
 
-def _report(asked: Asked, batch: Batch) -> Path | None:
+def _write_report(asked: Asked, batch: Batch) -> None:
     """Write what happened, if anything did."""
-    if not batch.rows:
-        return None
-    title = f"{asked.recipe.stem}: {len(batch.rows)} files"
-    return write_report(asked.output, batch.rows, title=title, since=batch.since)[1]
+    if batch.rows:
+        write_report(asked.output, batch.rows, title=f"{asked.recipe.stem}: {len(batch.rows)} files", since=batch.since)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QTimer
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QTableView
 
+from napari_pristine.batch.begun import Begun
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.plan import Forecast
 from napari_pristine.batch.rows import Row, figures
 from napari_pristine.batch.tasks import Task
-from napari_pristine.gui.batch_job import in_words_of_the_panel
+from napari_pristine.gui.batch_job import in_words_of_the_panel, was_done
+from napari_pristine.recipe import Recipe
 from napari_pristine.report import duration
 
 _TOP = QModelIndex()
@@ -27,7 +28,7 @@ class Line:
     """All that is known of one file.
 
     Attributes:
-        running: Which share of it is done, while it is at work; -1 where that is not known.
+        running: Which share of it is done, 0 to 1, while it is at work.
         state: What is to be said of it as long as nothing became of it.
     """
 
@@ -39,21 +40,42 @@ class Line:
 
     @property
     def problem(self) -> str:
-        """Why it cannot be restored, or was not."""
+        """Why it cannot be restored, or was not; what is no image at all is no problem."""
         if self.row is not None:
             return self.row.text if self.row.status == "failed" else ""
-        return self.forecast.problem if self.forecast else self.task.problem
+        return self.forecast.problem if self.forecast and not self.task.problem else ""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return self.row is not None and (self.row.status == "restored" or was_done(self.row))
 
     def status(self) -> str:
         """How it stands, in words."""
         if self.row is not None:
-            said = in_words_of_the_panel(self.row.text) or _quality(self.row)
-            return ": ".join(filter(None, (self.row.status, said)))
+            return _became(self.row)
         if self.running is not None:
-            return f"running {self.running:.0%}" if self.running >= 0 else "running"
+            return _at_work(self.running)
+        if self.task.problem:
+            return f"left out: {self.task.problem}"
         if self.problem:
             return f"unusable: {in_words_of_the_panel(self.problem)}"
         return self.state
+
+
+def _at_work(share: float) -> str:
+    """How far a file is, in words; workers tell of it when one of its parts is done."""
+    if share >= 1:
+        return "being written"
+    return f"restoring {share:.0%}" if share else "restoring"
+
+
+def _became(row: Row) -> str:
+    """What became of a file, in words."""
+    said = in_words_of_the_panel(row.text)
+    if row.status == "left":
+        return said if was_done(row) else f"left out: {said}"
+    return ": ".join(filter(None, (row.status, said or _quality(row))))
 
 
 def _quality(row: Row) -> str:
@@ -95,16 +117,20 @@ def _loops(line: Line) -> str:
 COLUMNS: tuple[tuple[str, str, Callable[[Line], str]], ...] = (
     ("File", "The image.", lambda line: line.task.source.name),
     ("Status", "How far it is, what became of it, or why it cannot be restored.", Line.status),
-    ("Size", "Axes and sizes of what is restored.", _size),
     ("Time", "What it takes one process: measured on one part (≈), or what it took.", _time),
     ("Memory", "What a process takes, at most.", _memory),
+    ("Size", "Axes and sizes of what is restored.", _size),
     ("Type", "Type of the values.", _type),
     ("What is looped", "What is fitted together, and what is looped over.", _loops),
 )
 STATUS = next(number for number, (title, _, _) in enumerate(COLUMNS) if title == "Status")
-_WIDEST = 240
-_WIDTHS = {0: (110, 150), STATUS: (190, 210), len(COLUMNS) - 1: (160, _WIDEST)}
-"""Least and most pixels of columns; what does not fit is broken into lines, or names shortened."""
+SHARE = Qt.ItemDataRole.UserRole
+"""Which share of a file is done, 0 to 1; of files that are at work alone."""
+
+
+def _short(text: str, task: Task) -> str:
+    """A text with names for paths: where a file is stands in the tip of its name."""
+    return text.replace(str(task.source), task.source.name).replace(str(task.target), task.target.name)
 
 
 class BatchTable(QAbstractTableModel):  # type: ignore[misc]
@@ -115,14 +141,24 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         self.viewer = viewer
         self.lines: list[Line] = []
         self._numbers: dict[Path, int] = {}
+        self._at_work: dict[int, float] = {}
+        self._recipe: Recipe | None = None
 
-    def show(self, tasks: Sequence[Task], state: str) -> None:
-        """Begin with these files; what was planned of them before is kept."""
-        known = {line.task: line.forecast for line in self.lines}
+    def show(self, begun: Begun, state: str) -> None:
+        """Begin with these files; what was planned of them by the same recipe is kept, unless it was a problem."""
+        planned = [line.forecast for line in self.lines if line.forecast and not line.forecast.problem]
+        known = {forecast.task: forecast for forecast in planned if begun.order.recipe == self._recipe}
         self.beginResetModel()
-        self.lines = [Line(task, known.get(task), state=state) for task in tasks]
-        self._numbers = {task.source: number for number, task in enumerate(tasks)}
+        self.lines = [Line(task, known.get(task), state=state) for task in begun.tasks]
+        self._numbers = {task.source: number for number, task in enumerate(begun.tasks)}
+        self._recipe, self._at_work = begun.order.recipe, {}
         self.endResetModel()
+
+    def look_at(self, number: int) -> None:
+        """A file is being looked at, which may take a while."""
+        if number < len(self.lines):
+            self.lines[number].state = "being looked at …"
+            self._changed(number)
 
     def foretell(self, forecast: Forecast) -> int:
         """What is known of a file before it is restored; returns its line."""
@@ -131,20 +167,15 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         self.lines[number].state = "can be restored"
         return self._changed(number)
 
-    def follow(self, stand: Stand, *, alone: bool) -> int | None:
-        """How far the batch is; returns the line of the file at work, if there is one.
-
-        Args:
-            stand: How far it is.
-            alone: Whether one file is at work at a time.
-        """
-        names = (n for n, line in enumerate(self.lines) if line.row is None and line.task.source.name == stand.name)
-        number = next(names, None)
-        if number is None:
-            return None
-        share = min(max(stand.fraction * stand.of_files - stand.files, 0.0), 1.0)
-        self.lines[number].running = share if alone else -1
-        return self._changed(number)
+    def follow(self, stand: Stand) -> list[int]:
+        """How far the batch is; returns the lines of files that are at work and were not before."""
+        now = {self._numbers[source]: part for source, part in stand.at_work}
+        before, self._at_work = self._at_work, now
+        for number in before.keys() | now.keys():
+            if before.get(number) != now.get(number):
+                self.lines[number].running = now.get(number)
+                self._changed(number)
+        return [number for number in now if number not in before]
 
     def conclude(self, row: Row) -> int:
         """What became of a file; returns its line."""
@@ -152,10 +183,11 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         self.lines[number].row, self.lines[number].running = row, None
         return self._changed(number)
 
-    def end(self, state: str) -> None:
-        """Nothing is at work any more."""
+    def end(self, state: Callable[[Line], str]) -> None:
+        """Nothing is at work any more; `state` says what is to be said of files of which nothing became."""
+        self._at_work = {}
         for line in self.lines:
-            line.running, line.state = None, state
+            line.running, line.state = None, state(line)
         if self.lines:
             self.dataChanged.emit(self.index(0, STATUS), self.index(len(self.lines) - 1, STATUS))
 
@@ -174,60 +206,20 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         line, column = self.lines[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
-            # the name is enough: where it is stands in the tip of the file
-            return COLUMNS[column][2](line).replace(str(line.task.source), line.task.source.name)
+            return _short(COLUMNS[column][2](line), line.task)
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._tip(line, column)
+        if role == SHARE and column == STATUS:
+            return line.running
         if role == Qt.ItemDataRole.ForegroundRole and column == STATUS and line.problem:
             return QColor(get_theme(self.viewer.theme).warning.as_hex())
         return None
 
     def _tip(self, line: Line, column: int) -> str:
         if column == 0:
-            done = line.row is not None and line.row.status != "failed"
-            return f"{line.task.source}\n→ {line.task.target}" + ("\nDouble-click: show both" if done else "")
+            return f"{line.task.source}\n→ {line.task.target}" + ("\nDouble-click: show both" if line.done else "")
         return COLUMNS[column][2](line)
 
     def _changed(self, number: int) -> int:
         self.dataChanged.emit(self.index(number, 0), self.index(number, len(COLUMNS) - 1))
         return number
-
-
-class TableView(QTableView):  # type: ignore[misc]
-    """The lines of a batch on the screen: long texts are broken, names are shortened in their middle."""
-
-    def __init__(self, table: BatchTable) -> None:
-        super().__init__()
-        self.setModel(table)
-        self.setWordWrap(True)
-        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setTabKeyNavigation(False)
-        self.setMinimumHeight(120)
-        self.verticalHeader().hide()
-        header = self.horizontalHeader()
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        header.setHighlightSections(False)
-        soon = QTimer(self)  # once for all columns
-        soon.setSingleShot(True)
-        soon.timeout.connect(self.resizeRowsToContents)
-        header.sectionResized.connect(lambda *_: soon.start())
-        self.fit()
-
-    def fit(self) -> None:
-        """Give each column the width of what stands in it, within limits."""
-        self.resizeColumnsToContents()
-        for column, (low, high) in _WIDTHS.items():
-            self.setColumnWidth(column, min(max(self.columnWidth(column), low), high))
-        self.resizeRowsToContents()
-
-    def fit_line(self, number: int) -> None:
-        """A line may need more room than before."""
-        for column in range(len(COLUMNS)):
-            wanted = self.sizeHintForIndex(self.model().index(number, column)).width() + 6
-            low, high = _WIDTHS.get(column, (0, _WIDEST))
-            if wanted > self.columnWidth(column):
-                self.setColumnWidth(column, min(max(wanted, low), high))
-        self.resizeRowToContents(number)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
+
+
+class _Line(QLineEdit):  # type: ignore[misc]
+    """A line in which a file that is dropped takes the place of what there was, under its plain name."""
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+        names = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        if names:
+            self.setText(names[0])
+            event.acceptProposedAction()
+        else:
+            super().dropEvent(event)
 
 
 class FileField(QWidget):  # type: ignore[misc]
@@ -22,7 +35,7 @@ class FileField(QWidget):  # type: ignore[misc]
     def __init__(self, ask: Callable[[QWidget, str], str] | None = None, tip: str = "", none: str = "none") -> None:
         super().__init__()
         self._ask = ask or _file_to_open
-        self.line = QLineEdit()
+        self.line = _Line()
         self.line.setClearButtonEnabled(True)
         self.line.setPlaceholderText(none)
         self.button = QPushButton("…")

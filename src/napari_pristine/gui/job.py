@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Signal
+from napari.utils.notifications import notification_manager, show_error
+from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtWidgets import QWidget
 from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
+from napari_pristine.errors import PristineError
 from napari_pristine.events import Event, Wish
 
 Job: TypeAlias = Generator[Event, "Wish | None", Any]
 """A restoration or a learning under way."""
+
+
+class Hearer(Protocol):
+    """A panel that waits for jobs."""
+
+    destroyed: Any
+
+    def installEventFilter(self, heeds: QObject) -> None: ...  # noqa: N802
+
+    def hear(self, event: Any) -> None:
+        """Something was said."""
+
+    def finish(self, result: Any) -> None:
+        """There is a result."""
+
+    def fail(self, error: Exception) -> None:
+        """It went wrong."""
+
+    def enable(self) -> None:
+        """It is over, whatever happened."""
+
+    def stop(self) -> None:
+        """The panel is closed."""
 
 
 class JobRunner(QObject):  # type: ignore[misc]
@@ -25,16 +51,35 @@ class JobRunner(QObject):  # type: ignore[misc]
         returned: The result: a `Restored`, or a `Model`.
         errored: What went wrong.
         finished: The job is over and all that it held is free; comes last, whatever happened.
+        deserted: The panel that waits for the job was taken out of the window.
     """
 
     said = Signal(object)
     returned = Signal(object)
     errored = Signal(object)
     finished = Signal()
+    deserted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._worker: Any = None
+
+    def tell(self, panel: Hearer) -> None:
+        """Tell a panel about each job; it hears, too, that it should stop one when it is closed."""
+        self.said.connect(panel.hear)
+        self.returned.connect(panel.finish)
+        self.errored.connect(panel.fail)
+        self.finished.connect(panel.enable)
+        self.deserted.connect(panel.stop)
+        # closing the viewer deletes the panel
+        panel.destroyed.connect(self.cancel)
+        # closing the panel takes it out of the window but does not close it
+        panel.installEventFilter(self)
+
+    def eventFilter(self, panel: QWidget, event: QEvent) -> bool:  # noqa: N802
+        if event.type() == QEvent.Type.ParentChange and panel.parent() is None:
+            self.deserted.emit()
+        return False
 
     @property
     def running(self) -> bool:
@@ -50,7 +95,7 @@ class JobRunner(QObject):  # type: ignore[misc]
         """Run a job; there must be none under way."""
         if self.running:
             raise TypeError("a job is under way")
-        polite = _leaving_a_core(job)
+        polite = _leaving_a_core(job, torch.get_num_threads())
         # superqt's worker and not napari's, which would announce each error a second time, with a traceback
         worker = create_worker(_play, polite, _worker_class=GeneratorWorker, _ignore_errors=True)
         # quitting leaves the generator suspended, with all its tensors
@@ -94,9 +139,19 @@ class JobRunner(QObject):  # type: ignore[misc]
         self.finished.emit()
 
 
-def _leaving_a_core(job: Job) -> Job:
-    """The same job, with one core left to the window."""
-    threads = torch.get_num_threads()
+def complain(error: Exception, message: str) -> None:
+    """Have napari show what went wrong; a mistake of ours with its traceback."""
+    if isinstance(error, PristineError):
+        show_error(message)
+    else:
+        notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def _leaving_a_core(job: Job, threads: int) -> Job:
+    """The same job, with one core left to the window, which has so many threads when it is over.
+
+    Each thread has a number of its own: a job begins in that of the worker, and is closed in that of the window.
+    """
     leave_a_core()
     try:
         return (yield from job)

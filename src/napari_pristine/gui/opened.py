@@ -45,6 +45,20 @@ def add_file(viewer: Any, path: Path, title: str = "", limits: list[Any] | None 
     return list(added) if split else [added]
 
 
+def show_pair(viewer: Any, source: Path, target: Path | None) -> None:
+    """Show an image and its result, if there is one, in the same contrast.
+
+    Raises:
+        PristineError: One of them cannot be read.
+    """
+    layers = add_file(viewer, source)
+    if target is None:
+        return
+    add_file(viewer, target, "restored", [layer.contrast_limits for layer in layers])
+    for layer in layers:  # several are mixed with those of the result; a single one lies below it
+        layer.visible = len(layers) == 1
+
+
 def _look(image: Image, name: str) -> dict[str, Any]:
     """Arguments of `add_image`, apart from the data."""
     split = "C" in image.axes

@@ -7,15 +7,14 @@ from typing import Any
 
 from magicgui.widgets import PushButton
 from napari import current_viewer
-from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
-from qtpy.QtCore import QEvent
+from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_pristine.applied import lazily
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Event, Note, Preview, Progress
 from napari_pristine.gui.file_field import name_to_save
-from napari_pristine.gui.job import JobRunner
+from napari_pristine.gui.job import JobRunner, complain
 from napari_pristine.gui.layers import look_of
 from napari_pristine.gui.live import LiveLayer, finer_by
 from napari_pristine.gui.question import Question
@@ -50,12 +49,12 @@ class Panel(QWidget):  # type: ignore[misc]
         self.last_preview: LiveLayer | None = None
         self._lay_out()
         self._connect()
-        self._enable()
+        self.enable()
 
     def reset_choices(self, _: Any = None) -> None:
         """Follow the layers of the viewer; napari calls this when they change."""
         self.question.refresh()
-        self._enable()
+        self.enable()
 
     def run_all(self) -> None:
         """Restore all that is selected."""
@@ -80,7 +79,7 @@ class Panel(QWidget):  # type: ignore[misc]
             return
         self.watch.reset("Reading the images …")
         self.job.start(job)
-        self._enable()
+        self.enable()
 
     def scroll(self) -> None:
         """Add a layer in which each slice is restored when it is looked at."""
@@ -113,13 +112,7 @@ class Panel(QWidget):  # type: ignore[misc]
         if self.live is not None:
             self.live.discard()
             self.live = None
-        self._enable()
-
-    def event(self, event: QEvent) -> bool:
-        """Closing the panel takes it out of the window but does not close it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.stop()
-        return bool(super().event(event))
+        self.enable()
 
     def _begin(self, select: Callable[[], dict[str, str]], suffix: str) -> None:
         try:
@@ -135,9 +128,10 @@ class Panel(QWidget):  # type: ignore[misc]
         self.live = LiveLayer(self.viewer, part, finer, look, f"{whole.name} {suffix}")
         self.watch.reset("Measuring the noise …")
         self.job.start(run(whole, recipe, mask=self.choice.masked(), others=others, model=self.models.model))
-        self._enable()
+        self.enable()
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
+        """Follow the job."""
         if isinstance(event, Progress):
             self.watch.follow(event)
         elif isinstance(event, Preview) and self.live is not None:
@@ -147,7 +141,8 @@ class Panel(QWidget):  # type: ignore[misc]
             if event.warning:
                 show_warning(event.text)
 
-    def _finish(self, result: Restored | Model) -> None:
+    def finish(self, result: Restored | Model) -> None:
+        """Show what came of the job."""
         if isinstance(result, Model):
             self.models.take_unsaved(result)
             self.watch.conclude_learning(result)
@@ -157,13 +152,11 @@ class Panel(QWidget):  # type: ignore[misc]
             self.live = None
         self.watch.conclude(result)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """Say what went wrong."""
         self.stop()
         self.watch.reset(f"Failed: {error}")
-        if isinstance(error, PristineError):
-            show_error(str(error))
-        else:  # a mistake of ours: with the traceback
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+        complain(error, str(error))
 
     def ask_where(self) -> str:
         """Save the recipe to a file that the user names; returns its name, empty if it was not saved."""
@@ -175,7 +168,7 @@ class Panel(QWidget):  # type: ignore[misc]
         path = name_to_save(self, "Save the recipe", f"{self.method.key}.yaml", "Recipes (*.yaml)")
         return path if path and self.save_recipe_file(path) else ""
 
-    def _enable(self) -> None:
+    def enable(self) -> None:
         """Only what can be pressed is enabled."""
         idle, there = not self.job.running, self.choice.layer is not None
         self.save.enabled = there
@@ -186,8 +179,8 @@ class Panel(QWidget):  # type: ignore[misc]
         self.models.enable(idle, there)
 
     def _connect(self) -> None:
-        self.pictures.changed.connect(self._enable)
-        self.models.changed.connect(self._enable)
+        self.pictures.changed.connect(self.enable)
+        self.models.changed.connect(self.enable)
         self.models.learn.changed.connect(self.learn)
         self.models.scroll.changed.connect(self.scroll)
         self.start.changed.connect(self.run_all)
@@ -195,12 +188,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.save.changed.connect(self.ask_where)
         self.keep.changed.connect(self.job.keep)
         self.cancel.changed.connect(self.stop)
-        self.job.said.connect(self._hear)
-        self.job.returned.connect(self._finish)
-        self.job.errored.connect(self._fail)
-        self.job.finished.connect(self._enable)
-        # closing the viewer deletes the panel
-        self.destroyed.connect(self.job.cancel)
+        self.job.tell(self)
 
     def _lay_out(self) -> None:
         buttons = QGridLayout()

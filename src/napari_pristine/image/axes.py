@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,9 +11,12 @@ import numpy as np
 
 from napari_pristine.errors import AxesError
 from napari_pristine.image.image import COLOUR, Image, check_axes
+from napari_pristine.image.panes import Panes
 
 Place: TypeAlias = tuple[int, ...]
-"""Index of a block along the axes that are looped over."""
+"""Index of a block along the axes that are looped over; the number of its pane before it where there are panes."""
+Index: TypeAlias = tuple[int | slice, ...]
+"""A part of an image, in the order of its axes."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,14 @@ class AxesPlan:
     """Which axes are fitted together and which are looped over.
 
     A block has the shape `(C, *space)`: the colour axes that are fitted together are merged into its first axis
-    (size 1 if there are none), the others follow, those of the picture last.
+    (size 1 if there are none), the others follow, those of the picture last. Where all that is fitted together is more
+    than should be restored at once, blocks are panes of it: they overlap, and only their cores are written.
     """
 
     axes: str
     shape: tuple[int, ...]
     together: str
+    panes: Panes | None = None
 
     @property
     def looped(self) -> str:
@@ -45,19 +51,42 @@ class AxesPlan:
         return "".join(sorted(rest, key=lambda axis: axis in "YX"))
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Size along each axis."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
     def block_shape(self) -> tuple[int, ...]:
-        """Shape of a block, `(C, *space)`."""
-        size = dict(zip(self.axes, self.shape, strict=True))
-        return (int(np.prod([size[axis] for axis in self.colour], dtype=int)), *(size[axis] for axis in self.space))
+        """Shape of a block, `(C, *space)`; of the largest, if they are panes."""
+        size = self.sizes
+        space = self.panes.largest if self.panes else tuple(size[axis] for axis in self.space)
+        return (math.prod(size[axis] for axis in self.colour), *space)
 
     @property
     def places(self) -> list[Place]:
-        """Index along the looped axes of each block, in the order in which they are restored."""
-        size = dict(zip(self.axes, self.shape, strict=True))
-        return list(itertools.product(*(range(size[axis]) for axis in self.looped)))
+        """Place of each block, in the order in which they are restored: channel by channel, pane by pane."""
+        size = self.sizes
+        channels = sum(axis in COLOUR for axis in self.looped)
+        loops = [range(size[axis]) for axis in self.looped]
+        if not self.panes:
+            return list(itertools.product(*loops))
+        found = itertools.product(*loops[:channels], range(len(self.panes)), *loops[channels:])
+        return [(at[channels], *at[:channels], *at[channels + 1 :]) for at in found]
+
+    def at(self, place: Place) -> dict[str, int]:
+        """Index of a block along each of the looped axes."""
+        return dict(zip(self.looped, place[1:] if self.panes else place, strict=True))
+
+    def pane(self, place: Place) -> int:
+        """Number of the pane that a block is."""
+        return place[0] if self.panes else 0
+
+    def channel(self, place: Place) -> Place:
+        """The channel of a block: its index along the looped axes of colour."""
+        return tuple(n for axis, n in self.at(place).items() if axis in COLOUR)
 
     def runs(self, length: int) -> list[list[Place]]:
-        """The places in runs of neighbours in time or depth, of `length` at most; channels have no neighbours."""
+        """The places in runs of neighbours in time or depth, of `length` at most; channels and panes are none."""
         inner = self.looped[-1:]
         if not inner or inner in COLOUR:
             return [[place] for place in self.places]
@@ -66,38 +95,88 @@ class AxesPlan:
             for _, group in itertools.groupby(self.places, key=lambda place: (*place[:-1], place[-1] // length))
         ]
 
-    def begins(self, place: Place, length: int) -> bool:
-        """Whether a place is the first of its run, see `runs`."""
+    def step(self, place: Place, length: int) -> int:
+        """How many blocks of its run come before a place, see `runs`."""
         inner = self.looped[-1:]
-        return not inner or inner in COLOUR or place[-1] % length == 0
+        return 0 if not inner or inner in COLOUR else place[-1] % length
 
-    def index(self, place: Place) -> tuple[int | slice, ...]:
-        """The index into the image that cuts out the block at `place`, in the order of the image's axes."""
-        at = dict(zip(self.looped, place, strict=True))
+    def index(self, place: Place) -> Index:
+        """The index into the image of what the block at `place` is to restore."""
+        return self._index(place, self.panes.kept(place[0]) if self.panes else ())
+
+    def _index(self, place: Place, space: tuple[slice, ...]) -> Index:
+        """The index into the image of a part of what is fitted together; of all of it if none is given."""
+        at: dict[str, Any] = {**self.at(place), **dict(zip(self.space, space, strict=bool(space)))}
         return tuple(at.get(axis, slice(None)) for axis in self.axes)
 
     def read(self, data: Any, place: Place) -> np.ndarray:
-        """The block at `place` of `data`, as an array of shape `(C, *space)`."""
-        part = np.asarray(data[self.index(place)])
-        kept = [axis for axis in self.axes if axis in self.together]
-        return part.transpose([kept.index(axis) for axis in self.colour + self.space]).reshape(self.block_shape)
+        """The block at `place` of `data`, as an array of shape `(C, *space)`; a pane with its margin."""
+        return self.read_part(data, place, self.panes.seen(place[0]) if self.panes else ())
 
-    def unfold(self, block: np.ndarray) -> np.ndarray:
-        """A block `(C, *space)` as the part of the image it came from, axes in the order of the image."""
-        size = dict(zip(self.axes, self.shape, strict=True))
+    def read_part(self, data: Any, place: Place, space: tuple[slice, ...]) -> np.ndarray:
+        """A part of all that is fitted together, `(C, *space)`, wherever panes end.
+
+        Args:
+            data: The image.
+            place: Of any pane of it.
+            space: Slices along the axes of space; all of it if there are none.
+        """
+        part = np.asarray(data[self._index(place, space)])
+        kept = [axis for axis in self.axes if axis in self.together]
+        turned = part.transpose([kept.index(axis) for axis in self.colour + self.space])
+        return turned.reshape(-1, *turned.shape[len(self.colour) :])
+
+    def inner(self, place: Place) -> tuple[slice, ...]:
+        """The part of a block, without channels, that is written: the core of a pane."""
+        return self.panes.inner(place[0]) if self.panes else (slice(None),) * len(self.space)
+
+    def unfold(self, block: np.ndarray, place: Place) -> np.ndarray:
+        """What is written of a block `(C, *space)`, as the part `index(place)` of the image, axes in its order."""
+        size = self.sizes
         order = self.colour + self.space
-        part = block.reshape([size[axis] for axis in order])
+        core = block[(slice(None), *self.inner(place))]
+        part = core.reshape([*(size[axis] for axis in self.colour), *core.shape[1:]])
         kept = [axis for axis in self.axes if axis in self.together]
         return part.transpose([order.index(axis) for axis in kept])
 
     def write(self, data: Any, place: Place, block: np.ndarray) -> None:
         """Put a block of shape `(C, *space)` back into `data` at `place`."""
-        data[self.index(place)] = self.unfold(block)
+        data[self.index(place)] = self.unfold(block, place)
+
+    def in_panes(self, values: int = 1) -> AxesPlan:
+        """The same in panes, if a block is too large to be restored as one.
+
+        Args:
+            values: Points on the grid of the result for each pixel.
+        """
+        size = self.sizes
+        channels = math.prod(size[axis] for axis in self.colour)
+        return replace(self, panes=Panes.of(tuple(size[axis] for axis in self.space), channels * values))
+
+    def parts(self, axis: str) -> list[slice]:
+        """The parts of an axis that blocks restore: one by one where it is looped over, the cores of panes."""
+        size = self.sizes[axis]
+        if axis in self.looped:
+            return [slice(n, n + 1) for n in range(size)]
+        if self.panes and axis in self.space:
+            return self.panes.cores(self.space.index(axis))
+        return [slice(0, size)]
+
+    def place(self, at: dict[str, int]) -> Place:
+        """The place of the block that restores the so-many-th of the `parts` of each axis."""
+        pane = (self.panes.number([at[axis] for axis in self.space]),) if self.panes else ()
+        return (*pane, *(at[axis] for axis in self.looped))
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Along which axes, and after how many pixels each, the block ends and the next begins."""
+        return dict(zip(self.space, self.panes.core, strict=True)) if self.panes else {}
 
     def finer(self, factors: tuple[int, ...]) -> AxesPlan:
         """The same plan for an image on a finer grid; one factor for each axis of `space`."""
         by = dict(zip(self.space, factors, strict=True))
-        return replace(self, shape=tuple(n * by.get(axis, 1) for axis, n in zip(self.axes, self.shape, strict=True)))
+        shape = tuple(n * by.get(axis, 1) for axis, n in zip(self.axes, self.shape, strict=True))
+        return replace(self, shape=shape, panes=self.panes and self.panes.finer(factors))
 
     def finer_than(self, other: AxesPlan) -> tuple[int, ...]:
         """How many times finer the grid is than that of another plan of the same axes, for each axis."""
@@ -105,10 +184,11 @@ class AxesPlan:
 
     def describe(self) -> str:
         """What is looped and what is fitted together, in words."""
-        size = dict(zip(self.axes, self.shape, strict=True))
+        size = self.sizes
         kept = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.together)
         loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.looped)
-        return f"fits {kept} together" + (f", one after the other over {loops}" if loops else "")
+        panes = f", in {len(self.panes)} overlapping panes" if self.panes else ""
+        return f"fits {kept} together{panes}" + (f", one after the other over {loops}" if loops else "")
 
 
 def plan(image: Image, together: str = "") -> AxesPlan:

@@ -115,10 +115,21 @@ class Intensity:
         return self.stabilised.undo(stable) if self.stabilised else stable
 
 
-def measure_intensity(values: NDArray[Any], noise: Noise, *, stabilise: bool) -> Intensity:
-    """Find the `Intensity` of one channel `(*space)` without invalid values."""
+def measure_intensity(
+    values: NDArray[Any], noise: Noise, *, stabilise: bool, like: Intensity | None = None
+) -> Intensity:
+    """Find the `Intensity` of one channel `(*space)` without invalid values.
+
+    Args:
+        values: The values.
+        noise: Their noise.
+        stabilise: Whether it is to be made equally strong everywhere.
+        like: That of other values, of which these are to become a part: its mean and spread are taken.
+    """
     values = np.asarray(values, dtype=np.float64)
     stabilised = Stabilised(noise, float(values.max())) if stabilise and noise.photons else None
+    if like is not None:
+        return Intensity(noise, stabilised, like.mean, like.spread)
     stable = stabilised.do(values) if stabilised else values
     return Intensity(noise, stabilised, float(stable.mean()), float(stable.std()) or 1.0)
 

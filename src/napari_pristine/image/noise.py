@@ -20,7 +20,7 @@ _MOST_PATCHES = 60_000
 _MOST_PLANES = 8
 _SQUARE, _MOST_SQUARES = 256, 32
 _BINS = 24
-_MARGIN = 9
+MARGIN = 9
 """Side of the squares of one value that count as margins."""
 _STRUCTURE = 1.5
 """Ratio of coarse to fine noise power up to which structure in the picture, and not correlated noise, explains it."""
@@ -173,7 +173,7 @@ def _flat_by_brightness(planes: Array, signal: Array, good: NDArray[np.bool_]) -
 
 def _recorded(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where something was recorded: not in the margins that stitching and registration fill with one value."""
-    highest, lowest = (_per_plane(f, planes, size=_MARGIN) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
+    highest, lowest = (_per_plane(f, planes, size=MARGIN) for f in (ndimage.maximum_filter, ndimage.minimum_filter))
     recorded = highest > lowest
     return recorded if (recorded & good).mean() > 0.1 else np.ones_like(recorded)
 

@@ -42,6 +42,12 @@ class Tiling:
         cut = [part for part, whole in zip(sides, shape, strict=True) if part < whole]
         return cls(shape, tuple(sides), min([common, *(part // 2 for part in cut)]))
 
+    def tightened(self) -> Tiling:
+        """As many tiles, but none larger than it has to be."""
+        counts = [len(self.starts(axis)) for axis in range(len(self.shape))]
+        sides = [-(-(n + (count - 1) * self.overlap) // count) for n, count in zip(self.shape, counts, strict=True)]
+        return Tiling(self.shape, tuple(sides), self.overlap)
+
     def starts(self, axis: int) -> list[int]:
         """First pixel of each tile along an axis."""
         size, side = self.shape[axis], self.side[axis]

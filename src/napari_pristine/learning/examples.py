@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.block import Block, measure_blocks, prepare
+from napari_pristine.block import Block, prepare
 from napari_pristine.errors import AxesError, FileError, ImageError
 from napari_pristine.files import read
 from napari_pristine.image.axes import AxesPlan, plan
-from napari_pristine.image.image import COLOUR, Image, check_axes, check_restorable
-from napari_pristine.image.noise import Noise
+from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.measured import Measured
 from napari_pristine.methods.method import MethodParams
 from napari_pristine.recipe import Recipe
 from napari_pristine.restoration import as_image
@@ -46,7 +46,7 @@ class Example:
     name: str
     image: Image
     cut: AxesPlan
-    noise: dict[tuple[int, ...], list[Noise]] = field(default_factory=dict)
+    measured: Measured
 
     @classmethod
     def of(cls, sample: Sample, recipe: Recipe, name: str) -> Example:
@@ -66,7 +66,8 @@ class Example:
                 image = replace(image, axes=recipe.axes)
             image = replace(image, name=name).select(recipe.select)
             check_restorable(image)
-            return cls(name, image, plan(image, recipe.together))
+            cut = plan(image, recipe.together).in_panes()
+            return cls(name, image, cut, Measured(cut, image.data, None, recipe.params))
         except AxesError as error:
             raise AxesError(f"'{name}': {error}") from None
 
@@ -89,10 +90,11 @@ class Example:
         try:
             return prepare(
                 self._read(place),
-                self._noise_at(place),
+                self.measured.noise(place),
                 params,
                 axes=self.cut.space,
                 spacing=self.image.spacing(self.cut.space),
+                like=self.measured.intensities(place),
             )
         except FileError as error:  # was there when it was opened
             raise ImageError(str(error)) from error
@@ -102,14 +104,6 @@ class Example:
     def _read(self, place: tuple[int, ...]) -> NDArray[Any]:
         values = self.cut.read(self.image.data, place)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-    def _noise_at(self, place: tuple[int, ...]) -> list[Noise]:
-        """The noise of each channel of a block, measured once for all blocks of the same channels."""
-        key = tuple(i for axis, i in zip(self.cut.looped, place, strict=True) if axis in COLOUR)
-        if key not in self.noise:
-            alike = [p for p in self.cut.places if p[: len(key)] == key]
-            self.noise[key] = measure_blocks(self._read, lambda _: None, alike)
-        return self.noise[key]
 
 
 def _as_image(sample: Image | NDArray[Any] | Lazy, axes: str) -> Image:

@@ -6,7 +6,7 @@ The settings of such a fit, and the pieces of its loop: targets, random pixels, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,24 +102,41 @@ class Targets:
         values: `(copies, *side, C)`.
         fitted: `(copies, *side, 1)`: 1 where a pixel counts, 0 where it has no value or is held out.
         held_out: The same, 1 where a pixel is held out.
-        sigma: Noise level in the units of the values.
-        penalty: Weight of the slope.
+        shares: Shares of the pixels of the block that are fitted and that are held out, `(2, copies)`.
+        sigma: Noise level in the units of the values, `(copies,)`.
+        penalty: Weight of the slope, `(copies,)`; none if it has none.
     """
 
     values: Tensor
     fitted: Tensor
     held_out: Tensor
-    sigma: float
-    penalty: float
+    shares: Tensor
+    sigma: Tensor
+    penalty: Tensor | None
 
 
 def targets_of(net: Field, noisy: Noisy, params: FieldParams, generator: torch.Generator) -> Targets:
     """What `net` is to learn of a block; some of its pixels are held out if the settings say so."""
     valid = noisy.valid[None].float()
     held_out = valid * (torch.rand(valid.shape, generator=generator) < params.holdout).to(valid)
-    sigma = noise_level(noisy)
-    penalty = params.smoothness * slope_weight(noisy)
-    return Targets(net.cut(noisy.pixels), net.cut(valid - held_out), net.cut(held_out), sigma, penalty)
+    values, fitted, hidden = net.cut(noisy.pixels), net.cut(valid - held_out), net.cut(held_out)
+    shares = torch.stack([fitted.mean(), hidden.mean()]).clamp(min=1e-6)
+    sigma = values.new_full((len(values),), noise_level(noisy))
+    penalty = torch.full_like(sigma, params.smoothness * slope_weight(noisy)) if params.smoothness else None
+    return Targets(values, fitted, hidden, shares[:, None].expand(2, len(values)), sigma, penalty)
+
+
+def joined(targets: Sequence[Targets]) -> Targets:
+    """What fields side by side are to learn of their blocks, see `nets.field.side_by_side`."""
+    penalties = [t.penalty for t in targets if t.penalty is not None]
+    return Targets(
+        values=torch.cat([t.values for t in targets]),
+        fitted=torch.cat([t.fitted for t in targets]),
+        held_out=torch.cat([t.held_out for t in targets]),
+        shares=torch.cat([t.shares for t in targets], dim=1),
+        sigma=torch.cat([t.sigma for t in targets]),
+        penalty=torch.cat(penalties) if penalties else None,
+    )
 
 
 def noise_level(noisy: Noisy) -> float:
@@ -194,35 +211,41 @@ def backward(net: Field, pixels: Tensor, share: float, targets: Targets) -> Tens
     fitted, held_out = targets.fitted[index], targets.held_out[index]
     values = net(pixels)
     square = (values - targets.values[index]).square().mean(dim=-1, keepdim=True)
-    whole = square.numel() / share  # the pixels of all parts of this step
-    misfit = (square * fitted).sum() / (whole * targets.fitted.mean().clamp(min=1e-6))
+    whole = square[0].numel() / share * targets.shares  # the pixels of all parts of this step that count
+    misfit = (square * fitted).flatten(1).sum(dim=1) / whole[0]
     loss = misfit
-    if targets.penalty:
-        loss = loss + share * targets.penalty * mean_slope(values, targets.sigma)
-    # times the copies: each network sees the gradient that it would see alone
-    (loss * len(values)).backward()
-    hidden = (square.detach() * held_out).sum() / (whole * targets.held_out.mean().clamp(min=1e-6))
-    return torch.stack([misfit.detach(), hidden]) / targets.sigma**2
+    if targets.penalty is not None:
+        loss = loss + share * targets.penalty * slopes(values, targets.sigma)
+    # the sum: each network sees the gradient that it would see alone
+    loss.sum().backward()
+    hidden = (square.detach() * held_out).flatten(1).sum(dim=1) / whole[1]
+    return (torch.stack([misfit.detach(), hidden]) / targets.sigma**2).mean(dim=1)
 
 
 def mean_slope(values: Tensor, sigma: float, steps: tuple[float, ...] | None = None) -> Tensor:
-    """Mean length of the gradient over blocks `(copies, blocks, *block, C)`, in units per pixel.
+    """The mean of the slopes of all copies, for one noise level; see `slopes`."""
+    return slopes(values, torch.full_like(values[:, 0].flatten(1)[:, 0], sigma), steps).mean()
+
+
+def slopes(values: Tensor, sigma: Tensor, steps: tuple[float, ...] | None = None) -> Tensor:
+    """Mean length of the gradient of each copy over its blocks `(copies, blocks, *block, C)`, in units per pixel.
 
     Neighbours are `steps` pixels apart, 1 if none is given.
 
     The mean over positions of √(∂y² + ∂x²) is the total variation (Rudin, Osher & Fatemi 1992) of the function.
-    Channels share their edges: one length for all of them. Slopes far below the noise level `sigma` count as flat.
+    Channels share their edges: one length for all of them. Slopes far below the noise levels `sigma`, `(copies,)`,
+    count as flat.
     """
     last = values.dim() - 1
     apart = [1.0 if steps is None else steps[axis - 2] for axis in range(2, last) if values.shape[axis] > 1]
     values = values.reshape([n for axis, n in enumerate(values.shape) if n > 1 or axis in (0, 1, last)])
     axes = range(2, values.dim() - 1)
     inner = values[(slice(None), slice(None), *[slice(None, -1) for _ in axes])]
-    square = torch.full_like(inner[..., 0], (_FLAT * sigma) ** 2)
+    square = ((_FLAT * sigma) ** 2).reshape(-1, *[1] * (inner.dim() - 2)).expand(inner.shape[:-1])
     for axis, step in zip(axes, apart, strict=True):
         ahead = [slice(1, None) if a == axis else slice(None, -1) for a in axes]
         square = square + (values[(slice(None), slice(None), *ahead)] - inner).square().mean(dim=-1) / step**2
-    return square.sqrt().mean()
+    return square.sqrt().flatten(1).mean(dim=1)
 
 
 def optimisers(net: Siren, params: FieldParams) -> list[torch.optim.Optimizer]:

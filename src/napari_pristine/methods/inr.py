@@ -9,15 +9,19 @@ penalty on the slope of the function whose weight follows the noise, and use the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from napari_pristine.image.tiles import Tiling
 from napari_pristine.methods.implicit import (
     FieldParams,
+    Targets,
     backward,
     batch_of,
     draw_pixels,
+    joined,
     optimisers,
     paper_width,
     slow_down,
@@ -26,7 +30,7 @@ from napari_pristine.methods.implicit import (
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.methods.training import cool, variances
-from napari_pristine.nets.field import Field
+from napari_pristine.nets.field import Field, side_by_side
 from napari_pristine.settings import setting
 
 
@@ -47,20 +51,40 @@ def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
 
 def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
     """Minimise squared error + smoothness · noise level · mean slope."""
-    generator = torch.Generator().manual_seed(noisy.seed)
-    targets, batch = targets_of(net, noisy, params, generator), batch_of(noisy, params)
+    return abreast([net], [noisy], params, warm)
+
+
+def abreast(nets: Sequence[Field], noisies: Sequence[Noisy], params: InrParams, warm: bool) -> Fit:
+    """Do so for several blocks at once, all of which see the same random pixels."""
+    pairs = list(zip(nets, noisies, strict=True))
     if not warm:
-        slow_down(net, noisy, params)
+        for net, noisy in pairs:
+            slow_down(net, noisy, params)
+    generators = [torch.Generator().manual_seed(noisy.seed) for noisy in noisies]
+    targets = joined([targets_of(*pair, params, g) for pair, g in zip(pairs, generators, strict=True)])
+    return _fit(side_by_side(nets), noisies, targets, params, warm, generators[0])
+
+
+def _fit(
+    net: Field,
+    noisies: Sequence[Noisy],
+    targets: Targets,
+    params: InrParams,
+    warm: bool,
+    generator: torch.Generator,
+) -> Fit:
+    """The loop."""
+    batch = max(batch_of(noisy, params) or 0 for noisy in noisies) or None
     optims = optimisers(net.siren.live, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
-    level = (noisy.pixels.square() / variances(noisy, noisy.pixels.dim() - 1)).mean()
+    level = torch.stack([(n.pixels.square() / variances(n, n.pixels.dim() - 1)).mean() for n in noisies]).mean()
     net.train()
     for step in range(1, steps + 1):
         for optimiser in optims:
             optimiser.zero_grad(set_to_none=True)
-        misfit = torch.zeros(2, device=noisy.pixels.device)
+        misfit = torch.zeros(2, device=targets.values.device)
         for pixels, share in draw_pixels(net, batch, generator):
             misfit += backward(net, pixels, share, targets)
             if share < 1:  # a whole step may take long, and someone may wish to stop
@@ -75,6 +99,13 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
         net.siren.update(min(params.averaging, step / (step + 10)))
         yield Step(step, steps, level)
     return Stop(f"took all {steps} steps")
+
+
+def copies(params: InrParams, space: tuple[int, ...]) -> int:
+    """Networks of a block of this shape; 0 where each block may stop at another step."""
+    if params.stop_at or params.holdout or params.patch is None:
+        return 0
+    return len(Tiling.of(space, params.patch, params.overlap).corners) * params.fits
 
 
 def restore(net: Field, noisy: Noisy, params: InrParams) -> Tensor:
@@ -115,5 +146,7 @@ INR = Method(
     },
     network=network,
     fit=fit,
+    abreast=abreast,
+    copies=copies,
     restore=restore,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -166,6 +166,10 @@ class Method(Generic[P, N]):
         refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
             pixels of a picture that is `degraded`, `params.refinements` of them; none for methods that know of noise
             alone.
+        abreast: `(nets, noisies, params, warm) -> Fit`: `fit` for several blocks of one shape at once, each of which
+            comes out as it would alone, but for rounding; none for methods that fit one block after the other.
+        copies: `(params, space) -> int`: of how many small networks a fit to a block of this shape consists, that are
+            trained side by side; 0 where its settings do not allow to fit several blocks at once.
         memory: Bytes for each value of a tile while it is fitted, at most, as measured.
     """
 
@@ -181,6 +185,8 @@ class Method(Generic[P, N]):
     learn: Callable[[N, Source, P, bool], Fit] | None = None
     seen: Callable[[P, Tensor, Noisy], Tensor] = lambda _, pixels, __: pixels
     refine: Callable[[P, Tensor, Noisy], Iterator[Tensor]] | None = None
+    abreast: Callable[[Sequence[N], Sequence[Noisy], P, bool], Fit] | None = None
+    copies: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     memory: int = 700
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -88,3 +91,21 @@ class Field(nn.Module):
         """Pixels to coordinates: the longest side spans [-1, 1], and a pixel is as long in all directions."""
         last = torch.tensor([n - 1 for n in self.patches.side], device=pixels.device)
         return (2 * pixels - last).float() / max(max(self.patches.side) - 1, 1)
+
+
+@torch.no_grad()
+def side_by_side(fields: Sequence[Field]) -> Field:
+    """Fields of blocks of one shape as one, whose networks are all evaluated in one batched product.
+
+    The weights of the fields become views of those of the whole: what is learned by it is learned by them.
+    It cannot render, since its networks belong to several blocks.
+    """
+    first, *more = fields
+    if not more:
+        return first
+    whole = copy.deepcopy(first)
+    for joint, *parts in zip(whole.parameters(), *(field.parameters() for field in fields), strict=True):
+        joint.data = torch.cat([part.data for part in parts])
+        for part, view in zip(parts, joint.data.split([len(part) for part in parts]), strict=True):
+            part.data = view
+    return whole

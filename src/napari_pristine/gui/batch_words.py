@@ -1,0 +1,54 @@
+"""What the Batch panel says of a whole batch: while it is at work, when it is planned, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_pristine.batch.engine import Stand
+from napari_pristine.batch.plan import Forecast
+from napari_pristine.gui.batch_job import Ended, was_done
+from napari_pristine.report import duration
+
+
+def at_work(stand: Stand) -> str:
+    """How far a batch is."""
+    names = [source.name for source, _ in stand.at_work]
+    now = stand.name if stand.doing == "reading" else names[0] if len(names) == 1 else ""
+    doing = f"{stand.doing} " if stand.doing != "restoring" and now else ""
+    left = f"{duration(stand.remaining)} left" if stand.remaining is not None else ""
+    return " · ".join(filter(None, (f"{stand.files} of {stand.of_files} files", f"{doing}{_shortened(now)}", left)))
+
+
+def planned(found: Sequence[Forecast], of_files: int, *, stopped: bool) -> str:
+    """What files of a batch take together."""
+    usable = [forecast for forecast in found if not forecast.problem]
+    times = [forecast.seconds for forecast in usable if forecast.seconds is not None]
+    time = f", about {duration(sum(times))} for one process" if times else ""
+    memory = f", {max(f.memory for f in usable) / 1e9:.2g} GB of memory" if usable else ""
+    said = f"{len(usable)} of {len(found)} files can be restored{time}{memory}."
+    if not stopped:
+        return said
+    return f"Stopped: {of_files - len(found)} of {of_files} files were not looked at. " + (said if found else "")
+
+
+def over(ended: Ended) -> str:
+    """What became of a batch, and how to go on."""
+    if ended.stopped and not ended.rows and not ended.kept:
+        return "Stopped before anything was written."
+    counts = {
+        "restored": sum(row.status == "restored" for row in ended.rows),
+        "done before": sum(was_done(row) for row in ended.rows),
+        "left out": sum(row.status == "left" and not was_done(row) for row in ended.rows),
+        "failed": sum(row.status == "failed" for row in ended.rows),
+        "begun": len(ended.kept),
+    }
+    parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
+    said = f"{', '.join(parts)}, of {ended.of_files} files."
+    if ended.stopped:
+        return f"Stopped: {said} What is done is kept; 'Resume' is ticked now, so that 'Run' goes on from there."
+    return f"Done: {said} Double-click a line to see image and result."
+
+
+def _shortened(name: str) -> str:
+    """A name that fits into a line."""
+    return name if len(name) <= 44 else f"{name[:26]}…{name[-17:]}"

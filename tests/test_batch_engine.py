@@ -1,0 +1,232 @@
+"""What goes on beside the restoration: writing behind it, and what takes its time and can be stopped."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from tests.batches import listing, noisy, quick, restore, stack
+
+from napari_pristine import read, write
+from napari_pristine.batch.aside import aside
+from napari_pristine.batch.behind import Behind
+from napari_pristine.batch.engine import Batch, Stand
+from napari_pristine.batch.identity import checksum
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order, open_task
+from napari_pristine.batch.plan import Forecast, forecasts
+from napari_pristine.batch.pools import Answer, Answers, Over, Pool
+from napari_pristine.batch.result import written
+from napari_pristine.batch.share import Share
+from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.batch.work import HIDDEN, Entry, Work
+from napari_pristine.errors import FileError
+from napari_pristine.events import Done, Note
+from napari_pristine.files.zarr import complete, create
+from napari_pristine.image.image import Image
+from napari_pristine.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SOON = 3.0
+"""Seconds within which a batch that is stopped must have ended; what it was at would take far longer."""
+
+
+def tasks_of(path: Path, recipe: Recipe) -> list[Task]:
+    return assign(inputs_of([str(path)]), path.parent / "out", recipe)
+
+
+def sparse(path: Path, *shape: int) -> Path:
+    """A stack of zeros of any size, which takes no room on the disk."""
+    tifffile.memmap(path, shape=shape, dtype=np.uint16, bigtiff=True, metadata={"axes": "TYX"})
+    return path
+
+
+def test_what_is_given_is_done_in_order_while_the_giver_goes_on() -> None:
+    may, done = Flag(), list[int]()
+    with Behind() as behind:
+        behind.give(lambda: done.append(may.wait(10)))
+        for number in (2, 3):
+            behind.give(partial(done.append, number))
+        assert not done
+        may.set()
+        behind.wait()
+        assert done == [True, 2, 3]
+        behind.give(lambda: time.sleep(0.05))
+        behind.give(partial(done.append, 4))
+    assert done == [True, 2, 3, 4]
+
+
+def test_after_a_failure_nothing_is_done_and_it_is_told() -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise FileError("the disk is full")
+
+    def give(*work: Callable[[], None], then: Exception | None = None) -> None:
+        with Behind() as behind:
+            for one in work:
+                behind.give(one)
+            if then:
+                raise then
+
+    with pytest.raises(FileError, match="full"):
+        give(fail, partial(done.append, 1))
+    assert not done
+    with pytest.raises(KeyError):  # what goes wrong here is what is told
+        give(fail, then=KeyError())
+
+
+@pytest.mark.parametrize("form", ["same", "ome-zarr", "ome-zarr-0.4"])
+def test_what_is_recorded_or_has_its_name_is_on_disk(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the power fail: what a record tells of went to the disk before it, and so did all that has its name."""
+    synced: set[int] = set()
+    sync, record, promised = os.fsync, Work.record, list[bool]()
+
+    def heed(number: int) -> None:
+        sync(number)
+        synced.add(os.fstat(number).st_ino)
+
+    def check(work: Work, run: int, writer: str, entry: Entry) -> None:
+        chunks = [path for path in work.array.rglob("*") if path.is_file() and path.name.isdigit()]
+        promised.append(bool(chunks) and {path.stat().st_ino for path in chunks} <= synced)
+        record(work, run, writer, entry)
+
+    monkeypatch.setattr(os, "fsync", heed)
+    monkeypatch.setattr(Work, "record", check)
+    source = stack(tmp_path / "a.tif", 3, 24, 24)
+    recipe = quick(format=form, settings={"steps": 1, "refine": False})
+    assert restore(source, tmp_path / "out", recipe)["a.tif"].status == "restored"
+    assert promised == [True] * 3
+    assert {path.stat().st_ino for path in (tmp_path / "out").rglob("*") if path.is_file()} <= synced
+    assert (tmp_path / "out").stat().st_ino in synced
+
+
+def test_the_files_at_work_and_what_is_done_of_each_are_told(tmp_path: Path) -> None:
+    path = stack(tmp_path / "a.tif", 3, 24, 24)
+    stands = [event for event in Batch(tasks_of(path, quick()), Order(quick())).job() if isinstance(event, Stand)]
+    found = [stand.at_work for stand in stands if stand.at_work]
+    assert {source for ((source, _),) in found} == {path}
+    fractions = [fraction for ((_, fraction),) in found]
+    assert (fractions, fractions[0] < 0.5, fractions[-1] > 0.5) == (sorted(fractions), True, True)
+    assert (stands[-1].at_work, stands[-1].doing) == ((), "restoring")
+
+
+def test_a_batch_can_be_stopped_while_it_reads_an_input_to_know_it_again(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "huge.tif", 300, 8192, 8192)
+    job = Batch(tasks_of(path, quick()), Order(quick())).job()
+    seen = next(event for event in job if isinstance(event, Stand) and event.doing == "reading")
+    assert (seen.files, seen.name) == (0, "huge.tif")
+    began = time.monotonic()
+    job.close()
+    assert time.monotonic() - began < SOON
+    assert not (tmp_path / "out").exists()
+
+
+def pretended(recipe: Recipe) -> Pool:
+    """A pool that says of all blocks that they are written."""
+
+    def answers(shares: Iterator[Share | None]) -> Answers:
+        for share in shares:
+            if share is not None:
+                runs = open_task(share.task, recipe).units
+                for number in share.units:
+                    for place in runs[number]:
+                        Work(share.task.target).record(number, "me", Entry(Done(place), 1.0, "cpu"))
+                yield Answer(share, Over())
+            yield None
+
+    return answers
+
+
+def test_a_batch_can_be_stopped_while_it_gives_a_result_its_format(tmp_path: Path) -> None:
+    path, recipe = sparse(tmp_path / "a.tif", 600, 1024, 1024), quick(settings={"warm_start": False})
+    job = Batch(tasks_of(path, recipe), Order(recipe), pretended(recipe)).job()
+    seen = next(event for event in job if isinstance(event, Stand) and event.doing == "writing")
+    assert seen.at_work == ((path, 1.0),)
+    began = time.monotonic()
+    job.close()
+    assert time.monotonic() - began < SOON
+    assert not [name for name in listing(tmp_path / "out") if "/" not in name and name != HIDDEN]
+    assert not list((tmp_path / "out").rglob("*.part*"))
+    assert Work(tmp_path / "out" / "a.tif").has_blocks
+
+
+def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
+    image = Image(noisy(3, 1100, 1100), "TYX")
+    create(tmp_path / "a.zarr", image)[...] = image.data
+    beats = itertools.count()
+
+    def beat() -> None:
+        if next(beats) == 2:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        complete(tmp_path / "a.zarr", image, None, beat)
+    complete(tmp_path / "a.zarr", image)
+    write(tmp_path / "b.zarr", image)
+    levels = [np.asarray(read(tmp_path / name / "2").data) for name in ("a.zarr", "b.zarr")]
+    assert np.array_equal(*levels)
+
+
+def test_what_is_done_aside_gives_its_result_or_its_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert to_end(aside(partial(checksum, tmp_path / "a"))).startswith("sha256:ba7816bf")
+    with pytest.raises(FileError, match="cannot be read"):
+        to_end(aside(partial(checksum, tmp_path / "b")))
+
+
+def to_end(waiting: Any) -> Any:
+    try:
+        while True:
+            next(waiting)
+    except StopIteration as end:
+        return end.value
+
+
+def test_a_plan_gives_way_and_can_be_stopped(tmp_path: Path) -> None:
+    """The probe of a large picture takes seconds."""
+    path, recipe = stack(tmp_path / "a.tif", 512, 512), quick(settings={"steps": 2000})
+    told = forecasts(tasks_of(path, recipe), Order(recipe))
+    assert [next(told) for _ in range(5)] == [None] * 5
+    began = time.monotonic()
+    told.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < SOON
+    assert [type(f) for f in forecasts(tasks_of(path, recipe), Order(recipe), probe=False) if f] == [Forecast]
+
+
+def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    path, recipe = sparse(tmp_path / "a.tif", 6000, 16, 16), quick(settings={"warm_start": False})
+    (task,) = tasks_of(path, recipe)
+    opened, work = open_task(task, recipe), Work(task.target)
+    for number, run in enumerate(opened.units):
+        for place in run:
+            figures = (float(place[0]), 1.0, 0.5, 0.0)
+            done = Done(place, (figures,), hot=1, stops=(("it is good", 1),), notes=(Note(f"at {place[0]}"),))
+            work.record(number, "me", Entry(done, 0.5, "cpu"))
+    tracemalloc.start()
+    try:
+        found = written(work, opened, lambda: None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1e6
+    quality = found.tally.quality()
+    assert (found.seconds, found.devices, quality.sigma, quality.residual) == (3000.0, {"cpu"}, 2999.5, 1.0)
+    assert quality.stopped == ("6000 × it is good",)
+    assert found.texts()[-2:] == [
+        "5000 more notes on single blocks are not kept",
+        "6000 hot pixels were filled from the fit (hot_pixels)",
+    ]

@@ -1,0 +1,505 @@
+"""Planes larger than memory are restored in panes: nobody can tell from the result where they were cut."""
+
+from __future__ import annotations
+
+import gc
+import math
+import tracemalloc
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given
+from numpy.typing import NDArray
+from scipy import ndimage
+from tests.batches import became, quick
+from tests.batches import restore as restore_batch
+
+from napari_pristine import learn, read, restore, write
+from napari_pristine.applied import lazily
+from napari_pristine.batch.demand import memory_of
+from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.order import Order, Unmade, open_task
+from napari_pristine.batch.rows import Row
+from napari_pristine.batch.tasks import assign
+from napari_pristine.events import Done
+from napari_pristine.files import bands
+from napari_pristine.files.lazy import Unread
+from napari_pristine.files.zarr import complete, create
+from napari_pristine.image import panes
+from napari_pristine.image.axes import AxesPlan, plan
+from napari_pristine.image.image import Image
+from napari_pristine.image.panes import SIDE, Panes, squares
+from napari_pristine.image.part import ranges
+from napari_pristine.life import Restored
+from napari_pristine.methods import METHODS
+from napari_pristine.model import Facts, Model, untrained
+from napari_pristine.recipe import Recipe
+from napari_pristine.resolved import Resolved
+from napari_pristine.restoration import run, wait
+from tiny import TINY, clean, noisy
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panes with cores of 64 pixels and margins of 12."""
+    cut_at(monkeypatch, 64**2, 96, 16)
+
+
+def cut_at(monkeypatch: pytest.MonkeyPatch, whole: int, side: int, margin: int) -> None:
+    monkeypatch.setattr(panes, "WHOLE", whole)
+    monkeypatch.setattr(panes, "SIDE", side)
+    monkeypatch.setattr(panes, "MARGIN", margin)
+
+
+def model(monkeypatch: pytest.MonkeyPatch, channels: int = 1, axes: str = "YX") -> Model:
+    """A network that says the same of a pixel wherever tiles and panes end, if it sees two pixels around it."""
+    monkeypatch.setitem(METHODS, "tiny", TINY)
+    torch.manual_seed(3)
+    recipe = Recipe(method="tiny", device="cpu")
+    return Model(recipe, channels, axes, untrained(TINY, recipe.params, channels, axes).state_dict(), Facts())
+
+
+def scene(height: int, width: int, seed: int = 0) -> NDArray[np.float64]:
+    """Points of light on soft background, dark at the left and bright at the right."""
+    rng = np.random.default_rng(seed)
+    spots = np.zeros((height, width))
+    count = height * width // 900
+    spots[rng.integers(0, height, count), rng.integers(0, width, count)] = rng.uniform(400, 7000, count)
+    soft = 60 * ndimage.gaussian_filter(rng.normal(size=(height, width)), 12)
+    light = np.maximum(ndimage.gaussian_filter(spots, 2) + soft, 0)
+    return np.asarray(light * np.linspace(0.1, 1, width) + 8)
+
+
+def photons(scene: NDArray[np.float64], seed: int = 1) -> NDArray[np.uint16]:
+    return np.random.default_rng(seed).poisson(scene).astype(np.uint16)
+
+
+def rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> Panes:
+    """Any way of cutting a picture or a volume."""
+    shape = tuple(draw(st.lists(st.integers(1, 16), min_size=2, max_size=3)))
+    core = tuple(draw(st.integers(min(3, n), n)) for n in shape)
+    margins = (draw(st.integers(0, c // 3)) if c < n else 0 for c, n in zip(core, shape, strict=True))
+    return Panes(shape, core, tuple(margins))
+
+
+@given(cuts())
+def test_cores_cover_a_block_once_and_lie_in_what_is_seen(cut: Panes) -> None:
+    written = np.zeros(cut.shape, int)
+    block = np.arange(written.size).reshape(cut.shape)
+    for number in range(len(cut)):
+        written[cut.kept(number)] += 1
+        seen = block[cut.seen(number)]
+        assert np.array_equal(seen[cut.inner(number)], block[cut.kept(number)])
+        assert all(n <= most for n, most in zip(seen.shape, cut.largest, strict=True))
+        for axis, (core, seen_) in enumerate(zip(cut.kept(number), cut.seen(number), strict=True)):
+            assert seen_.start <= max(core.start - cut.margin[axis], 0)
+            assert seen_.stop >= min(core.stop + cut.margin[axis], cut.shape[axis])
+            assert seen_.stop - seen_.start >= min(4 * cut.margin[axis], cut.shape[axis])  # none is a sliver
+    assert (written == 1).all()
+
+
+@given(cuts(), st.data())
+def test_panes_on_a_finer_grid_are_the_same_parts(cut: Panes, data: st.DataObject) -> None:
+    factors = tuple(data.draw(st.integers(1, 3)) for _ in cut.shape)
+    finer = cut.finer(factors)
+    for number in range(len(cut)):
+        for coarse, fine in ((cut.kept, finer.kept), (cut.seen, finer.seen), (cut.inner, finer.inner)):
+            expected = [slice(p.start * f, p.stop * f) for p, f in zip(coarse(number), factors, strict=True)]
+            assert list(fine(number)) == expected
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[Image, AxesPlan]:
+    """An image with axes in any order, and a way of cutting it into panes."""
+    extra = draw(st.lists(st.sampled_from("TZC"), unique=True, max_size=3))
+    axes = "".join(draw(st.permutations([*extra, "Y", "X"])))
+    shape = tuple(draw(st.integers(4, 9) if axis in "YX" else st.integers(1, 3)) for axis in axes)
+    together = "YX" + "".join(axis for axis in axes if axis in "CZ" and draw(st.booleans()))
+    image = Image(np.arange(math.prod(shape)).reshape(shape), axes)
+    cut = plan(image, together)
+    space = tuple(image.size(axis) for axis in cut.space)
+    core = tuple(draw(st.integers(min(3, n), n)) for n in space)
+    margin = tuple(int(3 <= c < n) for c, n in zip(core, space, strict=True))
+    return image, replace(cut, panes=Panes(space, core, margin))
+
+
+@given(plans())
+def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan]) -> None:
+    image, cut = planned
+    result = np.full(image.shape, -1)
+    for place in cut.places:
+        block = cut.read(image.data, place)
+        assert all(n <= most for n, most in zip(block.shape, cut.block_shape, strict=True))
+        assert (result[cut.index(place)] == -1).all()  # no pixel belongs to two blocks
+        assert np.array_equal(cut.unfold(block, place), image.data[cut.index(place)])
+        cut.write(result, place, block)
+    assert np.array_equal(result, image.data)
+
+
+@given(plans())
+def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[Image, AxesPlan]) -> None:
+    _, cut = planned
+    assert cut.places == sorted(cut.places, key=lambda place: (cut.channel(place), cut.pane(place), place))
+    found = set()
+    for numbers in np.ndindex(*(len(cut.parts(axis)) for axis in cut.axes)):
+        at = dict(zip(cut.axes, numbers, strict=True))
+        place = cut.place(at)
+        parts = [cut.parts(axis)[n] for axis, n in at.items()]
+        index = [slice(i, i + 1) if isinstance(i, int) else i for i in cut.index(place)]
+        sizes = [slice(*i.indices(n)) for i, n in zip(index, cut.shape, strict=True)]
+        assert sizes == [slice(*i.indices(n)) for i, n in zip(parts, cut.shape, strict=True)]
+        found.add(place)
+    assert found == set(cut.places)
+
+
+def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
+    cut = plan(Image(np.zeros((3, 97, 64)), "TYX")).in_panes()
+    assert cut.runs(16) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
+    assert [place for place in cut.places if cut.step(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    assert cut.describe().startswith("fits Y 97 × X 64 together, in 2 overlapping panes, one after the other over T")
+
+
+def test_what_was_restored_as_one_still_is() -> None:
+    image = Image(Unmade((5, 4096, 4096), np.dtype("uint16")), "TYX")
+    assert plan(image).in_panes() == plan(image)
+    assert Panes.of((4096, 4096), 1) is None
+    assert Panes.of((16, 1024, 1024), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "core"),
+    [((20_000, 20_000), 1, (2048, 2048)), ((1000, 90_000), 1, (1000, 2048)), ((4097, 4096), 1, (2048, 2048))],
+)
+def test_panes_of_planes(shape: tuple[int, ...], values: int, core: tuple[int, ...]) -> None:
+    found = Panes.of(shape, values)
+    assert found is not None
+    assert found.core == core
+    assert found.margin == tuple(64 if c < n else 0 for c, n in zip(core, shape, strict=True))
+
+
+@given(st.lists(st.integers(1, 30_000), min_size=2, max_size=3).map(tuple), st.integers(1, 64))
+def test_no_pane_is_larger_than_a_fixed_size(shape: tuple[int, ...], values: int) -> None:
+    found = Panes.of(shape, values)
+    if found is not None:
+        assert values * math.prod(n - 1 for n in found.largest) <= SIDE**2 * 1.05
+        assert all(c % 32 == 0 or c == n for c, n in zip(found.core[-2:], shape[-2:], strict=True))
+        assert math.prod(found.largest) < 4 * math.prod(found.core)  # no more is computed for nothing
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=3).map(tuple), st.integers(1, 150))
+def test_squares_are_spread_over_a_block(shape: tuple[int, ...], most: int) -> None:
+    found = squares(shape, most)
+    assert 1 <= len(found) <= 2 * most
+    assert len({tuple((p.start, p.stop) for p in part) for part in found}) == len(found)
+    for part in found:
+        assert all(0 <= p.start < p.stop <= n for p, n in zip(part, shape, strict=True))
+
+
+def seams(height: int, width: int, core: int, band: int = 8) -> NDArray[np.bool_]:
+    """Where pixels are near the line between two panes."""
+    near = [np.abs((np.arange(n) + core / 2) % core - core / 2) < band for n in (height, width)]
+    for line in near:
+        line[:band] = line[-band:] = False  # the edge of the image
+    return near[0][:, None] | near[1][None, :]
+
+
+@pytest.mark.parametrize("method", ["inr", "blind2unblind"])
+def test_no_seam_is_seen(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = scene(256, 448)
+    image = Image(photons(truth), "YX")
+    settings = {"steps": 120} if method == "inr" else {"steps": 60, "side": 32}
+    net = learn(image, method, preset="fast", settings=settings, device="cpu") if method == "blind2unblind" else None
+    recipe = net.recipe if net else Recipe(method=method, preset="fast", settings=settings, device="cpu")
+    whole = np.asarray(wait(run(image, recipe, model=net)).data, float)
+    cut_at(monkeypatch, 256**2, 352, 64)
+    resolved = Resolved(image, recipe, model=net)
+    assert len(resolved.places) == 2
+    found = np.asarray(wait(run(image, recipe, model=net)).data, float)
+    near = seams(256, 448, 256)
+    assert rms((found - truth)[near]) <= 1.1 * max(rms((found - truth)[~near]), rms((whole - truth)[near]))
+    assert rms(found - whole) < 0.15 * rms(image.data - truth)
+    assert rms((found - whole)[near]) < 0.15 * rms(image.data - truth)
+
+
+def test_all_panes_are_normalised_alike(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a network with an offset says something else of dark panes than of bright ones, if each has a mean of its own
+    image = Image(photons(scene(150, 200)), "YX")
+    net = model(monkeypatch)
+    found = wait(run(image, net.recipe, model=net)).data.astype(float)
+    monkeypatch.setattr(panes, "WHOLE", 10**9)
+    expected = wait(run(image, net.recipe, model=net)).data.astype(float)
+    scale, offset = np.polyfit(expected.ravel(), found.ravel(), 1)
+    assert rms(found - scale * expected - offset) < 0.5  # whole numbers; one line for all panes
+    assert scale == pytest.approx(1, abs=0.1)
+
+
+def sparse(shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint16]:
+    """A plane that is empty but for one corner."""
+    values = np.zeros(shape, np.uint16)
+    values[64:128, 128:192] = photons(scene(64, 64, seed))
+    return values
+
+
+def test_empty_panes_are_left_as_they_are_and_one_note_tells(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, net = Image(sparse((256, 256)), "YX"), model(monkeypatch)
+    said: list[Done] = []
+    job = run(image, net.recipe, model=net)
+    try:
+        while True:
+            event = next(job)
+            said += [event] if isinstance(event, Done) else []
+    except StopIteration as end:
+        restored: Restored = end.value
+    assert [note.text for note in restored.notes] == [
+        "7 of 16 panes were left unchanged: all pixels have the value 0; there is nothing to restore"
+    ]
+    assert len(said) == 16
+    assert np.array_equal(restored.data[192:], image.data[192:])
+    assert not restored.data[:60].any()  # nor is there a step where a pane begins that is not all empty
+    assert not np.array_equal(restored.data[64:128, 128:192], image.data[64:128, 128:192])
+
+
+def test_a_plane_of_empty_panes_alone_is_what_it_was(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, net = Image(np.full((130, 130), 7, np.uint16), "YX"), model(monkeypatch)
+    restored = wait(run(image, net.recipe, model=net))
+    assert np.array_equal(restored.data, image.data)
+    assert [note.text[:14] for note in restored.notes] == ["9 of 9 panes w"]
+
+
+def test_what_is_filled_in_is_counted_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = photons(scene(128, 128)).astype(np.float32)
+    values[60:68, 60:68] = np.nan  # all four panes see it
+    net = model(monkeypatch)
+    restored = wait(run(Image(values, "YX"), net.recipe, model=net))
+    assert np.isfinite(restored.data).all()
+    assert [note.text for note in restored.notes if "without a value" in note.text] == [
+        "64 pixels without a value (NaN, infinite or masked) were filled from the fit"
+    ]
+
+
+def test_holes_are_filled_in_and_not_taken_for_empty(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = photons(scene(128, 128)).astype(np.float32)
+    values[20:50, 20:50] = np.nan
+    net = model(monkeypatch)
+    resolved = Resolved(Image(values, "YX"), net.recipe, model=net)
+    block = resolved.block(resolved.places[0])
+    assert block.empty is not None
+    assert not block.empty[20:50, 20:50].any()
+
+
+def test_masks_are_cut_as_the_image_is(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, mask = photons(scene(128, 128)), np.zeros((128, 128), bool)
+    mask[60:68, 10:14] = True
+    values[mask] = 60_000
+    net = model(monkeypatch)
+    restored = wait(run(Image(values, "YX"), net.recipe, mask=Image(mask, "YX"), model=net))
+    assert restored.data.max() < 30_000
+    assert any(note.text.startswith("32 pixels") for note in restored.notes)
+
+
+@pytest.mark.parametrize(("axes", "together"), [("YXS", ""), ("YXS", "YX"), ("SYX", "")])
+def test_transparency_stays(axes: str, together: str, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.stack([photons(scene(100, 130), seed) for seed in range(4)], axis=-1).clip(0, 255).astype(np.uint8)
+    values = np.moveaxis(values, -1, axes.index("S"))
+    net = model(monkeypatch, 1 if together else 4)
+    recipe = net.recipe.model_copy(update={"together": together})
+    restored = wait(run(Image(values, axes), recipe, model=net))
+    samples = axes.index("S")
+    assert np.array_equal(restored.data.take(3, samples), values.take(3, samples))
+    assert not np.array_equal(restored.data.take(0, samples), values.take(0, samples))
+
+
+def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.stack([photons(scene(80, 90), seed) for seed in range(12)])
+    net = model(monkeypatch, axes="ZYX")
+    recipe = net.recipe.model_copy(update={"together": "ZYX"})
+    resolved = Resolved(Image(values, "ZYX"), recipe, model=net)
+    assert len(resolved.places) > 4
+    restored = wait(run(resolved.image, recipe, model=net))
+    monkeypatch.setattr(panes, "WHOLE", 10**9)
+    whole = wait(run(resolved.image, recipe, model=net))
+    assert rms(restored.data.astype(float) - whole.data) < 0.1 * rms(values.astype(float) - whole.data)
+
+
+def test_several_pictures_of_a_scene_are_restored_as_one(small: None) -> None:
+    values = photons(scene(120, 80))
+    recipe = Recipe(method="linr", preset="fast", settings={"also": "b.tif"}, device="cpu")
+    assert Resolved(Image(values, "YX"), recipe, others=[Image(values, "YX")]).cut.panes is None
+    alone = Recipe(method="linr", preset="fast", device="cpu")
+    assert Resolved(Image(values, "YX"), alone).cut.panes is not None
+
+
+def test_finer_grids_are_cut_into_smaller_panes(small: None) -> None:
+    image = Image(photons(scene(80, 70)), "YX")
+    settings = {"steps": 4, "rounds": 1, "width": 16, "patch": 32, "finer": 2}
+    recipe = Recipe(method="linr", preset="fast", settings=settings, device="cpu")
+    resolved = Resolved(image, recipe)
+    assert resolved.cut.panes
+    assert resolved.cut.panes.core == (32, 32)
+    found = np.full(resolved.out.shape, -1.0)
+    for place in resolved.places:
+        found[resolved.out.index(place)] += 1
+    assert (found == 0).all()
+    restored = wait(run(image, recipe))
+    assert restored.data.shape == (160, 140)
+    assert rms(restored.data[::2, ::2] - image.data.astype(float)) < 2 * image.data.std()
+
+
+class Watched:
+    """An array that remembers how much was read of it."""
+
+    def __init__(self, data: NDArray[Any]) -> None:
+        self.data, self.shape, self.dtype, self.ndim = data, data.shape, data.dtype, data.ndim
+        self.most = self.all = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        size = math.prod(len(item) for item in ranges(index, self.shape) if isinstance(item, range))
+        self.most, self.all = max(self.most, size), self.all + size
+        return self.data[index]
+
+
+def test_no_more_than_a_pane_is_read_at_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panes, "SQUARE", 16)
+    watched, net = Watched(photons(scene(512, 512))), model(monkeypatch)
+    resolved = Resolved(Image(watched, "YX"), net.recipe, model=net)
+    resolved.block(resolved.places[9])
+    assert watched.most <= 88**2
+    assert watched.all <= 88**2 + 2 * 256 * 16**2  # and what brightness and noise are measured from
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_of_a_tiled_tiff_only_a_pane_is_decoded(samples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.zeros((3072, 4096, samples), np.uint8)
+    values[:1024, :1024] = photons(scene(1024, 1024))[..., None].clip(0, 255)
+    slide = values if samples > 1 else values[..., 0]
+    tifffile.imwrite(tmp_path / "slide.tif", slide, tile=(512, 512), compression="zlib")
+    cut_at(monkeypatch, 1024**2, 704, 64)
+    image = read(tmp_path / "slide.tif", lazy=True)
+    cut = plan(image).in_panes()
+    cut.read(image.data, cut.places[0])  # imports what it needs
+    tracemalloc.start()
+    block = cut.read(image.data, cut.places[1])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(cut.unfold(block, cut.places[1]), slide[cut.index(cut.places[1])])
+    assert most < 0.5 * slide.nbytes
+
+
+def test_what_can_only_be_read_as_a_whole_is_read_once() -> None:
+    values = photons(scene(64, 64)).clip(0, 255).astype(np.uint8)
+    times: list[int] = []
+
+    def again() -> NDArray[Any]:
+        times.append(1)
+        return values.copy()
+
+    picture, other = Unread(values, again), Unread(values, again)
+    assert [int(picture[i, i]) for i in range(9)] == [int(values[i, i]) for i in range(9)]
+    assert len(times) == 1
+    assert np.array_equal(other[3:5], values[3:5])
+    assert np.array_equal(picture[...], values)
+    assert len(times) == 3  # one is kept, not all
+    kept = weakref.ref(picture[...].base)
+    del picture
+    gc.collect()
+    assert kept() is None
+
+
+@pytest.mark.parametrize(("axes", "shape"), [("YX", (130, 70)), ("TYX", (2, 130, 70)), ("YXS", (130, 70, 3))])
+def test_large_planes_of_imagej_are_written_band_by_band(
+    axes: str, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "_BYTES", 1)
+    monkeypatch.setattr(bands, "EDGE", 32)
+    kind = np.uint8 if "S" in axes else np.uint16
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(kind)
+    write(tmp_path / "a.tif", Image(values, axes, metadata={"format": "imagej"}))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.is_imagej
+    found = read(tmp_path / "a.tif")
+    assert found.axes == axes
+    assert np.array_equal(found.data, values)
+
+
+def test_a_slide_is_restored_where_it_is_looked_at(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, net = Image(photons(scene(150, 200)), "YX"), model(monkeypatch)
+    expected = wait(run(image, net.recipe, model=net)).data
+    lazy = lazily(image, net.recipe, model=net).data
+    assert lazy.chunks == ((64, 64, 22), (64, 64, 64, 8))
+    assert np.array_equal(lazy[70:90, 130:150].compute(), expected[70:90, 130:150])
+    assert np.array_equal(lazy.compute(), expected)
+
+
+def test_networks_learn_from_large_planes(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "tiny", TINY)
+    values, truth = noisy((150, 200)), clean((150, 200))
+    learned = learn(Image(values, "YX"), "tiny", device="cpu")
+    assert learned.facts.blocks == 12
+    restored = restore(values, "tiny", settings={"steps": 200}, device="cpu")
+    assert rms(restored.data - truth) < 0.7 * rms(values - truth)
+
+
+def test_chunks_belong_to_one_pane_each(tmp_path: Path) -> None:
+    like = Image(Unmade((4, 3000, 2400), np.dtype("uint16")), "TYX")
+    for side, chunk in ((2048, 1024), (1120, 560), (224, 224), (3 * 1120, 840)):
+        out = create(tmp_path / f"{side}", like, sides={"Y": side, "X": side})
+        assert out.chunks == (1, chunk, chunk)
+    assert create(tmp_path / "whole", like).chunks == (1, 1024, 1024)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: None) -> None:
+    source = tmp_path / "in" / f"slide{suffix}"
+    source.parent.mkdir()
+    write(source, Image(photons(scene(100, 170)), "YX", scale=(0.5, 0.5), units=("micrometer",) * 2))
+    expected = wait(run(read(source), quick())).data
+    tasks = assign(inputs_of([str(source)], tmp_path / "out"), tmp_path / "out", quick())
+    job = Batch(tasks, Order(quick())).job()
+    done = 0
+    while done < 2:
+        done += isinstance(next(job), Done)
+    job.close()
+    again = Batch(tasks, Order(quick(), resume=True))
+    events = list(again.job())
+    assert sum(isinstance(event, Done) for event in events) == 4
+    assert [row.status for row in events if isinstance(row, Row)] == ["restored"]
+    assert np.array_equal(read(tmp_path / "out" / source.name).data, expected)
+
+
+def test_memory_does_not_grow_with_a_plane(tmp_path: Path) -> None:
+    found = []
+    for side in (5000, 60_000):
+        like = Image(Unmade((side, side), np.dtype("uint16")), "YX")
+        write_empty(tmp_path / f"{side}.zarr", like)
+        (task,) = assign(inputs_of([str(tmp_path / f"{side}.zarr")], tmp_path), tmp_path / "out", quick())
+        found.append(memory_of(open_task(task, quick())))
+    assert found[0] == found[1] < 2e9
+
+
+def write_empty(path: Path, like: Image) -> None:
+    """An OME-Zarr of which no chunk is written."""
+    create(path, like)
+    complete(path, like)
+
+
+def test_batches_tell_of_empty_panes_once(tmp_path: Path, small: None) -> None:
+    source = tmp_path / "in" / "slide.zarr"
+    source.parent.mkdir()
+    write(source, Image(sparse((256, 256)), "YX"))
+    rows = restore_batch(source.parent, tmp_path / "out")
+    assert became(rows) == {"slide.zarr": "restored"}
+    (note,) = [text for text in rows["slide.zarr"].facts["notes"] if "panes" in text]
+    assert note.startswith("7 of 16 panes were left unchanged: all pixels have the value 0")

@@ -1,0 +1,134 @@
+"""Blocks that are fitted at once: each comes out as it would alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pristine import Image, Recipe, ranks, run
+from napari_pristine.errors import OutOfMemory
+from napari_pristine.events import Done, Preview, Progress, Wish
+from napari_pristine.life import Restored
+from napari_pristine.methods import METHODS
+from napari_pristine.methods.method import Fit, Noisy
+from napari_pristine.resolved import Resolved
+from napari_pristine.restoration import wait
+
+QUICK = {"steps": 40, "width": 16, "patch": 48, "batch": 128}
+
+
+def stack(*looped: int, side: int = 40, axes: str = "TYX") -> Image:
+    """Noisy frames, each of another scene."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side
+    scenes = [np.sin(9 * x + n) * np.cos(7 * y) for n in range(int(np.prod(looped)))]
+    clean = np.stack(scenes).reshape(*looped, side, side) * 50 + 200
+    return Image((clean + rng.normal(0, 8, clean.shape)).astype(np.float32), axes)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe(method="inr", settings={**QUICK, **changes}, device="cpu")
+
+
+def finished(image: Image, wanted: Recipe) -> Restored:
+    return wait(run(image, wanted))
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch, image: Image, wanted: Recipe) -> Restored:
+    with monkeypatch.context() as patch:
+        patch.setattr(ranks, "_ROOM", 1)
+        return finished(image, wanted)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+@pytest.mark.parametrize(("axes", "looped"), [("CYX", (3,)), ("CTYX", (2, 3))])
+def test_blocks_fitted_at_once_come_out_as_alone(
+    monkeypatch: pytest.MonkeyPatch, axes: str, looped: tuple[int, ...], warm: bool
+) -> None:
+    image = stack(*looped, axes=axes)
+    wanted = recipe(warm_start=warm)
+    assert ranks.abreast(Resolved(image, wanted)) == 8
+    together, alone = finished(image, wanted), one_by_one(monkeypatch, image, wanted)
+    np.testing.assert_allclose(together.data, alone.data, atol=0.05)  # the noise is 8
+    assert together.quality.stopped == alone.quality.stopped
+    assert np.std(together.data - image.data) > 4  # it did remove noise
+
+
+def test_a_frame_with_hidden_pixels_does_not_harm_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = stack(3, axes="CYX")
+    image.data[1, :15, :20] = np.nan
+    together, alone = finished(image, recipe()), one_by_one(monkeypatch, image, recipe())
+    np.testing.assert_allclose(together.data[[0, 2]], alone.data[[0, 2]], atol=0.05)
+    assert np.isfinite(together.data).all()
+
+
+def test_an_empty_frame_is_left_and_the_others_are_restored() -> None:
+    image = stack(3, axes="CYX")
+    image.data[1] = 7
+    restored = finished(image, recipe())
+    assert (restored.data[1] == 7).all()
+    assert any("left unchanged at C = 1" in note.text for note in restored.notes)
+    assert all(np.std(restored.data[c] - image.data[c]) > 4 for c in (0, 2))
+
+
+@pytest.mark.parametrize("settings", [{"stop_at": 1.0}, {"holdout": 0.1}, {"patch": None}, {"tile": 64, "patch": 32}])
+def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(settings: dict[str, Any]) -> None:
+    image = stack(3, side=128 if "tile" in settings else 40, axes="CYX")
+    assert ranks.abreast(Resolved(image, recipe(**settings))) == 1
+
+
+def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
+    resolved = Resolved(stack(3, 37, side=24, axes="CTYX"), recipe())
+    units = ranks.units(resolved.cut, 8)
+    assert sorted(place for unit in units for place in unit) == resolved.places
+    for run_ in resolved.cut.runs(ranks.RUN):
+        assert sum(set(run_) <= set(unit) for unit in units) == 1
+    # 9 runs, 8 side by side; a rank is one block of each of them
+    assert [len(unit) for unit in units] == [106, 5]
+    assert [len(rank) for rank in ranks.ranks(resolved.cut, 8, units[0])][:6] == [8] * 5 + [6]
+
+
+def test_blocks_fitted_at_once_are_shown_told_and_kept() -> None:
+    image = stack(4, axes="CYX")
+    job = run(image, recipe(steps=5000))
+    places, wish, told = set(), None, 0
+    try:
+        while True:
+            event = job.send(wish) if wish else next(job)
+            wish = None
+            told += isinstance(event, Progress)
+            if isinstance(event, Preview):
+                places.add(event.index[0])
+                wish = Wish.KEEP
+    except StopIteration as end:
+        restored: Restored = end.value
+    assert told
+    assert places == {0, 1, 2, 3}
+    assert any(note.text.startswith("kept after") for note in restored.notes)
+    assert not any("only" in note.text for note in restored.notes)
+    assert all(np.std(restored.data[c] - image.data[c]) > 1 for c in range(4))
+
+
+def test_what_does_not_fit_into_memory_together_is_fitted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, wanted = stack(3, axes="CYX"), recipe()
+    alone = one_by_one(monkeypatch, image, wanted)
+
+    def full(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+        raise OutOfMemory("the memory ran out")
+        yield
+
+    monkeypatch.setitem(METHODS, "inr", replace(METHODS["inr"], abreast=full))
+    restored = finished(image, wanted)
+    np.testing.assert_array_equal(restored.data, alone.data)
+    assert any("one block after the other" in note.text for note in restored.notes)
+
+
+def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
+    done = [event for event in run(stack(3, axes="CYX"), recipe()) if isinstance(event, Done)]
+    assert [event.place for event in done] == [(0,), (1,), (2,)]
+    assert all(event.stops == (("took all 40 steps", 1),) for event in done)
+    assert len({event.judged for event in done}) == 3
