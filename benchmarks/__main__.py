@@ -91,8 +91,8 @@ def _add_warm(parser: argparse.ArgumentParser) -> None:
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_batch)
-    tasks = f"comma-separated, of {', '.join(TASKS)} (default: all but large)"
-    parser.add_argument("--tasks", type=_words, default=list(TASKS[:-1]), help=tasks)
+    tasks = f"comma-separated, of {', '.join(TASKS)} (default: all but large and plane)"
+    parser.add_argument("--tasks", type=_words, default=list(TASKS[:-2]), help=tasks)
     parser.add_argument("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated")
     parser.add_argument("--side", type=int, default=128, help="pixels of a frame along Y and X")
     parser.add_argument("--method", default="inr")

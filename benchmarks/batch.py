@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.large import write_tiff, write_zarr
+from benchmarks.large import write_plane, write_tiff, write_zarr
 from napari_pristine.atomic import appearing
 from napari_pristine.files import read, write
 from napari_pristine.image.image import Image
@@ -30,11 +30,15 @@ from napari_pristine.recipe_file import save_recipe
 from napari_pristine.samples import simulate_timelapse
 from napari_pristine.settings import make
 
-TASKS = ("frames", "warm", "workers", "large")
+TASKS = ("frames", "warm", "workers", "small", "large", "plane")
 _LOOK = 0.2
 """Seconds between two looks at the memory."""
 _LARGE = ("large.ome.zarr", 2500, "huge.tif", 500)
 """Names and numbers of frames of 2048 x 2048 pixels of 16 bits: 21 GB as OME-Zarr, 4.2 GB as BigTIFF."""
+_PLANE = ("plane.ome.zarr", 20000, 3)
+"""Name of a single plane, its side in pixels of 16 bits, and how many squares of 2048 pixels are not empty in it."""
+_ONE_BY_ONE = "import sys; from napari_pristine import cli, ranks; ranks._ROOM = 1; sys.exit(cli.main(sys.argv[1:]))"
+"""The program as it would be if it fitted one block after the other."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,20 @@ class Bench:
         save_recipe(path, make(Recipe, {**chosen, **fields}), overwrite=True)
         return path
 
-    def run(self, name: str, recipe: Path, source: Path, frames: int, options: Sequence[str] = ()) -> Path:
+    def run(
+        self,
+        name: str,
+        recipe: Path,
+        source: Path,
+        frames: int,
+        options: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "napari_pristine"),
+    ) -> Path:
         """One batch; returns its result."""
         output = self.folder / f"out {name}"
         words = ["batch", str(recipe), str(source), "-o", str(output), "--overwrite", *options]
         began = time.monotonic()
-        peak = _peak([sys.executable, "-m", "napari_pristine", *words])
+        peak = _peak([sys.executable, *program, *words])
         seconds = time.monotonic() - began
         result = next(
             path
@@ -125,7 +137,7 @@ def run_batch(plan: BatchPlan) -> int:
         bench = Bench(plan, plan.folder or Path(scratch))
         bench.folder.mkdir(parents=True, exist_ok=True)
         for task in plan.tasks:
-            {"frames": _frames, "warm": _warm, "workers": _workers, "large": _large}[task](bench)
+            _TASKS[task](bench)
     if plan.json:
         with appearing(plan.json, overwrite=True) as part:
             part.write_text(json.dumps([asdict(run) for run in bench.runs], indent=1), encoding="utf-8")
@@ -158,16 +170,38 @@ def _workers(bench: Bench) -> None:
     print(f"both results are {'equal' if same else 'NOT EQUAL'}")
 
 
+def _small(bench: Bench) -> None:
+    """Frames so small that several are fitted at once, and one after the other."""
+    frames, recipe = bench.plan.frames[-1], bench.recipe("small")
+    source = _stack(bench, frames, side=64)
+    for name, program in (("one by one", ("-c", _ONE_BY_ONE)), ("at once", ("-m", "napari_pristine"))):
+        bench.run(f"64 x 64, {name}", recipe, source, frames, program=program)
+
+
 def _large(bench: Bench) -> None:
     """Images larger than memory, by a network that has learned."""
+    recipe = _learned(bench)
+    for source, frames in _large_images(bench.folder):
+        bench.run(source.name, recipe, source, frames, ("--memory", "2GB"))
+
+
+def _plane(bench: Bench) -> None:
+    """A single plane larger than memory should have to hold, by the same network."""
+    name, side, filled = _PLANE
+    source = bench.folder / name
+    if not source.exists():
+        write_plane(source, side, filled)
+    bench.run(source.name, _learned(bench), source, 1, ("--memory", "2GB"))
+
+
+def _learned(bench: Bench) -> Path:
+    """The recipe of a network that has learned."""
     model = bench.folder / "large.safetensors"
     if not model.exists():
         noisy, _ = simulate_timelapse((256, 256), frames=4)
         settings = {"steps": 300}
         save_model(model, learn([noisy], "blind2unblind", preset="fast", settings=settings), overwrite=True)
-    recipe = bench.recipe("large", method="blind2unblind", preset="fast", settings={"steps": 300}, model=str(model))
-    for source, frames in _large_images(bench.folder):
-        bench.run(source.name, recipe, source, frames, ("--memory", "2GB"))
+    return bench.recipe("large", method="blind2unblind", preset="fast", settings={"steps": 300}, model=str(model))
 
 
 def _large_images(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -180,15 +214,18 @@ def _large_images(folder: Path) -> Iterator[tuple[Path, int]]:
     yield folder / tiff_name, tiff_frames
 
 
-def _stack(bench: Bench, frames: int) -> Path:
-    """A simulated stack TYX, and its truth beside it."""
-    path = bench.folder / f"stack{frames}.tif"
+def _stack(bench: Bench, frames: int, side: int = 0) -> Path:
+    """A simulated stack TYX, and its truth beside it; with sides as planned if none is given."""
+    side = side or bench.plan.side
+    path = bench.folder / f"stack{frames}x{side}.tif"
     if not path.exists():
-        side = bench.plan.side
         noisy, truth = simulate_timelapse((side, side), frames=frames)
         write(path, Image(noisy.data[:, 0], "TYX"))
         np.save(path.with_suffix(".npy"), truth.data[:, 0])
     return path
+
+
+_TASKS = dict(zip(TASKS, (_frames, _warm, _workers, _small, _large, _plane), strict=True))
 
 
 def _peak(words: Sequence[str]) -> int:

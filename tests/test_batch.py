@@ -25,7 +25,7 @@ from tests.batches import (
     stack,
 )
 
-from napari_pristine import read, write
+from napari_pristine import ranks, read, write
 from napari_pristine import restore as restore_one
 from napari_pristine.batch.engine import Batch
 from napari_pristine.batch.inputs import inputs_of
@@ -143,6 +143,35 @@ def test_frames_that_are_fitted_at_once_are_done_again_together(tmp_path: Path, 
     assert (len(places), set(places)) == (34, {(t,) for t in range(34)})
     alone = restore_one(read(tmp_path / "a.tif"), "inr", preset="fast", settings=settings, device="cpu")
     assert np.array_equal(read(tmp_path / "out" / "a.tif").data, alone.data)
+
+
+def test_a_machine_with_other_room_goes_on_in_the_units_that_were_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun where there is a GPU and resumed where there is none, say: nothing is done twice, all pixels are equal."""
+    stack(tmp_path / "a.tif", 68, 16, 16)
+    recipe = quick(settings={"steps": 2, "refine": False})
+    whole = restore(tmp_path / "a.tif", tmp_path / "whole", recipe)["a.tif"].target
+    tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
+    monkeypatch.setattr(ranks, "_ROOM", 2)
+    first = _places(Batch(tasks, Order(recipe)), 40)
+    monkeypatch.setattr(ranks, "_ROOM", 1)
+    rest = _places(Batch(tasks, Order(recipe, resume=True)))
+    assert len(first) == 40
+    assert set(rest) == {(t,) for t in range(32, 68)}  # the first two runs were done together
+    assert np.allclose(read(tmp_path / "out" / "a.tif").data, read(whole).data, atol=1)
+
+
+def _places(batch: Batch, most: int = 1000) -> list[tuple[int, ...]]:
+    """The blocks that a batch restores before it is stopped."""
+    places: list[tuple[int, ...]] = []
+    job = batch.job()
+    for event in job:
+        places += [event.place] if isinstance(event, Done) else []
+        if len(places) == most:
+            break
+    job.close()
+    return places
 
 
 def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from napari_pristine.batch.engine import Batch
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order, Unmade, open_task
 from napari_pristine.batch.rows import Row
-from napari_pristine.batch.tasks import assign
+from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.errors import ImageError
 from napari_pristine.events import Done
 from napari_pristine.files import bands
 from napari_pristine.files.lazy import Unread
@@ -272,11 +273,36 @@ def test_empty_panes_are_left_as_they_are_and_one_note_tells(small: None, monkey
     assert not np.array_equal(restored.data[64:128, 128:192], image.data[64:128, 128:192])
 
 
-def test_a_plane_of_empty_panes_alone_is_what_it_was(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plane_of_empty_panes_alone_is_an_error_as_an_empty_block_is(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image, net = Image(np.full((130, 130), 7, np.uint16), "YX"), model(monkeypatch)
-    restored = wait(run(image, net.recipe, model=net))
-    assert np.array_equal(restored.data, image.data)
-    assert [note.text[:14] for note in restored.notes] == ["9 of 9 panes w"]
+    with pytest.raises(ImageError, match="all pixels have the value 7"):
+        wait(run(image, net.recipe, model=net))
+
+
+def test_an_empty_large_plane_fails_in_a_batch_and_leaves_nothing(tmp_path: Path, small: None) -> None:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "empty.tif", Image(np.full((130, 130), 7, np.uint16), "YX"))
+    rows = restore_batch(tmp_path / "in", tmp_path / "out")
+    assert became(rows) == {"empty.tif": "failed"}
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+def test_chunks_are_as_large_as_ever_along_an_axis_that_is_not_cut(small: None) -> None:
+    cut = plan(Image(np.zeros((61, 400), np.uint16), "YX")).in_panes()  # a prime number of rows
+    assert cut.panes is not None
+    assert "Y" not in cut.sides
+
+
+def test_the_mask_of_a_picture_is_counted_once_for_all_frames(tmp_path: Path) -> None:
+    write(tmp_path / "mask.tif", Image(np.ones((64, 64), np.uint8), "YX"))
+    needed = []
+    for frames in (2, 64):
+        write(tmp_path / f"{frames}.tif", Image(np.ones((frames, 64, 64), np.uint16), "TYX"))
+        recipe = quick(mask=str(tmp_path / "mask.tif"))
+        needed.append(memory_of(open_task(Task(tmp_path / f"{frames}.tif", tmp_path / "out.tif"), recipe)))
+    assert needed[1] - needed[0] < 64 * 64 * 64
 
 
 def test_what_is_filled_in_is_counted_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:

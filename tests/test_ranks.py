@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_pristine import Image, Recipe, ranks, run
 from napari_pristine.errors import OutOfMemory
@@ -16,7 +18,7 @@ from napari_pristine.life import Restored
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, Noisy
 from napari_pristine.resolved import Resolved
-from napari_pristine.restoration import wait
+from napari_pristine.restoration import run_resolved, wait
 
 QUICK = {"steps": 40, "width": 16, "patch": 48, "batch": 128}
 
@@ -51,7 +53,7 @@ def test_blocks_fitted_at_once_come_out_as_alone(
 ) -> None:
     image = stack(*looped, axes=axes)
     wanted = recipe(warm_start=warm)
-    assert ranks.abreast(Resolved(image, wanted)) == 8
+    assert ranks.at_once(Resolved(image, wanted)) == 8
     together, alone = finished(image, wanted), one_by_one(monkeypatch, image, wanted)
     np.testing.assert_allclose(together.data, alone.data, atol=0.05)  # the noise is 8
     assert together.quality.stopped == alone.quality.stopped
@@ -78,7 +80,7 @@ def test_an_empty_frame_is_left_and_the_others_are_restored() -> None:
 @pytest.mark.parametrize("settings", [{"stop_at": 1.0}, {"holdout": 0.1}, {"patch": None}, {"tile": 64, "patch": 32}])
 def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(settings: dict[str, Any]) -> None:
     image = stack(3, side=128 if "tile" in settings else 40, axes="CYX")
-    assert ranks.abreast(Resolved(image, recipe(**settings))) == 1
+    assert ranks.at_once(Resolved(image, recipe(**settings))) == 1
 
 
 def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
@@ -132,3 +134,69 @@ def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
     assert [event.place for event in done] == [(0,), (1,), (2,)]
     assert all(event.stops == (("took all 40 steps", 1),) for event in done)
     assert len({event.judged for event in done}) == 3
+
+
+def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that was made for a machine with room is restored alike by one without: warm starts and all."""
+    image, wanted = stack(37, side=24), recipe(steps=20)
+    resolved = Resolved(image, wanted)
+    (unit,) = ranks.units(resolved.cut, 8)
+    here = np.zeros(image.shape, np.float32)
+    wait(run_resolved(resolved, into=here, places=unit))
+    with monkeypatch.context() as patch:
+        patch.setattr(ranks, "_ROOM", 1)
+        there = np.zeros(image.shape, np.float32)
+        wait(run_resolved(Resolved(image, wanted), into=there, places=unit, count=8))
+    np.testing.assert_array_equal(here, there)
+
+
+def test_frames_beside_one_of_which_most_is_hidden_come_out_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = stack(3, axes="CYX")
+    image.data[1, :30] = np.nan
+    together, alone = finished(image, recipe()), one_by_one(monkeypatch, image, recipe())
+    np.testing.assert_allclose(together.data, alone.data, atol=0.05)
+
+
+def test_what_did_not_fit_into_memory_is_gone_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def full(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+        large = torch.zeros(1000)
+        held.append(weakref.ref(large))
+        if large.sum() == 0:
+            raise OutOfMemory("the memory ran out")
+        yield
+
+    def fit(net: Any, noisy: Noisy, params: Any, warm: bool) -> Fit:
+        assert [left() for left in held] == [None]
+        return (yield from inr.fit(net, noisy, params, warm))
+
+    inr = METHODS["inr"]
+    monkeypatch.setitem(METHODS, "inr", replace(inr, abreast=full, fit=fit))
+    finished(stack(2, axes="CYX"), recipe(steps=2))
+    assert held
+
+
+def test_networks_of_larger_tiles_are_not_started_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second channel runs out of memory after the first was fitted as a whole."""
+    inr, full = METHODS["inr"], [True, False, True]  # both at once, the first, the second by itself
+
+    def out_of_memory(largest: int) -> None:
+        if full and largest > 128 and full.pop(0):
+            raise OutOfMemory("the memory ran out")
+
+    def abreast(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+        out_of_memory(max(noisies[0].pixels.shape))
+        assert inr.abreast is not None
+        return (yield from inr.abreast(nets, noisies, params, warm))
+
+    def fit(net: Any, noisy: Noisy, params: Any, warm: bool) -> Fit:
+        out_of_memory(max(noisy.pixels.shape))
+        return (yield from inr.fit(net, noisy, params, warm))
+
+    monkeypatch.setitem(METHODS, "inr", replace(inr, abreast=abreast, fit=fit))
+    image = stack(2, 2, side=200, axes="CTYX")
+    restored = finished(image, recipe(steps=10, patch=200))
+    assert not full
+    assert any("tiles of 128" in note.text for note in restored.notes)
+    assert np.std(restored.data - image.data, axis=(2, 3)).min() > 4

@@ -84,8 +84,13 @@ def batch(
     with _pool(workers, threads, scheduler, slurm) as pool:
         make_folder(output)
         work = Batch(begun.tasks, begun.order, pool)
-        _run(work, json)
-    return _report(output, work, f"{recipe.stem}: {len(work.rows)} files", json)
+        try:
+            _run(work, json)
+        except BaseException:  # stopped, or the cluster is lost: what is done is done
+            if work.rows:
+                _report(output, work, recipe.stem, json)
+            raise
+    return _report(output, work, recipe.stem, json)
 
 
 def _say_device(order: Order) -> None:
@@ -95,11 +100,11 @@ def _say_device(order: Order) -> None:
         complain(note.text)
 
 
-def _report(output: Path, batch: Batch, title: str, json: bool) -> int:
+def _report(output: Path, batch: Batch, name: str, json: bool) -> int:
     """Write the report, say where it is, and return the exit code."""
     failed = any(row.status == "failed" for row in batch.rows)
     try:
-        _, page = write_report(output, batch.rows, title=title, since=batch.since)
+        _, page = write_report(output, batch.rows, title=f"{name}: {len(batch.rows)} files", since=batch.since)
     except FileError as error:  # the results are there
         complain(error)
         return SOME_FAILED

@@ -94,13 +94,19 @@ class Fitting:
         """
         anew, warm = [f for f in rank if not f.nets], [f for f in rank if f.nets]
         for alike in filter(None, (anew, warm)):
-            try:
-                with memory():
-                    yield from self._tiles(number, alike)
-            except OutOfMemory:
-                if len(alike) == 1 and not self._smaller(alike[0]):
-                    raise
+            if not (yield from self._fits(number, alike)):
                 yield from self._less(number, alike)
+
+    def _fits(self, number: int, rank: Sequence[Fitted]) -> Part[bool]:
+        """Fit the blocks of a rank; whether there was memory for it, and if not, none of it is held any more."""
+        try:
+            with memory():
+                yield from self._tiles(number, rank)
+        except OutOfMemory:
+            if len(rank) == 1 and not self._smaller(rank[0]):
+                raise
+            return False
+        return True
 
     def _less(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
         """Fit the blocks of a rank for which the memory did not suffice."""
@@ -131,6 +137,9 @@ class Fitting:
         block = rank[0].block
         # pictures on other grids have no tiles that go with these
         tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, OVERLAP).tightened()
+        if any(len(fitted.nets) != len(tiling.slices) for fitted in rank):  # of larger tiles, which needed too much
+            for fitted in rank:
+                fitted.nets = []
         blocks = [_Tiles(fitted, tiling, self.resolved.finer) for fitted in rank]
         for index, part in enumerate(tiling.slices):
             if self.talk.keep:

@@ -24,7 +24,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiles import repeat
-from napari_pristine.ranks import RUN, abreast, ranks, units
+from napari_pristine.ranks import RUN, at_once, ranks, units
 from napari_pristine.recipe import Recipe
 from napari_pristine.refining import Refining
 from napari_pristine.resolved import Resolved
@@ -73,6 +73,7 @@ class Life:
         places: Which blocks, all if none are given: whole units of them (`units`), where blocks start from their
             neighbour or are fitted at once.
         shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
+        count: How many blocks are fitted at once; as many as there is room for if it is not said.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class Life:
         into: Any = None,
         places: Sequence[Place] | None = None,
         shelf: Path | None = None,
+        count: int | None = None,
     ) -> None:
         self.resolved = resolved
         self.cut, self.out, self.image = resolved.cut, resolved.out, resolved.image
         self.result = np.empty(self.out.shape, self.image.dtype) if into is None else into
-        count = abreast(resolved)
+        count = count or at_once(resolved)
         self.ranks = ranks(self.cut, count, list(chain(*units(self.cut, count))) if places is None else places)
         self.talk = Talk()
         self.fitting = Fitting(resolved, self.talk, self.ranks, shelf)
@@ -209,6 +211,8 @@ class Life:
 
     def finish(self) -> Job:
         """The result with all that is known about it."""
+        if self.tally.blocks == len(self.resolved.places) and self.tally.nothing:
+            raise ImageError(self.tally.nothing)
         for note in self.tally.notes():
             yield from self.talk.note(note)
         return Restored(

@@ -16,9 +16,12 @@ _ROOM = 8
 pixels takes 0.4 of the time; those of frames of 128² pixels are enough to keep it busy."""
 _ROOM_OF_GPU = 256
 """The same for a GPU, which computes hundreds in the time of one."""
+_MOST = 32
+"""Most blocks that are fitted at once: what is fitted at once is done again at once if it was interrupted, and by one
+process."""
 
 
-def abreast(resolved: Resolved) -> int:
+def at_once(resolved: Resolved) -> int:
     """How many blocks are fitted at once; one unless they are so small that there is room for several."""
     method, cut, params = resolved.method, resolved.cut, resolved.params
     space = cut.block_shape[1:]
@@ -28,7 +31,7 @@ def abreast(resolved: Resolved) -> int:
         return 1
     copies = method.copies(params, space)
     room = _ROOM if resolved.device.type == "cpu" else _ROOM_OF_GPU
-    return max(1, room // copies) if copies else 1
+    return max(1, min(room // copies, _MOST)) if copies else 1
 
 
 def units(cut: AxesPlan, count: int) -> list[list[Place]]:

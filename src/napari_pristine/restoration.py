@@ -51,7 +51,12 @@ def run(
 
 
 def run_resolved(
-    resolved: Resolved, *, into: Any = None, places: Sequence[Place] | None = None, shelf: Path | None = None
+    resolved: Resolved,
+    *,
+    into: Any = None,
+    places: Sequence[Place] | None = None,
+    shelf: Path | None = None,
+    count: int | None = None,
 ) -> Job:
     """Restore what is resolved already.
 
@@ -60,13 +65,14 @@ def run_resolved(
         into: Array that the result is written to, block by block; a new one in memory if none is given.
         places: Blocks to restore, see `Life`; all if none are given.
         shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
+        count: How many blocks are fitted at once; as many as there is room for if it is not said.
 
     Raises:
         PristineError: It cannot be done; the message says what to do.
     """
     try:
         with memory():
-            return (yield from Life(resolved, into, places, shelf).job())
+            return (yield from Life(resolved, into, places, shelf, count).job())
     except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error
 

@@ -36,6 +36,11 @@ class Tally:
         if done.left:
             self._left[done.left] += 1
 
+    @property
+    def nothing(self) -> str:
+        """Why all panes were left as they were; empty unless they were."""
+        return next(iter(self._left)) if self.blocks and self._left.total() == self.blocks else ""
+
     def quality(self) -> Quality:
         """The figures of all of them."""
         sigma, residual, whiteness, structure = (self._figures / max(self._judged, 1)).tolist()

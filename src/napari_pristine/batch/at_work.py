@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_pristine.batch.claim import Claim
 from napari_pristine.batch.demand import check_memory
-from napari_pristine.batch.order import Changed, Opened, Order, check_unchanged, growing, identity
+from napari_pristine.batch.order import Changed, Opened, Order, check_unchanged, growing, identity, open_task
 from napari_pristine.batch.result import finish
 from napari_pristine.batch.share import Share, shares_of
 from napari_pristine.batch.standing import done_before
@@ -125,9 +125,11 @@ def take_up(task: Task, order: Order, opened: Opened, claim: Claim, since: datet
         return Settled(*found)
     check_memory(opened, order.memory)
     check_format(task.target, opened.like)
-    state = {"identity": mine, "abreast": opened.abreast}  # units of another size cannot be gone on with
-    if work.state() != state:
-        work.begin(state)
+    state = work.state()
+    if state.get("identity") == mine:  # in the units that it was begun in, maybe for another kind of device
+        opened = open_task(task, order.recipe, count=state["count"])
+    else:
+        work.begin({"identity": mine, "count": opened.count})
     work.give_turn(claim.turn)
     growing(task, work, opened)
     work.flush()

@@ -11,7 +11,6 @@ from napari_pristine.errors import OutOfMemory
 from napari_pristine.files.lazy import Unread
 from napari_pristine.files.memory import free
 from napari_pristine.image.tiles import OVERLAP, Tiling
-from napari_pristine.ranks import abreast
 from napari_pristine.resolved import Resolved
 from napari_pristine.stream import ROOM
 
@@ -25,8 +24,8 @@ def memory_of(opened: Opened) -> int:
     """Bytes that a process takes at most, about; it does not depend on the number of blocks."""
     resolved = opened.resolved
     channels, *space = resolved.out.block_shape
-    block = channels * math.prod(space) * abreast(resolved)
-    tile = min(block, channels * _tile(resolved) * abreast(resolved))
+    block = channels * math.prod(space) * opened.count
+    tile = min(block, channels * _tile(resolved) * opened.count)
     learning = ROOM if resolved.learns else 0
     written = block * resolved.image.dtype.itemsize  # while the next one is computed, see `Behind`
     return BASE + _BLOCK * block + written + resolved.method.memory * tile + _whole(opened) + learning
@@ -42,7 +41,14 @@ def _whole(opened: Opened) -> int:
     """Bytes of what is held in memory as a whole: masks, further pictures, and files that cannot be read in parts."""
     resolved = opened.resolved
     arrays = [other.data for other, _ in resolved.others] + [resolved.masked, opened.image.data]
-    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays if isinstance(a, (np.ndarray, Unread)))
+    return sum(_bytes(array) for array in arrays if isinstance(array, (np.ndarray, Unread)))
+
+
+def _bytes(array: np.ndarray | Unread) -> int:
+    """Bytes of an array; the mask of a picture is one picture, however many frames it is for."""
+    steps = array.strides if isinstance(array, np.ndarray) else array.shape
+    values: int = math.prod(n for n, step in zip(array.shape, steps, strict=True) if step)
+    return values * int(array.dtype.itemsize)
 
 
 def memory_for(given: int | None, workers: int | None) -> int | None:

@@ -15,10 +15,10 @@ from napari_pristine.batch.work import Work
 from napari_pristine.errors import FileError
 from napari_pristine.files import read, zarr
 from napari_pristine.files.bands import Beat
-from napari_pristine.image.axes import Place
+from napari_pristine.image.axes import AxesPlan, Place
 from napari_pristine.image.image import Image
 from napari_pristine.model import Model, load_model
-from napari_pristine.ranks import abreast, units
+from napari_pristine.ranks import at_once, units
 from napari_pristine.recipe import Recipe
 from napari_pristine.resolved import Resolved
 
@@ -52,14 +52,14 @@ class Opened:
     Attributes:
         image: The image, of which nothing is read.
         resolved: How it is restored.
-        abreast: How many of its blocks are fitted at once.
+        count: How many of its blocks are fitted at once.
         units: Its blocks as they can be restored by themselves: runs, or several that are fitted at once.
         stamp: Of all files that it depends on, as they were when it was opened.
     """
 
     image: Image
     resolved: Resolved
-    abreast: int
+    count: int
     units: list[list[Place]]
     stamp: Stamp
 
@@ -99,19 +99,25 @@ def open_task(task: Task, recipe: Recipe, *, fresh: bool = True, count: int | No
     """
     if task.clash:
         raise FileError(task.clash)
-    return _open(task, recipe.model_dump_json(), stamp_of(task, recipe, fresh=fresh), count)
+    before = stamp_of(task, recipe, fresh=fresh)
+    image, resolved = _open(task, recipe.model_dump_json(), before)
+    count = count or at_once(resolved)
+    return Opened(image, resolved, count, _units(resolved.cut, count), before)
 
 
 @lru_cache(maxsize=1)
-def _open(task: Task, recipe_text: str, before: Stamp, count: int | None) -> Opened:
+def _open(task: Task, recipe_text: str, before: Stamp) -> tuple[Image, Resolved]:
     """By the recipe as JSON, since recipes have no hash. The next share is often of the same file, its noise known."""
     recipe = Recipe.model_validate_json(recipe_text)
     image = read(task.source, axes=recipe.axes, lazy=True)
     mask = read(recipe.mask) if recipe.mask else None
     others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
-    resolved = Resolved(image, recipe, mask, others, model_of(recipe))
-    count = count or abreast(resolved)
-    return Opened(image, resolved, count, units(resolved.cut, count), before)
+    return image, Resolved(image, recipe, mask, others, model_of(recipe))
+
+
+@lru_cache(maxsize=2)
+def _units(cut: AxesPlan, count: int) -> list[list[Place]]:
+    return units(cut, count)
 
 
 def stamp_of(task: Task, recipe: Recipe, *, fresh: bool = True) -> Stamp:

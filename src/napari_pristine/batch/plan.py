@@ -73,7 +73,7 @@ def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Ite
             _check_free(task, order)
             check_memory(opened, order.memory)
             check_format(task.target, opened.like)
-            kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype)
+            kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype), len(_middle_rank(opened))
             if probe and measured.get(kind) is None:
                 yield from _warm_up(opened, warm=bool(measured))
                 measured[kind] = yield from _probe(opened)
@@ -158,5 +158,5 @@ def _middle(opened: Opened) -> Job:
 
 def _middle_rank(opened: Opened) -> list[Place]:
     """The blocks in the middle that are fitted at once, most often a single one."""
-    found = ranks(opened.resolved.cut, opened.abreast, list(chain(*opened.units)))
+    found = ranks(opened.resolved.cut, opened.count, list(chain(*opened.units)))
     return found[len(found) // 2]

@@ -84,7 +84,7 @@ def on(client: Any, advice: Advice = lambda: "they are being started", tend: Ten
         try:
             for share in shares:
                 if share is None:
-                    yield under_way.wait(0)
+                    yield under_way.wait(0) or crew.news()
                     continue
                 under_way.add(share)
                 while len(under_way.shares) >= _AHEAD * max(crew.count(), 1):

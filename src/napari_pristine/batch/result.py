@@ -13,7 +13,7 @@ from napari_pristine.batch.order import Opened, growing
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Entry, Work
 from napari_pristine.device import versions
-from napari_pristine.errors import FileError
+from napari_pristine.errors import FileError, ImageError
 from napari_pristine.files import write, zarr
 from napari_pristine.files.bands import Beat
 from napari_pristine.report import printable
@@ -73,10 +73,15 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, b
         What the sidecar says.
 
     Raises:
+        ImageError: There was nothing to restore in it.
         FileError: It cannot be written.
     """
     work = Work(task.target)
-    facts = facts_of(task, opened, identity, started, written(work, opened, beat))
+    blocks = written(work, opened, beat)
+    if blocks.tally.nothing:
+        work.clear()
+        raise ImageError(blocks.tally.nothing)
+    facts = facts_of(task, opened, identity, started, blocks)
     like = opened.like
     try:
         if task.is_zarr:

@@ -34,7 +34,7 @@ class Share:
     Attributes:
         task: The file.
         order: What is wanted of it.
-        abreast: How many of its blocks are fitted at once, as far as its units go.
+        count: How many of its blocks are fitted at once, wherever that is.
         units: Numbers of its units.
         stamp: Of the files that it was planned by.
         turn: Of the claim that it belongs to.
@@ -42,7 +42,7 @@ class Share:
 
     task: Task
     order: Order
-    abreast: int
+    count: int
     units: tuple[int, ...]
     stamp: Stamp
     turn: str
@@ -101,7 +101,7 @@ def shares_of(task: Task, order: Order, opened: Opened, turn: str) -> list[Share
     for number in left:
         key = () if opened.resolved.learns else _picture(opened, number)
         together.setdefault(key, []).append(number)
-    return [Share(task, order, opened.abreast, tuple(numbers), opened.stamp, turn) for numbers in together.values()]
+    return [Share(task, order, opened.count, tuple(numbers), opened.stamp, turn) for numbers in together.values()]
 
 
 def _picture(opened: Opened, number: int) -> Place:
@@ -116,7 +116,7 @@ def places_left(work: Work, opened: Opened, number: int) -> list[Place]:
     written = work.entries(number, unit)
     missing = [place for place in unit if place not in written]
     chained = resolved.params.warm_start and not resolved.method.learn
-    at_once = len(ranks(resolved.cut, opened.abreast, unit)) < len(unit)
+    at_once = len(ranks(resolved.cut, opened.count, unit)) < len(unit)
     return unit if missing and (chained or at_once) else missing
 
 
@@ -129,7 +129,7 @@ def restore_share(share: Share) -> Iterator[Event]:
     task, work = share.task, Work(share.task.target)
     _check_turn(work, share.turn)  # before anything is made that nobody would remove
     check_unchanged(task, share.order.recipe, share.stamp, fresh=False)
-    opened = open_task(task, share.order.recipe, fresh=False, count=share.abreast)
+    opened = open_task(task, share.order.recipe, fresh=False, count=share.count)
     try:
         with Behind() as behind:
             yield from _restored(share, work, opened, behind)
@@ -145,7 +145,7 @@ def _restored(share: Share, work: Work, opened: Opened, behind: Behind) -> Itera
     places = {place: number for number in share.units for place in places_left(work, opened, number)}
     turn = _Turn(growing(share.task, work, opened), work, share, behind)
     device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
-    for event in run_resolved(opened.resolved, into=turn, places=list(places), shelf=work.shelf):
+    for event in run_resolved(opened.resolved, into=turn, places=list(places), shelf=work.shelf, count=share.count):
         turn.look()
         if isinstance(event, Done):
             now = time.monotonic()

@@ -24,6 +24,8 @@ _LOOKS = 15.0
 """Seconds between two looks at the queue, which thousands of others look at."""
 _TIMEOUT = 60.0
 """Seconds after which a command of Slurm is given up."""
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
+"""What a terminal that is closed sends; Windows knows none."""
 
 
 class Jobs:
@@ -134,7 +136,7 @@ def stopped_by_signals() -> Iterator[None]:
     """End as by Ctrl-C when the process is told to end or its terminal is closed: jobs must not be left behind."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, _HANGUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # who has set something else, such as nohup, means it
                 before[number] = signal.signal(number, signal.default_int_handler)
     try:
@@ -150,7 +152,7 @@ def _undisturbed() -> Iterator[None]:
     heard: list[int] = []
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
             if callable(signal.getsignal(number)):
                 before[number] = signal.signal(number, lambda sent, _: heard.append(sent))
     try:

@@ -100,6 +100,7 @@ class Pages:
         self.shape, self.dtype, self.ndim = series.shape, series.dtype.newbyteorder("="), len(series.shape)
         self._path, self._series, self._guard, self._lock = path, series, guard, threading.Lock()
         self._outer = self.shape[: self.ndim - len(page)]
+        self._last: tuple[int, NDArray[Any]] | None = None
         check_fits(path, math.prod(page) * self.dtype.itemsize)
 
     def __getitem__(self, index: Any) -> Any:
@@ -118,9 +119,13 @@ class Pages:
 
     def _plane(self, number: int) -> NDArray[Any]:
         with self._lock, self._guard(), _open(self._series.parent):
-            page = self._series.pages[number]
-            with _open(page and page.parent):  # of files that belong together, maybe another one
-                return np.asarray(page and page.asarray()).astype(self.dtype, copy=False)
+            if self._last is None or self._last[0] != number:  # the next part is often of the same page
+                self._last = None  # room for it
+                page = self._series.pages[number]
+                with _open(page and page.parent):  # of files that belong together, maybe another one
+                    plane = np.asarray(page and page.asarray()).astype(self.dtype, copy=False)
+                self._last = number, plane
+            return self._last[1]
 
 
 class Tiles:

@@ -125,7 +125,7 @@ def _plan(asked: Asked) -> Generator[Begun | Note | Forecast | None, None, None]
 
 
 def doing(asked: Asked) -> Doing:
-    """All files, and then how the batch goes: `Stand`, `Row`, `Note`, `Notice` or words; a report is always written.
+    """All files, and how the batch goes: `Stand`, `Row`, `Note`, `Notice` or words; a report, whatever ends it.
 
     Raises:
         PristineError: It cannot begin, or the report cannot be written.
@@ -162,7 +162,7 @@ def _restoring(asked: Asked, begun: Begun, pool: Pool) -> Doing:
                 at_work = frozenset(source for source, _ in event.at_work)
             if asked.stop.is_set():
                 break
-    except GeneratorExit:  # the window is closed
+    except BaseException:  # the window is closed, or the workers are lost
         job.close()
         with suppress(PristineError):
             _write_report(asked, batch)

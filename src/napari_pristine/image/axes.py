@@ -170,7 +170,10 @@ class AxesPlan:
     @property
     def sides(self) -> dict[str, int]:
         """Along which axes, and after how many pixels each, the block ends and the next begins."""
-        return dict(zip(self.space, self.panes.core, strict=True)) if self.panes else {}
+        if not self.panes:
+            return {}
+        cores = zip(self.space, self.panes.core, self.panes.shape, strict=True)
+        return {axis: core for axis, core, size in cores if core < size}
 
     def finer(self, factors: tuple[int, ...]) -> AxesPlan:
         """The same plan for an image on a finer grid; one factor for each axis of `space`."""

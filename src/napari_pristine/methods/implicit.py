@@ -174,6 +174,17 @@ def points_at_once(net: Field) -> int:
     return max(1, _CHUNK * (1 if weight.device.type == "cpu" else 16) // (len(weight) * weight.shape[-1]))
 
 
+def draws(net: Field, batch: int) -> int:
+    """Small blocks of pixels that are drawn for a step."""
+    return max(1, batch // math.prod(_drawn(net)))
+
+
+def _drawn(net: Field) -> tuple[int, ...]:
+    """Sides of the small blocks."""
+    side = net.patches.side
+    return tuple(min(_BLOCK[len(side)], n) for n in side)
+
+
 def draw_pixels(net: Field, batch: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
     """The pixels of one step, in parts that fit the cache, and the share of each part.
 
@@ -191,8 +202,7 @@ def draw_pixels(net: Field, batch: int | None, generator: torch.Generator) -> It
         slabs = torch.split(net.pixels(), max(_BLOCK[len(side)], points // math.prod(side[1:])))
         yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
         return
-    sides = tuple(min(_BLOCK[len(side)], n) for n in side)
-    count = max(1, batch // math.prod(sides))
+    sides, count = _drawn(net), draws(net, batch)
     room = torch.tensor([n - b + 1 for n, b in zip(side, sides, strict=True)])
     corners = (torch.rand((count, len(side)), generator=generator) * room).long()
     inside = net.pixels()[tuple(slice(b) for b in sides)]

@@ -21,6 +21,7 @@ from napari_pristine.methods.implicit import (
     backward,
     batch_of,
     draw_pixels,
+    draws,
     joined,
     optimisers,
     paper_width,
@@ -29,7 +30,7 @@ from napari_pristine.methods.implicit import (
 )
 from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
 from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.methods.training import cool, variances
+from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field, side_by_side
 from napari_pristine.settings import setting
 
@@ -55,31 +56,44 @@ def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
 
 
 def abreast(nets: Sequence[Field], noisies: Sequence[Noisy], params: InrParams, warm: bool) -> Fit:
-    """Do so for several blocks at once, all of which see the same random pixels."""
-    pairs = list(zip(nets, noisies, strict=True))
+    """Do so for several blocks at once; those that take as many pixels for a step all see the same ones."""
+    alike: dict[int, list[tuple[Field, Noisy]]] = {}
+    for net, noisy in zip(nets, noisies, strict=True):
+        batch = batch_of(noisy, params)
+        alike.setdefault(0 if batch is None else draws(net, batch), []).append((net, noisy))
+    fits = [_joined(pairs, params, warm) for pairs in alike.values()]
+    while True:
+        for under_way in list(fits):
+            try:
+                step = next(under_way)
+            except StopIteration as end:
+                fits.remove(under_way)
+                stop: Stop = end.value
+        if not fits:
+            return stop
+        yield step
+
+
+def _joined(pairs: Sequence[tuple[Field, Noisy]], params: InrParams, warm: bool) -> Fit:
+    """The fit to several blocks in one batched network."""
     if not warm:
         for net, noisy in pairs:
             slow_down(net, noisy, params)
-    generators = [torch.Generator().manual_seed(noisy.seed) for noisy in noisies]
+    generators = [torch.Generator().manual_seed(noisy.seed) for _, noisy in pairs]
     targets = joined([targets_of(*pair, params, g) for pair, g in zip(pairs, generators, strict=True)])
-    return _fit(side_by_side(nets), noisies, targets, params, warm, generators[0])
+    net, noisy = side_by_side([net for net, _ in pairs]), pairs[0][1]
+    return _fit(net, targets, params, warm, batch_of(noisy, params), generators[0])
 
 
 def _fit(
-    net: Field,
-    noisies: Sequence[Noisy],
-    targets: Targets,
-    params: InrParams,
-    warm: bool,
-    generator: torch.Generator,
+    net: Field, targets: Targets, params: InrParams, warm: bool, batch: int | None, generator: torch.Generator
 ) -> Fit:
     """The loop."""
-    batch = max(batch_of(noisy, params) or 0 for noisy in noisies) or None
     optims = optimisers(net.siren.live, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
-    level = torch.stack([(n.pixels.square() / variances(n, n.pixels.dim() - 1)).mean() for n in noisies]).mean()
+    level = (targets.values.square().flatten(1).mean(dim=1) / targets.sigma**2).mean()
     net.train()
     for step in range(1, steps + 1):
         for optimiser in optims:
