@@ -27,6 +27,7 @@ from tests.batches import (
 
 from napari_pristine import ranks, read, write
 from napari_pristine import restore as restore_one
+from napari_pristine.atomic import files_in
 from napari_pristine.batch.engine import Batch
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order
@@ -313,3 +314,30 @@ def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_
     shares.clear()
     assert restore(tmp_path / "rgbs.tif", tmp_path / "out", recipe, watching)["rgbs.tif"].status == "restored"
     assert len(shares) == 1
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_resume_finds_out_that_a_result_is_not_whole(tmp_path: Path, suffix: str) -> None:
+    """A copy may have been cut off, or chunks been lost."""
+    write(tmp_path / f"a{suffix}", Image(noisy(64, 64), "YX"))
+    rows = restore(tmp_path / f"a{suffix}", tmp_path / "out", quick())
+    result = rows[f"a{suffix}"].target
+    largest = max((file for file in files_in(result)), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-7])
+    tasks = assign(inputs_of([str(tmp_path / f"a{suffix}")]), tmp_path / "out", quick())
+    (row,) = [event for event in Batch(tasks, Order(quick(), resume=True)).job() if isinstance(event, Row)]
+    assert row.status == "failed"
+    assert "is not what was written" in row.text
+    (row,) = [event for event in Batch(tasks, Order(quick(), overwrite=True)).job() if isinstance(event, Row)]
+    assert row.status == "restored"
+
+
+def test_the_plan_knows_what_is_done(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        stack(tmp_path / "in" / name, 64, 64)
+    tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", quick())
+    list(Batch(tasks[:1], Order(quick())).job())
+    plans = [found for found in forecasts(tasks, Order(quick(), resume=True), probe=False) if found]
+    assert [(plan.task.source.name, plan.done) for plan in plans] == [("a.tif", True), ("b.tif", False)]
+    other = quick(seed=1)
+    assert not any(found.done for found in forecasts(tasks[1:], Order(other, resume=True), probe=False) if found)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, stack
 
+from napari_pristine.batch.clusters import SCHEDULER
 from napari_pristine.batch.engine import Batch
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.order import Order
@@ -35,7 +36,7 @@ def client() -> Iterator[Any]:
     """A cluster of two processes on this machine."""
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=2, threads_per_worker=1, processes=True, scheduler_kwargs=SCHEDULER, memory_limit=0
         ) as cluster,
         distributed.Client(cluster) as found,
     ):

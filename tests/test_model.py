@@ -72,6 +72,22 @@ def test_the_length_of_the_header_is_not_taken_for_a_pickle(tmp_path: Path) -> N
     assert 0x80 in first
 
 
+@given(length=st.integers(2, 2**24) | st.sampled_from([0x1980, 0x0280, 0x0580, 0x10480]), kept=st.integers(0, 200))
+@LONG
+def test_a_file_that_is_cut_off_is_said_to_be(path: Path, length: int, kept: int) -> None:
+    path.write_bytes(length.to_bytes(8, "little") + b'{"__metadata__":'.ljust(length)[: min(kept, length - 1)])
+    with pytest.raises(ModelError, match="cut off"):
+        load_model(path)
+
+
+@given(value=st.text() | st.binary() | st.dictionaries(st.text(), st.integers()), protocol=st.integers(2, 5))
+@LONG
+def test_a_pickle_is_said_to_be_one(path: Path, value: Any, protocol: int) -> None:
+    path.write_bytes(pickle.dumps({"weights": value}, protocol=protocol))
+    with pytest.raises(ModelError, match="could run any code"):
+        load_model(path)
+
+
 def test_making_a_network_leaves_the_random_numbers_of_others_alone(path: Path) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
+from tests.batches import quick, restore, stack
 
 from allowed import TUNABLE, allowed_values
-from napari_pristine import METHODS, learn
+from napari_pristine import METHODS, learn, read
 from napari_pristine.errors import FileError, PristineError, SettingError
 from napari_pristine.model import save_model
 from napari_pristine.recipe import Recipe
@@ -139,6 +140,16 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "kind": ("method: inr\nsettings: fast", ["'settings' must be names with values", "'fast'"]),
     "method": ("method: magic", ["no method 'magic'", *METHODS]),
     "preset": ("method: inr\npreset: quick", ["no preset 'quick'", "balanced"]),
+    "name nearly": ("method: inr\nsede: 3", ["no setting 'sede'", "did you mean 'seed'?"]),
+    "setting nearly": ("method: inr\nsettings: {stpes: 3}", ["did you mean 'steps'?"]),
+    "setting capital": ("method: inr\nsettings: {Steps: 3}", ["did you mean 'steps'?"]),
+    "method nearly": ("method: INR", ["no method 'INR'", "did you mean 'inr'?"]),
+    "method with model": ("method: Blind2Unblind\nmodel: a.safetensors", ["did you mean 'blind2unblind'?"]),
+    "method as list": ("method: [inr]\nmodel: a.safetensors", ["no method"]),
+    "preset nearly": ("method: inr\npreset: Fast", ["no preset 'Fast'", "did you mean 'fast'?"]),
+    "setting outside": ("method: inr\nsteps: 5", ["'steps' is a setting of the method inr", "under 'settings:'"]),
+    "settings outside": ("method: inr\nsteps: 5\nsigma: 2", ["'sigma', 'steps' are settings of the method inr"]),
+    "no recipe inside": ('{"recipe": {"seed": 1}}', ["names no method"]),
     "newer": ("method: inr\nsettings: {stpes: 3}\nversion: 99.1", ["'stpes'", "newer version (99.1", "update"]),
     "newer method": ("method: magic\nversion: 99.1.dev3", ["'magic'", "newer version", "update"]),
 }
@@ -190,8 +201,32 @@ def test_a_recipe_with_a_model_has_the_settings_that_it_learned_with(tmp_path: P
     assert (recipe.preset, recipe.params) == ("fast", model.recipe.params)
     assert recipe.model == str(tmp_path / "cells.safetensors")
     assert load(tmp_path / "mine.yaml", f"{text}settings: {{output: visible}}").settings["output"] == "visible"
-    assert "leave preset out" in complaint(tmp_path / "mine.yaml", f"{text}preset: paper")
-    assert "iddp" in complaint(tmp_path / "mine.yaml", text.replace("blind2unblind", "iddp"))
+    assert load(tmp_path / "mine.yaml", "model: cells.safetensors") == recipe
+    said = complaint(tmp_path / "mine.yaml", f"{text}preset: paper")
+    assert "preset 'paper' does not go with the model" in said
+    assert "leave preset out" in said
+    said = complaint(tmp_path / "mine.yaml", text.replace("blind2unblind", "inr"))
+    assert "method 'inr' does not go with the model, which has learned by blind2unblind" in said
+    assert "write 'method: blind2unblind', or leave method out" in said
+    assert "preset" not in said
     saved = tmp_path / "saved.yaml"
     save_recipe(saved, recipe)
     assert load_recipe(saved) == recipe
+
+
+def test_what_lies_beside_a_result_is_a_recipe(tmp_path: Path) -> None:
+    path = stack(tmp_path / "a.tif", 24, 24)
+    (row,) = restore(path, tmp_path / "out", quick(seed=3)).values()
+    assert load_recipe(tmp_path / "out" / "a.tif.json") == quick(seed=3)
+    again = restore(path, tmp_path / "again", load_recipe(tmp_path / "out" / "a.tif.json"))["a.tif"]
+    assert np.array_equal(read(row.target).data, read(again.target).data)
+
+
+def test_many_notes_beside_a_result_do_not_matter(tmp_path: Path) -> None:
+    notes = ["block left out, since it is constant"] * 20_000
+    text = json.dumps({"notes": notes, "recipe": quick().model_dump(mode="json")})
+    assert load(tmp_path / "a.tif.json", text) == quick()
+    began = time.monotonic()
+    assert "too large" in complaint(tmp_path / "b.json", f"{text}, nonsense")
+    assert "too large" in complaint(tmp_path / "b.json", json.dumps(notes))
+    assert time.monotonic() - began < 2

@@ -102,6 +102,11 @@ def _sync(path: Path, flags: int) -> None:
         os.close(number)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in files_in(path))
+
+
 def files_in(path: Path) -> Iterator[Path]:
     """The file itself, or all files in a folder and in those inside."""
     if not path.is_dir():

@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run([word for word in words if word != "--debug"], debug)
     except KeyboardInterrupt:
-        complain("interrupted; nothing half-written is left")
+        complain("interrupted; nothing half-written bears a final name")
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

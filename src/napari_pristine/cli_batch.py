@@ -22,7 +22,7 @@ from napari_pristine.batch.report import write_report
 from napari_pristine.batch.rows import Row
 from napari_pristine.batch.tasks import make_folder
 from napari_pristine.cli import GOOD, SOME_FAILED, Json, complain, say
-from napari_pristine.cli_batch_lines import batch_bar, describe_plan, describe_row
+from napari_pristine.cli_batch_lines import batch_bar, describe_all, describe_plan, describe_row
 from napari_pristine.cli_options import Overwrite
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
@@ -101,8 +101,10 @@ def _say_device(order: Order) -> None:
 
 
 def _report(output: Path, batch: Batch, name: str, json: bool) -> int:
-    """Write the report, say where it is, and return the exit code."""
-    failed = any(row.status == "failed" for row in batch.rows)
+    """Write the report, say what there is and where, and return the exit code: whether all that could be is done."""
+    failed = any(row.status == "failed" for row in batch.rows) or not any(row.facts for row in batch.rows)
+    if not json:
+        say(describe_all(batch.rows))
     try:
         _, page = write_report(output, batch.rows, title=f"{name}: {len(batch.rows)} files", since=batch.since)
     except FileError as error:  # the results are there
@@ -135,9 +137,8 @@ def _run(batch: Batch, json: bool) -> None:
 
 def _tell(row: Row, json: bool) -> None:
     if json:
-        found = row.status != "failed"
-        output = row.target if found else None
-        error = None if found else row.text
+        output = row.target if row.facts else None
+        error = row.text or None
         facts = {**row.facts, "input": row.source, "output": output, "status": row.status, "error": error}
         say(printable(as_json(facts)))
     elif row.status == "failed":
@@ -153,10 +154,12 @@ def _plan(begun: Begun, json: bool) -> int:
         found.append(forecast)
         if json:
             known = {key: value for key, value in vars(forecast).items() if key != "task"}
-            say(printable(as_json({"input": forecast.task.source, "output": forecast.task.target, **known})))
+            output = None if forecast.problem else forecast.task.target
+            say(printable(as_json({"input": forecast.task.source, "output": output, **known})))
     if not json:
         say(printable(describe_plan(found)))
-    return SOME_FAILED if any(forecast.problem and not forecast.task.problem for forecast in found) else GOOD
+    failed = any(forecast.problem and not forecast.task.problem for forecast in found)
+    return SOME_FAILED if failed or all(forecast.problem for forecast in found) else GOOD
 
 
 def _check_processes(workers: int | None, threads: int, scheduler: str, slurm: bool) -> None:

@@ -23,23 +23,39 @@ def describe_row(row: Row) -> str:
     )
 
 
+def describe_all(rows: Sequence[Row]) -> str:
+    """What became of all files of a batch, in numbers."""
+    before = sum(row.status == "left" and bool(row.facts) for row in rows)
+    counts = {
+        "restored": sum(row.status == "restored" for row in rows),
+        "done before": before,
+        "failed": sum(row.status == "failed" for row in rows),
+        "left out": sum(row.status == "left" for row in rows) - before,
+    }
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "restored")
+
+
 def describe_plan(found: Sequence[Forecast]) -> str:
     """A table of all files, and what they take together."""
     rows = [_plan_row(forecast) for forecast in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    usable = [forecast for forecast in found if not forecast.problem]
+    usable = [forecast for forecast in found if not forecast.problem and not forecast.done]
+    done = sum(forecast.done for forecast in found)
     seconds = [forecast.seconds for forecast in usable if forecast.seconds is not None]
     total = f", about {duration(sum(seconds))} for one process" if seconds else ""
     memory = max((forecast.memory for forecast in usable), default=0)
     peak = f", {memory / 1e9:.2g} GB of memory" if usable else ""
-    return "\n".join([*lines, f"{len(usable)} of {len(found)} files can be restored{total}{peak}"])
+    before = f", {done} are done" if done else ""
+    return "\n".join([*lines, f"{len(usable)} of {len(found)} files can be restored{before}{total}{peak}"])
 
 
 def _plan_row(forecast: Forecast) -> tuple[str, ...]:
     if forecast.problem:
         return (str(forecast.task.source), "–", "", "", "", forecast.problem)
     sizes = " × ".join(f"{axis} {size}" for axis, size in zip(forecast.axes, forecast.shape, strict=True))
+    if forecast.done:
+        return (str(forecast.task.source), sizes, forecast.dtype, "", "", "done before, by the same recipe")
     seconds = "?" if forecast.seconds is None else duration(forecast.seconds)
     memory = f"{forecast.memory / 1e9:.2g} GB"
     return (str(forecast.task.source), sizes, forecast.dtype, memory, seconds, forecast.loops)

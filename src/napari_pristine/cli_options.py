@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
@@ -33,6 +34,9 @@ Settings: TypeAlias = Annotated[
     Parameter(name="--set", help="Setting of the method, NAME=VALUE; may be repeated.", negative=()),
 ]
 Overwrite: TypeAlias = Annotated[bool, Parameter(help="Replace results that exist.", negative=())]
+SaveRecipe: TypeAlias = Annotated[
+    Path | None, Parameter(help="Also write what is done to a recipe, a .yaml file, for 'pristine batch'.")
+]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,6 +17,7 @@ from napari_pristine.cli_options import (
     Debug,
     DeviceName,
     Overwrite,
+    SaveRecipe,
     Seed,
     Settings,
     Together,
@@ -25,7 +27,8 @@ from napari_pristine.cli_options import (
 )
 from napari_pristine.errors import ComputeError, PristineError
 from napari_pristine.model import Model, load_model
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import Recipe, absolute
+from napari_pristine.recipe_file import save_recipe
 from napari_pristine.report import as_json, describe_result, progress_bar
 from napari_pristine.restoration import recipe_for, run, wait
 
@@ -52,6 +55,7 @@ def restore(
     device: DeviceName = DEFAULT["device"],
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
+    save_recipe: SaveRecipe = None,
     overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
@@ -65,7 +69,7 @@ def restore(
     learned = load_model(model) if model else None
     recipe = recipe_for(learned, method, preset, read_settings(settings), fields)
     tasks = pair(find_inputs(inputs), output, overwrite=overwrite)
-    return _Batch(tasks, recipe, learned, overwrite, json, debug).run()
+    return _Batch(tasks, recipe, learned, overwrite, json, debug).run(save_recipe)
 
 
 class _Batch:
@@ -82,27 +86,36 @@ class _Batch:
         self.debug = debug
         self.failures: dict[Task, Exception] = {}
 
-    def run(self) -> int:
+    def run(self, recipe_file: Path | None = None) -> int:
         """Check all files before the first is restored, then restore those that can be.
+
+        Args:
+            recipe_file: Where the recipe is written in between; nowhere if nothing can be restored.
 
         Returns:
             The exit code.
         """
-        for step in (self.check, self.restore):
-            for task in self.tasks:
-                if task in self.failures:
-                    continue
-                try:
-                    step(task)
-                except BrokenPipeError:  # nobody reads on; `main` knows what to do
-                    raise
-                except Exception as error:  # noqa: BLE001 - the door of the batch: the next file may be fine
-                    self.fail(task, error)
+        self.each(self.check)
+        if recipe_file and len(self.failures) < len(self.tasks):
+            save_recipe(recipe_file, absolute(self.recipe), overwrite=self.overwrite)
+        self.each(self.restore)
         if not self.failures:
             return GOOD
         errors = self.failures.values()
         usable = any(isinstance(error, ComputeError) or not isinstance(error, PristineError) for error in errors)
         return SOME_FAILED if usable or len(errors) < len(self.tasks) else UNUSABLE
+
+    def each(self, step: Callable[[Task], None]) -> None:
+        """Do it to all files that have not failed."""
+        for task in self.tasks:
+            if task in self.failures:
+                continue
+            try:
+                step(task)
+            except BrokenPipeError:  # nobody reads on; `main` knows what to do
+                raise
+            except Exception as error:  # noqa: BLE001 - the door of the batch: the next file may be fine
+                self.fail(task, error)
 
     def check(self, task: Task) -> None:
         """Whether a file can be restored, as far as that can be told without a fit."""

@@ -39,7 +39,11 @@ def describe_device(device: torch.device) -> str:
     """Name of a device for reports, such as `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    return _cpu(torch.get_num_threads()) if device.type == "cpu" else device.type
+
+
+def _cpu(threads: int) -> str:
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
 def versions() -> dict[str, str]:

@@ -11,22 +11,20 @@ from typing import Any
 
 import yaml
 
-from napari_pristine import __version__
 from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError, PristineError, SettingError
-from napari_pristine.methods import find_method
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import load_model
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import Recipe, names_file, newer
 from napari_pristine.settings import Setting, make, settings_of, shorten
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 2**17
 """Bytes; a recipe has three thousand, and YAML takes seconds to read a million."""
+_LARGEST_JSON = 2**23
+"""Bytes; what lies beside a result holds a thousand notes, too."""
 _COLUMN = 32
 """Where the comments stand."""
-_FILES = ("mask", "model")
-_FILE = "_file"
-"""How the names of settings end that name a file."""
 
 
 def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool = False) -> None:
@@ -43,7 +41,9 @@ def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe from a YAML or JSON file; files that it names relatively are those in its own folder.
+    """Read a recipe from a YAML or JSON file, such as that beside a result of a batch.
+
+    Files that it names relatively are those in its own folder.
 
     Raises:
         FileError: There is no such file, it cannot be read, or holds no recipe.
@@ -56,28 +56,33 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
             values["settings"] = _placed(path, values["settings"])
         return make(Recipe, _with_model(_placed(path, values)))
     except PristineError as error:
-        raise SettingError(f"'{path}': {error}{_advice(values.get('version'))}") from error
+        raise SettingError(f"'{path}': {error}{newer(values.get('version'))}") from error
 
 
 def _with_model(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with a model has the settings that the model learned with, as far as it has none of its own.
+    """A recipe with a model has the method and settings that the model learned with, but for settings of its own.
 
     Raises:
         PristineError: The model cannot be read, or the recipe names another method or preset.
     """
-    settings = values.get("settings") or {}
-    if not values.get("model") or not isinstance(settings, Mapping):
-        return values
-    if set(find_method(str(values["method"])).params.model_fields) <= set(settings):
+    settings, method = values.get("settings") or {}, str(values.get("method") or "")
+    if not values.get("model") or not isinstance(settings, Mapping) or (method and method not in METHODS):
+        return values  # for the recipe to complain of, if there is a reason
+    if method and set(find_method(method).params.model_fields) <= set(settings):
         return values  # as `save_recipe` writes it
     learned = load_model(str(values["model"])).recipe
-    preset = values.get("preset") or learned.preset
-    if (values["method"], preset) != (learned.method, learned.preset):
+    if method not in ("", learned.method):
         raise SettingError(
-            f"method {values['method']} with preset {preset} does not go with a model that has learned by "
-            f"{learned.method} with preset {learned.preset}; leave preset out, and change single settings if need be"
+            f"method '{method}' does not go with the model, which has learned by {learned.method}; "
+            f"write 'method: {learned.method}', or leave method out"
         )
-    return {**values, "preset": preset, "settings": {**learned.settings, **settings}}
+    if values.get("preset") not in (None, learned.preset):
+        raise SettingError(
+            f"preset '{values['preset']}' does not go with the model, which has learned with preset {learned.preset}; "
+            "leave preset out, and change single settings if need be"
+        )
+    settings = {**learned.settings, **settings}
+    return {**values, "method": learned.method, "preset": learned.preset, "settings": settings}
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:
@@ -126,15 +131,16 @@ def _read(path: Path) -> str:
         raise FileError(f"'{path}' is a folder; give a recipe in it, a .yaml file")
     if path.exists() and not path.is_file():
         raise FileError(f"'{path}' is no file; give a recipe, a .yaml file")
+    largest = _LARGEST_JSON if path.suffix.lower() == ".json" else _LARGEST
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+            data = file.read(largest + 1)
     except FileNotFoundError:
         raise FileError(f"'{path}' does not exist; check the name") from None
     except (OSError, ValueError) as error:  # the latter of names that no file can have
         raise FileError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > _LARGEST:
-        raise FileError(f"'{path}' is too large for a recipe (more than {_LARGEST} bytes); is it another file?")
+    if len(data) > largest:
+        raise FileError(f"'{path}' is too large for a recipe (more than {largest} bytes); is it another file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -153,7 +159,9 @@ def _mapping(path: Path, text: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else shorten(str(error))
         raise FileError(f"'{path}' cannot be read as a recipe: {reason}") from None
-    if not isinstance(found, dict) or "method" not in found:
+    if isinstance(found, dict) and "method" not in found and isinstance(found.get("recipe"), dict):
+        found = found["recipe"]  # of a result, from the file beside it
+    if not isinstance(found, dict) or not {"method", "model"} & found.keys():
         what = "it names no method" if isinstance(found, dict) else "it holds no names with values"
         raise FileError(f"'{path}' is no recipe: {what}; a recipe has a line such as 'method: inr'")
     return found
@@ -172,6 +180,8 @@ def _parse(text: str) -> Any:
             return json.loads(text, object_pairs_hook=_unique)
         except json.JSONDecodeError:
             pass  # YAML knows braces too
+    if len(text) > _LARGEST:
+        raise ValueError(f"it is too large (more than {_LARGEST} letters) for anything but JSON")
     loader = _Loader(text)
     try:
         return _plain(loader.get_single_node())
@@ -221,8 +231,7 @@ def _placed(path: Path, values: Any) -> Any:
     """The same with the names of files that are relative to the folder of the recipe."""
     if not isinstance(values, dict):
         return values  # for the recipe to complain of
-    files = {name for name in values if name in _FILES or name.endswith(_FILE)}
-    return {name: _beside(path, value) if name in files else value for name, value in values.items()}
+    return {name: _beside(path, value) if names_file(name) else value for name, value in values.items()}
 
 
 def _beside(path: Path, name: Any) -> Any:
@@ -230,16 +239,3 @@ def _beside(path: Path, name: Any) -> Any:
         return name
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
     return name if absolute else str(path.absolute().parent / name)
-
-
-def _advice(version: Any) -> str:
-    """What to do about something that this version does not know."""
-    made, here = _numbers(version), _numbers(__version__)
-    if made <= here:
-        return ""
-    return f"; the recipe was made by a newer version ({shorten(str(version))}, this is {__version__}): update"
-
-
-def _numbers(version: Any) -> tuple[int, ...]:
-    first = re.match(r"\d{1,9}(\.\d{1,9})*", str(version))
-    return tuple(int(part) for part in first[0].split(".")) if first else ()

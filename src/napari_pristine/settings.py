@@ -6,6 +6,7 @@ recipes and the row in the documentation. Nothing else may name a setting's rang
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def _first_complaint(params: type[BaseModel], error: ValidationError) -> str:
     complaint = error.errors()[0]
     name = shorten(".".join(str(part) for part in complaint["loc"]) or params.__name__)
     if complaint["type"] == "extra_forbidden":
-        return f"there is no setting '{name}'; {_known(params.model_fields)}"
+        return f"there is no setting '{name}'; {_known(params.model_fields)}{meant(name, params.model_fields)}"
     got = f"got {shorten(repr(complaint['input']))}"
     field = params.model_fields.get(name)
     # what stands within names with values has no field of its own
@@ -156,6 +157,13 @@ def shorten(text: str) -> str:
     """What a user or a file has given, as it fits into a message."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+def meant(given: str, names: Iterable[str]) -> str:
+    """Which of the names that are known is like the one given, as the end of a message; empty if none is."""
+    known = {name.lower(): name for name in names}
+    alike = difflib.get_close_matches(given.lower(), known, n=1)
+    return f"; did you mean '{known[alike[0]]}'?" if alike else ""
 
 
 def _known(names: Iterable[str]) -> str:

@@ -19,6 +19,8 @@ from napari_pristine.errors import FileError, ModelError
 
 SUFFIX = ".safetensors"
 _LONGEST_HEADER = 2**24
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""What pickles of each protocol begin with, but for the oldest, which are text."""
 _BROKEN = (
     ArithmeticError, AttributeError, KeyError, RecursionError, RuntimeError, SafetensorError, TypeError, ValueError,
 )  # fmt: skip
@@ -77,12 +79,18 @@ def _check_start(path: Path, first: bytes, size: int) -> None:
     length = int.from_bytes(first[:8], "little")
     if first[8:] == b"{" and length <= min(size - 8, _LONGEST_HEADER):
         return
-    if first[:1] == b"\x80" or first[:4] == b"PK\x03\x04":
+    if _is_pickle(first):
         raise ModelError(
             f"'{path}' is a pickle, as torch.save writes them, and was not opened: it could run any code. "
             f"Models are {SUFFIX} files"
         )
     raise ModelError(f"'{path}' is no {SUFFIX} file, or cut off; give a file that 'pristine learn' has written")
+
+
+def _is_pickle(first: bytes) -> bool:
+    """Whether a file begins as pickles do; the length of a header may begin so, too."""
+    header = first[8:] in (b"{", b"") and not any(first[4:8])
+    return first[:4] == b"PK\x03\x04" or (not header and first[:2] in _PICKLES)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import read
+from napari_pristine.batch.clusters import SCHEDULER
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -41,9 +42,9 @@ def images(tmp_path: Path) -> Path:
 def test_a_folder_is_restored_and_reported(shell: Shell, recipe: Path, images: Path) -> None:
     code, out, err = shell("batch", recipe, images, "-o", "out")
     lines = out.splitlines()
-    assert (code, err, len(lines)) == (0, "", 4)
+    assert (code, err, len(lines)) == (0, "", 5)
     assert "a.tif: noise level" in lines[0]
-    assert lines[-1] == f"report: {Path('out/report.html')}"
+    assert lines[-2:] == ["3 restored", f"report: {Path('out/report.html')}"]
     assert inside(Path("out")) == sorted(
         ["deeper", "report.csv", "report.html"]
         + [f"{name}{end}" for name in ("a.tif", "b.ome.tif", "deeper/c.tif") for end in ("", ".json")]
@@ -164,7 +165,7 @@ def test_slurm_that_knows_nothing_of_its_jobs_is_said(
 
 def test_a_cluster_without_workers_is_said_and_can_be_left(tmp_path: Path, recipe: Path, images: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp://") as cluster:
+    with distributed.LocalCluster(n_workers=0, scheduler_kwargs=SCHEDULER, protocol="tcp://") as cluster:
         address = cluster.scheduler_address
         command = ["batch", recipe, images, "-o", tmp_path / "out", "--scheduler", address]
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -226,7 +227,7 @@ def test_two_workers_give_what_one_gives_and_say_no_more(tmp_path: Path, recipe:
         [*command, str(tmp_path / "out"), "--workers", "2"], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.stdout.splitlines()) == 5
     assert ended(process("batch", recipe, images, "-o", tmp_path / "alone")) == 0
     assert listing(tmp_path / "out") == listing(tmp_path / "alone")
     for name in ("a.tif", "b.ome.tif", "deeper/c.tif"):
@@ -254,7 +255,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
     assert (job.returncode, said) == (130, "")
     assert complained.splitlines() == [
         "pristine: 0 of 1 files are done; --resume goes on from here",
-        "pristine: interrupted; nothing half-written is left",
+        "pristine: interrupted; nothing half-written bears a final name",
     ]
     assert not list(out.rglob("*.lock"))
     assert ended(process(*command[3:])) == 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_pristine import read, restore, write
 from napari_pristine.image.image import Image
+from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
 FEW = ("--set", "steps=3")
@@ -101,3 +102,29 @@ def test_json_is_one_object_per_file_and_nothing_else(shell: Shell, cell: Path, 
     assert said["cell.tif"]["output"] == str(Path("clean", "cell.tif"))
     assert said["cell.tif"]["recipe"]["settings"]["steps"] == 3
     assert said["movie.ome.tif"]["quality"]["sigma"] > 0
+
+
+def test_the_recipe_that_was_used_can_be_saved_and_repeated(shell: Shell, cell: Path, tmp_path: Path) -> None:
+    write("mask.tif", Image(np.zeros((32, 40), np.uint8), "YX"))
+    (tmp_path / "recipes").mkdir()
+    words = ("restore", cell, "-o", "clean.tif", *FEW, "--seed", "5", "--mask", "mask.tif", "--device", "cpu")
+    assert shell(*words, "--save-recipe", "recipes/mine.yaml")[0] == 0
+    recipe = load_recipe("recipes/mine.yaml")
+    assert (recipe.seed, recipe.params.steps, recipe.mask) == (5, 3, str(tmp_path / "mask.tif"))
+    assert shell("batch", "recipes/mine.yaml", cell, "-o", "again")[0] == 0
+    assert np.array_equal(read("again/cell.tif").data, read("clean.tif").data)
+    assert shell("batch", "again/cell.tif.json", cell, "-o", "third")[0] == 0
+    assert np.array_equal(read("third/cell.tif").data, read("clean.tif").data)
+
+
+def test_a_recipe_is_saved_before_all_is_done_and_replaced_only_on_demand(shell: Shell, cell: Path) -> None:
+    Path("taken.yaml").write_text("precious")
+    code, out, err = shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.yaml")
+    assert (code, out, "exists already" in err) == (2, "", True)
+    assert Path("taken.yaml").read_text() == "precious"
+    assert not Path("clean.tif").exists()
+    assert shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.tif")[0] == 2
+    assert shell("restore", "nowhere.tif", "-o", "clean.tif", *FEW, "--save-recipe", "new.yaml")[0] == 2
+    assert not Path("new.yaml").exists()
+    assert shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.yaml", "--overwrite")[0] == 0
+    assert load_recipe("taken.yaml").params.steps == 3

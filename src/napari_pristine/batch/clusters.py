@@ -18,7 +18,7 @@ _JOB = {**_ENVIRONMENT, "MALLOC_TRIM_THRESHOLD_": None}
 """Of each worker in a job: this is put over dask's own, which only goes where it is none."""
 _WORKER = ("--nthreads", "1", "--memory-limit", "0", "--no-dashboard")
 """One share at a time; Slurm alone limits memory: dask would pause a worker for good that holds much of it."""
-_SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 """Nobody looks at it, and its usual port is taken where there is another batch."""
 
 
@@ -36,7 +36,7 @@ def local_client(workers: int) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            scheduler_kwargs=_SCHEDULER,
+            scheduler_kwargs=SCHEDULER,
             memory_limit=0,  # dask would pause a worker for good that holds much of it
             preload=["napari_pristine.batch.worker"],
             silence_logs=logging.ERROR,  # that a worker takes its time to end is no news to the user
@@ -119,7 +119,7 @@ def _slurm_cluster(threads: int) -> Any:
                 f'export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON="{_JOB}"',
                 *(_told("job-script-prologue") or []),
             ],
-            scheduler_options=_SCHEDULER | (_told("scheduler-options") or {}),
+            scheduler_options=SCHEDULER | (_told("scheduler-options") or {}),
         )
     except (ValueError, TypeError) as error:
         raise SettingError(

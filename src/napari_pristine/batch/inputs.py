@@ -18,6 +18,10 @@ REPORTS = ("report.csv", "report.html")
 """Files that a batch lays beside its results."""
 _FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
 _NO_FILE = "no file that can be read, but a pipe, a socket or a device"
+_EARLIER = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
+_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
+"""Suffixes of files of microscopes, which other programs read."""
+_EXPORT = "export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def inputs_of(names: Sequence[str], output: Path | None = None) -> list[Input]:
     What a folder holds beside images is named with its problem; hidden files, and what a batch has said of its
     results, are not looked at. Nor is what lies in
     the folder of the results, if that is in a folder that is named; and if it is that folder itself, its results.
+    Results of earlier batches have a problem, too, unless there is nothing else in the folder.
 
     Raises:
         FileError: A name is that of nothing.
@@ -59,7 +64,7 @@ def inputs_of(names: Sequence[str], output: Path | None = None) -> list[Input]:
     _check_there(paths)
     several = sum(_is_folder(path) for path in paths) > 1
     for path in paths:
-        for one in _walk(path, output) if _is_folder(path) else [_named(path)]:
+        for one in _searched(path, output) if _is_folder(path) else [_named(path)]:
             above = Path(os.path.abspath(path)).name if several and _is_folder(path) else ""
             found.setdefault(os.path.abspath(one.path), replace(one, inside=above / one.inside))
     return list(found.values())
@@ -86,6 +91,14 @@ def _named(path: Path) -> Input:
     return Input(path, Path(path.name), _NO_FILE if odd else "")
 
 
+def _searched(folder: Path, output: Path | None) -> list[Input]:
+    """All files in a folder; who names one that holds results alone wants these."""
+    found = list(_walk(folder, output))
+    if all(one.problem == _EARLIER for one in found):
+        return [replace(one, problem="") for one in found]
+    return found
+
+
 def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
     """All files in a folder; links to folders are not followed, since they may lead in circles."""
     errors: list[OSError] = []
@@ -96,13 +109,14 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
         inner = [name for name in folders if name not in images + links and not name.startswith(".")]
         folders[:] = sorted(name for name in inner if not _is(at / name, output))
         results = _results(at)
-        if not _is_in(at, output):  # they may be restored further
-            results = {name for name in results if name.endswith(SIDECAR) or name in REPORTS}
+        ours = {f"{name}{SIDECAR}" for name in results}.union(REPORTS)
+        if _is_in(at, output):
+            ours |= results | _growing(at)
         for name in sorted(files + images + links):
             path = at / name
             problem = _FOLDER_LINK if name in links else _problem(path)
-            if not name.startswith(".") and name not in results:
-                yield Input(path, path.relative_to(folder), problem)
+            if not name.startswith(".") and name not in ours:
+                yield Input(path, path.relative_to(folder), _EARLIER if name in results else problem)
     for error in errors:  # to be told when it is opened
         path = Path(os.fsdecode(error.filename))
         yield Input(path, path.relative_to(folder))
@@ -118,17 +132,26 @@ def _is_in(folder: Path, output: Path | None) -> bool:
 
 
 def _results(folder: Path) -> set[str]:
-    """What lies in a folder because a batch has put it there, or was about to."""
+    """What a batch has put into a folder, by the files that it lays beside; no other files are opened."""
     names = {name.removesuffix(SIDECAR) for name in os.listdir(folder) if name.endswith(SIDECAR)}
-    names = {name for name in names if "identity" in read_sidecar(folder / name)}
-    if (folder / HIDDEN).is_dir():
-        names |= set(os.listdir(folder / HIDDEN))
-    return names | {f"{name}{SIDECAR}" for name in names} | set(REPORTS)
+    return {name for name in names if _is_image(Path(name)) and "identity" in read_sidecar(folder / name)}
+
+
+def _growing(folder: Path) -> set[str]:
+    """What a batch was about to put there."""
+    return set(os.listdir(folder / HIDDEN)) if (folder / HIDDEN).is_dir() else set()
+
+
+def _is_image(path: Path) -> bool:
+    """Whether it is one by its name."""
+    return path.suffix.lower() in (*SUFFIXES, *_IMAGE_FOLDERS)
 
 
 def _problem(path: Path) -> str:
     """Why what lies in a folder is not restored, as far as its name and kind say so."""
     suffix = path.suffix.lower()
-    if suffix not in (*SUFFIXES, *_IMAGE_FOLDERS):
-        return f"no image that can be read (suffix '{suffix}')" if suffix else "no image that can be read (no suffix)"
+    if not _is_image(path):
+        advice = f"; {_EXPORT}" if suffix in _MICROSCOPES else ""
+        kind = f"suffix '{suffix}'" if suffix else "no suffix"
+        return f"no image that can be read ({kind}){advice}"
     return _named(path).problem

@@ -181,6 +181,11 @@ def _model(path: str, changed: Stamp) -> Model:
     return load_model(path)
 
 
+def told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as this version of the software follows it, as plain JSON values."""
+    return recipe.model_copy(update={"version": __version__}).model_dump(mode="json")
+
+
 def identity(task: Task, order: Order, opened: Opened, beat: Beat) -> dict[str, Any]:
     """All that the pixels of a result depend on; two results with the same identity are the same.
 
@@ -192,7 +197,7 @@ def identity(task: Task, order: Order, opened: Opened, beat: Beat) -> dict[str, 
     recipe, model = order.recipe, opened.resolved.model
     return {
         "checksum": checksum(task.source, beat),
-        "recipe": recipe.model_copy(update={"version": __version__}).model_dump(mode="json"),
+        "recipe": told(recipe),
         "beside": [checksum(path, beat) for path in _beside(task, recipe)],
         "model": model.fingerprint if model else "",
         "shape": list(opened.resolved.out.shape),

@@ -191,7 +191,8 @@ _MEANINGS: dict[str, str] = {
     "Residual": "root mean square of what was removed, in noise levels: about 1 is expected; well below 1 noise was "
     "left, above 1 detail may have been removed.",
     "Whiteness": "correlation of what was removed with its neighbours one pixel away, −1 to 1: 0 for white noise.",
-    "Structure": "correlation of what was removed with the result, −1 to 1: 0 when no structure was lost.",
+    "Structure": "correlation of what was removed with the result, −1 to 1: 0 when no structure was lost; up to 0.4 "
+    "is usual, since what is faint is lost in part.",
     "Filled": "number of values that were missing (NaN or infinite) and were filled.",
     "Time": "computing time of this file.",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from napari_pristine.batch.aside import Waiting, aside
 from napari_pristine.batch.demand import check_memory, memory_of
 from napari_pristine.batch.faults import in_words
-from napari_pristine.batch.order import Opened, Order, open_task
+from napari_pristine.batch.order import Opened, Order, open_task, told
 from napari_pristine.batch.pools import limit_threads
 from napari_pristine.batch.tasks import Task, check_format
+from napari_pristine.batch.work import read_sidecar
 from napari_pristine.errors import FileError
 from napari_pristine.events import Done, Progress
 from napari_pristine.files.bands import Beat
@@ -41,6 +42,7 @@ class Forecast:
         memory: Bytes that a process takes for it, about.
         seconds: How long it takes one process, about; none if it was not measured.
         problem: Why it cannot be restored; empty if it can.
+        done: Whether there is a result by this recipe, which `--resume` leaves if the file is the same.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class Forecast:
     memory: int = 0
     seconds: float | None = None
     problem: str = ""
+    done: bool = False
 
 
 def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Iterator[Forecast | None]:
@@ -73,6 +76,9 @@ def forecasts(tasks: Sequence[Task], order: Order, *, probe: bool = True) -> Ite
             _check_free(task, order)
             check_memory(opened, order.memory)
             check_format(task.target, opened.like)
+            if order.resume and _is_done(task, order):
+                yield replace(_forecast(task, opened, 0.0), done=True)
+                continue
             kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype), len(_middle_rank(opened))
             if probe and measured.get(kind) is None:
                 yield from _warm_up(opened, warm=bool(measured))
@@ -95,13 +101,19 @@ def _check_free(task: Task, order: Order) -> None:
         raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume leaves what is done")
 
 
+def _is_done(task: Task, order: Order) -> bool:
+    """Whether there is a result by this recipe; whether from the same file, only reading all of it would tell."""
+    found = read_sidecar(task.target).get("identity") if task.target.exists() else None
+    return isinstance(found, dict) and found.get("recipe") == told(order.recipe)
+
+
 def _forecast(task: Task, opened: Opened, block: float | None) -> Forecast:
     resolved = opened.resolved
     return Forecast(
         task=task,
         axes=resolved.image.axes,
         shape=resolved.image.shape,
-        dtype=str(resolved.image.dtype),
+        dtype=resolved.image.dtype.name,
         blocks=len(resolved.places),
         loops=resolved.cut.describe(),
         memory=memory_of(opened),

@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast, get_args
 from napari_pristine.batch.claim import alone
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.page import page
-from napari_pristine.batch.rows import Figures, Row, Status, figures
+from napari_pristine.batch.rows import Figures, Row, Status, figures, source_of
 from napari_pristine.batch.work import SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
 from napari_pristine.report import one_line
@@ -123,7 +123,7 @@ def _with_others(folder: Path, rows: Sequence[Row], reported: _Reported) -> list
         shown.append(row)
     for key, target in found.items():
         facts = read_sidecar(target)
-        source = sources.get(key, Path(str(facts.get("input", target.name))))
+        source = sources.get(key, Path(source_of(facts) or target.name))
         shown.append(Row(source, target, "left", _BEFORE, facts))
     return shown
 

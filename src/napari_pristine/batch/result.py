@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from napari_pristine.atomic import files_in, flush
+from napari_pristine.atomic import files_in, flush, size_of
 from napari_pristine.batch.order import Opened, growing
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Entry, Work
@@ -90,8 +90,10 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, b
         else:
             image = replace(like, data=growing(task, work, opened))
             write(work.part, image, provenance=facts, overwrite=True, beat=beat)
+        made = work.array if task.is_zarr else work.part
+        facts |= {"source": printable(str(task.source)), "bytes": size_of(made)}
         work.prepare_sidecar(facts)
-        work.appear(work.array if task.is_zarr else work.part)
+        work.appear(made)
     except OSError as error:
         raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
     return facts
@@ -112,7 +114,7 @@ def facts_of(task: Task, opened: Opened, identity: dict[str, Any], started: str,
         "output": printable(task.target.name),
         "axes": opened.like.axes,
         "shape": list(opened.like.shape),
-        "dtype": str(opened.like.dtype),
+        "dtype": opened.like.dtype.name,
         "recipe": identity["recipe"],
         "quality": blocks.tally.quality().facts(),
         "seconds": round(blocks.seconds, 3),

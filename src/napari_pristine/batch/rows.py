@@ -70,6 +70,11 @@ def figures(row: Row) -> Figures:
     )  # fmt: skip
 
 
+def source_of(facts: Mapping[str, Any]) -> str:
+    """Where the input of a result was, as far as its sidecar says."""
+    return _text(facts.get("source")) or _text(facts.get("input"))
+
+
 def _about(facts: Mapping[str, Any], name: str) -> Any:
     """A fact, maybe among those of the input."""
     return facts.get(name, _mapping(facts, "input").get(name))

@@ -85,6 +85,8 @@ class _Turn:
 
 
 def _check_turn(work: Work, turn: str) -> None:
+    if not work.folder.exists() and not work.target.exists():
+        raise FileError(f"the folder '{work.folder}', in which the result grows, is gone; is its disk still there?")
     if not work.has_turn(turn):
         raise Elsewhere(f"'{work.target}' is no longer wanted from this process")
 

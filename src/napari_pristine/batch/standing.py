@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from napari_pristine.atomic import check_free
+from napari_pristine.atomic import check_free, size_of
 from napari_pristine.batch.order import Order
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work import Work, read_sidecar
@@ -34,6 +35,7 @@ def done_before(
         work.appear(work.array if task.is_zarr else work.part)
     found = read_sidecar(task.target) if task.target.exists() else {}
     if found.get("identity") == mine and (order.resume or _finished(found) >= since):
+        _check_whole(task.target, found)
         work.clear()
         return ("done before" if _finished(found) < since else "done by another batch meanwhile"), found
     _check_result(task, order, mine)
@@ -66,6 +68,16 @@ def _check_unfinished(task: Task, order: Order) -> None:
             f"'{task.target}' was begun by a batch that did not end; --resume goes on with it, --overwrite begins anew"
         )
     work.clear()
+
+
+def _check_whole(target: Path, facts: Mapping[str, Any]) -> None:
+    """Raise a `FileError` unless a result is as large as it was when it was written: a copy may have been cut off."""
+    size, wanted = size_of(target), facts.get("bytes")
+    if wanted is not None and size != wanted:
+        raise FileError(
+            f"'{target}' is not what was written: it has {size} bytes, and had {wanted}; --overwrite restores it "
+            "again, or put it back"
+        )
 
 
 def _finished(facts: Mapping[str, Any]) -> datetime:

@@ -60,6 +60,8 @@ class Line:
             return f"left out: {self.task.problem}"
         if self.problem:
             return f"unusable: {in_words_of_the_panel(self.problem)}"
+        if self.forecast and self.forecast.done:
+            return "done before, by the same recipe"
         return self.state
 
 
