@@ -36,7 +36,7 @@ _LOOK = 0.2
 _LARGE = ("large.ome.zarr", 2500, "huge.tif", 500)
 """Names and numbers of frames of 2048 x 2048 pixels of 16 bits: 21 GB as OME-Zarr, 4.2 GB as BigTIFF."""
 _PLANE = ("plane.ome.zarr", 20000, 3)
-"""Name of a single plane, its side in pixels of 16 bits, and how many squares of 2048 pixels are not empty in it."""
+"""Name of a single plane, its side in pixels of 16 bits, and how many squares of 1024 pixels are not empty in it."""
 _ONE_BY_ONE = "import sys; from napari_pristine import cli, ranks; ranks._ROOM = 1; sys.exit(cli.main(sys.argv[1:]))"
 """The program as it would be if it fitted one block after the other."""
 

@@ -41,13 +41,13 @@ def write_tiff(path: Path, frames: int, side: int, filled: int) -> Image:
 
 
 def write_plane(path: Path, side: int, filled: int) -> Image:
-    """An OME-Zarr YX of 16 bits, of which only some squares of 2048 pixels, along its diagonal, hold a picture."""
+    """An OME-Zarr YX of 16 bits, of which only some squares of 1024 pixels, along its diagonal, hold a picture."""
     data = zarr.create_array({}, shape=(side, side), dtype="uint16")
     like = Image(data, "YX", scale=(0.1, 0.1), units=("micrometer", "micrometer"))
     array = create(path, like)
     for number in np.linspace(0, side // 2048 - 1, filled).astype(int).tolist():
-        part = slice(number * 2048, (number + 1) * 2048)
-        array[part, part] = picture(2048, number)
+        part = slice(number * 2048 + 512, number * 2048 + 1536)
+        array[part, part] = picture(1024, number)
     complete(path, like)
     return like
 
