@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.plan import Forecast
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.rows import Row, counted
 from napari_pristine.report import bar, duration
 
 
@@ -25,14 +25,7 @@ def describe_row(row: Row) -> str:
 
 def describe_all(rows: Sequence[Row]) -> str:
     """What became of all files of a batch, in numbers."""
-    before = sum(row.status == "left" and bool(row.facts) for row in rows)
-    counts = {
-        "restored": sum(row.status == "restored" for row in rows),
-        "done before": before,
-        "failed": sum(row.status == "failed" for row in rows),
-        "left out": sum(row.status == "left" for row in rows) - before,
-    }
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "restored")
+    return ", ".join(f"{count} {word}" for word, count in counted(rows).items() if count or word == "restored")
 
 
 def describe_plan(found: Sequence[Forecast]) -> str:

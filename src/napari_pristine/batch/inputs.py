@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_pristine.batch.work import HIDDEN, SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
-from napari_pristine.files import SUFFIXES
+from napari_pristine.files import SUFFIXES, advice_on
 
 _IMAGE_FOLDERS = (".zarr",)
 """Suffixes of folders that are one image each."""
@@ -19,9 +19,6 @@ REPORTS = ("report.csv", "report.html")
 _FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
 _NO_FILE = "no file that can be read, but a pipe, a socket or a device"
 _EARLIER = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
-_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
-"""Suffixes of files of microscopes, which other programs read."""
-_EXPORT = "export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,6 @@ def _problem(path: Path) -> str:
     """Why what lies in a folder is not restored, as far as its name and kind say so."""
     suffix = path.suffix.lower()
     if not _is_image(path):
-        advice = f"; {_EXPORT}" if suffix in _MICROSCOPES else ""
         kind = f"suffix '{suffix}'" if suffix else "no suffix"
-        return f"no image that can be read ({kind}){advice}"
+        return f"no image that can be read ({kind}){advice_on(suffix)}"
     return _named(path).problem

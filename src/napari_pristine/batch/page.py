@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from napari_pristine.batch.rows import Figures, Row, figures
+from napari_pristine.batch.rows import Figures, Row, counted, figures
 from napari_pristine.batch.thumbnails import RANGE, thumbnail, thumbnails
 from napari_pristine.files import read
 from napari_pristine.image.image import Image
@@ -75,8 +74,12 @@ def _sampled(rows: Sequence[Row], drawn: set[int]) -> str:
 
 def _summary(rows: Sequence[Row]) -> str:
     """How many were restored, failed or left, how long it took, and by what."""
-    counts = Counter(row.status for row in rows)
-    numbers = [f'<b class="{name}">{counts[name]}</b> {name}' for name in ("restored", "failed", "left")]
+    counts = counted(rows)
+    numbers = [
+        f'<b class="{word.split()[0].replace("done", "restored")}">{count}</b> {word}'
+        for word, count in counts.items()
+        if count or word != "done before"
+    ]
     found = [figures(row) for row in rows]
     seconds = sum(each.seconds or 0.0 for row, each in zip(rows, found, strict=True) if row.status == "restored")
     kept = [each for each in found if each.method]

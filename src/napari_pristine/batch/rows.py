@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -27,6 +27,22 @@ class Row:
     status: Status
     text: str
     facts: Mapping[str, Any]
+
+
+def was_done(row: Row) -> bool:
+    """Whether a file was left since there is a result, and not since it cannot be restored."""
+    return row.status == "left" and bool(row.facts)
+
+
+def counted(rows: Sequence[Row]) -> dict[str, int]:
+    """What became of all files, in words that tell: how many each."""
+    before = sum(map(was_done, rows))
+    return {
+        "restored": sum(row.status == "restored" for row in rows),
+        "done before": before,
+        "left out": sum(row.status == "left" for row in rows) - before,
+        "failed": sum(row.status == "failed" for row in rows),
+    }
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,15 @@ _FILES: dict[str, _Format] = {**dict.fromkeys(tiff.SUFFIXES, tiff), **dict.fromk
 
 SUFFIXES = (*_FILES, ZARR)
 """Of the files that can be read; those with the last one are folders."""
+_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
+"""Suffixes of files of microscopes, which other programs read."""
+
+
+def advice_on(suffix: str) -> str:
+    """What to do about files with a suffix that is none of ours, as the end of a message; nothing for most."""
+    if suffix.lower() not in _MICROSCOPES:
+        return ""
+    return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
@@ -107,7 +116,9 @@ def _format(path: Path) -> _Format:
 
         return zarr
     known = ", ".join(SUFFIXES)
-    raise FileError(f"'{path}' has the suffix '{suffix}', which is no format we know; use one of {known}")
+    raise FileError(
+        f"'{path}' has the suffix '{suffix}', which is no format we know; use one of {known}{advice_on(suffix)}"
+    )
 
 
 def is_zarr(path: Path) -> bool:

@@ -175,11 +175,6 @@ def _restoring(asked: Asked, begun: Begun, pool: Pool) -> Doing:
     return Ended(batch.rows, len(begun.tasks), asked.stop.is_set(), frozenset(kept))
 
 
-def was_done(row: Row) -> bool:
-    """Whether a file was left since there is a result, and not since it cannot be restored."""
-    return row.status == "left" and bool(row.facts)
-
-
 def in_words_of_the_panel(text: str) -> str:
     """A message that names options of the shell, with the names that they have in the panel."""
     for option, words in _WORDS.items():

@@ -14,9 +14,9 @@ from qtpy.QtGui import QColor
 from napari_pristine.batch.begun import Begun
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.plan import Forecast
-from napari_pristine.batch.rows import Row, figures
+from napari_pristine.batch.rows import Row, figures, was_done
 from napari_pristine.batch.tasks import Task
-from napari_pristine.gui.batch_job import in_words_of_the_panel, was_done
+from napari_pristine.gui.batch_job import in_words_of_the_panel
 from napari_pristine.recipe import Recipe
 from napari_pristine.report import duration
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from napari_pristine.batch.engine import Stand
 from napari_pristine.batch.plan import Forecast
-from napari_pristine.gui.batch_job import Ended, was_done
+from napari_pristine.batch.rows import counted
+from napari_pristine.gui.batch_job import Ended
 from napari_pristine.report import duration
 
 
@@ -35,13 +36,7 @@ def over(ended: Ended) -> str:
     """What became of a batch, and how to go on."""
     if ended.stopped and not ended.rows and not ended.kept:
         return "Stopped before anything was written."
-    counts = {
-        "restored": sum(row.status == "restored" for row in ended.rows),
-        "done before": sum(was_done(row) for row in ended.rows),
-        "left out": sum(row.status == "left" and not was_done(row) for row in ended.rows),
-        "failed": sum(row.status == "failed" for row in ended.rows),
-        "begun": len(ended.kept),
-    }
+    counts = counted(ended.rows) | {"begun": len(ended.kept)}
     parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
     said = f"{', '.join(parts)}, of {ended.of_files} files."
     if ended.stopped:
