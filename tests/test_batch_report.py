@@ -132,7 +132,10 @@ def test_the_page_shows_failures_first_and_pictures_and_figures_of_the_others(tm
     first = [page.texts.index(text) for text in ("is no TIFF", "cells.tif", "later.tif")]
     assert first == sorted(first)
     assert "left: not reached: the disk was full" in page.texts
-    assert [page.texts[page.texts.index(f" {word} · ") - 1] for word in ("restored", "failed")] == ["1", "1"]
+    after = {
+        word: i for i, text in enumerate(page.texts) for word in ("restored", "failed") if text.startswith(f" {word} ·")
+    }
+    assert [page.texts[after[word] - 1] for word in ("restored", "failed")] == ["1", "1"]
     for text in ("20", "0.98", "−0.01", "0.03", "12 s", "cpu", "T 3 × Y 40 × X 50, float32", "method inr (fast)"):
         assert text in page.text
     assert [image["alt"] for image in page.all("img")] == ["before", "after", "removed"]
