@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_pristine.errors import ModelError, SettingError
 from napari_pristine.image.image import Image
 from napari_pristine.model import Model
-from napari_pristine.ranks import RUN
+from napari_pristine.ranks import starts_warm
 from napari_pristine.recipe import Recipe
 from napari_pristine.resolved import Resolved
 from napari_pristine.restoration import run_resolved
@@ -107,8 +107,7 @@ def _check_separable(resolved: Resolved) -> None:
             f"'{resolved.recipe.method}' would learn from all of the image before anything can be seen; "
             f"give a network that has learned, {how}"
         )
-    chained = any(resolved.cut.step(place, RUN) for place in resolved.places)
-    if resolved.method.learn is None and resolved.params.warm_start and chained:
+    if any(starts_warm(resolved, place) for place in resolved.places):
         raise SettingError(
             "each frame starts from the network of the one before, which would have to be restored first; "
             "set warm_start to false, or take a method whose network has learned"

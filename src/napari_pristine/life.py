@@ -24,7 +24,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiles import repeat
-from napari_pristine.ranks import RUN, at_once, ranks, units
+from napari_pristine.ranks import at_once, ranks, starts_warm, units
 from napari_pristine.recipe import Recipe
 from napari_pristine.refining import Refining
 from napari_pristine.resolved import Resolved
@@ -133,9 +133,7 @@ class Life:
 
     def before(self, place: Place) -> list[nn.Module]:
         """The networks that a block starts from: those of its neighbour, or none."""
-        if not (self.resolved.params.warm_start and self.cut.step(place, RUN)):
-            return []
-        return self.nets.get((*place[:-1], place[-1] - 1), [])
+        return self.nets.get((*place[:-1], place[-1] - 1), []) if starts_warm(self.resolved, place) else []
 
     def written(self, fitted: Fitted) -> Part[Done]:
         """Refine what was fitted, and write it."""

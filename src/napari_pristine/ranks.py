@@ -21,6 +21,11 @@ _MOST = 32
 process."""
 
 
+def starts_warm(resolved: Resolved, place: Place) -> bool:
+    """Whether a block starts from the network of its neighbour."""
+    return resolved.chained and resolved.cut.step(place, RUN) > 0
+
+
 def at_once(resolved: Resolved) -> int:
     """How many blocks are fitted at once; one unless they are so small that there is room for several."""
     method, cut, params = resolved.method, resolved.cut, resolved.params

@@ -16,7 +16,7 @@ from napari_pristine.block import Block, Other, prepare
 from napari_pristine.device import pick_device
 from napari_pristine.errors import AxesError, SettingError
 from napari_pristine.image.axes import AxesPlan, Place, align, plan
-from napari_pristine.image.image import COLOUR, Image, check_axes, check_restorable
+from napari_pristine.image.image import Image, check_axes, check_restorable
 from napari_pristine.measured import Measured
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams, Noisy
@@ -79,6 +79,11 @@ class Resolved:
     def learns(self) -> bool:
         """Whether a network is to learn from all blocks of a channel before any of them is restored."""
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
+
+    @property
+    def chained(self) -> bool:
+        """Whether blocks start from the networks of their neighbours."""
+        return self.params.warm_start and self.method.learn is None
 
     def restored(self, data: Any) -> Image:
         """The image with the values of the result."""
@@ -164,8 +169,3 @@ class Resolved:
                 "adapt lets a model learn some more from the image, and no model is given; give one, or leave adapt out"
             )
         return model
-
-    @property
-    def groups(self) -> int:
-        """Number of channels that are restored one after the other."""
-        return math.prod(self.image.size(axis) for axis in self.cut.looped if axis in COLOUR)

@@ -21,7 +21,7 @@ from napari_pristine.events import Done, Progress
 from napari_pristine.files.bands import Beat
 from napari_pristine.image.axes import Place
 from napari_pristine.life import Job
-from napari_pristine.ranks import RUN, ranks
+from napari_pristine.ranks import ranks, starts_warm
 from napari_pristine.restoration import run_resolved
 
 _PROBE = 5.0
@@ -123,9 +123,7 @@ def _forecast(task: Task, opened: Opened, block: float | None) -> Forecast:
 
 def _blocks(opened: Opened) -> float:
     """How many blocks that start anew would take as long."""
-    resolved = opened.resolved
-    chained = resolved.params.warm_start and not resolved.method.learn
-    return sum(_WARM if chained and resolved.cut.step(place, RUN) else 1 for place in resolved.places)
+    return sum(_WARM if starts_warm(opened.resolved, place) else 1 for place in opened.resolved.places)
 
 
 def _warm_up(opened: Opened, *, warm: bool) -> Waiting[None]:

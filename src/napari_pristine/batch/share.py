@@ -117,9 +117,8 @@ def places_left(work: Work, opened: Opened, number: int) -> list[Place]:
     unit, resolved = opened.units[number], opened.resolved
     written = work.entries(number, unit)
     missing = [place for place in unit if place not in written]
-    chained = resolved.params.warm_start and not resolved.method.learn
     at_once = len(ranks(resolved.cut, opened.count, unit)) < len(unit)
-    return unit if missing and (chained or at_once) else missing
+    return unit if missing and (resolved.chained or at_once) else missing
 
 
 def restore_share(share: Share) -> Iterator[Event]:
