@@ -58,8 +58,8 @@ def _bm3d_vst(picture: Array) -> Array:
     noise = measure_noise(picture)
     stabilised = Stabilised(noise, float(picture.max())) if noise.photons else None
     stable, sigma = (stabilised.do(picture), 1.0) if stabilised else (picture, noise.sigma)
-    low, spread = stable.min(), np.ptp(stable) or 1.0
-    restored = np.asarray(bm3d.bm3d((stable - low) / spread, sigma / spread)) * spread + low
+    low, std = stable.min(), np.ptp(stable) or 1.0
+    restored = np.asarray(bm3d.bm3d((stable - low) / std, sigma / std)) * std + low
     return stabilised.undo(restored) if stabilised else restored
 
 

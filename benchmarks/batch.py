@@ -19,11 +19,11 @@ import numpy as np
 import psutil
 
 from benchmarks.large import write_plane, write_tiff, write_zarr
-from napari_pristine.atomic import appearing
-from napari_pristine.files import read, write
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import compare
-from napari_pristine.learning import learn
+from napari_pristine.io.atomic import appearing
+from napari_pristine.io.registry import read, write
+from napari_pristine.jobs.train import learn
 from napari_pristine.model import save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe

@@ -44,7 +44,7 @@ class Case:
     needs: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Plain values of which `from_json` makes the case."""
         return {**asdict(self), "noisy": str(self.noisy.resolve()), "truth": str(self.truth.resolve())}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.cases import Case
 from benchmarks.pair import load
-from benchmarks.printed import LEVELS, Spot
+from benchmarks.printed import LEVELS, PSF
 from benchmarks.published import IMAGES, NOISY, PUBLISHED
 from napari_pristine.errors import ImageError
 
@@ -52,7 +52,7 @@ def _check_types(level: int, psnr: dict[str, list[float]]) -> Iterable[str]:
 
 def _check_all(level: int, psnr: dict[str, list[float]]) -> str:
     values = [value for of_type in psnr.values() for value in of_type]
-    mean, wanted = float(np.mean(values)), PUBLISHED["fmd"][0].figures[Spot(level)].psnr
+    mean, wanted = float(np.mean(values)), PUBLISHED["fmd"][0].figures[PSF(level)].psnr
     if psnr.keys() != NOISY.keys() or len(values) != IMAGES:
         tolerance = _TOLERANCE[level]
         return f"level {level}: {len(values)} of {IMAGES} images: each type checked to within {tolerance} dB only"

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from napari_pristine.block import Block, prepare
 from napari_pristine.image.noise import Noise, measure_noise
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy
+from napari_pristine.jobs.block import Block, prepare
+from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock
 
 Array = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ class Trial:
     method: Method[Any, Any]
     params: MethodParams
     block: Block
-    noisy: Noisy
+    noisy: NoisyBlock
     seed: int
 
     @classmethod

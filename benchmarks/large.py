@@ -9,8 +9,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from napari_pristine.files.zarr import complete, create
 from napari_pristine.image.image import Image
+from napari_pristine.io.zarr import complete, create
 
 
 def write_zarr(path: Path, frames: int, side: int, filled: int) -> Image:

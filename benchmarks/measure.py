@@ -75,7 +75,7 @@ def measure(job: Job, case: Case, learned: Learned | None = None) -> Row:
     started = time.perf_counter()
     outcome = _classical(job, case, pair) if classical else _ours(job, pair, learned)
     seconds = time.perf_counter() - started
-    memory, memory_of = _peak_memory()
+    memory, memory_estimate = _peak_memory()
     score = pair.score(outcome.values)
     return Row(
         job=job,
@@ -85,7 +85,7 @@ def measure(job: Job, case: Case, learned: Learned | None = None) -> Row:
         ssim_gaussian=score.ssim_gaussian,
         seconds=seconds,
         memory=memory,
-        memory_of=memory_of,
+        memory_estimate=memory_estimate,
         device=outcome.device,
         notes=outcome.notes,
         date=datetime.now(UTC).date().isoformat(),
@@ -116,7 +116,7 @@ def _image(picture: NDArray[np.float64]) -> Image:
 
 
 def _ours(job: Job, pair: Pair, learned: Learned | None) -> _Outcome:
-    from napari_pristine.restoration import restore
+    from napari_pristine.jobs.restore import restore
 
     image = _image(pair.noisy)
     if learned:
@@ -131,7 +131,7 @@ def _warm_up(job: Job) -> None:
     """What is done once per process, not per image."""
     import torch
 
-    import napari_pristine.restoration  # noqa: F401
+    import napari_pristine.jobs.restore  # noqa: F401
 
     if job.device in ("auto", "cuda") and torch.cuda.is_available():
         torch.zeros(1, device="cuda")  # the context takes seconds, whatever comes after
@@ -169,7 +169,7 @@ def measure_apart(work: Sequence[tuple[Job, Case]], training: Sequence[Case] = (
     Raises:
         ComputeError: The process failed; the message is its last words.
     """
-    task = {"work": [(asdict(job), case.as_json()) for job, case in work], "training": [c.as_json() for c in training]}
+    task = {"work": [(asdict(job), case.to_json()) for job, case in work], "training": [c.to_json() for c in training]}
     command = [sys.executable, "-m", "benchmarks.measure"]
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.printed import Published, Spot
+from benchmarks.printed import PSF, Published
 from benchmarks.published import PUBLISHED
 from benchmarks.records import read_rows
 from benchmarks.rows import Row
@@ -81,7 +81,7 @@ def _images(rows: Sequence[Row], kind: str) -> str:
     printed = [p for p in _printed(rows[0].job.suite, kind) if p.label]
     found = {(r.job.image, r.job.label): f"{r.psnr:.2f} / {r.ssim:.3f}" for r in some}
     body = [
-        [image, *(found.get((image, label), "–") for label in labels), *(p.at(Spot(1, kind, image)) for p in printed)]
+        [image, *(found.get((image, label), "–") for label in labels), *(p.at(PSF(1, kind, image)) for p in printed)]
         for image in dict.fromkeys(r.job.image for r in some)
     ]
     return _grid([kind, *labels, *(f"published: {p.name}" for p in printed)], body)

@@ -11,8 +11,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
-from napari_pristine.files import read
 from napari_pristine.image.quality import Comparison, compare
+from napari_pristine.io.registry import read
 
 Array = NDArray[np.float64]
 

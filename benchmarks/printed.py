@@ -10,7 +10,7 @@ LEVELS = (1, 2, 4, 8, 16)
 """How many frames of FMD were averaged."""
 
 
-class Spot(NamedTuple):
+class PSF(NamedTuple):
     """What a figure is of: one image, or the mean of a type (no image), of all types (neither), of all levels (0)."""
 
     level: int = 1
@@ -34,10 +34,10 @@ class Published:
 
     name: str
     source: str
-    figures: Mapping[Spot, Figure]
+    figures: Mapping[PSF, Figure]
     label: str = ""
 
-    def at(self, spot: Spot) -> str:
+    def at(self, spot: PSF) -> str:
         """The figure in words; empty where nothing is known."""
         return str(self.figures[spot]) if spot in self.figures else ""
 
@@ -47,24 +47,24 @@ def figure(text: str) -> Figure:
     return Figure(float(psnr), float(ssim) if ssim else None)
 
 
-def _spots(text: str, spots: Iterable[Spot]) -> dict[Spot, Figure]:
+def _spots(text: str, spots: Iterable[PSF]) -> dict[PSF, Figure]:
     return {spot: figure(word) for spot, word in zip(spots, text.split(), strict=False) if word != "-"}
 
 
 def by_level(name: str, source: str, text: str, label: str = "") -> Published:
     """A line of figures, one for each level of FMD."""
-    return Published(name, source, _spots(text, (Spot(level) for level in LEVELS)), label)
+    return Published(name, source, _spots(text, (PSF(level) for level in LEVELS)), label)
 
 
 def by_type(name: str, source: str, types: Iterable[str], text: str, label: str = "") -> Published:
     """A line of figures, one for each type."""
-    return Published(name, source, _spots(text, (Spot(1, of_type) for of_type in types)), label)
+    return Published(name, source, _spots(text, (PSF(1, of_type) for of_type in types)), label)
 
 
 def by_image(source: str, type: str, columns: Mapping[str, str], text: str) -> tuple[Published, ...]:  # noqa: A002
     """A table of images × methods; `columns` are their names and our labels; the row `mean` is that of all images."""
     rows = [line.split() for line in text.strip().splitlines()]
-    spots = [Spot(1, type, "" if row[0] == "mean" else row[0]) for row in rows]
+    spots = [PSF(1, type, "" if row[0] == "mean" else row[0]) for row in rows]
     return tuple(
         Published(name, source, {spot: figure(row[i]) for spot, row in zip(spots, rows, strict=True)}, label)
         for i, (name, label) in enumerate(columns.items(), start=1)

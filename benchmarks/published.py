@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.printed import Published, Spot, by_image, by_level, by_type, figure
+from benchmarks.printed import PSF, Published, by_image, by_level, by_type, figure
 
 IMAGES = 48
 """In the mixed test set of FMD (Zhang et al. 2019): 12 types × 4 captures."""
@@ -44,7 +44,7 @@ def _camera(suite: str, text: str) -> tuple[Published, ...]:
 
 
 def _iddp(name: str, text: str, label: str = "") -> Published:
-    return Published(name, _IDDP, {Spot(0): figure(text)}, label)
+    return Published(name, _IDDP, {PSF(0): figure(text)}, label)
 
 
 _SR = {"Bicubic": "bicubic", "Nearest": "nearest", "DIP": "", "LINR": "linr"}

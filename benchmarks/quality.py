@@ -19,7 +19,7 @@ from benchmarks.suites import SUITES
 from benchmarks.table import heading, line, means, width_of
 from napari_pristine.errors import ComputeError, SettingError
 
-Work = tuple[Job, Case]
+WorkDir = tuple[Job, Case]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _check_use(plan: Plan) -> None:
             )
 
 
-def _measured(plan: Plan, entry: Entry, work: Sequence[Work], records: Records) -> Iterator[Row]:
+def _measured(plan: Plan, entry: Entry, work: Sequence[WorkDir], records: Records) -> Iterator[Row]:
     """The rows of jobs that have everything but the image in common; those in the records come first."""
     known = {id(job): records.find(job) for job, _ in work}
     yield from (row for row in known.values() if row is not None)
@@ -102,7 +102,7 @@ def _measured(plan: Plan, entry: Entry, work: Sequence[Work], records: Records) 
         yield row
 
 
-def _batches(plan: Plan) -> Iterable[tuple[Entry, list[Work]]]:
+def _batches(plan: Plan) -> Iterable[tuple[Entry, list[WorkDir]]]:
     """What is measured in one process: one image, or all images that a network learns from."""
     for case in plan.cases:
         for entry in plan.entries:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.rows import Job, Row
-from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError
+from napari_pristine.io.atomic import appearing
 
 
 class Records:

@@ -50,7 +50,7 @@ class Row:
     ssim_gaussian: float
     seconds: float
     memory: float
-    memory_of: str
+    memory_estimate: str
     device: str
     notes: tuple[str, ...] = ()
     date: str = ""

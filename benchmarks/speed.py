@@ -21,9 +21,9 @@ from benchmarks.entries import label_of
 from benchmarks.fitting import Trial, noise_of
 from benchmarks.pair import Pair, load
 from benchmarks.textbook import textbook_fit
-from napari_pristine.atomic import appearing
 from napari_pristine.device import Device, describe_device, pick_device
 from napari_pristine.image.noise import estimate_sigma
+from napari_pristine.io.atomic import appearing
 from napari_pristine.methods import find_method
 
 _GROWTH = 1.1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.printed import Spot
+from benchmarks.printed import PSF
 from benchmarks.published import PUBLISHED
 from benchmarks.rows import Row
 from benchmarks.suites import SUITES
@@ -116,7 +116,7 @@ def line(row: Row, width: int = _IMAGE) -> str:
     figures = f"{row.psnr:8.2f}{row.psnr_affine:8.2f}{row.ssim:8.3f}{row.seconds:8.2f}{row.memory:8.0f}"
     kind = "" if SUITES[job.suite].folders else f"  {job.type}"
     learning = f"  (learned from {row.images} images in {row.learning:.0f} s)" if row.images else ""
-    beside = counterparts(job.suite, job.label, Spot(job.level, job.type, job.image), with_source=False)
+    beside = counterparts(job.suite, job.label, PSF(job.level, job.type, job.image), with_source=False)
     return f"{job.image:<{width}}{job.level:>5}  {job.label:<{_LABEL}}{figures}{kind}  {beside}{learning}".rstrip()
 
 
@@ -138,20 +138,20 @@ def means(rows: Sequence[Row]) -> str:
 
 def _across(s: Summary) -> str:
     where = f"level {s.level}" if s.level else "all levels"
-    beside = counterparts(s.suite, s.label, Spot(s.level))
+    beside = counterparts(s.suite, s.label, PSF(s.level))
     return f"{where:<16}{s.label:<{_LABEL}}{s.mean:>20}{s.ssim:8.3f}{s.time:>12}{s.memory:8.0f}  {beside}".rstrip()
 
 
 def _of_type(s: Summary, kind: str) -> str:
-    beside = counterparts(s.suite, s.label, Spot(1, kind))
+    beside = counterparts(s.suite, s.label, PSF(1, kind))
     return f"{kind:<16}{s.label:<{_LABEL}}{s.figure(kind):>28}{s.time:>12}{s.memory:8.0f}  {beside}".rstrip()
 
 
-def spots(summaries: Sequence[Summary]) -> list[Spot]:
+def spots(summaries: Sequence[Summary]) -> list[PSF]:
     """What means are published of: of each level, or of each type."""
     if summaries and SUITES[summaries[0].suite].across:
-        return [Spot(level) for level in dict.fromkeys(s.level for s in summaries)]
-    return [Spot(1, kind) for kind in dict.fromkeys(t for s in summaries for t in s.psnr)]
+        return [PSF(level) for level in dict.fromkeys(s.level for s in summaries)]
+    return [PSF(1, kind) for kind in dict.fromkeys(t for s in summaries for t in s.psnr)]
 
 
 def _others(summaries: Sequence[Summary]) -> Iterable[str]:
@@ -163,7 +163,7 @@ def _others(summaries: Sequence[Summary]) -> Iterable[str]:
             yield f"published, {where}: " + "; ".join(f"{p.name} {p.at(spot)} ({p.source})" for p in others)
 
 
-def counterparts(suite: str, label: str, spot: Spot, *, with_source: bool = True) -> str:
+def counterparts(suite: str, label: str, spot: PSF, *, with_source: bool = True) -> str:
     """What is published of the method that a label belongs to."""
     method = label.split()[0].split(":")[0].split("@")[0]
     found = [p for p in PUBLISHED[suite] if p.label == method and p.at(spot)]

@@ -22,12 +22,12 @@ from torch import nn
 from benchmarks.entries import label_of
 from benchmarks.fitting import Array, Trial, noise_of
 from benchmarks.pair import centre
-from napari_pristine.atomic import appearing
 from napari_pristine.device import Device, describe_device, pick_device
 from napari_pristine.errors import AxesError, SettingError
-from napari_pristine.files import read
 from napari_pristine.image.image import Image
 from napari_pristine.image.noise import Noise
+from napari_pristine.io.atomic import appearing
+from napari_pristine.io.registry import read
 from napari_pristine.methods import find_method
 from napari_pristine.samples import simulate_timelapse
 

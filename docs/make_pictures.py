@@ -15,10 +15,10 @@ import PIL.Image
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from napari_pristine.demo import draw_montage
+from napari_pristine.cli.demo import draw_montage
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.restore import restore
 from napari_pristine.methods import METHODS
-from napari_pristine.restoration import restore
 from napari_pristine.samples import simulate_timelapse
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine import read, write
-from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.executors import Executor, here
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.pools import Pool, here
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.tasks import assign
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
@@ -29,7 +29,7 @@ from napari_pristine.settings import make
 SERVER = multiprocessing.get_context("forkserver")
 """Processes that start at once: torch takes seconds to import, and is in them already."""
 SERVER.set_forkserver_preload(
-    ["torch._dynamo", "zarr", "napari_pristine.cli_batch", "napari_pristine.batch.report", "tests.batches"]
+    ["torch._dynamo", "zarr", "napari_pristine.cli.batch", "napari_pristine.batch.report", "tests.batches"]
 )
 
 
@@ -69,18 +69,18 @@ def saved(folder: Path, recipe: Recipe | None = None) -> Path:
 
 
 def restore(
-    inputs: Path | Sequence[Path], output: Path, recipe: Recipe | None = None, pool: Pool = here, **order: Any
-) -> dict[str, Row]:
+    inputs: Path | Sequence[Path], output: Path, recipe: Recipe | None = None, pool: Executor = here, **order: Any
+) -> dict[str, FileResult]:
     """A batch to its end; what became of each file, by its name."""
     recipe = recipe or quick()
     names = [str(path) for path in ([inputs] if isinstance(inputs, Path) else inputs)]
-    batch = Batch(assign(inputs_of(names, output), output, recipe), Order(recipe, **order), pool)
-    told = [event for event in batch.job() if isinstance(event, Row)]
+    batch = Batch(assign(inputs_of(names, output), output, recipe), BatchOptions(recipe, **order), pool)
+    told = [event for event in batch.job() if isinstance(event, FileResult)]
     assert told == batch.rows
     return {row.source.name: row for row in told}
 
 
-def became(rows: dict[str, Row]) -> dict[str, str]:
+def became(rows: dict[str, FileResult]) -> dict[str, str]:
     return {name: row.status for name, row in rows.items()}
 
 
@@ -131,7 +131,7 @@ def ended(started: BaseProcess, timeout: float = 120) -> int:
 
 
 def _command(words: list[str], dies_at: int) -> None:
-    from napari_pristine.cli import main
+    from napari_pristine.cli.main import main
 
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     signal.signal(signal.SIGINT, signal.default_int_handler)

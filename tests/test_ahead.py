@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from napari_pristine.ahead import Ahead
 from napari_pristine.image.image import Image
-from napari_pristine.restoration import restore
+from napari_pristine.jobs.restore import restore
+from napari_pristine.threads import Prefetcher
 
 
 def test_the_next_is_read_while_something_else_is_done() -> None:
@@ -22,7 +22,7 @@ def test_the_next_is_read_while_something_else_is_done() -> None:
         assert go.wait(10)
         return 10 * key
 
-    ahead: Ahead[int] = Ahead(read)
+    ahead: Prefetcher[int] = Prefetcher(read)
     ahead.begin(3)
     assert begun.wait(10)  # although nobody has asked yet
     go.set()
@@ -32,7 +32,7 @@ def test_the_next_is_read_while_something_else_is_done() -> None:
 
 
 def test_what_was_not_expected_is_read_when_it_is_asked_for() -> None:
-    ahead: Ahead[int] = Ahead(lambda key: 10 * key)
+    ahead: Prefetcher[int] = Prefetcher(lambda key: 10 * key)
     ahead.begin(3)
     assert ahead.take(4) == 40
     assert ahead.take(3) == 30
@@ -43,7 +43,7 @@ def test_an_error_is_raised_where_someone_listens() -> None:
     def read(key: int) -> int:
         raise OSError("the share is gone")
 
-    ahead: Ahead[int] = Ahead(read)
+    ahead: Prefetcher[int] = Prefetcher(read)
     ahead.begin(1)
     with pytest.raises(OSError, match="gone"):
         ahead.take(1)

@@ -19,36 +19,30 @@ PACKAGE = Path(napari_pristine.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "events"},
-    {"settings", "atomic", "ahead"},
+    {"settings", "text", "threads", "resources"},
     {"image", "device"},
     {"nets", "physics"},
-    {"methods", "weights"},
+    {"methods", "io"},
+    {"weights"},
     {"recipe"},
-    {"model", "block", "clock", "stream", "tally"},
-    {"measured"},
-    {"talk", "resolved"},
-    {"fitting", "refining", "ranks"},
-    {"life"},
-    {"restoration"},
-    {"files", "samples", "diagnosis"},  # of use to the doors alone
-    {"report"},
-    {"recipe_file", "learning"},
-    {"batch"},
-    {"demo", "export", "applied"},
-    {"cli", "gui"},
+    {"model"},
+    {"recipe_file"},
+    {"samples", "diagnosis", "jobs"},
+    {"batch", "export"},
+    {"cli"},
+    {"gui"},
 )
 """Each room may import those of the layers above it in this list."""
 WINDOWS = {"qtpy", "magicgui", "superqt", "napari", "PyQt5", "PyQt6", "PySide2", "PySide6"}
-LIGHT = ["errors", "events", "settings", "image", "files", "samples", "diagnosis"]
+LIGHT = ["errors", "events", "settings", "image", "io", "samples", "diagnosis"]
 """Rooms that do without torch."""
 DOORS = {"__init__", "__main__"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
-    """The first part of a file's place in the package; the files of the shell share one room."""
-    first = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    return "cli" if first.startswith("cli_") else first
+    """The folder of a file, or its name at the root of the package."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -65,7 +59,7 @@ def rooms_imported(path: Path) -> set[str]:
     """Rooms of this package that a file imports."""
     parts = [name.split(".") for name in imported(path)]
     rooms = {part[1] for part in parts if part[0] == "napari_pristine" and len(part) > 1}
-    return {"cli" if room.startswith("cli_") else room for room in rooms if not room.startswith("__")}
+    return {room for room in rooms if not room.startswith("__")}
 
 
 def layer_of(room: str) -> int:

@@ -52,7 +52,7 @@ def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan])
 @given(plans())
 def test_every_axis_is_either_looped_over_or_in_the_block(planned: tuple[Image, AxesPlan]) -> None:
     image, cut = planned
-    assert sorted(cut.looped + cut.colour + cut.space) == sorted(image.axes)
+    assert sorted(cut.loop_axes + cut.colour + cut.space) == sorted(image.axes)
     assert not set(cut.space) & set("CS")
     assert all(axis in cut.describe() for axis in image.axes)
 
@@ -74,7 +74,7 @@ def test_colours_and_channels_are_merged() -> None:
 
 def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> None:
     cut = plan(of_shape("TCZYX", 2, 2, 3, 4, 4))
-    assert cut.looped == "CTZ"
+    assert cut.loop_axes == "CTZ"
     assert cut.places == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
     # neighbours along Z alone: from one time to the next, both T and Z move
     assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]

@@ -27,18 +27,18 @@ from tests.batches import (
 
 from napari_pristine import ranks, read, write
 from napari_pristine import restore as restore_one
-from napari_pristine.atomic import files_in
-from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.estimate import estimate_files
+from napari_pristine.batch.executors import WorkerMessages, here
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.plan import forecasts
-from napari_pristine.batch.pools import Answers, here
-from napari_pristine.batch.rows import Row
-from napari_pristine.batch.share import Share
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.runner import Batch
+from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.tasks import Task, assign
-from napari_pristine.batch.work import HIDDEN, read_sidecar
-from napari_pristine.events import Done
+from napari_pristine.batch.work_item import WorkItem
+from napari_pristine.events import BlockDone
 from napari_pristine.image.image import Image
+from napari_pristine.io.atomic import files_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,9 +115,9 @@ def test_no_block_is_restored_twice(tmp_path: Path) -> None:
     tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
     places = []
     for resume in (False, True):
-        job = Batch(tasks, Order(recipe, resume=resume)).job()
+        job = Batch(tasks, BatchOptions(recipe, resume=resume)).job()
         for event in job:
-            if isinstance(event, Done):
+            if isinstance(event, BlockDone):
                 places.append(event.place)
                 if len(places) == 3:
                     break
@@ -135,12 +135,14 @@ def test_frames_that_are_fitted_at_once_are_done_again_together(tmp_path: Path, 
     settings = {"warm_start": warm, "steps": 2, "refine": False}
     recipe = quick(settings=settings)
     tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
-    job = Batch(tasks, Order(recipe)).job()
+    job = Batch(tasks, BatchOptions(recipe)).job()
     for _ in range(10):
-        while not isinstance(next(job), Done):
+        while not isinstance(next(job), BlockDone):
             pass
     job.close()
-    places = [event.place for event in Batch(tasks, Order(recipe, resume=True)).job() if isinstance(event, Done)]
+    places = [
+        event.place for event in Batch(tasks, BatchOptions(recipe, resume=True)).job() if isinstance(event, BlockDone)
+    ]
     assert (len(places), set(places)) == (34, {(t,) for t in range(34)})
     alone = restore_one(read(tmp_path / "a.tif"), "inr", preset="fast", settings=settings, device="cpu")
     assert np.array_equal(read(tmp_path / "out" / "a.tif").data, alone.data)
@@ -155,9 +157,9 @@ def test_a_machine_with_other_room_goes_on_in_the_units_that_were_begun(
     whole = restore(tmp_path / "a.tif", tmp_path / "whole", recipe)["a.tif"].target
     tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
     monkeypatch.setattr(ranks, "_ROOM", 2)
-    first = _places(Batch(tasks, Order(recipe)), 40)
+    first = _places(Batch(tasks, BatchOptions(recipe)), 40)
     monkeypatch.setattr(ranks, "_ROOM", 1)
-    rest = _places(Batch(tasks, Order(recipe, resume=True)))
+    rest = _places(Batch(tasks, BatchOptions(recipe, resume=True)))
     assert len(first) == 40
     assert set(rest) == {(t,) for t in range(32, 68)}  # the first two runs were done together
     assert np.allclose(read(tmp_path / "out" / "a.tif").data, read(whole).data, atol=1)
@@ -168,7 +170,7 @@ def _places(batch: Batch, most: int = 1000) -> list[tuple[int, ...]]:
     places: list[tuple[int, ...]] = []
     job = batch.job()
     for event in job:
-        places += [event.place] if isinstance(event, Done) else []
+        places += [event.place] if isinstance(event, BlockDone) else []
         if len(places) == most:
             break
     job.close()
@@ -179,15 +181,15 @@ def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
     stack(tmp_path / "a.tif", 4, 32, 32)
     recipe = quick(**LEARNING)
     tasks = assign(inputs_of([str(tmp_path / "a.tif")]), tmp_path / "out", recipe)
-    job = Batch(tasks, Order(recipe)).job()
-    while not isinstance(next(job), Done):
+    job = Batch(tasks, BatchOptions(recipe)).job()
+    while not isinstance(next(job), BlockDone):
         pass
     job.close()
     (kept,) = (tmp_path / "out" / HIDDEN / "a.tif" / "learned").iterdir()
     written = kept.stat().st_mtime_ns
-    job = Batch(tasks, Order(recipe, resume=True)).job()
+    job = Batch(tasks, BatchOptions(recipe, resume=True)).job()
     for event in job:
-        if isinstance(event, Done):
+        if isinstance(event, BlockDone):
             assert kept.stat().st_mtime_ns == written
     whole = restore(tmp_path / "a.tif", tmp_path / "whole", recipe)["a.tif"]
     assert np.array_equal(read(tmp_path / "out" / "a.tif").data, read(whole.target).data)
@@ -220,8 +222,8 @@ def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
 def test_folders_that_hold_the_same_names_have_folders_of_their_own(tmp_path: Path) -> None:
     for name in ("mon/a.tif", "tue/a.tif", "mon/deeper/a.tif"):
         stack(tmp_path / name, 24, 24)
-    rows = Batch(assigned(tmp_path, "mon", "tue"), Order(quick())).job()
-    assert sum(isinstance(event, Row) and event.status == "restored" for event in rows) == 3
+    rows = Batch(assigned(tmp_path, "mon", "tue"), BatchOptions(quick())).job()
+    assert sum(isinstance(event, FileResult) and event.status == "restored" for event in rows) == 3
     found = [name for name in listing(tmp_path / "out") if name.endswith(".tif")]
     assert found == ["mon/a.tif", "mon/deeper/a.tif", "tue/a.tif"]
     alone = [task.target for task in assigned(tmp_path, "mon", "tue/a.tif")]
@@ -237,7 +239,7 @@ def test_a_clash_of_names_costs_those_files_alone(tmp_path: Path) -> None:
     assert "'fish.tif' would both" in rows["fish.png"].text.replace(f"{tmp_path / 'in'}/", "")
     assert "into different folders" in rows["fish.tif"].text
     tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "planned", quick(format="ome-zarr"))
-    found = list(filter(None, forecasts(tasks, Order(quick()), probe=False)))
+    found = list(filter(None, estimate_files(tasks, BatchOptions(quick()), probe=False)))
     assert [bool(forecast.problem) for forecast in found] == [True, True, False]
 
 
@@ -246,7 +248,7 @@ def test_the_plan_measures_a_file_of_each_kind_that_can_be_measured(tmp_path: Pa
     for name, axes, values in (("a.tif", "TYX", black), ("b.tif", "YX", black[0])):
         write(tmp_path / name, Image(values, axes))
     stack(tmp_path / "c.tif", 24, 24)
-    told = forecasts(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), Order(quick()))
+    told = estimate_files(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), BatchOptions(quick()))
     constant, picture, good = filter(None, told)
     assert (constant.problem, constant.seconds) == ("", None)
     assert "nothing to restore" in picture.problem
@@ -297,9 +299,9 @@ def test_a_result_can_be_restored_by_another_recipe(tmp_path: Path) -> None:
 def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_path: Path) -> None:
     write(tmp_path / "rgb.tif", Image(np.stack([noisy(24, 24, seed=s) for s in range(3)], -1).astype(np.uint8), "YXS"))
     recipe = quick(together="YX")
-    shares: list[Share] = []
+    shares: list[WorkItem] = []
 
-    def watching(found: Iterator[Share | None]) -> Answers:
+    def watching(found: Iterator[WorkItem | None]) -> WorkerMessages:
         return here(share if share is None else (shares.append(share) or share) for share in found)
 
     row = restore(tmp_path / "rgb.tif", tmp_path / "out", recipe, watching)["rgb.tif"]
@@ -325,10 +327,14 @@ def test_resume_finds_out_that_a_result_is_not_whole(tmp_path: Path, suffix: str
     largest = max((file for file in files_in(result)), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-7])
     tasks = assign(inputs_of([str(tmp_path / f"a{suffix}")]), tmp_path / "out", quick())
-    (row,) = [event for event in Batch(tasks, Order(quick(), resume=True)).job() if isinstance(event, Row)]
+    (row,) = [
+        event for event in Batch(tasks, BatchOptions(quick(), resume=True)).job() if isinstance(event, FileResult)
+    ]
     assert row.status == "failed"
     assert "is not what was written" in row.text
-    (row,) = [event for event in Batch(tasks, Order(quick(), overwrite=True)).job() if isinstance(event, Row)]
+    (row,) = [
+        event for event in Batch(tasks, BatchOptions(quick(), overwrite=True)).job() if isinstance(event, FileResult)
+    ]
     assert row.status == "restored"
 
 
@@ -336,8 +342,10 @@ def test_the_plan_knows_what_is_done(tmp_path: Path) -> None:
     for name in ("a.tif", "b.tif"):
         stack(tmp_path / "in" / name, 64, 64)
     tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", quick())
-    list(Batch(tasks[:1], Order(quick())).job())
-    plans = [found for found in forecasts(tasks, Order(quick(), resume=True), probe=False) if found]
+    list(Batch(tasks[:1], BatchOptions(quick())).job())
+    plans = [found for found in estimate_files(tasks, BatchOptions(quick(), resume=True), probe=False) if found]
     assert [(plan.task.source.name, plan.done) for plan in plans] == [("a.tif", True), ("b.tif", False)]
     other = quick(seed=1)
-    assert not any(found.done for found in forecasts(tasks[1:], Order(other, resume=True), probe=False) if found)
+    assert not any(
+        found.done for found in estimate_files(tasks[1:], BatchOptions(other, resume=True), probe=False) if found
+    )

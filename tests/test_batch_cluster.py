@@ -14,14 +14,14 @@ import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, stack
 
 from napari_pristine.batch.clusters import SCHEDULER
-from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.executors import WorkerMessages, joined_cluster, on
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.pools import Answers, joined_cluster, on
-from napari_pristine.batch.rows import Row
-from napari_pristine.batch.share import Share
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.runner import Batch
+from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
-from napari_pristine.batch.work import HIDDEN
+from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import SettingError
 
 distributed = pytest.importorskip("distributed")
@@ -64,8 +64,8 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path: Path, client: 
     tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe)
     rows = []
     before = _pids(client)
-    for event in Batch(tasks, Order(recipe), on(client)).job():
-        if isinstance(event, Row):
+    for event in Batch(tasks, BatchOptions(recipe), on(client)).job():
+        if isinstance(event, FileResult):
             if not rows:
                 os.kill(_pids(client)[0], signal.SIGKILL)
             rows.append(event)
@@ -83,12 +83,12 @@ def test_a_batch_that_is_stopped_lets_its_workers_stop(tmp_path: Path, client: A
     tasks = assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe)
     work = tmp_path / "out" / HIDDEN / "a.tif"
 
-    def stopped(shares: Iterator[Share | None]) -> Answers:
+    def stopped(shares: Iterator[WorkItem | None]) -> WorkerMessages:
         """The pool, and Ctrl-C as soon as blocks are written."""
         yield from on(client)(itertools.chain(shares, _wait_for(work / "units")))
 
     with pytest.raises(KeyboardInterrupt):
-        list(Batch(tasks, Order(recipe), stopped).job())
+        list(Batch(tasks, BatchOptions(recipe), stopped).job())
     end = time.monotonic() + 30
     while any(client.run(_busy).values()) and time.monotonic() < end:
         time.sleep(0.2)

@@ -18,22 +18,22 @@ import tifffile
 from tests.batches import listing, noisy, quick, restore, stack
 
 from napari_pristine import read, write
-from napari_pristine.batch.aside import aside
-from napari_pristine.batch.behind import Behind
-from napari_pristine.batch.engine import Batch, Stand
-from napari_pristine.batch.identity import checksum
+from napari_pristine.batch.async_writer import AsyncWriter
+from napari_pristine.batch.estimate import FileEstimate, estimate_files
+from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, WorkerMessages
+from napari_pristine.batch.fingerprint import checksum
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order, open_task
-from napari_pristine.batch.plan import Forecast, forecasts
-from napari_pristine.batch.pools import Answer, Answers, Over, Pool
+from napari_pristine.batch.options import BatchOptions, open_task
 from napari_pristine.batch.result import written
-from napari_pristine.batch.share import Share
+from napari_pristine.batch.run_in_thread import aside
+from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.store import HIDDEN, BlockRecord, WorkDir
 from napari_pristine.batch.tasks import Task, assign
-from napari_pristine.batch.work import HIDDEN, Entry, Work
+from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import FileError
-from napari_pristine.events import Done, Note
-from napari_pristine.files.zarr import complete, create
+from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.image import Image
+from napari_pristine.io.zarr import complete, create
 from napari_pristine.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +54,7 @@ def sparse(path: Path, *shape: int) -> Path:
 
 def test_what_is_given_is_done_in_order_while_the_giver_goes_on() -> None:
     may, done = Flag(), list[int]()
-    with Behind() as behind:
+    with AsyncWriter() as behind:
         behind.give(lambda: done.append(may.wait(10)))
         for number in (2, 3):
             behind.give(partial(done.append, number))
@@ -74,7 +74,7 @@ def test_after_a_failure_nothing_is_done_and_it_is_told() -> None:
         raise FileError("the disk is full")
 
     def give(*work: Callable[[], None], then: Exception | None = None) -> None:
-        with Behind() as behind:
+        with AsyncWriter() as behind:
             for one in work:
                 behind.give(one)
             if then:
@@ -93,19 +93,19 @@ def test_what_is_recorded_or_has_its_name_is_on_disk(
 ) -> None:
     """Should the power fail: what a record tells of went to the disk before it, and so did all that has its name."""
     synced: set[int] = set()
-    sync, record, promised = os.fsync, Work.record, list[bool]()
+    sync, record, promised = os.fsync, WorkDir.record, list[bool]()
 
     def heed(number: int) -> None:
         sync(number)
         synced.add(os.fstat(number).st_ino)
 
-    def check(work: Work, run: int, writer: str, entry: Entry) -> None:
+    def check(work: WorkDir, run: int, writer: str, entry: BlockRecord) -> None:
         chunks = [path for path in work.array.rglob("*") if path.is_file() and path.name.isdigit()]
         promised.append(bool(chunks) and {path.stat().st_ino for path in chunks} <= synced)
         record(work, run, writer, entry)
 
     monkeypatch.setattr(os, "fsync", heed)
-    monkeypatch.setattr(Work, "record", check)
+    monkeypatch.setattr(WorkDir, "record", check)
     source = stack(tmp_path / "a.tif", 3, 24, 24)
     recipe = quick(format=form, settings={"steps": 1, "refine": False})
     assert restore(source, tmp_path / "out", recipe)["a.tif"].status == "restored"
@@ -116,7 +116,11 @@ def test_what_is_recorded_or_has_its_name_is_on_disk(
 
 def test_the_files_at_work_and_what_is_done_of_each_are_told(tmp_path: Path) -> None:
     path = stack(tmp_path / "a.tif", 3, 24, 24)
-    stands = [event for event in Batch(tasks_of(path, quick()), Order(quick())).job() if isinstance(event, Stand)]
+    stands = [
+        event
+        for event in Batch(tasks_of(path, quick()), BatchOptions(quick())).job()
+        if isinstance(event, BatchProgress)
+    ]
     found = [stand.at_work for stand in stands if stand.at_work]
     assert {source for ((source, _),) in found} == {path}
     fractions = [fraction for ((_, fraction),) in found]
@@ -126,8 +130,8 @@ def test_the_files_at_work_and_what_is_done_of_each_are_told(tmp_path: Path) -> 
 
 def test_a_batch_can_be_stopped_while_it_reads_an_input_to_know_it_again(tmp_path: Path) -> None:
     path = sparse(tmp_path / "huge.tif", 300, 8192, 8192)
-    job = Batch(tasks_of(path, quick()), Order(quick())).job()
-    seen = next(event for event in job if isinstance(event, Stand) and event.doing == "reading")
+    job = Batch(tasks_of(path, quick()), BatchOptions(quick())).job()
+    seen = next(event for event in job if isinstance(event, BatchProgress) and event.doing == "reading")
     assert (seen.files, seen.name) == (0, "huge.tif")
     began = time.monotonic()
     job.close()
@@ -135,17 +139,17 @@ def test_a_batch_can_be_stopped_while_it_reads_an_input_to_know_it_again(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def pretended(recipe: Recipe) -> Pool:
+def pretended(recipe: Recipe) -> Executor:
     """A pool that says of all blocks that they are written."""
 
-    def answers(shares: Iterator[Share | None]) -> Answers:
+    def answers(shares: Iterator[WorkItem | None]) -> WorkerMessages:
         for share in shares:
             if share is not None:
                 runs = open_task(share.task, recipe).units
                 for number in share.units:
                     for place in runs[number]:
-                        Work(share.task.target).record(number, "me", Entry(Done(place), 1.0, "cpu"))
-                yield Answer(share, Over())
+                        WorkDir(share.task.target).record(number, "me", BlockRecord(BlockDone(place), 1.0, "cpu"))
+                yield WorkerMessage(share, Finished())
             yield None
 
     return answers
@@ -153,15 +157,15 @@ def pretended(recipe: Recipe) -> Pool:
 
 def test_a_batch_can_be_stopped_while_it_gives_a_result_its_format(tmp_path: Path) -> None:
     path, recipe = sparse(tmp_path / "a.tif", 600, 1024, 1024), quick(settings={"warm_start": False})
-    job = Batch(tasks_of(path, recipe), Order(recipe), pretended(recipe)).job()
-    seen = next(event for event in job if isinstance(event, Stand) and event.doing == "writing")
+    job = Batch(tasks_of(path, recipe), BatchOptions(recipe), pretended(recipe)).job()
+    seen = next(event for event in job if isinstance(event, BatchProgress) and event.doing == "writing")
     assert seen.at_work == ((path, 1.0),)
     began = time.monotonic()
     job.close()
     assert time.monotonic() - began < SOON
     assert not [name for name in listing(tmp_path / "out") if "/" not in name and name != HIDDEN]
     assert not list((tmp_path / "out").rglob("*.part*"))
-    assert Work(tmp_path / "out" / "a.tif").has_blocks
+    assert WorkDir(tmp_path / "out" / "a.tif").has_blocks
 
 
 def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
@@ -169,12 +173,12 @@ def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
     create(tmp_path / "a.zarr", image)[...] = image.data
     beats = itertools.count()
 
-    def beat() -> None:
+    def check_cancelled() -> None:
         if next(beats) == 2:
             raise KeyError
 
     with pytest.raises(KeyError):
-        complete(tmp_path / "a.zarr", image, None, beat)
+        complete(tmp_path / "a.zarr", image, None, check_cancelled)
     complete(tmp_path / "a.zarr", image)
     write(tmp_path / "b.zarr", image)
     levels = [np.asarray(read(tmp_path / name / "2").data) for name in ("a.zarr", "b.zarr")]
@@ -199,23 +203,25 @@ def to_end(waiting: Any) -> Any:
 def test_a_plan_gives_way_and_can_be_stopped(tmp_path: Path) -> None:
     """The probe of a large picture takes seconds."""
     path, recipe = stack(tmp_path / "a.tif", 512, 512), quick(settings={"steps": 2000})
-    told = forecasts(tasks_of(path, recipe), Order(recipe))
+    told = estimate_files(tasks_of(path, recipe), BatchOptions(recipe))
     assert [next(told) for _ in range(5)] == [None] * 5
     began = time.monotonic()
     told.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < SOON
-    assert [type(f) for f in forecasts(tasks_of(path, recipe), Order(recipe), probe=False) if f] == [Forecast]
+    assert [type(f) for f in estimate_files(tasks_of(path, recipe), BatchOptions(recipe), probe=False) if f] == [
+        FileEstimate
+    ]
 
 
 def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Path) -> None:
     path, recipe = sparse(tmp_path / "a.tif", 6000, 16, 16), quick(settings={"warm_start": False})
     (task,) = tasks_of(path, recipe)
-    opened, work = open_task(task, recipe), Work(task.target)
+    opened, work = open_task(task, recipe), WorkDir(task.target)
     for number, run in enumerate(opened.units):
         for place in run:
             figures = (float(place[0]), 1.0, 0.5, 0.0)
-            done = Done(place, (figures,), hot=1, stops=(("it is good", 1),), notes=(Note(f"at {place[0]}"),))
-            work.record(number, "me", Entry(done, 0.5, "cpu"))
+            done = BlockDone(place, (figures,), hot=1, stops=(("it is good", 1),), notes=(Note(f"at {place[0]}"),))
+            work.record(number, "me", BlockRecord(done, 0.5, "cpu"))
     tracemalloc.start()
     try:
         found = written(work, opened, lambda: None)

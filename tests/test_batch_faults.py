@@ -37,15 +37,15 @@ from tests.batches import (
 )
 
 from napari_pristine import read, write
-from napari_pristine.batch.claim import Claim, Elsewhere
-from napari_pristine.batch.engine import Batch, Stand
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.rows import Row
-from napari_pristine.batch.share import restore_share
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.output_lock import LockedElsewhere, OutputLock
+from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
-from napari_pristine.batch.work import HIDDEN
-from napari_pristine.events import Done
+from napari_pristine.batch.work_item import restore_work_item
+from napari_pristine.events import BlockDone
 from napari_pristine.image.image import Image
 
 GOOD = ["good1.tif", "good1.tif.json", "good2.tif", "good2.tif.json"]
@@ -147,12 +147,12 @@ def test_a_file_that_is_swapped_while_it_is_restored_fails_and_leaves_nothing(tm
     between(tmp_path / "in")
     path = stack(tmp_path / "in" / "good1x.tif", 4, 32, 32)
     recipe = quick()
-    job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), Order(recipe)).job()
+    job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), BatchOptions(recipe)).job()
     rows = {}
     for event in job:
-        if isinstance(event, Row):
+        if isinstance(event, FileResult):
             rows[event.source.name] = event
-        if isinstance(event, Done) and event.place == (1,):
+        if isinstance(event, BlockDone) and event.place == (1,):
             other = stack(tmp_path / "other.tif", 4, 32, 32, seed=9)
             if by == "in place":
                 path.write_bytes(other.read_bytes())
@@ -297,9 +297,9 @@ def test_permissions_are_heeded(tmp_path: Path) -> None:
 def test_one_file_belongs_to_one_batch_at_a_time(tmp_path: Path) -> None:
     """In this process, and in another."""
     target = tmp_path / "out" / "a.tif"
-    claim = Claim(target)
-    with pytest.raises(Elsewhere, match="by another batch right now"):
-        Claim(target)
+    claim = OutputLock(target)
+    with pytest.raises(LockedElsewhere, match="by another batch right now"):
+        OutputLock(target)
     other = SERVER.Process(target=_claims, args=(target,))
     other.start()
     assert ended(other) == 3
@@ -309,24 +309,24 @@ def test_one_file_belongs_to_one_batch_at_a_time(tmp_path: Path) -> None:
     letting_go.start()
     letting_go.join()
     assert not (tmp_path / "out").exists()
-    Claim(target).release()
+    OutputLock(target).release()
     assert not (tmp_path / "out").exists()
 
 
 def _claims(target: Path) -> None:
     try:
-        Claim(target)
-    except Elsewhere:
+        OutputLock(target)
+    except LockedElsewhere:
         os._exit(3)
 
 
 def test_a_file_that_another_batch_has_is_done_at_the_end_if_that_dies(tmp_path: Path) -> None:
     between(tmp_path / "in")
-    claim = Claim(tmp_path / "out" / "good1.tif")
+    claim = OutputLock(tmp_path / "out" / "good1.tif")
     recipe, rows = quick(), []
-    job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), Order(recipe)).job()
+    job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), BatchOptions(recipe)).job()
     for event in job:
-        if isinstance(event, Row):
+        if isinstance(event, FileResult):
             rows.append(event)
             claim.release()
     assert [(row.source.name, row.status) for row in rows] == [("good2.tif", "restored"), ("good1.tif", "restored")]
@@ -380,27 +380,27 @@ def test_workers_of_a_batch_that_was_killed_do_not_write_any_more(tmp_path: Path
 
     path = stack(tmp_path / "a.tif", 3, 32, 32)
     recipe = quick()
-    batch = Batch(assign(inputs_of([str(path)]), tmp_path / "out", recipe), Order(recipe), keep)
+    batch = Batch(assign(inputs_of([str(path)]), tmp_path / "out", recipe), BatchOptions(recipe), keep)
     job = batch.job()
     next(job)
-    old = restore_share(shares[0])
-    while not isinstance(next(old), Done):
+    old = restore_work_item(shares[0])
+    while not isinstance(next(old), BlockDone):
         pass
     job.close()  # the claim is gone; the worker does not know
     row = restore(path, tmp_path / "out", recipe, resume=True)["a.tif"]
     assert row.status == "restored"
-    with pytest.raises(Elsewhere, match="no longer wanted"):
+    with pytest.raises(LockedElsewhere, match="no longer wanted"):
         list(old)
-    with pytest.raises(Elsewhere, match="no longer wanted"):
-        list(restore_share(shares[0]))
+    with pytest.raises(LockedElsewhere, match="no longer wanted"):
+        list(restore_work_item(shares[0]))
     assert inside(tmp_path / "out") == ["a.tif", "a.tif.json"]
 
 
 def test_the_progress_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     night(tmp_path / "in")
     recipe = quick()
-    batch = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), Order(recipe))
-    stands = [event for event in batch.job() if isinstance(event, Stand)]
+    batch = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), BatchOptions(recipe))
+    stands = [event for event in batch.job() if isinstance(event, BatchProgress)]
     fractions = [stand.fraction for stand in stands]
     assert fractions == sorted(fractions)
     assert (fractions[-1], stands[-1].files, stands[-1].of_files) == (1.0, 3, 3)
@@ -417,10 +417,10 @@ def test_many_small_files_leave_memory_and_open_files_flat(
     for n in range(count):
         tifffile.imwrite(tmp_path / f"{n:04}.tif", noisy(16, 16, seed=n))
     recipe = quick(settings={"steps": 2, "refine": False})
-    batch = Batch(assign(inputs_of([str(tmp_path)]), tmp_path / "out", recipe), Order(recipe))
+    batch = Batch(assign(inputs_of([str(tmp_path)]), tmp_path / "out", recipe), BatchOptions(recipe))
     own, figures = psutil.Process(), []
     for event in batch.job():
-        if isinstance(event, Row):
+        if isinstance(event, FileResult):
             assert event.status == "restored"
             figures.append((own.memory_info().rss, own.num_fds(), own.num_threads()))
     early, late = figures[count // 10 - 1], figures[-1]

@@ -11,27 +11,27 @@ import pytest
 from tests.batches import listing, night, noisy, pixels, quick, restore, same, stack
 
 from napari_pristine import write
-from napari_pristine.batch.engine import Batch, Batching
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.runner import Batch, Batching
+from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
-from napari_pristine.batch.work import HIDDEN
-from napari_pristine.events import Done
+from napari_pristine.events import BlockDone
 from napari_pristine.image.image import Image
 
 
 def begun(source: Path, output: Path, blocks: int) -> Batching:
     """A batch that has written so many blocks."""
     recipe = quick(settings={"warm_start": False})
-    job = Batch(assign(inputs_of([str(source)], output), output, recipe), Order(recipe)).job()
+    job = Batch(assign(inputs_of([str(source)], output), output, recipe), BatchOptions(recipe)).job()
     while blocks:
-        blocks -= isinstance(next(job), Done)
+        blocks -= isinstance(next(job), BlockDone)
     return job
 
 
-def ended(job: Batching) -> list[Row]:
-    return [event for event in job if isinstance(event, Row)]
+def ended(job: Batching) -> list[FileResult]:
+    return [event for event in job if isinstance(event, FileResult)]
 
 
 def test_what_is_done_is_kept_while_the_disk_of_the_input_is_gone(tmp_path: Path) -> None:

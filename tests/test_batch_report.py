@@ -20,15 +20,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_pristine.batch.page import PICTURED
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.report import COLUMNS, write_report
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.report_page import PICTURED
 from napari_pristine.errors import FileError
-from napari_pristine.files import write
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import Quality
+from napari_pristine.io.registry import write
+from napari_pristine.jobs.restore import Restored
 from napari_pristine.recipe import Recipe
-from napari_pristine.restoration import Restored
 
 VOID = {"meta", "img", "br"}
 SIGMA = 20.0
@@ -73,7 +73,7 @@ def facts(image: Image, recipe: Recipe | None = None) -> dict[str, Any]:
     return {**known, "input": {"name": "a.tif", **sizes}, "checksum": "sha256:12ab"}
 
 
-def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None) -> Row:
+def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None) -> FileResult:
     """A file and its result, really there."""
     rng = np.random.default_rng(0)
     clean = np.add.outer(np.arange(40.0), np.arange(50.0)) * 4 + np.zeros((3, 1, 1))
@@ -81,11 +81,11 @@ def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None
     for path, values in ((source, clean + rng.normal(0, SIGMA, clean.shape)), (target, clean)):
         path.parent.mkdir(exist_ok=True)
         write(path, Image(values.astype(np.float32), "TYX"), overwrite=True)
-    return Row(source, target, "restored", "", facts(Image(clean.astype(np.float32), "TYX"), recipe))
+    return FileResult(source, target, "restored", "", facts(Image(clean.astype(np.float32), "TYX"), recipe))
 
 
-def bare(name: str, status: str = "failed", text: str = "", known: Mapping[str, Any] | None = None) -> Row:
-    return Row(Path("in") / name, Path("out") / name, status, text, known or {})  # type: ignore[arg-type]
+def bare(name: str, status: str = "failed", text: str = "", known: Mapping[str, Any] | None = None) -> FileResult:
+    return FileResult(Path("in") / name, Path("out") / name, status, text, known or {})  # type: ignore[arg-type]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -111,7 +111,7 @@ def test_the_table_holds_what_is_known_of_each_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [*"=+-@\t\r\n＝"])
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
     evil = start + "cmd|' /C calc'!A0"
-    row = Row(Path(evil), Path(evil), "failed", evil, {"device": evil, "notes": [evil], "checksum": evil})
+    row = FileResult(Path(evil), Path(evil), "failed", evil, {"device": evil, "notes": [evil], "checksum": evil})
     with write_report(tmp_path, [row], title="t")[0].open(encoding="utf-8-sig", newline="") as file:
         (_, cells) = list(csv.reader(file))
     assert [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\n＝"))] == []
@@ -207,9 +207,9 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(tmp_path: Path) 
 
 def test_a_failed_file_of_any_claimed_size_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(restored(tmp_path), status="failed", text="too large", facts={})
-    monkeypatch.setattr("napari_pristine.batch.page._LARGEST", 40 * 50 - 1)
+    monkeypatch.setattr("napari_pristine.batch.report_page._LARGEST", 40 * 50 - 1)
     assert Page(write_report(tmp_path / "out", [row], title="t")[1]).all("img") == []
-    monkeypatch.setattr("napari_pristine.batch.page._LARGEST", 40 * 50)
+    monkeypatch.setattr("napari_pristine.batch.report_page._LARGEST", 40 * 50)
     assert len(Page(write_report(tmp_path / "out", [row], title="t")[1]).all("img")) == 1
 
 

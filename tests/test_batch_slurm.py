@@ -24,14 +24,14 @@ from tests.batches import became, listing, pixels, quick, restore, same, saved, 
 
 from napari_pristine.batch import crew, slurm
 from napari_pristine.batch.clusters import slurm_client
-from napari_pristine.batch.crew import Notice
-from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.executors import slurm_cluster
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order
-from napari_pristine.batch.pools import slurm_cluster
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.slurm import Jobs
 from napari_pristine.batch.tasks import assign
+from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import ComputeError, SettingError
 
 dask = pytest.importorskip("dask")
@@ -97,7 +97,7 @@ def test_a_job_that_ends_has_a_successor(tmp_path: Path, ask: Ask, alone: Path) 
     rows = {}
     with slurm_cluster(1) as pool:
         for event in _batch(files, tmp_path / "out", pool):
-            if isinstance(event, Row):
+            if isinstance(event, FileResult):
                 if not rows:
                     time.sleep(3)  # the next share is over by now, and what the worker would say of it is lost
                     _say("scancel", "--name", wished["name"])
@@ -192,7 +192,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _batch(files: list[Path], output: Path, pool: Any) -> Iterator[Any]:
     recipe = quick()
-    return Batch(assign(inputs_of([str(file) for file in files]), output, recipe), Order(recipe), pool).job()
+    return Batch(assign(inputs_of([str(file) for file in files]), output, recipe), BatchOptions(recipe), pool).job()
 
 
 def _pristine(*words: object, config: Path) -> subprocess.Popen[str]:

@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.baselines import BASELINES
 from benchmarks.entries import find_entries
 from benchmarks.pair import Pair, Protocol, load_clean
-from benchmarks.printed import Spot
+from benchmarks.printed import PSF
 from benchmarks.published import PUBLISHED
 from benchmarks.recovery import RECOVERIES
 from benchmarks.suites import SUITES, find_cases, load_case
@@ -353,7 +353,7 @@ def test_published_means_are_those_of_their_images() -> None:
 def test_enlarging_gives_the_figures_of_the_paper(data_folder: Path, key: str) -> None:
     printed = {spot: f for p in PUBLISHED["linr-sr"] if p.label == key for spot, f in p.figures.items()}
     for case in find_cases(data_folder, "linr-sr", images=["bird", "butterfly", "head", "woman"]):
-        pair, wanted = load_case(case), printed[Spot(1, case.type, case.name)]
+        pair, wanted = load_case(case), printed[PSF(1, case.type, case.name)]
         run, finer = RECOVERIES[key].run, case.needs["finer"]
         score = pair.score(np.stack([run(pair.noisy[..., i], finer) for i in range(3)], axis=-1))
         assert score.psnr == pytest.approx(wanted.psnr, abs=0.0051), case

@@ -17,7 +17,7 @@ from benchmarks.fitting import Trial, noise_of
 from benchmarks.measure import measure, measure_apart
 from benchmarks.page import markdown
 from benchmarks.pair import Pair, load
-from benchmarks.printed import Spot
+from benchmarks.printed import PSF
 from benchmarks.published import NOISY, PUBLISHED
 from benchmarks.rows import Job, Row
 from benchmarks.speed import Point, Race, race
@@ -117,7 +117,7 @@ def test_the_short_way_to_psnr_is_as_exact_as_the_long_one() -> None:
 
 def write_all_types(data: Path, shift: float) -> None:
     """All 48 names, with the published noisy PSNR of their type plus a shift in dB."""
-    off = PUBLISHED["fmd"][0].figures[Spot(1)].psnr - np.mean([levels[0] for levels in NOISY.values()])
+    off = PUBLISHED["fmd"][0].figures[PSF(1)].psnr - np.mean([levels[0] for levels in NOISY.values()])
     checker = np.indices((12, 12)).sum(axis=0) % 2 * 2.0 - 1
     for kind, levels in NOISY.items():
         error = 65535 * 10 ** (-(levels[0] + off + shift) / 20)

@@ -18,11 +18,11 @@ from ome_types import validate_xml
 
 import napari_pristine
 from napari_pristine.errors import FileError
-from napari_pristine.files import read, write
-from napari_pristine.files.lazy import Tiles
-from napari_pristine.files.pyramid import halve
-from napari_pristine.files.tiff_pages import check_pages
 from napari_pristine.image.image import Image
+from napari_pristine.io.lazy import Tiles
+from napari_pristine.io.pyramid import halve
+from napari_pristine.io.registry import read, write
+from napari_pristine.io.tiff_pages import check_pages
 
 
 class Counting:
@@ -117,8 +117,8 @@ class TestStreaming:
     def test_memory_does_not_grow_with_the_file(self, tmp_path: Path) -> None:
         """Values of 378 MB, made up as they are read, written as either format."""
         code = (
-            "import resource, sys, pathlib, numpy as np\nfrom napari_pristine.files import read, write\n"
-            "from napari_pristine.image.image import Image\nfrom napari_pristine.image.part import Part\n"
+            "import resource, sys, pathlib, numpy as np\nfrom napari_pristine.io.registry import read, write\n"
+            "from napari_pristine.image.image import Image\nfrom napari_pristine.image.lazy_slice import Part\n"
             "import zarr, tifffile, imagecodecs\n"
             "class Ramp:\n    shape, dtype, ndim = (3, 7000, 9000), np.dtype('u2'), 3\n"
             "    def __getitem__(self, index):\n"
@@ -141,7 +141,7 @@ class TestTiles:
     def test_only_tiles_that_are_asked_for_are_read(
         self, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("napari_pristine.files.lazy._LARGE", 1000)  # pages of strips that are long
+        monkeypatch.setattr("napari_pristine.io.lazy._LARGE", 1000)  # pages of strips that are long
         data = picture((3, 200, 160), "uint16")
         path = tmp_path / "x.tif"
         tifffile.imwrite(path, data, compression="zlib", photometric="minisblack", metadata={"axes": "TYX"}, **options)

@@ -14,13 +14,13 @@ from napari_pristine.methods.blind2unblind import (
     draw_masks,
     fit,
     network,
+    predict_blind,
     restore,
     revisible_loss,
-    say_blindly,
     see,
 )
-from napari_pristine.methods.method import Noisy, Stop
-from napari_pristine.methods.training import as_bright, cool, turned
+from napari_pristine.methods.fit_unet import anneal_lr, augment, match_mean
+from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.masks import cell_masks, fill, gather
 from napari_pristine.nets.unet import UNet, small_plan
 
@@ -30,23 +30,25 @@ def _same_numbers() -> None:
     torch.manual_seed(0)
 
 
-def noisy_of(space: tuple[int, ...] = (40, 48), reach: float = 1.0) -> Noisy:
+def noisy_of(space: tuple[int, ...] = (40, 48), correlation_length: float = 1.0) -> NoisyBlock:
     truth = torch.sin(torch.arange(space[-1]) / 4).expand(1, *space)
     pixels = truth + 0.5 * torch.randn(1, *space)
-    return Noisy(pixels, torch.tensor([0.5]), torch.ones(space, dtype=torch.bool), reach=reach)
+    return NoisyBlock(
+        pixels, torch.tensor([0.5]), torch.ones(space, dtype=torch.bool), correlation_length=correlation_length
+    )
 
 
 def tiny() -> UNet:
     return UNet(small_plan(6, 2), 1)
 
 
-def run(net: Revisible, noisy: Noisy, **changes: object) -> Stop:
+def run(net: Revisible, noisy: NoisyBlock, **changes: object) -> StopReason:
     steps = fit(net, noisy, BLIND2UNBLIND.settings("fast", changes), False)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            stop: Stop = end.value
+            stop: StopReason = end.value
             return stop
 
 
@@ -103,7 +105,7 @@ def test_what_is_said_blindly_does_not_depend_on_the_pixel(space: tuple[int, ...
     changed = pixels.clone()
     changed[place] += 10
     with torch.no_grad():
-        assert torch.isclose(say_blindly(net, pixels, 3)[place], say_blindly(net, changed, 3)[place], atol=1e-5)
+        assert torch.isclose(predict_blind(net, pixels, 3)[place], predict_blind(net, changed, 3)[place], atol=1e-5)
         assert not torch.isclose(net(pixels)[place], net(changed)[place], atol=1e-3)
 
 
@@ -136,7 +138,7 @@ def test_correlated_noise_is_warned_of() -> None:
     params = {"steps": 2, "width": 6}
     net = network(BLIND2UNBLIND.settings("fast", params), 1, (40, 48))
     assert not run(net, noisy_of(), **params).warning
-    stop = run(net, noisy_of(reach=1.8), **params)
+    stop = run(net, noisy_of(correlation_length=1.8), **params)
     assert stop.warning
     assert "correlated" in stop.text
 
@@ -156,20 +158,20 @@ def test_parts_of_a_step_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPat
         net = network(params, 1, (40, 48))
         for _ in fit(net, noisy_of(), params, False):
             pass
-        weights.append(torch.cat([p.flatten() for p in net.steady.parameters()]))
+        weights.append(torch.cat([p.flatten() for p in net.ema.parameters()]))
     assert torch.allclose(*weights, atol=1e-4)
 
 
 def test_the_paper_preset_is_the_published_network() -> None:
     net = network(BLIND2UNBLIND.settings("paper"), 1, (64, 64))
-    assert sum(p.numel() for p in net.live.parameters()) == 1_099_585
+    assert sum(p.numel() for p in net.model.parameters()) == 1_099_585
 
 
 def test_crops_are_turned_in_all_eight_ways_and_stay_whole() -> None:
     crop = torch.arange(9.0).reshape(1, 1, 3, 3).expand(200, 1, 3, 3)
-    square = turned(crop, torch.Generator().manual_seed(0))
+    square = augment(crop, torch.Generator().manual_seed(0))
     assert len({tuple(c.flatten().tolist()) for c in square}) == 8
-    wide = turned(torch.arange(6.0).reshape(1, 1, 2, 3).expand(200, 1, 2, 3), torch.Generator().manual_seed(0))
+    wide = augment(torch.arange(6.0).reshape(1, 1, 2, 3).expand(200, 1, 2, 3), torch.Generator().manual_seed(0))
     assert wide.shape == (200, 1, 2, 3)
     assert len({tuple(c.flatten().tolist()) for c in wide}) == 4
 
@@ -178,7 +180,7 @@ def test_the_step_size_cools_or_is_halved() -> None:
     optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
 
     def rate(progress: float, cooling: float, halvings: int) -> float:
-        cool([optimiser], progress, cooling, halvings)
+        anneal_lr([optimiser], progress, cooling, halvings)
         return float(optimiser.param_groups[0]["lr"])
 
     assert [rate(t, 0.5, 0) for t in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.51, 0.02])
@@ -190,6 +192,6 @@ def test_the_step_size_cools_or_is_halved() -> None:
 def test_brightness_is_that_of_the_valid_noisy_pixels() -> None:
     noisy, restored = torch.randn(2, 8, 8) + 3, torch.randn(2, 8, 8)
     valid = torch.rand(8, 8) > 0.3
-    bright = as_bright(restored, noisy, valid)
+    bright = match_mean(restored, noisy, valid)
     assert torch.allclose(bright[:, valid].mean(dim=1), noisy[:, valid].mean(dim=1), atol=1e-5)
     assert torch.allclose(bright - restored, (bright - restored)[:, :1, :1].expand(2, 8, 8), atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_pristine.image.consensus import denoise
-from napari_pristine.image.wiener import refine
+from napari_pristine.image.refine import refine
 
 
 def discs(shape: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_pristine.methods.degradation import Degradation, parse_also
+from napari_pristine.methods.degradation import Degradation, parse_extra_images
 from napari_pristine.physics.operator import Grid, degrade
 
 
@@ -30,6 +30,6 @@ def test_a_measured_spot_that_was_written_anew_is_read_anew(tmp_path: Path) -> N
 
 
 def test_semicolons_in_quotes_belong_to_the_name() -> None:
-    one, two = parse_also('"a;b.tif" finer=2; c.tif psf_file="d;e.tif" weight=0.5;')
+    one, two = parse_extra_images('"a;b.tif" finer=2; c.tif psf_file="d;e.tif" weight=0.5;')
     assert (one.file, one.finer) == ("a;b.tif", 2)
     assert (two.file, two.psf_file, two.weight) == ("c.tif", "d;e.tif", 0.5)

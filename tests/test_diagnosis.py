@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from napari_pristine.diagnosis import Channel, advise, diagnose
 from napari_pristine.errors import AxesError, ImageError
-from napari_pristine.files import read
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read
 from napari_pristine.methods import METHODS
 from napari_pristine.samples import GAIN, simulate_timelapse
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_pristine.cli import main
+from napari_pristine.cli.main import main
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe_file import load_recipe
 

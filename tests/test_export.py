@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from napari_pristine import restore, write
-from napari_pristine.cli import main
+from napari_pristine.cli.main import main
 from napari_pristine.errors import FileError, ModelError
 from napari_pristine.export import export_bioimageio
 from napari_pristine.image.image import Image
-from napari_pristine.learning import learn
+from napari_pristine.jobs.train import learn
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model, save_model
 from tiny import TINY, noisy

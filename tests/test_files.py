@@ -22,11 +22,11 @@ import tifffile
 from hypothesis import given, settings
 
 import napari_pristine
-from napari_pristine.atomic import appearing
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.files import read, write
-from napari_pristine.files.units import unit_name
 from napari_pristine.image.image import Image
+from napari_pristine.io.atomic import appearing
+from napari_pristine.io.registry import read, write
+from napari_pristine.io.units import unit_name
 
 LENGTHS = ("nanometer", "micrometer", "millimeter", "meter")
 TIMES = ("millisecond", "second", "minute", "hour")
@@ -426,7 +426,7 @@ def test_nothing_is_written_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "cut.tif").write_bytes(WHOLE["pages"][:-100])
     (tmp_path / "whole.tif").write_bytes(WHOLE["pages"])
     code = (
-        "from napari_pristine.errors import FileError\nfrom napari_pristine.files import read\n"
+        "from napari_pristine.errors import FileError\nfrom napari_pristine.io.registry import read\n"
         "read('whole.tif')\ntry:\n    read('cut.tif')\nexcept FileError:\n    raise SystemExit(7)\n"
     )
     env = os.environ | {"PYTHONPATH": str(Path(napari_pristine.__file__).parents[1])}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_pristine.methods.iddp import IDDP, IddpParams, _Best, blurred, fit, losses, network, restore, signs
-from napari_pristine.methods.method import Noisy, Stop
+from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, small_plan
 
 
@@ -15,17 +15,19 @@ def _same_numbers() -> None:
     torch.manual_seed(0)
 
 
-def noisy_of(reach: float = 1.0, sigma: float = 0.5) -> Noisy:
+def noisy_of(correlation_length: float = 1.0, sigma: float = 0.5) -> NoisyBlock:
     truth = torch.sin(torch.arange(48) / 4).expand(1, 40, 48)
     pixels = truth + sigma * torch.randn(1, 40, 48)
-    return Noisy(pixels, torch.tensor([sigma]), torch.ones(40, 48, dtype=torch.bool), reach=reach)
+    return NoisyBlock(
+        pixels, torch.tensor([sigma]), torch.ones(40, 48, dtype=torch.bool), correlation_length=correlation_length
+    )
 
 
 def few(**changes: object) -> IddpParams:
     return IDDP.settings("fast", {"width": 6, "steps": 40, **changes})
 
 
-def end_of(noisy: Noisy, params: IddpParams) -> tuple[int, Stop]:
+def end_of(noisy: NoisyBlock, params: IddpParams) -> tuple[int, StopReason]:
     """The last step of a fit, and what ended it."""
     steps, done = fit(network(params, 1, (40, 48)), noisy, params, False), 0
     while True:
@@ -116,16 +118,16 @@ def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
         best.watch(step, torch.tensor(residual))
     for step in range(53, 150):
         best.watch(step, torch.tensor(1.02))
-    kept = torch.cat([p.flatten().clone() for p in net.steady.parameters()])
+    kept = torch.cat([p.flatten().clone() for p in net.ema.parameters()])
     with torch.no_grad():
-        for weight in net.steady.parameters():
+        for weight in net.ema.parameters():
             weight.add_(1)
     best.bring_back()  # hardly worse: the last is kept
-    assert not torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))
+    assert not torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
     for step in range(150, 250):
         best.watch(step, torch.tensor(1.5))
     best.bring_back()
-    assert torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))
+    assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
 
 
 def test_noise_is_taken_out_and_brightness_kept() -> None:
@@ -142,7 +144,7 @@ def test_noise_is_taken_out_and_brightness_kept() -> None:
 
 def test_correlated_noise_is_warned_of() -> None:
     assert not end_of(noisy_of(), few(steps=1))[1].warning
-    stop = end_of(noisy_of(reach=1.8), few(steps=1))[1]
+    stop = end_of(noisy_of(correlation_length=1.8), few(steps=1))[1]
     assert stop.warning
     assert "correlated" in stop.text
 
@@ -150,7 +152,7 @@ def test_correlated_noise_is_warned_of() -> None:
 def test_the_paper_preset_is_the_published_network() -> None:
     params = IDDP.settings("paper")
     net = network(params, 1, (64, 64))
-    assert sum(p.numel() for p in net.live.parameters()) == 840_193
+    assert sum(p.numel() for p in net.model.parameters()) == 840_193
     assert (params.blur_weight, params.renoised_weight, params.steps, params.batch) == (0.001, 1.0, 2_000_000, 1)
 
 
@@ -158,10 +160,10 @@ def test_a_fit_that_diverges_returns_to_the_best_network() -> None:
     net = network(few(), 1, (40, 48))
     best = _Best(net)
     best.watch(50, torch.tensor(1.0))
-    kept = torch.cat([p.flatten().clone() for p in net.steady.parameters()])
+    kept = torch.cat([p.flatten().clone() for p in net.ema.parameters()])
     with torch.no_grad():
-        for weight in net.steady.parameters():
+        for weight in net.ema.parameters():
             weight.fill_(torch.nan)
     best.watch(51, torch.tensor(torch.nan))
     best.bring_back()
-    assert torch.equal(kept, torch.cat([p.flatten() for p in net.steady.parameters()]))
+    assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))

@@ -88,7 +88,7 @@ def test_without_stabilising_the_values_come_back_exactly(values: np.ndarray) ->
     pixels = intensity.do(values)
     back = cast(intensity.undo(pixels), values.dtype)
     if values.dtype.kind == "f":
-        assert np.allclose(back, values, rtol=1e-6, atol=1e-9 * intensity.spread)
+        assert np.allclose(back, values, rtol=1e-6, atol=1e-9 * intensity.std)
     else:
         assert np.array_equal(back, values)
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
-from napari_pristine.files.lazy import Mapped
 from napari_pristine.image.image import Image
-from napari_pristine.image.part import Part
+from napari_pristine.image.lazy_slice import Part
+from napari_pristine.io.lazy import Mapped
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
 COLOUR = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3)).astype(np.uint8)

@@ -27,14 +27,14 @@ from napari_pristine.errors import (
     PristineError,
     SettingError,
 )
-from napari_pristine.events import Event, Note, Progress, Wish
+from napari_pristine.events import Command, Event, Note, Progress
 from napari_pristine.image.image import Image
-from napari_pristine.learning import learn, learn_job
+from napari_pristine.jobs.crops import CropSampler
+from napari_pristine.jobs.train import learn, training_job
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.method import Fit, Noisy, Step, Stop
+from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
 from napari_pristine.model import Model, load_model, save_model
 from napari_pristine.recipe import Recipe
-from napari_pristine.stream import Stream
 from tiny import TINY, clean, noisy
 
 SHORT = {"steps": 4}
@@ -154,7 +154,7 @@ def test_what_cannot_be_learned_from_is_left_out_and_told(tmp_path: Path) -> Non
         tmp_path / "broken.tif", tmp_path / "nowhere.tif", Image(np.zeros((32, 32), bool), "YX", name="mask"),
         Image(stack, "TYX", name="stack"), noisy((32, 32)),
     ]  # fmt: skip
-    events, model = drive(learn_job(samples, Recipe(method="tiny", settings=SHORT)))
+    events, model = drive(training_job(samples, Recipe(method="tiny", settings=SHORT)))
     notes = [event for event in events if isinstance(event, Note)]
     assert all(note.warning for note in notes)
     said = "\n".join(note.text for note in notes)
@@ -184,7 +184,7 @@ def test_methods_that_fit_each_image_have_nothing_to_learn() -> None:
 
 
 def test_a_job_that_is_to_keep_gives_what_it_has_learned() -> None:
-    wishes = iter([None, Wish.KEEP])
+    wishes = iter([None, Command.KEEP])
     model = learn(noisy((32, 32)), "tiny", settings={"steps": 10**7}, on_event=lambda _: next(wishes))
     assert model.facts.stopped.startswith("kept after ")
     assert restore(noisy((32, 32)), model=model).data.shape == (32, 32)
@@ -201,7 +201,7 @@ def test_a_job_that_is_closed_leaves_nothing_running() -> None:
             closed.set()
 
     METHODS["tiny"] = replace(TINY, learn=endless)
-    job = learn_job([noisy((32, 32))], Recipe(method="tiny"))
+    job = training_job([noisy((32, 32))], Recipe(method="tiny"))
     assert isinstance(next(job), Progress)
     job.close()
     assert closed.is_set()
@@ -219,7 +219,7 @@ def diverge(net: torch.nn.Module, source: Any, params: Any, warm: bool) -> Fit:
     yield Step(1, 1, torch.tensor(torch.inf))
     with torch.no_grad():
         next(net.parameters()).fill_(torch.nan)
-    return Stop("took all 1 steps")
+    return StopReason("took all 1 steps")
 
 
 @pytest.mark.parametrize(
@@ -273,26 +273,26 @@ def test_a_model_that_does_not_fit_learns_nothing(image: np.ndarray, options: di
 # the stream
 
 
-def block(value: float, side: int = 8) -> Noisy:
+def block(value: float, side: int = 8) -> NoisyBlock:
     pixels = torch.full((1, side, side), value)
-    return Noisy(pixels, torch.tensor([value]), torch.ones((side, side), dtype=torch.bool))
+    return NoisyBlock(pixels, torch.tensor([value]), torch.ones((side, side), dtype=torch.bool))
 
 
-def loaders(count: int, log: list[int], side: int = 8) -> list[Callable[[], Noisy]]:
-    def load(number: int) -> Noisy:
+def loaders(count: int, log: list[int], side: int = 8) -> list[Callable[[], NoisyBlock]]:
+    def load(number: int) -> NoisyBlock:
         log.append(number)
         return block(float(number), side)
 
     return [lambda number=number: load(number) for number in range(count)]
 
 
-def seen(stream: Stream, draws: int, generator: torch.Generator) -> list[float]:
+def seen(stream: CropSampler, draws: int, generator: torch.Generator) -> list[float]:
     return torch.cat([stream.crops(4, 8, generator) for _ in range(draws)])[:, 0, 0, 0].tolist()
 
 
 def test_all_blocks_come_by_though_few_are_at_hand() -> None:
     log: list[int] = []
-    stream = Stream(loaders(10, log), seed=0, room=3 * 8 * 8 * 5)
+    stream = CropSampler(loaders(10, log), seed=0, room=3 * 8 * 8 * 5)
     drawn = seen(stream, 60, torch.Generator().manual_seed(0))
     assert set(drawn) == set(map(float, range(10)))
     assert len(log) > 20
@@ -301,34 +301,34 @@ def test_all_blocks_come_by_though_few_are_at_hand() -> None:
 
 def test_blocks_for_which_there_is_room_are_read_once() -> None:
     log: list[int] = []
-    seen(Stream(loaders(10, log), seed=0), 100, torch.Generator().manual_seed(0))
+    seen(CropSampler(loaders(10, log), seed=0), 100, torch.Generator().manual_seed(0))
     assert sorted(log) == list(range(10))
 
 
 def test_the_seed_decides_what_is_drawn() -> None:
     one, same, other = (
-        seen(Stream(loaders(10, []), seed, room=1000), 40, torch.Generator().manual_seed(0)) for seed in (0, 0, 1)
+        seen(CropSampler(loaders(10, []), seed, room=1000), 40, torch.Generator().manual_seed(0)) for seed in (0, 0, 1)
     )
     assert one == same != other
 
 
 def test_large_blocks_are_drawn_from_more_often_and_the_smallest_decides_the_side() -> None:
-    stream = Stream([lambda: block(0.0, 8), lambda: block(1.0, 24)], seed=0)
+    stream = CropSampler([lambda: block(0.0, 8), lambda: block(1.0, 24)], seed=0)
     crops = stream.crops(400, 16, torch.Generator().manual_seed(0))
     assert crops.shape == (400, 1, 8, 8)
     assert 0.85 < float(crops[:, 0, 0, 0].mean()) < 0.95
 
 
 def test_blocks_that_fail_are_left_out_for_good() -> None:
-    def fail() -> Noisy:
+    def fail() -> NoisyBlock:
         raise ImageError("constant")
 
     log: list[int] = []
-    stream = Stream([fail, *loaders(4, log), fail], seed=0, room=500)
+    stream = CropSampler([fail, *loaders(4, log), fail], seed=0, room=500)
     assert set(seen(stream, 100, torch.Generator().manual_seed(0))) == {0.0, 1.0, 2.0, 3.0}
     assert {number: str(error) for number, error in stream.left_out.items()} == {0: "constant", 5: "constant"}
     with pytest.raises(ImageError, match="nothing to learn from: constant"):
-        Stream([fail, fail], seed=0).sigma  # noqa: B018
+        CropSampler([fail, fail], seed=0).sigma  # noqa: B018
 
 
 def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> 
         return info.rss - getattr(info, "shared", 0)
 
     recipe = Recipe(method="tiny", axes="TYX", settings={"steps": 60, "side": 128, "batch": 32})
-    job = learn_job([np.load(path, mmap_mode="r")], recipe, room=2 * 2**20)
+    job = training_job([np.load(path, mmap_mode="r")], recipe, room=2 * 2**20)
     next(job)
     gc.collect()
     before = used()

@@ -12,12 +12,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.methods.degradation import Also, parse_also
+from napari_pristine.methods.degradation import ExtraImage, parse_extra_images
 from napari_pristine.methods.linr import LINR
-from napari_pristine.methods.method import Noisy
+from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field
-from napari_pristine.physics.downsample import Downsample
 from napari_pristine.physics.operator import Grid
+from napari_pristine.physics.sampling import Downsample
 
 SIGMA = 0.02
 
@@ -34,13 +34,13 @@ def scene(side: int = 48) -> Tensor:
     return torch.from_numpy(((picture - picture.mean()) / picture.std()).astype(np.float32))[None]
 
 
-def seen(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> Noisy:
+def seen(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> NoisyBlock:
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
     valid = torch.ones(pixels.shape[1:], dtype=torch.bool)
-    return replace(Noisy(pixels + sigma * noise, torch.tensor([sigma]), valid), **changes)
+    return replace(NoisyBlock(pixels + sigma * noise, torch.tensor([sigma]), valid), **changes)
 
 
-def restored(noisy: Noisy, preset: str = "balanced", **settings: Any) -> Tensor:
+def restored(noisy: NoisyBlock, preset: str = "balanced", **settings: Any) -> Tensor:
     params = LINR.settings(preset, {"refine": False, **settings})
     torch.manual_seed(0)
     net = LINR.network(params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
@@ -50,7 +50,7 @@ def restored(noisy: Noisy, preset: str = "balanced", **settings: Any) -> Tensor:
         return LINR.restore(net, noisy, params)
 
 
-def refined(noisy: Noisy, **settings: Any) -> Tensor:
+def refined(noisy: NoisyBlock, **settings: Any) -> Tensor:
     """After the rounds of refinement, from a rough fit."""
     params = LINR.settings("balanced", settings)
     assert LINR.refine is not None
@@ -68,7 +68,7 @@ def binned(pixels: Tensor, factor: int = 2) -> Tensor:
 
 def test_the_paper_has_the_network_of_the_paper() -> None:
     net = LINR.network(LINR.settings("paper"), 3, (40, 64))
-    assert sum(p.numel() for p in net.siren.live.parameters()) == 396_291
+    assert sum(p.numel() for p in net.siren.model.parameters()) == 396_291
     assert isinstance(net, Field)
     assert net.patches.corners == [(0, 0)]
 
@@ -146,20 +146,22 @@ def test_two_pictures_of_all_the_scene_are_better_than_one() -> None:
 
 def test_a_volume_gets_finer_planes() -> None:
     pixels = torch.randn(1, 4, 20, 22, generator=torch.Generator().manual_seed(0))
-    noisy = Noisy(pixels, torch.ones(1), torch.ones(4, 20, 22, dtype=torch.bool), axes="ZYX", spacing=(0.6, 0.2, 0.2))
+    noisy = NoisyBlock(
+        pixels, torch.ones(1), torch.ones(4, 20, 22, dtype=torch.bool), axes="ZYX", spacing=(0.6, 0.2, 0.2)
+    )
     assert restored(noisy, finer=3, finer_axes="Z", steps=3).shape == (1, 12, 20, 22)
     assert LINR.settings(changes={"finer": 3, "finer_axes": "Z"}).finer_by("ZYX") == (3, 1, 1)
 
 
 def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
-    noisy = Noisy(torch.randn(1, 6, 20, 20), torch.ones(1), torch.ones(6, 20, 20, dtype=torch.bool), axes="ZYX")
+    noisy = NoisyBlock(torch.randn(1, 6, 20, 20), torch.ones(1), torch.ones(6, 20, 20, dtype=torch.bool), axes="ZYX")
     params = LINR.settings(changes={"steps": 1})
     first = []
     for spacing in ((0.2, 0.2, 0.2), (0.6, 0.2, 0.2)):
         torch.manual_seed(0)
         net = LINR.network(params, 1, (6, 20, 20))
         next(LINR.fit(net, replace(noisy, spacing=spacing), params, False))
-        first.append(net.siren.steady.weights[0].abs().amax(dim=(0, 2)))
+        first.append(net.siren.ema.weights[0].abs().amax(dim=(0, 2)))
     assert torch.allclose(first[1] / first[0], torch.tensor([3.0, 1.0, 1.0]))
 
 
@@ -180,11 +182,13 @@ def test_optics_ask_for_the_pixel_size() -> None:
 
 
 def test_more_pictures_are_named_in_words() -> None:
-    one, two = parse_also('my dish/low res.tif finer=4 downsampling=lanczos; "b.tif" psf_file="a b.tif" weight=0.1')
+    one, two = parse_extra_images(
+        'my dish/low res.tif finer=4 downsampling=lanczos; "b.tif" psf_file="a b.tif" weight=0.1'
+    )
     assert (one.file, one.finer, one.downsampling) == ("my dish/low res.tif", 4, "lanczos")
-    assert two == Also(file="b.tif", psf_file="a b.tif", weight=0.1)
-    assert parse_also(" ; ") == ()
-    assert LINR.settings(changes={"also": "a.tif finer=2"}).others == (Also(file="a.tif", finer=2),)
+    assert two == ExtraImage(file="b.tif", psf_file="a b.tif", weight=0.1)
+    assert parse_extra_images(" ; ") == ()
+    assert LINR.settings(changes={"also": "a.tif finer=2"}).others == (ExtraImage(file="a.tif", finer=2),)
 
 
 @pytest.mark.parametrize(

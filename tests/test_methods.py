@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_pristine.events import Progress, Wish
-from napari_pristine.files import read
+from napari_pristine.events import Command, Progress
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read
+from napari_pristine.jobs.restore import restore, run, wait
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.method import Method, Noisy
+from napari_pristine.methods.method import Method, NoisyBlock
 from napari_pristine.recipe import Recipe
-from napari_pristine.restoration import restore, run, wait
 
 FEW: dict[str, dict[str, Any]] = {
     "inr": {"steps": 60},
@@ -144,10 +144,10 @@ def test_stopping_at_any_step_leaves_a_usable_network(method: Method[Any, Any]) 
     for steps in (1, 2, 30):
         heard = 0
 
-        def keep(event: object, steps: int = steps) -> Wish | None:
+        def keep(event: object, steps: int = steps) -> Command | None:
             nonlocal heard
             heard += isinstance(event, Progress)
-            return Wish.KEEP if isinstance(event, Progress) and event.done >= steps else None
+            return Command.KEEP if isinstance(event, Progress) and event.done >= steps else None
 
         result = wait(run(Image(noisy, "YX"), Recipe(method=method.key, settings={"steps": 2000})), keep)
         assert np.isfinite(result.data).all()
@@ -169,7 +169,7 @@ def test_a_warm_start_is_no_worse_with_fewer_steps(method: Method[Any, Any]) -> 
 def test_a_network_can_be_saved_and_loaded(method: Method[Any, Any], tmp_path: Path) -> None:
     params = method.settings("balanced", FEW[method.key])
     pixels = torch.from_numpy((photons(scene((40, 40))) - 15.0).astype(np.float32) / 15)[None]
-    noisy = Noisy(pixels, torch.tensor([0.3]), torch.ones(40, 40, dtype=torch.bool))
+    noisy = NoisyBlock(pixels, torch.tensor([0.3]), torch.ones(40, 40, dtype=torch.bool))
     net = method.network(params, 1, (40, 40))
     for _ in method.fit(net, noisy, params, False):
         pass

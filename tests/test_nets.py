@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.nets.average import Averaged
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.muon import Muon
 from napari_pristine.nets.siren import OMEGA, Siren
@@ -112,29 +112,29 @@ def test_the_seed_alone_decides_the_weights() -> None:
 
 
 def test_the_average_follows_the_live_weights() -> None:
-    averaged = Averaged(nn.Linear(2, 1))
-    before = averaged.steady.weight.clone()
+    averaged = EmaModel(nn.Linear(2, 1))
+    before = averaged.ema.weight.clone()
     with torch.no_grad():
-        averaged.live.weight.add_(1)
-    live = averaged.live.weight.clone()
+        averaged.model.weight.add_(1)
+    model = averaged.model.weight.clone()
     averaged.update(0.9)
-    assert torch.allclose(averaged.steady.weight, 0.9 * before + 0.1 * live)
-    assert torch.equal(averaged.live.weight, live)
+    assert torch.allclose(averaged.ema.weight, 0.9 * before + 0.1 * model)
+    assert torch.equal(averaged.model.weight, model)
     averaged.update(0.0)
-    assert torch.equal(averaged.steady.weight, live)
-    averaged.live.weight.data.add_(1)  # a copy, not the same memory
-    assert torch.equal(averaged.steady.weight, live)
+    assert torch.equal(averaged.ema.weight, model)
+    averaged.model.weight.data.add_(1)  # a copy, not the same memory
+    assert torch.equal(averaged.ema.weight, model)
 
 
 def test_the_live_network_is_trained_and_the_average_used() -> None:
-    averaged = Averaged(nn.Linear(2, 1))
-    averaged.live.weight.data.add_(1)
+    averaged = EmaModel(nn.Linear(2, 1))
+    averaged.model.weight.data.add_(1)
     at = torch.ones(1, 2)
-    assert torch.equal(averaged.train()(at), averaged.live(at))
-    assert torch.equal(averaged.eval()(at), averaged.steady(at))
+    assert torch.equal(averaged.train()(at), averaged.model(at))
+    assert torch.equal(averaged.eval()(at), averaged.ema(at))
     averaged.train()(at).sum().backward()
-    assert averaged.live.weight.grad is not None
-    assert not any(p.requires_grad for p in averaged.steady.parameters())
+    assert averaged.model.weight.grad is not None
+    assert not any(p.requires_grad for p in averaged.ema.parameters())
 
 
 @pytest.mark.parametrize("shape", [(24, 48), (48, 24), (8, 64)])
@@ -144,9 +144,9 @@ def test_muon_moves_as_far_in_every_direction(shape: tuple[int, int], scale: flo
     weight.grad = scale * torch.randn(3, *shape)
     Muon([weight], lr=0.1).step()
     step = -weight.detach() / 0.1
-    spread = torch.linalg.svdvals(step)
-    assert spread.min() > 0.5
-    assert spread.max() < 1.5
+    std = torch.linalg.svdvals(step)
+    assert std.min() > 0.5
+    assert std.max() < 1.5
     left, _, right = torch.linalg.svd(weight.grad, full_matrices=False)
     nearest = left @ right
     alike = (step * nearest).sum((1, 2)) / (step.norm(dim=(1, 2)) * nearest.norm(dim=(1, 2)))

@@ -77,7 +77,7 @@ def test_gain_level_and_offset_of_a_camera_are_found(gain: float, offset: float,
     assert noise.sigma == pytest.approx(rms(noisy, truth + offset), rel=0.10)
     # read noise lowers the signal at which the variance would vanish
     assert noise.offset == pytest.approx(max(offset - read**2 / gain, 0), abs=30 * gain)
-    assert noise.reach == 1
+    assert noise.correlation_length == 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -86,14 +86,14 @@ def test_gaussian_noise_neither_grows_nor_reaches(sigma: float, seed: int) -> No
     noise = measure_noise(smooth(4 * sigma, 40 * sigma, seed) + gaussian(sigma, seed))
     assert noise.sigma == pytest.approx(sigma, rel=0.10)
     assert noise.gain * 36 * sigma < 0.2 * sigma**2
-    assert (noise.reach, noise.correlation) == (1, 0)
+    assert (noise.correlation_length, noise.correlation) == (1, 0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_blurred_noise_reaches_further_and_is_not_underrated(seed: int) -> None:
     blurred = gaussian(10, seed, blur=0.7)
     noise = measure_noise(smooth(20, 200, seed) + blurred)
-    assert noise.reach > 1.4
+    assert noise.correlation_length > 1.4
     assert noise.correlation == pytest.approx(np.mean(blurred[:, 1:] * blurred[:, :-1]) / 100, abs=0.2)
     assert noise.sigma == pytest.approx(10, rel=0.15)
 
@@ -110,7 +110,7 @@ def test_a_stack_is_measured_like_its_planes() -> None:
 def test_an_image_without_structure_is_all_noise(sigma: float) -> None:
     noise = measure_noise(100 + gaussian(sigma))
     assert noise.sigma == pytest.approx(sigma, rel=0.05)
-    assert noise.reach == 1
+    assert noise.correlation_length == 1
 
 
 @pytest.mark.parametrize("value", [0, 7, 65535])
@@ -160,7 +160,7 @@ def test_scaled_noise_keeps_its_form() -> None:
     noise = Noise(10.0, 2.0, -50.0, 1.5, 0.3)
     twice = noise.scaled(20.0)
     assert (twice.sigma, twice.gain, twice.variance) == (20.0, 8.0, -200.0)
-    assert (twice.offset, twice.reach, twice.correlation) == (noise.offset, 1.5, 0.3)
+    assert (twice.offset, twice.correlation_length, twice.correlation) == (noise.offset, 1.5, 0.3)
 
 
 def test_read_noise_and_offset_exclude_each_other() -> None:
@@ -186,4 +186,4 @@ def test_real_noise_is_as_strong_as_measured(data_folder: Path, kind: str, captu
     )
     noise = measure_noise(noisy)
     assert noise.sigma == pytest.approx(rms(noisy, truth), rel=within)
-    assert (noise.reach > 1) == kind.startswith("WideField")  # only there is it correlated
+    assert (noise.correlation_length > 1) == kind.startswith("WideField")  # only there is it correlated

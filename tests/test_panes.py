@@ -22,29 +22,29 @@ from tests.batches import became, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
-from napari_pristine.applied import lazily
-from napari_pristine.batch.demand import memory_of
-from napari_pristine.batch.engine import Batch
+from napari_pristine.batch.file_result import Row
 from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.order import Order, Unmade, open_task
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.memory_estimate import memory_estimate
+from napari_pristine.batch.options import BatchOptions, Unmade, open_task
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.tasks import Task, assign
 from napari_pristine.errors import ImageError
-from napari_pristine.events import Done
-from napari_pristine.files import bands
-from napari_pristine.files.lazy import Unread
-from napari_pristine.files.zarr import complete, create
-from napari_pristine.image import panes
+from napari_pristine.events import BlockDone
+from napari_pristine.image import chunks
 from napari_pristine.image.axes import AxesPlan, plan
+from napari_pristine.image.chunks import SIDE, ChunkGrid, squares
 from napari_pristine.image.image import Image
-from napari_pristine.image.panes import SIDE, Panes, squares
-from napari_pristine.image.part import ranges
-from napari_pristine.life import Restored
+from napari_pristine.image.lazy_slice import ranges
+from napari_pristine.io import row_chunks as bands
+from napari_pristine.io.lazy import Unread
+from napari_pristine.io.zarr import complete, create
+from napari_pristine.jobs.job import Restored
+from napari_pristine.jobs.lazy import lazy_restore
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Facts, Model, untrained
 from napari_pristine.recipe import Recipe
-from napari_pristine.resolved import Resolved
-from napari_pristine.restoration import run, wait
 from tiny import TINY, clean, noisy
 
 
@@ -55,9 +55,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, whole: int, side: int, margin: int) -> None:
-    monkeypatch.setattr(panes, "WHOLE", whole)
-    monkeypatch.setattr(panes, "SIDE", side)
-    monkeypatch.setattr(panes, "MARGIN", margin)
+    monkeypatch.setattr(chunks, "WHOLE", whole)
+    monkeypatch.setattr(chunks, "SIDE", side)
+    monkeypatch.setattr(chunks, "MARGIN", margin)
 
 
 def model(monkeypatch: pytest.MonkeyPatch, channels: int = 1, axes: str = "YX") -> Model:
@@ -88,16 +88,16 @@ def rms(values: NDArray[Any]) -> float:
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> Panes:
+def cuts(draw: st.DrawFn) -> ChunkGrid:
     """Any way of cutting a picture or a volume."""
     shape = tuple(draw(st.lists(st.integers(1, 16), min_size=2, max_size=3)))
     core = tuple(draw(st.integers(min(3, n), n)) for n in shape)
     margins = (draw(st.integers(0, c // 3)) if c < n else 0 for c, n in zip(core, shape, strict=True))
-    return Panes(shape, core, tuple(margins))
+    return ChunkGrid(shape, core, tuple(margins))
 
 
 @given(cuts())
-def test_cores_cover_a_block_once_and_lie_in_what_is_seen(cut: Panes) -> None:
+def test_cores_cover_a_block_once_and_lie_in_what_is_seen(cut: ChunkGrid) -> None:
     written = np.zeros(cut.shape, int)
     block = np.arange(written.size).reshape(cut.shape)
     for number in range(len(cut)):
@@ -113,7 +113,7 @@ def test_cores_cover_a_block_once_and_lie_in_what_is_seen(cut: Panes) -> None:
 
 
 @given(cuts(), st.data())
-def test_panes_on_a_finer_grid_are_the_same_parts(cut: Panes, data: st.DataObject) -> None:
+def test_panes_on_a_finer_grid_are_the_same_parts(cut: ChunkGrid, data: st.DataObject) -> None:
     factors = tuple(data.draw(st.integers(1, 3)) for _ in cut.shape)
     finer = cut.finer(factors)
     for number in range(len(cut)):
@@ -134,7 +134,7 @@ def plans(draw: st.DrawFn) -> tuple[Image, AxesPlan]:
     space = tuple(image.size(axis) for axis in cut.space)
     core = tuple(draw(st.integers(min(3, n), n)) for n in space)
     margin = tuple(int(3 <= c < n) for c, n in zip(core, space, strict=True))
-    return image, replace(cut, panes=Panes(space, core, margin))
+    return image, replace(cut, chunks=ChunkGrid(space, core, margin))
 
 
 @given(plans())
@@ -167,7 +167,7 @@ def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[I
 
 
 def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
-    cut = plan(Image(np.zeros((3, 97, 64)), "TYX")).in_panes()
+    cut = plan(Image(np.zeros((3, 97, 64)), "TYX")).in_chunks()
     assert cut.runs(16) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
     assert [place for place in cut.places if cut.step(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
     assert cut.describe().startswith("fits Y 97 × X 64 together, in 2 overlapping panes, one after the other over T")
@@ -175,9 +175,9 @@ def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
 
 def test_what_was_restored_as_one_still_is() -> None:
     image = Image(Unmade((5, 4096, 4096), np.dtype("uint16")), "TYX")
-    assert plan(image).in_panes() == plan(image)
-    assert Panes.of((4096, 4096), 1) is None
-    assert Panes.of((16, 1024, 1024), 1) is None
+    assert plan(image).in_chunks() == plan(image)
+    assert ChunkGrid.of((4096, 4096), 1) is None
+    assert ChunkGrid.of((16, 1024, 1024), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_was_restored_as_one_still_is() -> None:
     [((20_000, 20_000), 1, (2048, 2048)), ((1000, 90_000), 1, (1000, 2048)), ((4097, 4096), 1, (2048, 2048))],
 )
 def test_panes_of_planes(shape: tuple[int, ...], values: int, core: tuple[int, ...]) -> None:
-    found = Panes.of(shape, values)
+    found = ChunkGrid.of(shape, values)
     assert found is not None
     assert found.core == core
     assert found.margin == tuple(64 if c < n else 0 for c, n in zip(core, shape, strict=True))
@@ -193,7 +193,7 @@ def test_panes_of_planes(shape: tuple[int, ...], values: int, core: tuple[int, .
 
 @given(st.lists(st.integers(1, 30_000), min_size=2, max_size=3).map(tuple), st.integers(1, 64))
 def test_no_pane_is_larger_than_a_fixed_size(shape: tuple[int, ...], values: int) -> None:
-    found = Panes.of(shape, values)
+    found = ChunkGrid.of(shape, values)
     if found is not None:
         assert values * math.prod(n - 1 for n in found.largest) <= SIDE**2 * 1.05
         assert all(c % 32 == 0 or c == n for c, n in zip(found.core[-2:], shape[-2:], strict=True))
@@ -226,7 +226,7 @@ def test_no_seam_is_seen(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = net.recipe if net else Recipe(method=method, preset="fast", settings=settings, device="cpu")
     whole = np.asarray(wait(run(image, recipe, model=net)).data, float)
     cut_at(monkeypatch, 256**2, 352, 64)
-    resolved = Resolved(image, recipe, model=net)
+    resolved = RestorationPlan(image, recipe, model=net)
     assert len(resolved.places) == 2
     found = np.asarray(wait(run(image, recipe, model=net)).data, float)
     near = seams(256, 448, 256)
@@ -240,7 +240,7 @@ def test_all_panes_are_normalised_alike(small: None, monkeypatch: pytest.MonkeyP
     image = Image(photons(scene(150, 200)), "YX")
     net = model(monkeypatch)
     found = wait(run(image, net.recipe, model=net)).data.astype(float)
-    monkeypatch.setattr(panes, "WHOLE", 10**9)
+    monkeypatch.setattr(chunks, "WHOLE", 10**9)
     expected = wait(run(image, net.recipe, model=net)).data.astype(float)
     scale, offset = np.polyfit(expected.ravel(), found.ravel(), 1)
     assert rms(found - scale * expected - offset) < 0.5  # whole numbers; one line for all panes
@@ -256,12 +256,12 @@ def sparse(shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint16]:
 
 def test_empty_panes_are_left_as_they_are_and_one_note_tells(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image, net = Image(sparse((256, 256)), "YX"), model(monkeypatch)
-    said: list[Done] = []
+    said: list[BlockDone] = []
     job = run(image, net.recipe, model=net)
     try:
         while True:
             event = next(job)
-            said += [event] if isinstance(event, Done) else []
+            said += [event] if isinstance(event, BlockDone) else []
     except StopIteration as end:
         restored: Restored = end.value
     assert [note.text for note in restored.notes] == [
@@ -290,8 +290,8 @@ def test_an_empty_large_plane_fails_in_a_batch_and_leaves_nothing(tmp_path: Path
 
 
 def test_chunks_are_as_large_as_ever_along_an_axis_that_is_not_cut(small: None) -> None:
-    cut = plan(Image(np.zeros((61, 400), np.uint16), "YX")).in_panes()  # a prime number of rows
-    assert cut.panes is not None
+    cut = plan(Image(np.zeros((61, 400), np.uint16), "YX")).in_chunks()  # a prime number of rows
+    assert cut.chunks is not None
     assert "Y" not in cut.sides
 
 
@@ -301,7 +301,7 @@ def test_the_mask_of_a_picture_is_counted_once_for_all_frames(tmp_path: Path) ->
     for frames in (2, 64):
         write(tmp_path / f"{frames}.tif", Image(np.ones((frames, 64, 64), np.uint16), "TYX"))
         recipe = quick(mask=str(tmp_path / "mask.tif"))
-        needed.append(memory_of(open_task(Task(tmp_path / f"{frames}.tif", tmp_path / "out.tif"), recipe)))
+        needed.append(memory_estimate(open_task(Task(tmp_path / f"{frames}.tif", tmp_path / "out.tif"), recipe)))
     assert needed[1] - needed[0] < 64 * 64 * 64
 
 
@@ -320,7 +320,7 @@ def test_holes_are_filled_in_and_not_taken_for_empty(small: None, monkeypatch: p
     values = photons(scene(128, 128)).astype(np.float32)
     values[20:50, 20:50] = np.nan
     net = model(monkeypatch)
-    resolved = Resolved(Image(values, "YX"), net.recipe, model=net)
+    resolved = RestorationPlan(Image(values, "YX"), net.recipe, model=net)
     block = resolved.block(resolved.places[0])
     assert block.empty is not None
     assert not block.empty[20:50, 20:50].any()
@@ -352,10 +352,10 @@ def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyP
     values = np.stack([photons(scene(80, 90), seed) for seed in range(12)])
     net = model(monkeypatch, axes="ZYX")
     recipe = net.recipe.model_copy(update={"together": "ZYX"})
-    resolved = Resolved(Image(values, "ZYX"), recipe, model=net)
+    resolved = RestorationPlan(Image(values, "ZYX"), recipe, model=net)
     assert len(resolved.places) > 4
     restored = wait(run(resolved.image, recipe, model=net))
-    monkeypatch.setattr(panes, "WHOLE", 10**9)
+    monkeypatch.setattr(chunks, "WHOLE", 10**9)
     whole = wait(run(resolved.image, recipe, model=net))
     assert rms(restored.data.astype(float) - whole.data) < 0.1 * rms(values.astype(float) - whole.data)
 
@@ -363,18 +363,18 @@ def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyP
 def test_several_pictures_of_a_scene_are_restored_as_one(small: None) -> None:
     values = photons(scene(120, 80))
     recipe = Recipe(method="linr", preset="fast", settings={"also": "b.tif"}, device="cpu")
-    assert Resolved(Image(values, "YX"), recipe, others=[Image(values, "YX")]).cut.panes is None
+    assert RestorationPlan(Image(values, "YX"), recipe, others=[Image(values, "YX")]).cut.chunks is None
     alone = Recipe(method="linr", preset="fast", device="cpu")
-    assert Resolved(Image(values, "YX"), alone).cut.panes is not None
+    assert RestorationPlan(Image(values, "YX"), alone).cut.chunks is not None
 
 
 def test_finer_grids_are_cut_into_smaller_panes(small: None) -> None:
     image = Image(photons(scene(80, 70)), "YX")
     settings = {"steps": 4, "rounds": 1, "width": 16, "patch": 32, "finer": 2}
     recipe = Recipe(method="linr", preset="fast", settings=settings, device="cpu")
-    resolved = Resolved(image, recipe)
-    assert resolved.cut.panes
-    assert resolved.cut.panes.core == (32, 32)
+    resolved = RestorationPlan(image, recipe)
+    assert resolved.cut.chunks
+    assert resolved.cut.chunks.core == (32, 32)
     found = np.full(resolved.out.shape, -1.0)
     for place in resolved.places:
         found[resolved.out.index(place)] += 1
@@ -398,9 +398,9 @@ class Watched:
 
 
 def test_no_more_than_a_pane_is_read_at_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panes, "SQUARE", 16)
+    monkeypatch.setattr(chunks, "SQUARE", 16)
     watched, net = Watched(photons(scene(512, 512))), model(monkeypatch)
-    resolved = Resolved(Image(watched, "YX"), net.recipe, model=net)
+    resolved = RestorationPlan(Image(watched, "YX"), net.recipe, model=net)
     resolved.block(resolved.places[9])
     assert watched.most <= 88**2
     assert watched.all <= 88**2 + 2 * 256 * 16**2  # and what brightness and noise are measured from
@@ -414,7 +414,7 @@ def test_of_a_tiled_tiff_only_a_pane_is_decoded(samples: int, tmp_path: Path, mo
     tifffile.imwrite(tmp_path / "slide.tif", slide, tile=(512, 512), compression="zlib")
     cut_at(monkeypatch, 1024**2, 704, 64)
     image = read(tmp_path / "slide.tif", lazy=True)
-    cut = plan(image).in_panes()
+    cut = plan(image).in_chunks()
     cut.read(image.data, cut.places[0])  # imports what it needs
     tracemalloc.start()
     block = cut.read(image.data, cut.places[1])
@@ -463,7 +463,7 @@ def test_large_planes_of_imagej_are_written_band_by_band(
 def test_a_slide_is_restored_where_it_is_looked_at(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image, net = Image(photons(scene(150, 200)), "YX"), model(monkeypatch)
     expected = wait(run(image, net.recipe, model=net)).data
-    lazy = lazily(image, net.recipe, model=net).data
+    lazy = lazy_restore(image, net.recipe, model=net).data
     assert lazy.chunks == ((64, 64, 22), (64, 64, 64, 8))
     assert np.array_equal(lazy[70:90, 130:150].compute(), expected[70:90, 130:150])
     assert np.array_equal(lazy.compute(), expected)
@@ -493,14 +493,14 @@ def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: No
     write(source, Image(photons(scene(100, 170)), "YX", scale=(0.5, 0.5), units=("micrometer",) * 2))
     expected = wait(run(read(source), quick())).data
     tasks = assign(inputs_of([str(source)], tmp_path / "out"), tmp_path / "out", quick())
-    job = Batch(tasks, Order(quick())).job()
+    job = Batch(tasks, BatchOptions(quick())).job()
     done = 0
     while done < 2:
-        done += isinstance(next(job), Done)
+        done += isinstance(next(job), BlockDone)
     job.close()
-    again = Batch(tasks, Order(quick(), resume=True))
+    again = Batch(tasks, BatchOptions(quick(), resume=True))
     events = list(again.job())
-    assert sum(isinstance(event, Done) for event in events) == 4
+    assert sum(isinstance(event, BlockDone) for event in events) == 4
     assert [row.status for row in events if isinstance(row, Row)] == ["restored"]
     assert np.array_equal(read(tmp_path / "out" / source.name).data, expected)
 
@@ -511,7 +511,7 @@ def test_memory_does_not_grow_with_a_plane(tmp_path: Path) -> None:
         like = Image(Unmade((side, side), np.dtype("uint16")), "YX")
         write_empty(tmp_path / f"{side}.zarr", like)
         (task,) = assign(inputs_of([str(tmp_path / f"{side}.zarr")], tmp_path), tmp_path / "out", quick())
-        found.append(memory_of(open_task(task, quick())))
+        found.append(memory_estimate(open_task(task, quick())))
     assert found[0] == found[1] < 2e9
 
 

@@ -14,13 +14,13 @@ from scipy import ndimage, special
 
 from napari_pristine.errors import SettingError
 from napari_pristine.physics.blur import Blur, Boundary
-from napari_pristine.physics.downsample import Downsample, Kind
 from napari_pristine.physics.mask import Mask
-from napari_pristine.physics.operator import Grid, Operator, Operators, before, degrade, reach
+from napari_pristine.physics.operator import Grid, Operator, Operators, before, degrade, halo
+from napari_pristine.physics.psf import AiryPSF, GaussianPSF, GibsonLanniPSF, MeasuredPSF
 from napari_pristine.physics.recover import View, recover
-from napari_pristine.physics.spots import Airy, Gaussian, GibsonLanni, Measured
+from napari_pristine.physics.sampling import Downsample, Kind
 
-AIRY = Airy(wavelength=0.52, aperture=1.2, index=1.33)
+AIRY = AiryPSF(wavelength=0.52, aperture=1.2, index=1.33)
 SPOT = np.array([[0.0, 1, 0], [1, 4, 2], [0, 1, 0]])
 
 
@@ -38,9 +38,9 @@ def ways(draw: st.DrawFn) -> tuple[Operators, Grid]:
     kind: Kind = draw(st.sampled_from(["box", "lanczos"]))
     boundary: Boundary = draw(st.sampled_from(["reflect", "circular"]))
     spots = [
-        Gaussian(tuple(draw(st.floats(0, 2)) for _ in range(ndim))),
+        GaussianPSF(tuple(draw(st.floats(0, 2)) for _ in range(ndim))),
         AIRY,
-        Measured(SPOT if ndim == 2 else np.stack([SPOT] * 3), (1,) * ndim),
+        MeasuredPSF(SPOT if ndim == 2 else np.stack([SPOT] * 3), (1,) * ndim),
     ]
     every: list[Operator] = [
         Blur(draw(st.sampled_from(spots)), boundary),
@@ -90,7 +90,7 @@ def test_a_pixel_sees_no_further_than_its_reach(way: tuple[Operators, Grid]) -> 
     degrade(x, operators, scene)[(0, *middle)].backward()
     assert x.grad is not None
     seen = x.grad[0].abs() > 1e-9
-    sides = zip(reach(operators, scene), middle, scene.shape, picture.shape, strict=True)
+    sides = zip(halo(operators, scene), middle, scene.shape, picture.shape, strict=True)
     for axis, (far, m, n, k) in enumerate(sides):
         along = torch.where(seen.any(dim=tuple(a for a in range(seen.dim()) if a != axis)))[0].tolist()
         times = n // k
@@ -126,8 +126,8 @@ def test_lanczos_keeps_slow_waves_and_their_place(factor: int) -> None:
 @pytest.mark.parametrize("shape", [(33, 40), (20, 21, 22)])
 def test_a_gaussian_blur_of_a_gaussian_adds_variances(shape: tuple[int, ...]) -> None:
     there = grid(shape)
-    one, two = Gaussian((1.2,) * len(shape)), Gaussian((1.6,) * len(shape))
-    both = Gaussian((2.0,) * len(shape))
+    one, two = GaussianPSF((1.2,) * len(shape)), GaussianPSF((1.6,) * len(shape))
+    both = GaussianPSF((2.0,) * len(shape))
     scene = random(shape)
     twice = degrade(scene, (Blur(one, "circular"), Blur(two, "circular")), there)
     assert torch.allclose(twice, Blur(both, "circular").apply(scene, there), atol=1e-4)
@@ -136,7 +136,7 @@ def test_a_gaussian_blur_of_a_gaussian_adds_variances(shape: tuple[int, ...]) ->
 @pytest.mark.parametrize(("boundary", "mode"), [("reflect", "reflect"), ("circular", "wrap")])
 def test_what_lies_beyond_the_border_is_as_said(boundary: Boundary, mode: str) -> None:
     scene = random((17, 12))
-    found = Blur(Gaussian((1.6, 3.0)), boundary).apply(scene, grid((17, 12)))
+    found = Blur(GaussianPSF((1.6, 3.0)), boundary).apply(scene, grid((17, 12)))
     expected = ndimage.gaussian_filter(scene.numpy(), (0, 1.6, 3.0), mode=mode, truncate=5)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -164,7 +164,7 @@ def test_along_z_the_light_first_vanishes_where_born_and_wolf_say() -> None:
 def test_gibson_and_lanni_agree_with_born_and_wolf_where_nothing_aberrates() -> None:
     pytest.importorskip("psfmodels")
     there = Grid("YX", (1, 1), (0.05, 0.05))
-    one, other = AIRY.values(there), GibsonLanni(0.52, 1.2, 1.33, 1.33, 0.0).values(there)
+    one, other = AIRY.values(there), GibsonLanniPSF(0.52, 1.2, 1.33, 1.33, 0.0).values(there)
     far = (len(other) - len(one)) // 2
     other = other[far : far + len(one), far : far + len(one)]
     np.testing.assert_allclose(one / one.max(), other / other.max(), atol=0.02)
@@ -175,7 +175,7 @@ def test_a_measured_spot_is_centred_odd_and_sums_to_one(times: int) -> None:
     spot = np.zeros((12, 14))
     spot[4:9, 6:11] = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1])
     spot[0, 0] = -5
-    found = Measured(spot, (times, times)).values(grid((1, 1)))
+    found = MeasuredPSF(spot, (times, times)).values(grid((1, 1)))
     assert all(n % 2 for n in found.shape)
     assert found.sum() == pytest.approx(1)
     assert np.unravel_index(found.argmax(), found.shape) == tuple(n // 2 for n in found.shape)
@@ -185,7 +185,7 @@ def test_a_measured_spot_is_centred_odd_and_sums_to_one(times: int) -> None:
 @pytest.mark.parametrize("spot", [np.zeros((3, 3)), np.ones((3, 3, 3))])
 def test_a_spot_that_does_not_fit_is_refused(spot: np.ndarray) -> None:
     with pytest.raises(SettingError, match="point spread function"):
-        Measured(spot, (1, 1)).values(grid((5, 5)))
+        MeasuredPSF(spot, (1, 1)).values(grid((5, 5)))
 
 
 def test_a_mask_keeps_what_was_seen() -> None:
@@ -225,7 +225,7 @@ def test_what_a_picture_does_not_show_is_left_to_the_denoiser() -> None:
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_measured_spot_does_not_move_the_picture_whatever_its_sides(sides: tuple[int, int], times: int) -> None:
     y, x = (np.arange(n) - (n - 1) / 2 for n in sides)
-    found = Measured(np.exp(-(y[:, None] ** 2 + x**2) / 4), (times, times)).values(grid((1, 1)))
+    found = MeasuredPSF(np.exp(-(y[:, None] ** 2 + x**2) / 4), (times, times)).values(grid((1, 1)))
     assert all(n % 2 for n in found.shape)
     assert ndimage.center_of_mass(found) == pytest.approx([n // 2 for n in found.shape], abs=1e-6)
 
@@ -234,7 +234,7 @@ def test_a_measured_spot_at_the_border_is_refused() -> None:
     spot = np.zeros((9, 9))
     spot[4, 0] = 1
     with pytest.raises(SettingError, match=r"at the border of its picture \(its centre is at 4\.0, 0\.0 of 9 × 9"):
-        Measured(spot, (1, 1)).values(grid((5, 5)))
+        MeasuredPSF(spot, (1, 1)).values(grid((5, 5)))
 
 
 def test_light_does_not_spread_along_time() -> None:
@@ -248,7 +248,7 @@ def test_light_does_not_spread_along_time() -> None:
 
 def test_gibson_and_lanni_have_no_time_either() -> None:
     pytest.importorskip("psfmodels")
-    spot = GibsonLanni(0.52, 1.2, 1.33, 1.33, 0.0)
+    spot = GibsonLanniPSF(0.52, 1.2, 1.33, 1.33, 0.0)
     film = spot.values(Grid("TYX", (4, 5, 6), (1.0, 0.1, 0.1)))
     np.testing.assert_allclose(film[0], spot.values(grid((5, 6))))
     assert len(film) == 1

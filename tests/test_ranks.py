@@ -13,22 +13,22 @@ import torch
 
 from napari_pristine import Image, Recipe, ranks, run
 from napari_pristine.errors import OutOfMemory
-from napari_pristine.events import Done, Preview, Progress, Wish
-from napari_pristine.life import Restored
+from napari_pristine.events import BlockDone, Command, Preview, Progress
+from napari_pristine.jobs.job import Restored
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import run_plan, wait
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.method import Fit, Noisy
-from napari_pristine.resolved import Resolved
-from napari_pristine.restoration import run_resolved, wait
+from napari_pristine.methods.method import Fit, NoisyBlock
 
 QUICK = {"steps": 40, "width": 16, "patch": 48, "batch": 128}
 
 
-def stack(*looped: int, side: int = 40, axes: str = "TYX") -> Image:
+def stack(*loop_axes: int, side: int = 40, axes: str = "TYX") -> Image:
     """Noisy frames, each of another scene."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
-    scenes = [np.sin(9 * x + n) * np.cos(7 * y) for n in range(int(np.prod(looped)))]
-    clean = np.stack(scenes).reshape(*looped, side, side) * 50 + 200
+    scenes = [np.sin(9 * x + n) * np.cos(7 * y) for n in range(int(np.prod(loop_axes)))]
+    clean = np.stack(scenes).reshape(*loop_axes, side, side) * 50 + 200
     return Image((clean + rng.normal(0, 8, clean.shape)).astype(np.float32), axes)
 
 
@@ -49,11 +49,11 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch, image: Image, wanted: Recipe) ->
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize(("axes", "looped"), [("CYX", (3,)), ("CTYX", (2, 3))])
 def test_blocks_fitted_at_once_come_out_as_alone(
-    monkeypatch: pytest.MonkeyPatch, axes: str, looped: tuple[int, ...], warm: bool
+    monkeypatch: pytest.MonkeyPatch, axes: str, loop_axes: tuple[int, ...], warm: bool
 ) -> None:
-    image = stack(*looped, axes=axes)
+    image = stack(*loop_axes, axes=axes)
     wanted = recipe(warm_start=warm)
-    assert ranks.at_once(Resolved(image, wanted)) == 8
+    assert ranks.batch_size(RestorationPlan(image, wanted)) == 8
     together, alone = finished(image, wanted), one_by_one(monkeypatch, image, wanted)
     np.testing.assert_allclose(together.data, alone.data, atol=0.05)  # the noise is 8
     assert together.quality.stopped == alone.quality.stopped
@@ -80,11 +80,11 @@ def test_an_empty_frame_is_left_and_the_others_are_restored() -> None:
 @pytest.mark.parametrize("settings", [{"stop_at": 1.0}, {"holdout": 0.1}, {"patch": None}, {"tile": 64, "patch": 32}])
 def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(settings: dict[str, Any]) -> None:
     image = stack(3, side=128 if "tile" in settings else 40, axes="CYX")
-    assert ranks.at_once(Resolved(image, recipe(**settings))) == 1
+    assert ranks.batch_size(RestorationPlan(image, recipe(**settings))) == 1
 
 
 def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
-    resolved = Resolved(stack(3, 37, side=24, axes="CTYX"), recipe())
+    resolved = RestorationPlan(stack(3, 37, side=24, axes="CTYX"), recipe())
     units = ranks.units(resolved.cut, 8)
     assert sorted(place for unit in units for place in unit) == resolved.places
     for run_ in resolved.cut.runs(ranks.RUN):
@@ -105,7 +105,7 @@ def test_blocks_fitted_at_once_are_shown_told_and_kept() -> None:
             told += isinstance(event, Progress)
             if isinstance(event, Preview):
                 places.add(event.index[0])
-                wish = Wish.KEEP
+                wish = Command.KEEP
     except StopIteration as end:
         restored: Restored = end.value
     assert told
@@ -119,18 +119,18 @@ def test_what_does_not_fit_into_memory_together_is_fitted_one_by_one(monkeypatch
     image, wanted = stack(3, axes="CYX"), recipe()
     alone = one_by_one(monkeypatch, image, wanted)
 
-    def full(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+    def full(nets: Sequence[Any], noisies: Sequence[NoisyBlock], params: Any, warm: bool) -> Fit:
         raise OutOfMemory("the memory ran out")
         yield
 
-    monkeypatch.setitem(METHODS, "inr", replace(METHODS["inr"], abreast=full))
+    monkeypatch.setitem(METHODS, "inr", replace(METHODS["inr"], fit_batch=full))
     restored = finished(image, wanted)
     np.testing.assert_array_equal(restored.data, alone.data)
     assert any("one block after the other" in note.text for note in restored.notes)
 
 
 def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
-    done = [event for event in run(stack(3, axes="CYX"), recipe()) if isinstance(event, Done)]
+    done = [event for event in run(stack(3, axes="CYX"), recipe()) if isinstance(event, BlockDone)]
     assert [event.place for event in done] == [(0,), (1,), (2,)]
     assert all(event.stops == (("took all 40 steps", 1),) for event in done)
     assert len({event.judged for event in done}) == 3
@@ -139,14 +139,14 @@ def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
 def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that was made for a machine with room is restored alike by one without: warm starts and all."""
     image, wanted = stack(37, side=24), recipe(steps=20)
-    resolved = Resolved(image, wanted)
+    resolved = RestorationPlan(image, wanted)
     (unit,) = ranks.units(resolved.cut, 8)
     here = np.zeros(image.shape, np.float32)
-    wait(run_resolved(resolved, into=here, places=unit))
+    wait(run_plan(resolved, into=here, places=unit))
     with monkeypatch.context() as patch:
         patch.setattr(ranks, "_ROOM", 1)
         there = np.zeros(image.shape, np.float32)
-        wait(run_resolved(Resolved(image, wanted), into=there, places=unit, count=8))
+        wait(run_plan(RestorationPlan(image, wanted), into=there, places=unit, count=8))
     np.testing.assert_array_equal(here, there)
 
 
@@ -160,19 +160,19 @@ def test_frames_beside_one_of_which_most_is_hidden_come_out_as_alone(monkeypatch
 def test_what_did_not_fit_into_memory_is_gone_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[weakref.ref[Any]] = []
 
-    def full(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+    def full(nets: Sequence[Any], noisies: Sequence[NoisyBlock], params: Any, warm: bool) -> Fit:
         large = torch.zeros(1000)
         held.append(weakref.ref(large))
         if large.sum() == 0:
             raise OutOfMemory("the memory ran out")
         yield
 
-    def fit(net: Any, noisy: Noisy, params: Any, warm: bool) -> Fit:
+    def fit(net: Any, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
         assert [left() for left in held] == [None]
         return (yield from inr.fit(net, noisy, params, warm))
 
     inr = METHODS["inr"]
-    monkeypatch.setitem(METHODS, "inr", replace(inr, abreast=full, fit=fit))
+    monkeypatch.setitem(METHODS, "inr", replace(inr, fit_batch=full, fit=fit))
     finished(stack(2, axes="CYX"), recipe(steps=2))
     assert held
 
@@ -185,16 +185,16 @@ def test_networks_of_larger_tiles_are_not_started_from(monkeypatch: pytest.Monke
         if full and largest > 128 and full.pop(0):
             raise OutOfMemory("the memory ran out")
 
-    def abreast(nets: Sequence[Any], noisies: Sequence[Noisy], params: Any, warm: bool) -> Fit:
+    def fit_batch(nets: Sequence[Any], noisies: Sequence[NoisyBlock], params: Any, warm: bool) -> Fit:
         out_of_memory(max(noisies[0].pixels.shape))
-        assert inr.abreast is not None
-        return (yield from inr.abreast(nets, noisies, params, warm))
+        assert inr.fit_batch is not None
+        return (yield from inr.fit_batch(nets, noisies, params, warm))
 
-    def fit(net: Any, noisy: Noisy, params: Any, warm: bool) -> Fit:
+    def fit(net: Any, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
         out_of_memory(max(noisy.pixels.shape))
         return (yield from inr.fit(net, noisy, params, warm))
 
-    monkeypatch.setitem(METHODS, "inr", replace(inr, abreast=abreast, fit=fit))
+    monkeypatch.setitem(METHODS, "inr", replace(inr, fit_batch=fit_batch, fit=fit))
     image = stack(2, 2, side=200, axes="CTYX")
     restored = finished(image, recipe(steps=10, patch=200))
     assert not full

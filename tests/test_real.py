@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_pristine.files import read, write
 from napari_pristine.image.image import Image
-from napari_pristine.restoration import Restored, restore
+from napari_pristine.io.registry import read, write
+from napari_pristine.jobs.restore import Restored, restore
 
 pytestmark = pytest.mark.data
 FEW: dict[str, Any] = {"steps": 30}

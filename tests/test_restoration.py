@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from napari_pristine.device import seeded
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
-from napari_pristine.events import Event, Note, Preview, Progress, Wish
+from napari_pristine.events import Command, Event, Note, Preview, Progress
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import check, restore, run, wait
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.method import Fit, Noisy, Step, Stop
+from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
 from napari_pristine.recipe import Recipe
-from napari_pristine.resolved import Resolved
-from napari_pristine.restoration import check, restore, run, wait
 from tiny import TINY
 
 INR = METHODS["inr"]
@@ -65,8 +65,8 @@ def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
 
 
 def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.clock._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.clock._PATIENCE", 0.0)
     image = noise(2, 48, 40)
     heard, result = events_of(image, "CYX", settings=FEW)
     previews = [event for event in heard if isinstance(event, Preview)]
@@ -80,8 +80,8 @@ def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.Monke
 def test_keep_stops_early_and_leaves_the_rest_of_a_stack_as_it_was() -> None:
     image = noise(3, 48, 48)
 
-    def keep_in_the_second(event: Event) -> Wish | None:
-        return Wish.KEEP if isinstance(event, Progress) and event.place == 1 else None
+    def keep_in_the_second(event: Event) -> Command | None:
+        return Command.KEEP if isinstance(event, Progress) and event.place == 1 else None
 
     result = wait(run(Image(image, "TYX"), Recipe(settings={"steps": 400})), keep_in_the_second)
     assert not np.array_equal(result.data[1], image[1])
@@ -154,17 +154,17 @@ def test_a_constant_frame_of_a_stack_is_left_and_reported() -> None:
 
 
 def fit_that_runs_out_of_memory(limit: int) -> Any:
-    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
         yield Step(1, 2, torch.tensor(1.0))
         if noisy.pixels.shape[-1] > limit:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
         yield Step(2, 2, torch.tensor(1.0))
-        return Stop("done")
+        return StopReason("done")
 
     return fit
 
 
-def give_back(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+def give_back(net: nn.Module, noisy: NoisyBlock, params: Any) -> Tensor:
     return noisy.pixels
 
 
@@ -207,7 +207,7 @@ def test_tiles_leave_no_seams() -> None:
 def test_neighbours_in_time_start_warm_and_channels_do_not(instead: Any) -> None:
     warm: list[bool] = []
 
-    def fit(net: nn.Module, noisy: Noisy, params: Any, is_warm: bool) -> Fit:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, is_warm: bool) -> Fit:
         warm.append(is_warm)
         return (yield from INR.fit(net, noisy, params, is_warm))
 
@@ -278,9 +278,9 @@ def test_a_margin_without_a_picture_does_not_spoil_the_noise_level() -> None:
 def test_each_tile_of_the_paper_preset_has_its_own_noise_level(instead: Any) -> None:
     seen: list[float] = []
 
-    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
         seen.append(float(noisy.sigma[0]))
-        return Stop("done")
+        return StopReason("done")
         yield
 
     instead(fit=fit)
@@ -293,7 +293,7 @@ def test_each_tile_of_the_paper_preset_has_its_own_noise_level(instead: Any) -> 
 def test_a_channel_never_starts_from_another_channels_network(instead: Any) -> None:
     warm: list[bool] = []
 
-    def fit(net: nn.Module, noisy: Noisy, params: Any, is_warm: bool) -> Fit:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, is_warm: bool) -> Fit:
         warm.append(is_warm)
         return (yield from INR.fit(net, noisy, params, is_warm))
 
@@ -364,8 +364,8 @@ def test_sparse_photons_are_no_labels() -> None:
 
 
 def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.methods.implicit._CHUNK", 1 << 14)
-    monkeypatch.setattr("napari_pristine.clock._SPEAK", 0.0)
+    monkeypatch.setattr("napari_pristine.methods.fit_inr._CHUNK", 1 << 14)
+    monkeypatch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
     job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
     started = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: started + 5)  # there is no time left to tell before the first step
@@ -382,7 +382,7 @@ NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
 def rounds_that(end: Callable[[], None], after: int = 2) -> Any:
     """Rounds of refinement that each make the scene brighter, until `end` is called in place of the next."""
 
-    def refine(params: Any, scene: Tensor, noisy: Noisy) -> Iterator[Tensor]:
+    def refine(params: Any, scene: Tensor, noisy: NoisyBlock) -> Iterator[Tensor]:
         for done in range(params.rounds):
             if done == after:
                 end()
@@ -414,7 +414,7 @@ def test_the_last_round_is_kept_when_the_memory_runs_out(monkeypatch: pytest.Mon
 def test_a_fit_is_not_lost_when_there_is_no_memory_to_refine_or_to_judge_it(
     monkeypatch: pytest.MonkeyPatch, instead: Any
 ) -> None:
-    monkeypatch.setattr("napari_pristine.block.Block.refined", out_of_memory)
+    monkeypatch.setattr("napari_pristine.jobs.block.Block.refined", out_of_memory)
     result = restore(noise(48, 48), settings=FEW)
     assert [note.text for note in result.notes] == ["the memory ran out; the fit is not refined"]
     monkeypatch.setitem(METHODS, "linr", replace(LINR, seen=out_of_memory))
@@ -432,7 +432,7 @@ def test_an_error_in_the_rounds_that_is_not_of_memory_is_told(monkeypatch: pytes
 
 
 def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.clock._SPEAK", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
     heard, _ = events_of(noise(2, 32, 32), "TYX", method="linr", settings=ROUGH)
     progress = [event for event in heard if isinstance(event, Progress)]
     fractions = [event.fraction for event in progress]
@@ -446,19 +446,19 @@ def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rounds_that_are_cut_short_are_noted() -> None:
     job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))
-    result = wait(job, lambda e: Wish.KEEP if isinstance(e, Progress) and (e.place, e.done) == (1, 2) else None)
+    result = wait(job, lambda e: Command.KEEP if isinstance(e, Progress) and (e.place, e.done) == (1, 2) else None)
     assert [note.text for note in result.notes] == ["kept after 2 of 4 rounds of refinement"]
 
 
 def test_a_wish_that_comes_with_a_preview_in_the_rounds_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.clock._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.clock._PATIENCE", 0.0)
     rounds = 0
 
-    def keep_at_the_first_preview_of_the_rounds(event: Event) -> Wish | None:
+    def keep_at_the_first_preview_of_the_rounds(event: Event) -> Command | None:
         nonlocal rounds
         rounds += isinstance(event, Progress) and event.total == ROUGH["rounds"]
-        return Wish.KEEP if rounds and isinstance(event, Preview) else None
+        return Command.KEEP if rounds and isinstance(event, Preview) else None
 
     job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))
     wait(job, keep_at_the_first_preview_of_the_rounds)
@@ -468,17 +468,17 @@ def test_a_wish_that_comes_with_a_preview_in_the_rounds_is_heard(monkeypatch: py
 def test_a_wish_before_the_first_step_does_not_give_an_untrained_network(instead: Any) -> None:
     taken = []
 
-    def fit(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
         for step in range(1, 6):
             yield Step(step - 1, 5, torch.tensor(1.0))  # within the step
             taken.append(step)
             yield Step(step, 5, torch.tensor(1.0))
-        return Stop("done")
+        return StopReason("done")
 
     instead(fit=fit)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_pristine.clock._SPEAK", 0.0)
-        result = wait(run(Image(noise(48, 48), "YX"), Recipe()), lambda event: Wish.KEEP)
+        patch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
+        result = wait(run(Image(noise(48, 48), "YX"), Recipe()), lambda event: Command.KEEP)
     assert taken == [1]
     assert "kept after 1 of 5 steps" in result.provenance()["notes"]
 
@@ -520,8 +520,8 @@ def test_a_picture_of_one_frame_goes_with_all_frames() -> None:
 def test_places_are_not_gone_through_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=give_back))
     asked: list[tuple[int, ...]] = []
-    alike = Resolved.alike
-    monkeypatch.setattr(Resolved, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
+    alike = RestorationPlan.alike
+    monkeypatch.setattr(RestorationPlan, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
     heard, result = events_of(noise(6, 2, 32, 32), "TCYX", method="tiny", settings={"steps": 2})
     assert result.data.shape == (6, 2, 32, 32)
     assert len(asked) <= 2 * 2  # for the noise of each channel, and for learning from it
@@ -536,7 +536,7 @@ def test_work_that_smaller_tiles_do_not_ease_is_not_begun_again(monkeypatch: pyt
         begun.append(1)
         yield Step(0, 2, torch.tensor(1.0))
         out_of_memory()
-        return Stop("done")
+        return StopReason("done")
 
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, learn=fit))
     monkeypatch.setitem(METHODS, "linr", replace(LINR, fit=fit))
@@ -548,7 +548,7 @@ def test_work_that_smaller_tiles_do_not_ease_is_not_begun_again(monkeypatch: pyt
 
 
 def test_what_has_learned_restores_in_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reluctant(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+    def reluctant(net: nn.Module, noisy: NoisyBlock, params: Any) -> Tensor:
         return noisy.pixels if noisy.pixels.shape[-1] <= 150 else out_of_memory()
 
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=reluctant))
@@ -557,7 +557,7 @@ def test_what_has_learned_restores_in_smaller_tiles(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fit_that_diverged_is_an_error_and_no_picture(instead: Any) -> None:
-    def diverged(net: nn.Module, noisy: Noisy, params: Any) -> Tensor:
+    def diverged(net: nn.Module, noisy: NoisyBlock, params: Any) -> Tensor:
         return torch.where(torch.rand_like(noisy.pixels) > 0.5, torch.nan, noisy.pixels)
 
     instead(restore=diverged)

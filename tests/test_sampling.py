@@ -10,19 +10,21 @@ import torch
 from tests.test_methods import photons, scene
 from torch import Tensor
 
-from napari_pristine.methods.method import Noisy
+from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.methods.sampling import SAMPLING, Sampler, SamplingParams, _fit_functions, _Task
 
 SMALL = {"steps": 3, "batch": 1, "side": 32, "width": 4, "levels": 1, "refresh": 1}
 
 
-def noisy_block(reach: float = 1.0) -> Noisy:
+def noisy_block(correlation_length: float = 1.0) -> NoisyBlock:
     pixels = torch.from_numpy(photons(scene((40, 48))).astype("float32"))[None]
     pixels = (pixels - pixels.mean()) / pixels.std()
-    return Noisy(pixels, torch.tensor([0.4]), torch.ones(40, 48, dtype=torch.bool), reach=reach)
+    return NoisyBlock(
+        pixels, torch.tensor([0.4]), torch.ones(40, 48, dtype=torch.bool), correlation_length=correlation_length
+    )
 
 
-def fitted(noisy: Noisy, params: SamplingParams) -> Sampler:
+def fitted(noisy: NoisyBlock, params: SamplingParams) -> Sampler:
     torch.manual_seed(0)
     net = SAMPLING.network(params, len(noisy.pixels), tuple(noisy.valid.shape))
     for _ in SAMPLING.fit(net, noisy, params, False):
@@ -32,7 +34,7 @@ def fitted(noisy: Noisy, params: SamplingParams) -> Sampler:
 
 
 def weights(net: Sampler) -> list[Tensor]:
-    return [weight.detach().clone() for weight in net.field.siren.live.parameters()]
+    return [weight.detach().clone() for weight in net.field.siren.model.parameters()]
 
 
 @pytest.mark.parametrize("preset", ["paper", "balanced"])
@@ -48,7 +50,9 @@ def test_the_function_is_trained_too(preset: str) -> None:
 
 
 def test_correlated_noise_is_shown_less() -> None:
-    independent, correlated = (_Task.of(noisy_block(reach), SAMPLING.settings()) for reach in (1.0, 1.8))
+    independent, correlated = (
+        _Task.of(noisy_block(correlation_length), SAMPLING.settings()) for correlation_length in (1.0, 1.8)
+    )
     assert correlated.visible < 0.5 < independent.visible
     assert correlated.margin > independent.margin
     assert correlated.passes > 0
@@ -93,19 +97,19 @@ def test_every_way_of_the_paper_can_be_taken(changes: dict[str, Any]) -> None:
 def test_the_paper_is_the_paper() -> None:
     params = SAMPLING.settings("paper")
     net = SAMPLING.network(params, 3, (64, 64))
-    assert sum(weight.numel() for weight in net.denoiser.live.parameters()) == 991_203  # section 4.1: 1.0 M
-    assert net.field.siren.live.copies == 1
-    assert [tuple(weight.shape[1:]) for weight in net.field.siren.live.weights] == [(2, 32), *[(32, 32)] * 5, (32, 3)]
+    assert sum(weight.numel() for weight in net.denoiser.model.parameters()) == 991_203  # section 4.1: 1.0 M
+    assert net.field.siren.model.copies == 1
+    assert [tuple(weight.shape[1:]) for weight in net.field.siren.model.weights] == [(2, 32), *[(32, 32)] * 5, (32, 3)]
     assert (params.steps, params.visible, params.margin, params.function_rate, params.learning_rate) == (
         1200, 0.1, 1, 1e-4, 4e-4,
     )  # fmt: skip
 
 
-def passes_of(net: Sampler, noisy: Noisy, params: SamplingParams) -> list[int]:
+def passes_of(net: Sampler, noisy: NoisyBlock, params: SamplingParams) -> list[int]:
     """How many pictures the U-Net is shown in each step."""
     shown: list[int] = []
-    net.denoiser.live.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
-    net.denoiser.steady.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
+    net.denoiser.model.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
+    net.denoiser.ema.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
     counts = []
     for _ in SAMPLING.fit(net, noisy, params, False):
         counts.append(sum(shown))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from napari_pristine.image.tiles import Tiling
+from napari_pristine.image.tiling import Tiling
 
 SHAPES = st.lists(st.integers(1, 40), min_size=1, max_size=3).map(tuple)
 TILINGS = st.builds(Tiling.of, SHAPES, side=st.integers(1, 45), overlap=st.integers(0, 30))

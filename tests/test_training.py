@@ -10,23 +10,23 @@ import pytest
 import torch
 
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
+from napari_pristine.methods.fit_unet import finished, variances
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
-from napari_pristine.methods.method import Method, Noisy, Stop
-from napari_pristine.methods.training import finished, variances
+from napari_pristine.methods.method import Method, NoisyBlock, StopReason
 
 SMALL = {"steps": 2, "side": 16, "batch": 2, "width": 6, "levels": 1}
 LEARNERS = pytest.mark.parametrize("method", [BLIND2UNBLIND, IDDP], ids=lambda method: method.key)
 
 
-def noise(channels: int, space: tuple[int, ...], sigma: tuple[float, ...]) -> Noisy:
+def noise(channels: int, space: tuple[int, ...], sigma: tuple[float, ...]) -> NoisyBlock:
     generator = torch.Generator().manual_seed(0)
     level = torch.tensor(sigma)
     pixels = torch.randn((channels, *space), generator=generator) * level.reshape(-1, *[1] * len(space))
-    return Noisy(pixels, level, torch.ones(space, dtype=torch.bool), axes="ZYX"[-len(space) :])
+    return NoisyBlock(pixels, level, torch.ones(space, dtype=torch.bool), axes="ZYX"[-len(space) :])
 
 
-def residuals(method: Method[Any, Any], noisy: Noisy, changes: dict[str, Any]) -> list[float]:
+def residuals(method: Method[Any, Any], noisy: NoisyBlock, changes: dict[str, Any]) -> list[float]:
     params = method.settings("fast", changes)
     torch.manual_seed(0)
     net = method.network(params, len(noisy.pixels), tuple(noisy.valid.shape))
@@ -87,12 +87,12 @@ def test_channels_without_noise_do_not_change_the_mean() -> None:
 def test_gaps_are_warned_of() -> None:
     noisy = noise(1, (40, 50), (1.0,))
 
-    def end(missing: int, reach: float = 1.0) -> Stop:
+    def end(missing: int, correlation_length: float = 1.0) -> StopReason:
         valid = noisy.valid.clone()
         valid.view(-1)[:missing] = False
-        return finished("IDDP", 7, replace(noisy, valid=valid, reach=reach))
+        return finished("IDDP", 7, replace(noisy, valid=valid, correlation_length=correlation_length))
 
-    assert end(0) == end(1) == Stop("took all 7 steps")
+    assert end(0) == end(1) == StopReason("took all 7 steps")
     assert end(100).warning
     assert "5.0% of the pixels are without a value" in end(100).text
     assert "use inr or linr" in end(100).text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_pristine.image.wiener import refine
+from napari_pristine.image.refine import refine
 
 SIGMA = 0.3
 SHAPES = [(64, 64), (65, 47), (16, 17), (7, 9), (5, 40), (12, 33, 34), (8, 20, 21), (3, 20, 20), (300,)]
@@ -77,8 +77,10 @@ def test_the_mean_is_kept(shape: tuple[int, ...], level: float) -> None:
 def test_correlated_noise_is_found_where_it_is() -> None:
     clean = truth((96, 96))
     noisy = clean + noise(clean.shape, blur=0.7)
-    reach = float(np.exp(-((np.arange(-8, 9) / 0.7) ** 2) / 4).sum())
-    assert rms(refine(noisy, clean, SIGMA, reach) - clean) < 0.97 * rms(refine(noisy, clean, SIGMA) - clean)
+    correlation_length = float(np.exp(-((np.arange(-8, 9) / 0.7) ** 2) / 4).sum())
+    assert rms(refine(noisy, clean, SIGMA, correlation_length) - clean) < 0.97 * rms(
+        refine(noisy, clean, SIGMA) - clean
+    )
 
 
 def test_neither_input_is_touched() -> None:

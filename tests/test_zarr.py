@@ -30,9 +30,9 @@ from ome_types import validate_xml
 
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError, PristineError
-from napari_pristine.files import read, write
-from napari_pristine.files.zarr import complete, create, scratch
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read, write
+from napari_pristine.io.zarr import complete, create, scratch
 
 v04.Image.model_rebuild(_types_namespace={**vars(pydantic_zarr.v2), **vars(v04)})
 UM, PX, NM = "micrometer", "pixel", "nanometer"
@@ -213,7 +213,7 @@ class TestGrowing:
 
     def test_killed_at_any_moment_it_goes_on(self, tmp_path: Path) -> None:
         code = (
-            "import sys, pathlib, numpy as np\nfrom napari_pristine.files.zarr import create, complete\n"
+            "import sys, pathlib, numpy as np\nfrom napari_pristine.io.zarr import create, complete\n"
             "from napari_pristine.image.image import Image\npath = pathlib.Path(sys.argv[1])\n"
             "data = np.random.default_rng(0).integers(0, 9, (6, 1100, 1100)).astype('u2')\n"
             "like = Image(data, 'TYX')\nprint('ready', flush=True)\nout = create(path, like)\n"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Source, Step, Stop
+from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step, StopReason
 from napari_pristine.settings import setting
 
 
@@ -40,7 +40,7 @@ def network(params: TinyParams, channels: int, space: tuple[int, ...]) -> Tiny:
     return Tiny(channels, len(space), params.kernel)
 
 
-def learn(net: Tiny, source: Source, params: TinyParams, warm: bool) -> Fit:
+def learn(net: Tiny, source: CropSource, params: TinyParams, warm: bool) -> Fit:
     generator = torch.Generator().manual_seed(source.seed)
     adam = torch.optim.Adam(net.parameters(), lr=0.01)
     steps = params.steps // 2 if warm else params.steps
@@ -52,10 +52,10 @@ def learn(net: Tiny, source: Source, params: TinyParams, warm: bool) -> Fit:
         loss.backward()
         adam.step()
         yield Step(step, steps, loss.detach() / source.sigma.square().mean())
-    return Stop(f"took all {steps} steps")
+    return StopReason(f"took all {steps} steps")
 
 
-def restore(net: Tiny, noisy: Noisy, params: TinyParams) -> Tensor:
+def restore(net: Tiny, noisy: NoisyBlock, params: TinyParams) -> Tensor:
     return net(noisy.pixels[None])[0]
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_pristine.diagnosis import Diagnosis, diagnose
     from napari_pristine.errors import PristineError
-    from napari_pristine.events import Note, Preview, Progress, Wish
-    from napari_pristine.files import read, write
+    from napari_pristine.events import Command, Note, Preview, Progress
     from napari_pristine.image.image import Image
-    from napari_pristine.learning import learn
+    from napari_pristine.io.registry import read, write
+    from napari_pristine.jobs.restore import Restored, restore, run
+    from napari_pristine.jobs.train import learn
     from napari_pristine.methods import METHODS
     from napari_pristine.model import Model, load_model, save_model
     from napari_pristine.recipe import Recipe
-    from napari_pristine.restoration import Restored, restore, run
 
 try:
     __version__ = version("napari-pristine")
@@ -46,21 +46,21 @@ _HOME = {
     "PristineError": "errors",
     "Progress": "events",
     "Recipe": "recipe",
-    "Restored": "restoration",
-    "Wish": "events",
+    "Restored": "jobs.job",
+    "Command": "events",
     "diagnose": "diagnosis",
-    "learn": "learning",
+    "learn": "jobs.train",
     "load_model": "model",
-    "read": "files",
-    "restore": "restoration",
-    "run": "restoration",
+    "read": "io.registry",
+    "restore": "jobs.restore",
+    "run": "jobs.restore",
     "save_model": "model",
-    "write": "files",
+    "write": "io.registry",
 }
 
 __all__ = [
-    "METHODS", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress", "Recipe", "Restored",
-    "Wish", "__version__", "diagnose", "learn", "load_model", "read", "restore", "run", "save_model", "write",
+    "METHODS", "Command", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress", "Recipe",
+    "Restored", "__version__", "diagnose", "learn", "load_model", "read", "restore", "run", "save_model", "write",
 ]  # fmt: skip
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from napari_pristine.cli import main
+from napari_pristine.cli.main import main
 
 sys.exit(main())

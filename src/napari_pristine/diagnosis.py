@@ -39,7 +39,7 @@ class Channel:
         offset: Signal at which the noise of photons vanishes; 0 where there is read noise.
         read: Standard deviation where the signal is zero.
         photons: Photons per pixel at the median brightness; None if the noise does not grow with the signal.
-        reach: Noise at low frequencies over that of white noise of the same level; 1 for independent pixels.
+        correlation_length: Noise at low frequencies over that of white noise of the same level; 1 if independent.
         correlation: Autocorrelation of the noise at a distance of one pixel.
         contrast: Range of the brightness (1st to 99th percentile of the smoothed image) in noise levels.
         saturated: Share of the pixels at which the detector is full.
@@ -53,7 +53,7 @@ class Channel:
     offset: float
     read: float
     photons: float | None
-    reach: float
+    correlation_length: float
     correlation: float
     contrast: float
     saturated: float
@@ -195,7 +195,7 @@ def _measure(name: str, values: NDArray[Any]) -> Channel:
         offset=noise.offset,
         read=noise.read,
         photons=max(float(median) - noise.offset, 0.0) / noise.gain if noise.photons else None,
-        reach=noise.reach,
+        correlation_length=noise.correlation_length,
         correlation=noise.correlation,
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
         saturated=_saturated(values),

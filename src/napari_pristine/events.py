@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Wish(Enum):
+class Command(Enum):
     """What a running job may be told."""
 
     KEEP = "keep"
@@ -64,7 +64,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Done:
+class BlockDone:
     """A block is restored and written, or left as it was; what is known of it, as plain values.
 
     `judged` holds noise level, residual, whiteness and structure of each channel, see `Quality`; `hot` and `invalid`
@@ -81,4 +81,4 @@ class Done:
     left: str = ""
 
 
-Event: TypeAlias = Progress | Preview | Note | Done
+Event: TypeAlias = Progress | Preview | Note | BlockDone

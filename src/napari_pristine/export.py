@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from napari_pristine import __version__
-from napari_pristine.atomic import appearing, check_free
-from napari_pristine.block import Block
 from napari_pristine.errors import ComputeError, FileError
 from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import Intensity
-from napari_pristine.learning.examples import Example
+from napari_pristine.io.atomic import appearing, check_free
+from napari_pristine.jobs.block import Block
+from napari_pristine.jobs.training_images import TrainingImage
 from napari_pristine.methods import find_method
-from napari_pristine.methods.method import Noisy
+from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.model import Model
 
 _LARGEST_TILE = 256
@@ -79,7 +79,7 @@ def _saver() -> Any:
 
 def _tile(model: Model, sample: Image | str | os.PathLike[str]) -> tuple[Block, np.ndarray]:
     """The first block of the sample, and the tile of its values `(C, *space)` in the middle."""
-    example = Example.of(sample, model.recipe.model_copy(update={"select": {}}), "sample")
+    example = TrainingImage.of(sample, model.recipe.model_copy(update={"select": {}}), "sample")
     model.check_fits(example.cut.block_shape[0], example.cut.space, model.recipe.method)
     block = example.block(example.cut.places[0], model.recipe.params)
     sides = [*block.space[:-2], *(min(n, _LARGEST_TILE) for n in block.space[-2:])]
@@ -94,9 +94,9 @@ class _Values(nn.Module):
         super().__init__()
         self.net = model.network()
         self.method, self.params = find_method(model.recipe.method), model.recipe.params
-        self.noisy = Noisy(
+        self.noisy = NoisyBlock(
             torch.zeros(len(block.pixels), *space), torch.tensor(block.sigma), torch.ones(space, dtype=torch.bool),
-            block.reach, model.recipe.seed, block.axes, block.spacing,
+            block.correlation_length, model.recipe.seed, block.axes, block.spacing,
         )  # fmt: skip
         self.scales = [_Stable(intensity) for intensity in block.intensities]
 
@@ -104,10 +104,10 @@ class _Values(nn.Module):
         stable = torch.stack([scale.do(channel) for scale, channel in zip(self.scales, values[0], strict=True)])
         space = tuple(range(1, stable.dim()))
         mean = stable.mean(dim=space, keepdim=True)
-        spread = (stable - mean).square().mean(dim=space, keepdim=True).sqrt().clamp(min=1e-6)
+        std = (stable - mean).square().mean(dim=space, keepdim=True).sqrt().clamp(min=1e-6)
         n = self.noisy
-        noisy = Noisy((stable - mean) / spread, n.sigma, n.valid, n.reach, n.seed, n.axes, n.spacing)
-        restored = self.method.restore(self.net, noisy, self.params) * spread + mean
+        noisy = NoisyBlock((stable - mean) / std, n.sigma, n.valid, n.correlation_length, n.seed, n.axes, n.spacing)
+        restored = self.method.restore(self.net, noisy, self.params) * std + mean
         return torch.stack([s.undo(channel) for s, channel in zip(self.scales, restored, strict=True)])[None]
 
 

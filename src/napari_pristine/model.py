@@ -22,7 +22,7 @@ from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
-from napari_pristine.weights import read_text, read_weights, write_weights
+from napari_pristine.weights import file_name, read_text, read_weights, write_weights
 
 _FORMAT = "napari-pristine model"
 _VERSION = 1
@@ -98,9 +98,9 @@ class Model:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell these weights from others."""
         digest = hashlib.sha256()
-        for name in sorted(self.weights):
+        for name in sorted(self.weights, key=file_name):
             weight = self.weights[name].detach().cpu().contiguous()
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(f"{file_name(name)} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(weight.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 

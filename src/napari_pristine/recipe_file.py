@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError, PristineError, SettingError
+from napari_pristine.io.atomic import appearing
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe, names_file, newer

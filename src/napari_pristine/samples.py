@@ -129,9 +129,9 @@ def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
 
 def _through_optics(light: Array) -> Array:
     """Blur, and the haze of what is out of focus; `(..., Y, X)`."""
-    share, reach = _HAZE
+    share, correlation_length = _HAZE
     blur = partial(ndimage.gaussian_filter, axes=(-2, -1))
-    return np.asarray((1 - share) * blur(light, _BLUR) + share * blur(light, reach))
+    return np.asarray((1 - share) * blur(light, _BLUR) + share * blur(light, correlation_length))
 
 
 def _draw_texture(rng: np.random.Generator, side: int = 256) -> Array:

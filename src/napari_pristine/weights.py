@@ -14,10 +14,12 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from napari_pristine.atomic import appearing
 from napari_pristine.errors import FileError, ModelError
+from napari_pristine.io.atomic import appearing
 
 SUFFIX = ".safetensors"
+_FILE_NAMES = {"model": "live", "ema": "steady"}
+"""Parts of the names of parameters that files have kept from version 0.1, by the part that stands for them now."""
 _LONGEST_HEADER = 2**24
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """What pickles of each protocol begin with, but for the oldest, which are text."""
@@ -35,9 +37,18 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], text: Mapping[str, 
     """
     check_suffix(path)
     # each by itself: safetensors has no way to say that two names share their numbers
-    alone = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
+    alone = {file_name(name): weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
     with appearing(path, overwrite=overwrite) as part:
         part.write_bytes(safetensors.torch.save(alone, dict(text)))
+
+
+def file_name(name: str) -> str:
+    """Return the name that a parameter of a network has in files."""
+    return _translate(name, _FILE_NAMES)
+
+
+def _translate(name: str, parts: Mapping[str, str]) -> str:
+    return ".".join(parts.get(part, part) for part in name.split("."))
 
 
 def check_suffix(path: Path) -> None:
@@ -71,7 +82,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ModelError: It is of another format, or damaged.
     """
     with _readable(path):
-        return safetensors.torch.load(path.read_bytes())
+        found = safetensors.torch.load(path.read_bytes())
+        return {
+            _translate(name, {old: new for new, old in _FILE_NAMES.items()}): value for name, value in found.items()
+        }
 
 
 def _check_start(path: Path, first: bytes, size: int) -> None:

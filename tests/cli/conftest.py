@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_pristine import write
-from napari_pristine.cli import main
+from napari_pristine.cli.main import main
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
 Shell = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_pristine import read, write
-from napari_pristine.demo import run_demo
+from napari_pristine.cli.demo import run_demo
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import compare
 from napari_pristine.methods import METHODS

@@ -19,7 +19,9 @@ ENDLESS = ("--set", "steps=100000")
 
 
 def test_help_and_version_do_not_wait_for_torch() -> None:
-    code = "import sys; from napari_pristine.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from napari_pristine.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    )
     for words in (["--help"], ["--version"], []):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")

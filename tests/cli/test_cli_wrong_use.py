@@ -15,7 +15,7 @@ from torch import nn
 from napari_pristine import read, write
 from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.method import Fit, Noisy
+from napari_pristine.methods.method import Fit, NoisyBlock
 
 FEW = ("--set", "steps=3")
 ENDLESS = ("--set", "steps=100000")
@@ -99,7 +99,7 @@ def test_nothing_usable_is_wrong_use(shell: Shell, tmp_path: Path) -> None:
     assert shell("restore", "flat.tif", "broken.tif", "-o", "clean", *FEW)[0] == 2
 
 
-def fail(net: nn.Module, noisy: Noisy, params: Any, warm: bool) -> Fit:
+def fail(net: nn.Module, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
     yield from ()
     raise ZeroDivisionError("one of our mistakes")
 

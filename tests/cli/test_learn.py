@@ -13,7 +13,7 @@ import pytest
 
 from napari_pristine import read, write
 from napari_pristine.image.image import Image
-from napari_pristine.learning import learn
+from napari_pristine.jobs.train import learn
 from napari_pristine.methods import METHODS
 from napari_pristine.model import load_model
 from tiny import TINY, noisy

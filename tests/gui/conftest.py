@@ -24,7 +24,7 @@ def quick_collection() -> None:
 
     napari collects garbage whenever a layer or a viewer goes: half a second each time, and most of these tests' time.
     """
-    import_module("napari_pristine.gui.panel")
+    import_module("napari_pristine.gui.restore_panel")
     import_module("napari.qt")
     gc.collect()
     gc.freeze()
@@ -38,9 +38,9 @@ def viewer(make_napari_viewer_proxy: Any) -> Any:
 @pytest.fixture
 def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Opens the panel in a viewer, as the menu does; previews come at once, not after two seconds."""
-    from napari_pristine.gui.panel import Panel
+    from napari_pristine.gui.restore_panel import Panel
 
-    monkeypatch.setattr("napari_pristine.clock._SHOW", 0.05)
+    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.05)
     jobs = []
 
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> Any:
@@ -95,9 +95,9 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_batch(qtbot: Any, viewer: Any, recipe: Path, folder: Path, monkeypatch: Any) -> Iterator[Any]:
     """Opens the Batch panel as the menu does, with all filled in; probes take no time."""
-    from napari_pristine.gui.batch import BatchPanel
+    from napari_pristine.gui.batch_panel import BatchPanel
 
-    monkeypatch.setattr("napari_pristine.batch.plan._PROBE", 0.05)
+    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE", 0.05)
     jobs = []
 
     def open_one(*inputs: Path) -> Any:

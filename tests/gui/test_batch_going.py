@@ -19,8 +19,8 @@ from qtpy.QtWidgets import QApplication, QMenu
 from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine import write
-from napari_pristine.batch.crew import Notice
-from napari_pristine.batch.pools import here, on_this_machine
+from napari_pristine.batch.executors import here, on_this_machine
+from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import FileError
 from napari_pristine.gui.batch_table import SHARE, STATUS
 from napari_pristine.image.image import Image
@@ -71,7 +71,7 @@ def test_each_file_at_work_shows_how_far_it_is(qtbot, open_batch, recipe):
 
 
 def test_a_probe_can_be_stopped_at_once(qtbot, open_batch, recipe, monkeypatch):
-    monkeypatch.setattr("napari_pristine.batch.plan._PROBE", 4.0)
+    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE", 4.0)
     endless(recipe)
     panel = open_batch()
     panel.make_plan()

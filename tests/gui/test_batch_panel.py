@@ -17,8 +17,8 @@ from qtpy.QtWidgets import QFileDialog, QMenu
 from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine import read, write
-from napari_pristine.gui.batch import BatchPanel
-from napari_pristine.gui.opened import add_file
+from napari_pristine.gui.batch_panel import BatchPanel
+from napari_pristine.gui.file_layers import add_file
 from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe import Recipe
@@ -279,7 +279,7 @@ def test_colours_open_as_colours(viewer, tmp_path, suffix):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_batch_gives_the_pixels_of_the_panel(qtbot, viewer, open_panel, open_batch, tmp_path, monkeypatch, method):
     """A layer of a file, restored by Run; and the file, by the recipe that the panel saves for it."""
-    monkeypatch.setattr("napari_pristine.gui.job.leave_a_core", lambda: torch.set_num_threads(1))
+    monkeypatch.setattr("napari_pristine.gui.job_runner.leave_a_core", lambda: torch.set_num_threads(1))
     image = Image(
         noisy((2, 2, 32, 40)), "TCYX", scale=(3, 1, 0.5, 0.5), units=("second", "pixel", "micrometer", "micrometer")
     )

@@ -12,9 +12,9 @@ import pytest
 from quick import noisy
 
 from napari_pristine.events import Preview
-from napari_pristine.gui.pictures import SETTING
+from napari_pristine.gui.extra_images import SETTING
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.degradation import parse_also
+from napari_pristine.methods.degradation import parse_extra_images
 
 FINER = [key for key, method in METHODS.items() if "finer" in method.params.model_fields]
 TOGETHER = [key for key, method in METHODS.items() if SETTING in method.params.model_fields]
@@ -65,7 +65,7 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
 
     def look(event: object) -> None:
         if isinstance(event, Preview) and event.index[0] == 1:
-            shown.append(middle(panel.live.layer))
+            shown.append(middle(panel.model.layer))
 
     panel.job.said.connect(look)
     panel.run_all()
@@ -106,7 +106,7 @@ def test_how_each_picture_came_about_reaches_the_recipe(viewer, open_panel, meth
     assert not panel.preview.enabled
     assert picture.layers.layer.name == "blurred = too; much"
     picture.form.set({"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"})
-    (also,) = parse_also(panel.question.recipe({}).params.also)
+    (also,) = parse_extra_images(panel.question.recipe({}).params.also)
     assert also.model_dump(exclude={"file"}) == picture.form.values()
     assert also.file == "blurred _ too_ much"
     assert [image.name for image in panel.pictures.images("YX")] == ["blurred = too; much"]

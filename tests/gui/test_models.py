@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from quick import ENDLESS, noisy
 
+from napari_pristine.jobs.restore import restore
 from napari_pristine.methods import METHODS
 from napari_pristine.model import load_model
-from napari_pristine.restoration import restore
 
 LEARNERS = [key for key, method in METHODS.items() if method.learn]
 

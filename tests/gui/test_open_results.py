@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from npe2 import PluginManager
 
-from napari_pristine.files import read, write
 from napari_pristine.gui.layers import axes_of, image_of
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read, write
 
 pytestmark = pytest.mark.gui
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from napari_pristine.errors import FileError
-from napari_pristine.files import read
 from napari_pristine.gui.samples import FMD_FILES, fetch_fmd, open_timelapse
+from napari_pristine.io.registry import read
 
 pytestmark = pytest.mark.gui
 

@@ -14,11 +14,11 @@ from qtpy.QtCore import QThreadPool, QTimer
 from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine.events import Preview
-from napari_pristine.gui.job import JobRunner
+from napari_pristine.gui.job_runner import JobRunner
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.restore import restore, run
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe import Recipe
-from napari_pristine.restoration import restore, run
 
 pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", METHODS)]
 
@@ -30,7 +30,7 @@ def finish(qtbot: Any, panel: Any, timeout: int = 20_000) -> None:
 
 
 def wait_for_preview(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: panel.live is not None and panel.live.layer is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: panel.model is not None and panel.model.layer is not None, timeout=20_000)
 
 
 def test_run_makes_one_layer_that_inherits_everything(qtbot, viewer, open_panel, method):
@@ -273,7 +273,7 @@ def test_a_result_comes_even_when_its_preview_was_deleted(qtbot, viewer, open_pa
     panel = open_panel(viewer, method, **ENDLESS)
     panel.run_all()
     wait_for_preview(qtbot, panel)
-    viewer.layers.remove(panel.live.layer)
+    viewer.layers.remove(panel.model.layer)
     panel.keep.native.click()
     finish(qtbot, panel, 5000)
     assert len(viewer.layers) == 2

@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QFileDialog
 from quick import QUICK, noisy
 
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.restore import run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe_file import load_recipe
-from napari_pristine.restoration import run, wait
 
 pytestmark = pytest.mark.gui
 

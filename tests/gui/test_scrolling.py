@@ -10,7 +10,7 @@ from quick import noisy
 
 from napari_pristine import read, write
 from napari_pristine.image.image import Image
-from napari_pristine.image.part import ranges
+from napari_pristine.image.lazy_slice import ranges
 
 pytestmark = pytest.mark.gui
 

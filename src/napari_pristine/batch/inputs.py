@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_pristine.batch.work import HIDDEN, SIDECAR, read_sidecar
+from napari_pristine.batch.store import HIDDEN, SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
-from napari_pristine.files import SUFFIXES, advice_on
+from napari_pristine.io.registry import SUFFIXES, advice_on
 
 _IMAGE_FOLDERS = (".zarr",)
 """Suffixes of folders that are one image each."""

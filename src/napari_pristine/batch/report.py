@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, cast, get_args
 
-from napari_pristine.batch.claim import alone
+from napari_pristine.batch.file_result import Figures, FileResult, Status, figures, source_of
 from napari_pristine.batch.inputs import REPORTS
-from napari_pristine.batch.page import page
-from napari_pristine.batch.rows import Figures, Row, Status, figures, source_of
-from napari_pristine.batch.work import SIDECAR, read_sidecar
+from napari_pristine.batch.output_lock import alone
+from napari_pristine.batch.report_page import page
+from napari_pristine.batch.store import SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
-from napari_pristine.report import one_line
+from napari_pristine.text import one_line
 
 _PATIENCE = 600.0
 """Seconds to wait for another batch to write its report."""
@@ -33,7 +33,9 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What spreadsheets take for the beginning of a formula, which may run programs."""
 
 
-def write_report(folder: Path, rows: Sequence[Row], *, title: str, since: datetime | None = None) -> tuple[Path, Path]:
+def write_report(
+    folder: Path, rows: Sequence[FileResult], *, title: str, since: datetime | None = None
+) -> tuple[Path, Path]:
     """Write `report.csv` and `report.html`; each appears when it is complete, in place of what was there.
 
     Args:
@@ -85,7 +87,7 @@ class _Reported:
         meanwhile: Whether it was written while we were at work.
     """
 
-    rows: Sequence[Row] = ()
+    rows: Sequence[FileResult] = ()
     meanwhile: bool = False
 
 
@@ -98,18 +100,18 @@ def _reported(table: Path, since: datetime) -> _Reported:
     except (OSError, ValueError, csv.Error):
         return _Reported()
     rows = [
-        Row(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
+        FileResult(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
         for source, target, status, text, known in lines
         if status in get_args(Status)
     ]
     return _Reported(rows, written >= since.timestamp())
 
 
-def _with_others(folder: Path, rows: Sequence[Row], reported: _Reported) -> list[Row]:
+def _with_others(folder: Path, rows: Sequence[FileResult], reported: _Reported) -> list[FileResult]:
     """Our rows, those of others who were at work meanwhile, and those of all that was restored before."""
     sources = {_key(row.target): row.source for row in reported.rows if row.facts}
     found = {_key(target): target for target in _results(folder)}
-    shown: list[Row] = []
+    shown: list[FileResult] = []
     mine = {one_line(row.source) for row in rows}
     meanwhile = reported.rows if reported.meanwhile else ()
     others = [replace(row, facts={}) for row in meanwhile if one_line(row.source) not in mine and row.text != _BEFORE]
@@ -124,7 +126,7 @@ def _with_others(folder: Path, rows: Sequence[Row], reported: _Reported) -> list
     for key, target in found.items():
         facts = read_sidecar(target)
         source = sources.get(key, Path(source_of(facts) or target.name))
-        shown.append(Row(source, target, "left", _BEFORE, facts))
+        shown.append(FileResult(source, target, "left", _BEFORE, facts))
     return shown
 
 
@@ -152,7 +154,7 @@ def _open(part: Path, encoding: str) -> TextIO:
     return part.open("x", encoding=encoding, errors="backslashreplace", newline="")
 
 
-def _cells(row: Row) -> list[Any]:
+def _cells(row: FileResult) -> list[Any]:
     found = figures(row)
     target = row.target if row.facts else ""  # there is none
     values = [row.source, target, row.status, one_line(row.text), *(getattr(found, name) for name in _FIGURES)]

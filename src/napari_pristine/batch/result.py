@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from napari_pristine.atomic import files_in, flush, size_of
-from napari_pristine.batch.order import Opened, growing
+from napari_pristine.batch.options import OpenedImage, growing
+from napari_pristine.batch.store import BlockRecord, WorkDir
 from napari_pristine.batch.tasks import Task
-from napari_pristine.batch.work import Entry, Work
 from napari_pristine.device import versions
 from napari_pristine.errors import FileError, ImageError
-from napari_pristine.files import write, zarr
-from napari_pristine.files.bands import Beat
-from napari_pristine.report import printable
-from napari_pristine.tally import Tally
+from napari_pristine.io import zarr
+from napari_pristine.io.atomic import files_in, flush, size_of
+from napari_pristine.io.registry import write
+from napari_pristine.io.row_chunks import CheckCancelled
+from napari_pristine.jobs.summary import QualitySummary
+from napari_pristine.text import printable
 
 _NOTES = 1000
 """Different notes that are kept with a result, at most: a stack may have a million blocks, each with one of its own."""
@@ -27,13 +28,13 @@ _NOTES = 1000
 class Written:
     """What is known of the blocks that are written, and what they took."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: QualitySummary = field(default_factory=QualitySummary)
     seconds: float = 0.0
     devices: set[str] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)
     more: int = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: BlockRecord) -> None:
         """One more."""
         self.tally.add(entry.done)
         self.seconds += entry.seconds
@@ -50,7 +51,7 @@ class Written:
         return list(dict.fromkeys([*self.notes, *more, *(note.text for note in self.tally.notes())]))
 
 
-def written(work: Work, opened: Opened, beat: Beat) -> Written:
+def written(work: WorkDir, opened: OpenedImage, check_cancelled: CheckCancelled) -> Written:
     """All blocks of a file, in the order of the plan; unit by unit, so that memory does not grow with their number.
 
     Raises:
@@ -58,7 +59,7 @@ def written(work: Work, opened: Opened, beat: Beat) -> Written:
     """
     found = Written()
     for number, unit in enumerate(opened.units):
-        beat()
+        check_cancelled()
         for entry in work.entries(number, unit).values():
             found.add(entry)
     if missing := sum(map(len, opened.units)) - found.tally.blocks:
@@ -66,7 +67,9 @@ def written(work: Work, opened: Opened, beat: Beat) -> Written:
     return found
 
 
-def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, beat: Beat) -> dict[str, Any]:
+def finish(
+    task: Task, opened: OpenedImage, identity: dict[str, Any], started: str, check_cancelled: CheckCancelled
+) -> dict[str, Any]:
     """Give the result its format and its name, and lay its sidecar beside it.
 
     Returns:
@@ -76,8 +79,8 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, b
         ImageError: There was nothing to restore in it.
         FileError: It cannot be written.
     """
-    work = Work(task.target)
-    blocks = written(work, opened, beat)
+    work = WorkDir(task.target)
+    blocks = written(work, opened, check_cancelled)
     if blocks.tally.nothing:
         work.clear()
         raise ImageError(blocks.tally.nothing)
@@ -85,11 +88,11 @@ def finish(task: Task, opened: Opened, identity: dict[str, Any], started: str, b
     like = opened.like
     try:
         if task.is_zarr:
-            zarr.complete(work.array, like, facts, beat)
+            zarr.complete(work.array, like, facts, check_cancelled)
             flush(_unflushed(work.array))
         else:
             image = replace(like, data=growing(task, work, opened))
-            write(work.part, image, provenance=facts, overwrite=True, beat=beat)
+            write(work.part, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
         made = work.array if task.is_zarr else work.part
         facts |= {"source": printable(str(task.source)), "bytes": size_of(made)}
         work.prepare_sidecar(facts)
@@ -106,7 +109,9 @@ def _unflushed(array: Path) -> Iterator[Path]:
             yield file
 
 
-def facts_of(task: Task, opened: Opened, identity: dict[str, Any], started: str, blocks: Written) -> dict[str, Any]:
+def facts_of(
+    task: Task, opened: OpenedImage, identity: dict[str, Any], started: str, blocks: Written
+) -> dict[str, Any]:
     """All that is known of a result, as plain JSON values."""
     return {
         "input": printable(task.source.name),

@@ -13,13 +13,13 @@ import numpy as np
 
 from napari_pristine.batch.inputs import Input
 from napari_pristine.errors import FileError
-from napari_pristine.files import read, write
-from napari_pristine.files.dialect import stem_of
-from napari_pristine.files.zarr import Version
 from napari_pristine.image.image import Image
+from napari_pristine.io.metadata import stem_of
+from napari_pristine.io.registry import read, write
+from napari_pristine.io.zarr import Version
+from napari_pristine.jobs.restore import check
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
-from napari_pristine.restoration import check
 
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 _LOSSY = (".jpg", ".jpeg")

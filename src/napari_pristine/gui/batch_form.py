@@ -21,11 +21,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pristine.errors import PristineError, SettingError
-from napari_pristine.files import SUFFIXES
 from napari_pristine.gui.batch_inputs import InputList
 from napari_pristine.gui.batch_job import Asked, Options
 from napari_pristine.gui.file_field import FileField
 from napari_pristine.gui.form import Form, label_for, sheet_in
+from napari_pristine.io.registry import SUFFIXES
 from napari_pristine.methods import find_method
 from napari_pristine.recipe_file import SUFFIXES as RECIPES
 from napari_pristine.recipe_file import load_recipe

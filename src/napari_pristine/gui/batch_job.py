@@ -10,19 +10,19 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import TypeAlias
 
-from napari_pristine.batch.begun import Begun, begin
-from napari_pristine.batch.crew import Notice
-from napari_pristine.batch.engine import Batch, Stand
-from napari_pristine.batch.plan import Forecast, forecasts
-from napari_pristine.batch.pools import Pool, on_this_machine
+from napari_pristine.batch.estimate import FileEstimate, estimate_files
+from napari_pristine.batch.executors import Executor, on_this_machine
+from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.report import write_report
-from napari_pristine.batch.rows import Row
+from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.spec import BatchSpec, begin
+from napari_pristine.batch.store import WorkDir
 from napari_pristine.batch.tasks import make_folder
-from napari_pristine.batch.work import Work
+from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Note, Wish
-from napari_pristine.gui.apart import Apart, Stopped
+from napari_pristine.events import Command, Note
+from napari_pristine.gui.run_in_thread import Apart, Stopped
 from napari_pristine.settings import Params, setting
 
 _CORES = os.cpu_count() or 1
@@ -65,7 +65,7 @@ class Asked:
     options: Options = field(default_factory=Options)
     stop: Flag = field(default_factory=Flag)
 
-    def begin(self) -> Begun:
+    def begin(self) -> BatchSpec:
         """What is wanted, and of which files.
 
         Raises:
@@ -90,15 +90,15 @@ class Ended:
         kept: Files of whose results a part is done and kept.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[FileResult]
     of_files: int
     stopped: bool
     kept: frozenset[Path] = frozenset()
 
 
 _OVER = Ended((), 0, stopped=False)
-Planning: TypeAlias = Generator["Begun | Note | Forecast | None", "Wish | None", None]
-Doing: TypeAlias = Generator[object, "Wish | None", Ended]
+Planning: TypeAlias = Generator["BatchSpec | Note | FileEstimate | None", "Command | None", None]
+Doing: TypeAlias = Generator[object, "Command | None", Ended]
 
 
 def planning(asked: Asked) -> Planning:
@@ -117,11 +117,11 @@ def planning(asked: Asked) -> Planning:
         apart.leave(steps.close)
 
 
-def _plan(asked: Asked) -> Generator[Begun | Note | Forecast | None, None, None]:
+def _plan(asked: Asked) -> Generator[BatchSpec | Note | FileEstimate | None, None, None]:
     begun = asked.begin()
     yield begun
     yield pick_device(begun.order.recipe.device)[1]
-    yield from forecasts(begun.tasks, begun.order)
+    yield from estimate_files(begun.tasks, begun.order)
 
 
 def doing(asked: Asked) -> Doing:
@@ -151,14 +151,14 @@ def doing(asked: Asked) -> Doing:
     return ended
 
 
-def _restoring(asked: Asked, begun: Begun, pool: Pool) -> Doing:
+def _restoring(asked: Asked, begun: BatchSpec, pool: Executor) -> Doing:
     batch = Batch(begun.tasks, begun.order, pool)
     job, at_work = batch.job(), frozenset[Path]()
     try:
         for event in job:
-            if isinstance(event, (Stand, Row, Notice)):
+            if isinstance(event, (BatchProgress, FileResult, Notice)):
                 yield event
-            if isinstance(event, Stand):
+            if isinstance(event, BatchProgress):
                 at_work = frozenset(source for source, _ in event.at_work)
             if asked.stop.is_set():
                 break
@@ -171,7 +171,7 @@ def _restoring(asked: Asked, begun: Begun, pool: Pool) -> Doing:
         job.close()
     _write_report(asked, batch)
     left = at_work - {row.source for row in batch.rows}
-    kept = (task.source for task in begun.tasks if task.source in left and Work(task.target).has_blocks)
+    kept = (task.source for task in begun.tasks if task.source in left and WorkDir(task.target).has_blocks)
     return Ended(batch.rows, len(begun.tasks), asked.stop.is_set(), frozenset(kept))
 
 

@@ -11,14 +11,14 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
 
-from napari_pristine.batch.begun import Begun
-from napari_pristine.batch.engine import Stand
-from napari_pristine.batch.plan import Forecast
-from napari_pristine.batch.rows import Row, figures, was_done
+from napari_pristine.batch.estimate import FileEstimate
+from napari_pristine.batch.file_result import FileResult, figures, was_done
+from napari_pristine.batch.runner import BatchProgress
+from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.tasks import Task
 from napari_pristine.gui.batch_job import in_words_of_the_panel
 from napari_pristine.recipe import Recipe
-from napari_pristine.report import duration
+from napari_pristine.text import duration
 
 _TOP = QModelIndex()
 
@@ -33,8 +33,8 @@ class Line:
     """
 
     task: Task
-    forecast: Forecast | None = None
-    row: Row | None = None
+    forecast: FileEstimate | None = None
+    row: FileResult | None = None
     running: float | None = None
     state: str = ""
 
@@ -72,7 +72,7 @@ def _at_work(share: float) -> str:
     return f"restoring {share:.0%}" if share else "restoring"
 
 
-def _became(row: Row) -> str:
+def _became(row: FileResult) -> str:
     """What became of a file, in words."""
     said = in_words_of_the_panel(row.text)
     if row.status == "left":
@@ -80,7 +80,7 @@ def _became(row: Row) -> str:
     return ": ".join(filter(None, (row.status, said or _quality(row))))
 
 
-def _quality(row: Row) -> str:
+def _quality(row: FileResult) -> str:
     found = figures(row)
     if found.sigma is None or found.residual is None:
         return ""
@@ -146,7 +146,7 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
         self._at_work: dict[int, float] = {}
         self._recipe: Recipe | None = None
 
-    def show(self, begun: Begun, state: str) -> None:
+    def show(self, begun: BatchSpec, state: str) -> None:
         """Begin with these files; what was planned of them by the same recipe is kept, unless it was a problem."""
         planned = [line.forecast for line in self.lines if line.forecast and not line.forecast.problem]
         known = {forecast.task: forecast for forecast in planned if begun.order.recipe == self._recipe}
@@ -162,14 +162,14 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
             self.lines[number].state = "being looked at …"
             self._changed(number)
 
-    def foretell(self, forecast: Forecast) -> int:
+    def foretell(self, forecast: FileEstimate) -> int:
         """What is known of a file before it is restored; returns its line."""
         number = self._numbers[forecast.task.source]
         self.lines[number].forecast = forecast
         self.lines[number].state = "can be restored"
         return self._changed(number)
 
-    def follow(self, stand: Stand) -> list[int]:
+    def follow(self, stand: BatchProgress) -> list[int]:
         """How far the batch is; returns the lines of files that are at work and were not before."""
         now = {self._numbers[source]: part for source, part in stand.at_work}
         before, self._at_work = self._at_work, now
@@ -179,7 +179,7 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
                 self._changed(number)
         return [number for number in now if number not in before]
 
-    def conclude(self, row: Row) -> int:
+    def conclude(self, row: FileResult) -> int:
         """What became of a file; returns its line."""
         number = self._numbers[row.source]
         self.lines[number].row, self.lines[number].running = row, None

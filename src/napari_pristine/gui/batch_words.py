@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_pristine.batch.engine import Stand
-from napari_pristine.batch.plan import Forecast
-from napari_pristine.batch.rows import counted
+from napari_pristine.batch.estimate import FileEstimate
+from napari_pristine.batch.file_result import counted
+from napari_pristine.batch.runner import BatchProgress
 from napari_pristine.gui.batch_job import Ended
-from napari_pristine.report import duration
+from napari_pristine.text import duration
 
 
-def at_work(stand: Stand) -> str:
+def at_work(stand: BatchProgress) -> str:
     """How far a batch is."""
     names = [source.name for source, _ in stand.at_work]
     now = stand.name if stand.doing == "reading" else names[0] if len(names) == 1 else ""
@@ -20,7 +20,7 @@ def at_work(stand: Stand) -> str:
     return " · ".join(filter(None, (f"{stand.files} of {stand.of_files} files", f"{doing}{_shortened(now)}", left)))
 
 
-def planned(found: Sequence[Forecast], of_files: int, *, stopped: bool) -> str:
+def planned(found: Sequence[FileEstimate], of_files: int, *, stopped: bool) -> str:
     """What files of a batch take together."""
     usable = [forecast for forecast in found if not forecast.problem]
     times = [forecast.seconds for forecast in usable if forecast.seconds is not None]

@@ -62,7 +62,7 @@ class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class FileResult:
     """One setting on the screen."""
 
     setting: Setting
@@ -128,7 +128,7 @@ def label_for(field: QWidget, text: str) -> QLabel:
     return label
 
 
-def _sheet(rows: list[Row]) -> QWidget:
+def _sheet(rows: list[FileResult]) -> QWidget:
     sheet = QWidget()
     layout = sheet_in(sheet)
     for row in rows:
@@ -143,12 +143,12 @@ def _tip(setting: Setting) -> str:
     return f"{setting.text}\nAllowed: {setting.allowed}{unit}" + (", or none" if setting.optional else "")
 
 
-def _row(setting: Setting, changed: Callable[[], None]) -> Row:
+def _row(setting: Setting, changed: Callable[[], None]) -> FileResult:
     widget, get, put = _field(setting, changed)
     return (
-        Row(setting, *_optional(setting.none, widget, get, put, changed))
+        FileResult(setting, *_optional(setting.none, widget, get, put, changed))
         if setting.optional
-        else Row(setting, widget, get, put)
+        else FileResult(setting, widget, get, put)
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from napari_pristine.events import Preview
 from napari_pristine.image.axes import plan
 from napari_pristine.image.image import Image
-from napari_pristine.image.tiles import repeat
+from napari_pristine.image.tiling import repeat
+from napari_pristine.jobs.restore import Restored
 from napari_pristine.methods.method import MethodParams
-from napari_pristine.restoration import Restored
 
 
 class LiveLayer:

@@ -12,14 +12,14 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QLabel, QWidget
 
+from napari_pristine.cli.output import describe_model
 from napari_pristine.errors import PristineError
 from napari_pristine.gui.file_field import name_to_save
 from napari_pristine.gui.form import label_for, sheet_in
-from napari_pristine.gui.layer_box import narrow
+from napari_pristine.gui.layer_combo_box import narrow
 from napari_pristine.methods.method import Method
 from napari_pristine.model import Model, load_model, save_model
 from napari_pristine.recipe import Recipe
-from napari_pristine.report import describe_model
 from napari_pristine.settings import settings_of
 from napari_pristine.weights import SUFFIX
 

@@ -8,8 +8,8 @@ from typing import Any
 import pooch
 
 from napari_pristine.errors import FileError
-from napari_pristine.files import read
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read
 from napari_pristine.samples import simulate_timelapse
 
 LayerData = tuple[Any, dict[str, Any], str]

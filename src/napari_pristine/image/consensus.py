@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from napari_pristine.image.wiener import refine
+from napari_pristine.image.refine import refine
 
 Array = NDArray[np.float32]
 

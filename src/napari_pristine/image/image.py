@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
-from napari_pristine.image.part import Part
+from napari_pristine.image.lazy_slice import Part
 
 COLOUR = "CS"
 """Channels, and the samples of RGB pixels."""

@@ -96,22 +96,22 @@ class Intensity:
     noise: Noise
     stabilised: Stabilised | None
     mean: float
-    spread: float
+    std: float
 
     @property
     def sigma(self) -> float:
         """Noise level in the units of the pixels."""
-        return (1.0 if self.stabilised else self.noise.sigma) / self.spread
+        return (1.0 if self.stabilised else self.noise.sigma) / self.std
 
     def do(self, values: NDArray[Any]) -> Array:
         """Values to pixels."""
         values = np.asarray(values, dtype=np.float64)
         stable = self.stabilised.do(values) if self.stabilised else values
-        return (stable - self.mean) / self.spread
+        return (stable - self.mean) / self.std
 
     def undo(self, pixels: NDArray[Any]) -> Array:
         """Pixels to values."""
-        stable = np.asarray(pixels, dtype=np.float64) * self.spread + self.mean
+        stable = np.asarray(pixels, dtype=np.float64) * self.std + self.mean
         return self.stabilised.undo(stable) if self.stabilised else stable
 
 
@@ -129,7 +129,7 @@ def measure_intensity(
     values = np.asarray(values, dtype=np.float64)
     stabilised = Stabilised(noise, float(values.max())) if stabilise and noise.photons else None
     if like is not None:
-        return Intensity(noise, stabilised, like.mean, like.spread)
+        return Intensity(noise, stabilised, like.mean, like.std)
     stable = stabilised.do(values) if stabilised else values
     return Intensity(noise, stabilised, float(stable.mean()), float(stable.std()) or 1.0)
 

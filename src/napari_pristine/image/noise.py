@@ -36,15 +36,15 @@ class Noise:
         sigma: Root mean square over the block.
         gain: Variance per unit of signal: the grey values that one photon makes.
         variance: Variance where the signal is zero; negative where the camera adds an offset to the signal.
-        reach: Standard deviation at low frequencies over that of white noise of the same level; 1 for noise that is
-            independent from pixel to pixel, about 2 for noise blurred by 0.6 pixels.
+        correlation_length: Standard deviation at low frequencies over that of white noise of the same level; 1 for
+            noise that is independent from pixel to pixel, about 2 for noise blurred by 0.6 pixels.
         correlation: Autocorrelation at a distance of one pixel that goes with this reach.
     """
 
     sigma: float
     gain: float
     variance: float
-    reach: float = 1.0
+    correlation_length: float = 1.0
     correlation: float = 0.0
 
     @property
@@ -65,7 +65,7 @@ class Noise:
     def scaled(self, sigma: float) -> Noise:
         """The same noise with another strength."""
         factor = (sigma / self.sigma) ** 2
-        return Noise(sigma, self.gain * factor, self.variance * factor, self.reach, self.correlation)
+        return Noise(sigma, self.gain * factor, self.variance * factor, self.correlation_length, self.correlation)
 
 
 def estimate_sigma(block: NDArray[Any]) -> float:
@@ -142,10 +142,10 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     fine = np.maximum(fine, 1e-3 * fine.mean() + np.finfo(np.float32).tiny)  # dark and rounded: no variance at all
     gain, variance = _robust_line(means, fine)
     ratio = [max(float(np.quantile(c / fine, 0.25)), 1.0) for c in coarse]
-    reach, correlation = _reach(ratio[0])
-    whole = max(*ratio, 1.0) if reach > 1 else 1.0  # fine differences miss most of a correlated noise
+    correlation_length, correlation = _reach(ratio[0])
+    whole = max(*ratio, 1.0) if correlation_length > 1 else 1.0  # fine differences miss most of a correlated noise
     model = np.maximum(gain * signal[good] + variance, fine.min() / 2)
-    return Noise(float(np.sqrt(model.mean() * whole)), gain * whole, variance * whole, reach, correlation)
+    return Noise(float(np.sqrt(model.mean() * whole)), gain * whole, variance * whole, correlation_length, correlation)
 
 
 def _per_plane(function: Any, planes: Array, **options: Any) -> Array:
@@ -211,6 +211,6 @@ def _reach(ratio: float) -> tuple[float, float]:
     return float(np.interp(blur, _BLURS, _REACHES)), float(np.exp(-((1 / blur) ** 2) / 4))
 
 
-def blur_of_reach(reach: float) -> float:
+def blur_of_reach(correlation_length: float) -> float:
     """Width in pixels of the Gaussian that gives white noise this reach; 0 for white noise."""
-    return float(np.interp(reach, _REACHES, _BLURS)) if reach > 1 else 0.0
+    return float(np.interp(correlation_length, _REACHES, _BLURS)) if correlation_length > 1 else 0.0

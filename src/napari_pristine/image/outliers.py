@@ -27,6 +27,6 @@ def find_hot(channel: NDArray[np.float64], noise: Noise) -> NDArray[np.bool_]:
     brightest = ndimage.maximum_filter(channel, footprint=around)
     # at least one photon's worth: in the dark single photons outshine all around them, and are signal
     least = max(noise.gain**2, 0.01 * noise.sigma**2)
-    spread = np.sqrt(np.maximum(noise.gain * brightest + noise.variance, least))
+    std = np.sqrt(np.maximum(noise.gain * brightest + noise.variance, least))
     height = channel - level
-    return np.asarray((channel - brightest > _LEVELS * spread) & (brightest - level < _SHARE * height))
+    return np.asarray((channel - brightest > _LEVELS * std) & (brightest - level < _SHARE * height))

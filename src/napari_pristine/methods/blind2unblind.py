@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Source, Step
-from napari_pristine.methods.training import TrainingParams, as_bright, cool, denoiser, draw, finished, variances
-from napari_pristine.nets.average import Averaged
+from napari_pristine.methods.fit_unet import TrainingParams, anneal_lr, denoiser, draw, finished, match_mean, variances
+from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step
+from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.masks import cell_masks, fill, gather
 from napari_pristine.nets.unet import UNet, blind2unblind_plan
 from napari_pristine.settings import setting
@@ -50,7 +50,7 @@ class Blind2UnblindParams(TrainingParams, MethodParams):
         return self.visible_start + late * (self.visible_end - self.visible_start)
 
 
-class Revisible(Averaged[UNet]):
+class Revisible(EmaModel[UNet]):
     """A U-Net with averaged weights that knows how much weight what it sees had reached (λ)."""
 
     reached: Tensor
@@ -65,10 +65,10 @@ def network(params: Blind2UnblindParams, channels: int, space: tuple[int, ...]) 
     return Revisible(denoiser(params, blind2unblind_plan(params.width, params.levels), channels, space))
 
 
-def fit(net: Revisible, source: Source, params: Blind2UnblindParams, warm: bool) -> Fit:
+def fit(net: Revisible, source: CropSource, params: Blind2UnblindParams, warm: bool) -> Fit:
     """Minimise |d + λ·e|² + η·|d|², where d and e are the errors without and with seeing the pixel."""
     generator = torch.Generator().manual_seed(source.seed)
-    optimiser = torch.optim.Adam(net.live.parameters(), lr=params.learning_rate, weight_decay=1e-8)
+    optimiser = torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, weight_decay=1e-8)
     steps = params.steps_of(warm)
     residual = torch.ones(())
     net.train()
@@ -76,14 +76,14 @@ def fit(net: Revisible, source: Source, params: Blind2UnblindParams, warm: bool)
         weight = params.visible_end if warm else params.visible_weight(step / steps)
         crops = draw(source, params, generator)
         masks = draw_masks(crops, params, generator)
-        cool([optimiser], (step - 1) / steps, params.cooling, params.halvings)
+        anneal_lr([optimiser], (step - 1) / steps, params.cooling, params.halvings)
         optimiser.zero_grad(set_to_none=True)
-        seen = see(net.live, crops) if weight else torch.zeros_like(crops)
+        seen = see(net.model, crops) if weight else torch.zeros_like(crops)
         squares: list[Tensor] = []
         for part in _parts(masks, crops):
             if squares:
                 yield Step(step - 1, steps, residual)
-            blind = blind_errors(net.live, crops, part)
+            blind = blind_errors(net.model, crops, part)
             loss = revisible_loss(blind, seen[:, None], part, weight, params.blind_weight)
             torch.autograd.backward(loss * len(part) / len(masks))
             squares.append((blind.detach().square() * part[:, None] / variances(source, crops.dim() - 2)).sum())
@@ -95,13 +95,13 @@ def fit(net: Revisible, source: Source, params: Blind2UnblindParams, warm: bool)
     return finished("Blind2Unblind", steps, source)
 
 
-def restore(net: Revisible, noisy: Noisy, params: Blind2UnblindParams) -> Tensor:
+def restore(net: Revisible, noisy: NoisyBlock, params: Blind2UnblindParams) -> Tensor:
     """What the averaged network says, `(C, *space)`: without seeing the pixel, seeing it, or mixed by λ."""
     pixels, weight = noisy.pixels[None], net.reached
-    visible = net.steady(pixels) if params.output != "blind" else torch.zeros_like(pixels)
-    blind = say_blindly(net.steady, pixels, params.cell) if params.output != "visible" else visible
+    visible = net.ema(pixels) if params.output != "blind" else torch.zeros_like(pixels)
+    blind = predict_blind(net.ema, pixels, params.cell) if params.output != "visible" else visible
     restored = {"blind": blind, "visible": visible, "mixed": (blind + weight * visible) / (1 + weight)}[params.output]
-    return as_bright(restored[0], noisy.pixels, noisy.valid) if params.brightness else restored[0]
+    return match_mean(restored[0], noisy.pixels, noisy.valid) if params.brightness else restored[0]
 
 
 def draw_masks(crops: Tensor, params: Blind2UnblindParams, generator: torch.Generator) -> Tensor:
@@ -134,7 +134,7 @@ def revisible_loss(blind: Tensor, seen: Tensor, masks: Tensor, weight: float, bl
     return (square * hidden).sum() / (len(blind) * hidden.sum())
 
 
-def say_blindly(net: UNet, pixels: Tensor, cell: int) -> Tensor:
+def predict_blind(net: UNet, pixels: Tensor, cell: int) -> Tensor:
     """What the network says of each pixel `(1, C, *space)` without seeing it, one masked copy after the other."""
     masks = cell_masks(tuple(pixels.shape[2:]), cell).to(pixels.device)
     said = torch.zeros_like(pixels)

@@ -12,11 +12,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pristine.errors import SettingError
-from napari_pristine.methods.method import Noisy
-from napari_pristine.physics.blur import Blur, Spot
-from napari_pristine.physics.downsample import Downsample
+from napari_pristine.methods.method import NoisyBlock
+from napari_pristine.physics.blur import PSF, Blur
 from napari_pristine.physics.operator import Grid, Operators, before
-from napari_pristine.physics.spots import Airy, Gaussian, GibsonLanni, Measured
+from napari_pristine.physics.psf import AiryPSF, GaussianPSF, GibsonLanniPSF, MeasuredPSF
+from napari_pristine.physics.sampling import Downsample
 from napari_pristine.settings import Params, make, setting
 
 _NM = 1e-3
@@ -88,20 +88,20 @@ class Degradation(Params):
         size = self.pixel_size
         return Grid(axes, shape, tuple(size if size and a in "YX" else d for a, d in zip(axes, spacing, strict=True)))
 
-    def way(self, picture: Noisy) -> tuple[Operators, Grid]:
+    def way(self, picture: NoisyBlock) -> tuple[Operators, Grid]:
         """The operators from the scene to a picture, and the grid of the scene."""
         grid = self.grid(picture.axes, tuple(picture.pixels.shape[1:]), picture.spacing)
         operators = self.operators(grid)
         return operators, before(operators, grid)
 
-    def _spot(self, picture: Grid) -> Spot | None:
+    def _spot(self, picture: Grid) -> PSF | None:
         times = self.times(picture.axes)
         if self.blur == "gaussian":
             along_z = self.blur_width if self.blur_depth is None else self.blur_depth
             widths = {"Y": self.blur_width, "X": self.blur_width, "Z": along_z}
-            return Gaussian(tuple(widths.get(a, 0.0) * k for a, k in zip(picture.axes, times, strict=True)))
+            return GaussianPSF(tuple(widths.get(a, 0.0) * k for a, k in zip(picture.axes, times, strict=True)))
         if self.blur == "file":
-            return Measured(_read_spot(self.psf_file), times)
+            return MeasuredPSF(_read_spot(self.psf_file), times)
         if self.blur == "none":
             return None
         if picture.spacing[-1] == 1 and self.pixel_size is None:
@@ -110,17 +110,17 @@ class Degradation(Params):
                 "set pixel_size, in µm"
             )
         if self.blur == "airy":
-            return Airy(self.wavelength * _NM, self.aperture, self.refractive_index)
-        return GibsonLanni(self.wavelength * _NM, self.aperture, self.refractive_index, self.immersion, self.depth)
+            return AiryPSF(self.wavelength * _NM, self.aperture, self.refractive_index)
+        return GibsonLanniPSF(self.wavelength * _NM, self.aperture, self.refractive_index, self.immersion, self.depth)
 
 
-class Also(Degradation):
+class ExtraImage(Degradation):
     """One more picture of the same scene."""
 
     file: str = setting("", "Where it is.")
 
 
-def parse_also(text: str) -> tuple[Also, ...]:
+def parse_extra_images(text: str) -> tuple[ExtraImage, ...]:
     """The further pictures that a text names: one per semicolon, `FILE NAME=VALUE …`; values may be quoted.
 
     Raises:
@@ -130,7 +130,7 @@ def parse_also(text: str) -> tuple[Also, ...]:
     return tuple(_parse_one(part) for part in parts if part)
 
 
-def _parse_one(text: str) -> Also:
+def _parse_one(text: str) -> ExtraImage:
     first = _NAME.search(text)
     file, rest = (text[: first.start()], text[first.start() :]) if first else (text, "")
     left = _NAME.sub(" ", rest).strip()
@@ -143,7 +143,7 @@ def _parse_one(text: str) -> Also:
     if "file" in values:
         raise SettingError(f"also: the file stands first in '{text}', without 'file='")
     try:
-        return make(Also, {**values, "file": file.strip().strip('"')})
+        return make(ExtraImage, {**values, "file": file.strip().strip('"')})
     except SettingError as error:
         raise SettingError(f"also: {error} (in '{text}')") from error
 

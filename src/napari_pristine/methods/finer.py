@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.implicit import points_at_once
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.methods.fit_inr import points_at_once
 from napari_pristine.nets.field import Field
 
 
@@ -39,7 +39,7 @@ def render_finer(net: Field, times: tuple[int, ...]) -> Tensor:
     if set(times) == {1}:
         return net.render()
     fine = FinerTiling.over(net.patches, times)
-    device, training = net.siren.steady.weights[0].device, net.training
+    device, training = net.siren.ema.weights[0].device, net.training
     at = finer_points(torch.zeros(1, net.ndim), fine.side, times).reshape(-1, net.ndim).to(device)
     net.eval()
     values = torch.cat([net(part) for part in torch.split(at, points_at_once(net))], dim=1)

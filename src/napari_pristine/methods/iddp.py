@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Source, Step
+from napari_pristine.methods.fit_unet import TrainingParams, anneal_lr, denoiser, draw, finished, match_mean, variances
+from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step
 from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.methods.training import TrainingParams, as_bright, cool, denoiser, draw, finished, variances
-from napari_pristine.nets.average import Averaged
+from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.unet import UNet, noise2grad_plan
 from napari_pristine.settings import setting
 
@@ -56,15 +56,15 @@ class IddpParams(TrainingParams, MethodParams):
     momentum: float = setting(0.9, "Memory of Adam for gradients (β₁).", ge=0, lt=1, advanced=True)
 
 
-def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> Averaged[UNet]:
+def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> EmaModel[UNet]:
     """A U-Net for any size."""
-    return Averaged(denoiser(params, noise2grad_plan(params.width, params.levels), channels, space))
+    return EmaModel(denoiser(params, noise2grad_plan(params.width, params.levels), channels, space))
 
 
-def fit(net: Averaged[UNet], source: Source, params: IddpParams, warm: bool) -> Fit:
+def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool) -> Fit:
     """Minimise α·|F(y) − blurred y|² + β·|F(F(y) ± residual) − F(y)|²."""
     generator = torch.Generator().manual_seed(source.seed)
-    optimiser = torch.optim.Adam(net.live.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999))
+    optimiser = torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999))
     steps = params.steps_of(warm)
     rules = StopRules(params.stop_at, held_out=False, memory=_MEMORY)
     best = _Best(net)
@@ -72,9 +72,9 @@ def fit(net: Averaged[UNet], source: Source, params: IddpParams, warm: bool) -> 
     try:
         for step in range(1, steps + 1):
             crops = draw(source, params, generator)
-            cool([optimiser], (step - 1) / steps, params.cooling)
+            anneal_lr([optimiser], (step - 1) / steps, params.cooling)
             optimiser.zero_grad(set_to_none=True)
-            likeness, again, residual = losses(net.live, crops, signs(crops, generator), params)
+            likeness, again, residual = losses(net.model, crops, signs(crops, generator), params)
             torch.autograd.backward(params.blur_weight * likeness + params.renoised_weight * again)
             optimiser.step()
             net.update(params.memory(step))
@@ -89,10 +89,10 @@ def fit(net: Averaged[UNet], source: Source, params: IddpParams, warm: bool) -> 
         best.bring_back()
 
 
-def restore(net: Averaged[UNet], noisy: Noisy, params: IddpParams) -> Tensor:
+def restore(net: EmaModel[UNet], noisy: NoisyBlock, params: IddpParams) -> Tensor:
     """What the averaged network says, `(C, *space)`."""
-    restored: Tensor = net.steady(noisy.pixels[None])[0]
-    return as_bright(restored, noisy.pixels, noisy.valid) if params.brightness else restored
+    restored: Tensor = net.ema(noisy.pixels[None])[0]
+    return match_mean(restored, noisy.pixels, noisy.valid) if params.brightness else restored
 
 
 def losses(net: UNet, crops: Tensor, flips: Tensor, params: IddpParams) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,7 +134,7 @@ class _Best:
     A network that begins to say what it sees leaves a weaker residual, one that smooths away detail a stronger one.
     """
 
-    def __init__(self, net: Averaged[UNet]) -> None:
+    def __init__(self, net: EmaModel[UNet]) -> None:
         self.net = net
         self.mean: float | None = None
         self.distance = math.inf
@@ -146,7 +146,7 @@ class _Best:
         self.mean = value if self.mean is None else _MEMORY * self.mean + (1 - _MEMORY) * value
         if step >= EARLY and self.now < self.distance:
             self.distance = self.now
-            self.weights = [weight.detach().clone() for weight in self.net.steady.parameters()]
+            self.weights = [weight.detach().clone() for weight in self.net.ema.parameters()]
 
     @property
     def now(self) -> float:
@@ -158,7 +158,7 @@ class _Best:
         """Return to the best network if the fit has left it for good; smaller changes are the crops' own."""
         stayed = self.now <= self.distance + _TOLERANCE  # a fit that has diverged, to NaN, has not
         if self.weights and not stayed:
-            for weight, best in zip(self.net.steady.parameters(), self.weights, strict=True):
+            for weight, best in zip(self.net.ema.parameters(), self.weights, strict=True):
                 weight.copy_(best)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.implicit import (
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.methods.fit_inr import (
     FieldParams,
     Targets,
     backward,
@@ -28,9 +28,9 @@ from napari_pristine.methods.implicit import (
     slow_down,
     targets_of,
 )
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
+from napari_pristine.methods.fit_unet import anneal_lr
+from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason
 from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field, side_by_side
 from napari_pristine.settings import setting
 
@@ -50,14 +50,14 @@ def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
     return Field(patches, channels, width, params.layers, params.frequency, params.fits)
 
 
-def fit(net: Field, noisy: Noisy, params: InrParams, warm: bool) -> Fit:
+def fit(net: Field, noisy: NoisyBlock, params: InrParams, warm: bool) -> Fit:
     """Minimise squared error + smoothness · noise level · mean slope."""
-    return abreast([net], [noisy], params, warm)
+    return fit_batch([net], [noisy], params, warm)
 
 
-def abreast(nets: Sequence[Field], noisies: Sequence[Noisy], params: InrParams, warm: bool) -> Fit:
+def fit_batch(nets: Sequence[Field], noisies: Sequence[NoisyBlock], params: InrParams, warm: bool) -> Fit:
     """Do so for several blocks at once; those that take as many pixels for a step all see the same ones."""
-    alike: dict[int, list[tuple[Field, Noisy]]] = {}
+    alike: dict[int, list[tuple[Field, NoisyBlock]]] = {}
     for net, noisy in zip(nets, noisies, strict=True):
         batch = batch_of(noisy, params)
         alike.setdefault(0 if batch is None else draws(net, batch), []).append((net, noisy))
@@ -68,13 +68,13 @@ def abreast(nets: Sequence[Field], noisies: Sequence[Noisy], params: InrParams, 
                 step = next(under_way)
             except StopIteration as end:
                 fits.remove(under_way)
-                stop: Stop = end.value
+                stop: StopReason = end.value
         if not fits:
             return stop
         yield step
 
 
-def _joined(pairs: Sequence[tuple[Field, Noisy]], params: InrParams, warm: bool) -> Fit:
+def _joined(pairs: Sequence[tuple[Field, NoisyBlock]], params: InrParams, warm: bool) -> Fit:
     """The fit to several blocks in one batched network."""
     if not warm:
         for net, noisy in pairs:
@@ -89,7 +89,7 @@ def _fit(
     net: Field, targets: Targets, params: InrParams, warm: bool, batch: int | None, generator: torch.Generator
 ) -> Fit:
     """The loop."""
-    optims = optimisers(net.siren.live, params)
+    optims = optimisers(net.siren.model, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
@@ -107,12 +107,12 @@ def _fit(
         # before the update: the function whose residual met the rule is the one to return (section 3.3)
         if stop := rules.met(step, misfit):
             return stop
-        cool(optims, step / steps, params.cooling)
+        anneal_lr(optims, step / steps, params.cooling)
         for optimiser in optims:
             optimiser.step()
         net.siren.update(min(params.averaging, step / (step + 10)))
         yield Step(step, steps, level)
-    return Stop(f"took all {steps} steps")
+    return StopReason(f"took all {steps} steps")
 
 
 def copies(params: InrParams, space: tuple[int, ...]) -> int:
@@ -122,7 +122,7 @@ def copies(params: InrParams, space: tuple[int, ...]) -> int:
     return len(Tiling.of(space, params.patch, params.overlap).corners) * params.fits
 
 
-def restore(net: Field, noisy: Noisy, params: InrParams) -> Tensor:
+def restore(net: Field, noisy: NoisyBlock, params: InrParams) -> Tensor:
     """The function at the pixel centres, `(C, *space)`."""
     return net.render()
 
@@ -160,7 +160,7 @@ INR = Method(
     },
     network=network,
     fit=fit,
-    abreast=abreast,
+    fit_batch=fit_batch,
     copies=copies,
     restore=restore,
 )

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from napari_pristine.errors import SettingError
 from napari_pristine.image.consensus import denoise, spectra
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.degradation import Also, Degradation, parse_also
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.methods.degradation import Degradation, ExtraImage, parse_extra_images
 from napari_pristine.methods.finer import render_finer
-from napari_pristine.methods.implicit import (
+from napari_pristine.methods.fit_inr import (
     FieldParams,
     backward,
     batch_of,
@@ -36,10 +36,10 @@ from napari_pristine.methods.implicit import (
     slow_down,
     targets_of,
 )
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop
+from napari_pristine.methods.fit_unet import anneal_lr
+from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason
 from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, least_noise, look, relative_spacing
 from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.methods.training import cool
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import degrade
 from napari_pristine.physics.recover import View, closest, recover
@@ -81,13 +81,13 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     @field_validator("also")
     @classmethod
     def _readable(cls, text: str) -> str:
-        parse_also(text)
+        parse_extra_images(text)
         return text
 
     @property
-    def others(self) -> tuple[Also, ...]:
+    def others(self) -> tuple[ExtraImage, ...]:
         """The further pictures of the scene."""
-        return parse_also(self.also)
+        return parse_extra_images(self.also)
 
     def finer_by(self, axes: str) -> tuple[int, ...]:
         """How many times finer the grid of the result is, along each of the axes of space."""
@@ -149,7 +149,7 @@ def network(params: LinrParams, channels: int, space: tuple[int, ...]) -> Field:
     return Field(patches, channels, params.width or paper_width(patches.side), params.layers, frequency, params.fits)
 
 
-def fit(net: Field, noisy: Noisy, params: LinrParams, warm: bool) -> Fit:
+def fit(net: Field, noisy: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
     """Minimise the sum over pictures of squared error, plus smoothness · noise level · mean slope."""
     generator = torch.Generator().manual_seed(noisy.seed)
     if not warm:
@@ -157,7 +157,7 @@ def fit(net: Field, noisy: Noisy, params: LinrParams, warm: bool) -> Fit:
         if not params.degraded:
             slow_down(net, noisy, params)
     parts = _parts(net, noisy, params, generator)
-    optims = optimisers(net.siren.live, params)
+    optims = optimisers(net.siren.model, params)
     memory = 0.0 if params.batch is None else 0.95
     rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
     most = min(params.steps, params.rough_steps) if params.degraded and params.refine else params.steps
@@ -174,27 +174,27 @@ def fit(net: Field, noisy: Noisy, params: LinrParams, warm: bool) -> Fit:
         level = misfit[0]
         if stop := rules.met(step, misfit):
             return stop
-        cool(optims, step / steps, params.cooling)
+        anneal_lr(optims, step / steps, params.cooling)
         for optimiser in optims:
             optimiser.step()
         net.siren.update(min(params.averaging, step / (step + 10)))
         yield Step(step, steps, level)
-    return Stop(f"took all {steps} steps")
+    return StopReason(f"took all {steps} steps")
 
 
-def restore(net: Field, noisy: Noisy, params: LinrParams) -> Tensor:
+def restore(net: Field, noisy: NoisyBlock, params: LinrParams) -> Tensor:
     """The scene at the pixel centres of the finer grid, `(C, *space)`."""
     centre, unit = _scale(noisy, params)
     return render_finer(net, cell_of([params, *params.others], noisy.axes)) * unit + centre
 
 
-def seen(params: LinrParams, restored: Tensor, noisy: Noisy) -> Tensor:
+def seen(params: LinrParams, restored: Tensor, noisy: NoisyBlock) -> Tensor:
     """What a picture of the restored scene would be, taken as the noisy one was."""
     operators, scene = params.way(noisy)
     return degrade(restored, operators, scene)
 
 
-def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tensor]:
+def refine(params: LinrParams, restored: Tensor, noisy: NoisyBlock) -> Iterator[Tensor]:
     """Turns of denoising the scene and of making it fit the pictures, from what the function said.
 
     At the end the scene says how much to believe of each picture that shows all of it, and so of all its noise.
@@ -216,7 +216,7 @@ def refine(params: LinrParams, restored: Tensor, noisy: Noisy) -> Iterator[Tenso
         yield closest(scene.lerp(mean, _BELIEF), rest, _TRUST * float(weights.sum()))
 
 
-def _believed(picture: Noisy, scene: Tensor) -> Tensor:
+def _believed(picture: NoisyBlock, scene: Tensor) -> Tensor:
     """What a picture that shows all of the scene holds of it, beyond its noise; the scene being what is known."""
     level = picture.sigma.reshape(-1, *[1] * picture.valid.dim())
     unit = level if picture.variance is None else picture.variance.sqrt()
@@ -224,14 +224,14 @@ def _believed(picture: Noisy, scene: Tensor) -> Tensor:
     return torch.from_numpy(spectra(noisy, pilot, 1.0)).to(scene) * unit
 
 
-def _trust(pictures: list[tuple[Noisy, Degradation]]) -> float:
+def _trust(pictures: list[tuple[NoisyBlock, Degradation]]) -> float:
     if any(how.shows_all(picture.axes) for picture, how in pictures):
         return _TRUST
     coarse = all(how.finer > 1 for _, how in pictures)
     return _TRUST_IF_COARSE if coarse else _TRUST_IF_BLURRED
 
 
-def _view(picture: Noisy, how: Degradation, least: float) -> View:
+def _view(picture: NoisyBlock, how: Degradation, least: float) -> View:
     """A picture with its degradation, each pixel weighted by its noise unless the settings say how."""
     everywhere = picture.sigma.square().reshape(-1, *[1] * picture.valid.dim())
     variance = everywhere if picture.variance is None else picture.variance
@@ -245,7 +245,7 @@ def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:
     return torch.from_numpy(denoise(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
 
 
-def _views(noisy: Noisy, params: LinrParams) -> list[tuple[Noisy, Degradation]]:
+def _views(noisy: NoisyBlock, params: LinrParams) -> list[tuple[NoisyBlock, Degradation]]:
     """The pictures with their degradations.
 
     Raises:
@@ -256,7 +256,7 @@ def _views(noisy: Noisy, params: LinrParams) -> list[tuple[Noisy, Degradation]]:
     return [(noisy, params), *zip(noisy.others, params.others, strict=True)]
 
 
-def _scale(noisy: Noisy, params: LinrParams) -> tuple[float, float]:
+def _scale(noisy: NoisyBlock, params: LinrParams) -> tuple[float, float]:
     """What the networks call 0 and 1, in units of the pixels."""
     if params.scaling == "spread":
         return 0.0, 1.0
@@ -266,7 +266,7 @@ def _scale(noisy: Noisy, params: LinrParams) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def _make_isotropic(net: Field, noisy: Noisy, params: LinrParams) -> None:
+def _make_isotropic(net: Field, noisy: NoisyBlock, params: LinrParams) -> None:
     """Let the function vary as fast along each axis in µm, where pixels are not as long as wide.
 
     A first weight k times larger is a coordinate k times longer.
@@ -277,13 +277,15 @@ def _make_isotropic(net: Field, noisy: Noisy, params: LinrParams) -> None:
     whole = max(longest, 1e-6) / max(max(net.patches.side) - 1, 1)
     shortest = min(lengths) if params.frequency else whole
     most = math.pi / params.frequency if params.frequency else math.inf  # no more than half a turn from pixel to pixel
-    for siren in (net.siren.live, net.siren.steady):
+    for siren in (net.siren.model, net.siren.ema):
         weight = siren.weights[0]
         stretch = torch.tensor([min(d / shortest, most) for d in lengths], device=weight.device)
         weight.mul_(stretch[None, :, None])
 
 
-def _parts(net: Field, noisy: Noisy, params: LinrParams, generator: torch.Generator) -> Callable[[], Iterator[Tensor]]:
+def _parts(
+    net: Field, noisy: NoisyBlock, params: LinrParams, generator: torch.Generator
+) -> Callable[[], Iterator[Tensor]]:
     """The gradients of one step, part by part; each is told by its misfit.
 
     A picture that shows the scene as it is can be fitted pixel by pixel; else all of the scene is needed at once.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.tiles import Tiling
+from napari_pristine.image.tiling import Tiling
 from napari_pristine.settings import Params, make, setting
 
 N = TypeVar("N", bound=nn.Module)
@@ -58,7 +58,7 @@ class MethodParams(Params):
 P = TypeVar("P", bound=MethodParams)
 
 
-class Source(Protocol):
+class CropSource(Protocol):
     """Where a network finds noisy pixels to learn from: one block, or many images of any size."""
 
     @property
@@ -66,7 +66,7 @@ class Source(Protocol):
         """Noise level of each channel in the units of the pixels, `(C,)`."""
 
     @property
-    def reach(self) -> float:
+    def correlation_length(self) -> float:
         """Reach of the noise, see `Noisy`."""
 
     @property
@@ -78,7 +78,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Noisy:
+class NoisyBlock:
     """What a method sees of a block.
 
     Attributes:
@@ -86,8 +86,8 @@ class Noisy:
         sigma: Noise level of each channel in the units of `pixels`, `(C,)`: root mean square over the block.
         valid: `(*space)`, false where there is no value (NaN, infinite, masked); `pixels` holds a neighbour's value
             there.
-        reach: Standard deviation of the noise at low frequencies over that of white noise of the same level;
-            1 for independent pixels.
+        correlation_length: Standard deviation of the noise at low frequencies over that of white noise of the same
+            level; 1 for independent pixels.
         seed: Seed of whatever is drawn at random.
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
         spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
@@ -99,11 +99,11 @@ class Noisy:
     pixels: Tensor
     sigma: Tensor
     valid: Tensor
-    reach: float = 1.0
+    correlation_length: float = 1.0
     seed: int = 0
     axes: str = "YX"
     spacing: tuple[float, ...] = (1.0, 1.0)
-    others: tuple[Noisy, ...] = ()
+    others: tuple[NoisyBlock, ...] = ()
     variance: Tensor | None = None
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
@@ -133,14 +133,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopReason:
     """Which rule ended a fit, in words; a `warning` if the user should look at the result with care."""
 
     text: str
     warning: bool = False
 
 
-Fit: TypeAlias = Generator[Step, None, Stop]
+Fit: TypeAlias = Generator[Step, None, StopReason]
 """A fit under way: yields each step, returns which rule ended it."""
 
 
@@ -180,12 +180,12 @@ class Method(Generic[P, N]):
     params: type[P]
     presets: Mapping[str, Mapping[str, Any]]
     network: Callable[[P, int, tuple[int, ...]], N]
-    fit: Callable[[N, Noisy, P, bool], Fit]
-    restore: Callable[[N, Noisy, P], Tensor]
-    learn: Callable[[N, Source, P, bool], Fit] | None = None
-    seen: Callable[[P, Tensor, Noisy], Tensor] = lambda _, pixels, __: pixels
-    refine: Callable[[P, Tensor, Noisy], Iterator[Tensor]] | None = None
-    abreast: Callable[[Sequence[N], Sequence[Noisy], P, bool], Fit] | None = None
+    fit: Callable[[N, NoisyBlock, P, bool], Fit]
+    restore: Callable[[N, NoisyBlock, P], Tensor]
+    learn: Callable[[N, CropSource, P, bool], Fit] | None = None
+    seen: Callable[[P, Tensor, NoisyBlock], Tensor] = lambda _, pixels, __: pixels
+    refine: Callable[[P, Tensor, NoisyBlock], Iterator[Tensor]] | None = None
+    fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     copies: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     memory: int = 700
 

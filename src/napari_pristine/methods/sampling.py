@@ -20,19 +20,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.methods.implicit import draw_pixels, mean_slope, noise_level, slope_weight
-from napari_pristine.methods.method import Fit, Method, MethodParams, Noisy, Step, Stop, random_crops
-from napari_pristine.methods.training import (
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.methods.fit_inr import draw_pixels, mean_slope, noise_level, slope_weight
+from napari_pristine.methods.fit_unet import (
     TrainingParams,
-    as_bright,
-    cool,
-    cool_along_cosine,
+    anneal_lr,
+    anneal_lr_cosine,
+    augment,
     denoiser,
-    turned,
+    match_mean,
     variances,
 )
-from napari_pristine.nets.average import Averaged
+from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason, random_crops
+from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.masks import dilate, visible_mask
 from napari_pristine.nets.unet import UNet, noise2noise_plan
@@ -132,7 +132,7 @@ class Sampler(nn.Module):
     def __init__(self, field: Field, denoiser: UNet) -> None:
         super().__init__()
         self.field = field
-        self.denoiser = Averaged(denoiser)
+        self.denoiser = EmaModel(denoiser)
 
 
 def network(params: SamplingParams, channels: int, space: tuple[int, ...]) -> Sampler:
@@ -145,11 +145,11 @@ def network(params: SamplingParams, channels: int, space: tuple[int, ...]) -> Sa
     return Sampler(field, denoiser(params, published, channels, space))
 
 
-def fit(net: Sampler, noisy: Noisy, params: SamplingParams, warm: bool) -> Fit:
+def fit(net: Sampler, noisy: NoisyBlock, params: SamplingParams, warm: bool) -> Fit:
     """Fit the functions to the pixels shown, and the network to predict those that are not."""
     task = _Task.of(noisy, params)
-    adam = torch.optim.Adam(net.denoiser.live.parameters(), lr=params.learning_rate)
-    function_adam = torch.optim.Adam(net.field.siren.live.parameters(), lr=params.function_rate)
+    adam = torch.optim.Adam(net.denoiser.model.parameters(), lr=params.learning_rate)
+    function_adam = torch.optim.Adam(net.field.siren.model.parameters(), lr=params.function_rate)
     steps, residual = params.steps_of(warm), torch.ones(())
     filling = noisy.pixels
     net.train()
@@ -170,11 +170,11 @@ def fit(net: Sampler, noisy: Noisy, params: SamplingParams, warm: bool) -> Fit:
         adam.zero_grad(set_to_none=True)
         loss, residual = task.blind_loss(net.denoiser, filling, shown)
         torch.autograd.backward(loss)
-        task.cool([adam, function_adam], step / steps)
+        task.anneal_lr([adam, function_adam], step / steps)
         adam.step()
         net.denoiser.update(params.memory(step))
         yield Step(step, steps, residual)
-    return Stop(f"took all {steps} steps")
+    return StopReason(f"took all {steps} steps")
 
 
 def _fit_functions(field: Field, task: _Task, shown: Tensor, clean: Tensor) -> Iterator[float]:
@@ -203,11 +203,11 @@ def _fit_functions(field: Field, task: _Task, shown: Tensor, clean: Tensor) -> I
         yield share
 
 
-def restore(net: Sampler, noisy: Noisy, params: SamplingParams) -> Tensor:
+def restore(net: Sampler, noisy: NoisyBlock, params: SamplingParams) -> Tensor:
     """What the network predicts, averaged over masks or seeing the whole picture, `(C, *space)`."""
     task = _Task.of(noisy, params)
     restored = task.predict(net.denoiser, task.filling(net.field))
-    return as_bright(restored, noisy.pixels, noisy.valid) if params.brightness else restored
+    return match_mean(restored, noisy.pixels, noisy.valid) if params.brightness else restored
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ class _Task:
         fold: Which part of the pixels each belongs to, `(*space)`.
     """
 
-    noisy: Noisy
+    noisy: NoisyBlock
     params: SamplingParams
     generator: torch.Generator
     visible: float
@@ -233,11 +233,11 @@ class _Task:
     fold: Tensor
 
     @classmethod
-    def of(cls, noisy: Noisy, params: SamplingParams) -> _Task:
+    def of(cls, noisy: NoisyBlock, params: SamplingParams) -> _Task:
         """The task for a block; what the settings leave open follows the noise."""
         generator = torch.Generator().manual_seed(noisy.seed)
         fold = torch.randint(params.folds, noisy.valid.shape, generator=generator).to(noisy.valid.device)
-        visible, margin, passes = _FOR_CORRELATED if noisy.reach > _CORRELATED else _FOR_INDEPENDENT
+        visible, margin, passes = _FOR_CORRELATED if noisy.correlation_length > _CORRELATED else _FOR_INDEPENDENT
         return cls(
             noisy,
             params,
@@ -264,13 +264,13 @@ class _Task:
         said = field.renders()
         return said.gather(0, self.fold.expand(1, *said.shape[1:]))[0]
 
-    def blind_loss(self, net: Averaged[UNet], filling: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    def blind_loss(self, net: EmaModel[UNet], filling: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Mean error where the network is not shown the pixels, and its mean square in noise variances."""
         pixels, count = self.noisy.pixels, len(self.noisy.pixels)
         stack = torch.cat([pixels, filling, shown[None].to(pixels), self.noisy.valid[None].to(pixels)])
         sides = Tiling.of(tuple(self.fold.shape), self.params.side, 0).side
         crops = random_crops(stack, self.params.batch, sides, self.generator)
-        crops = turned(crops, self.generator) if self.params.turns else crops
+        crops = augment(crops, self.generator) if self.params.turns else crops
         target, filled, seen, valid = torch.split(crops, [count, count, 1, 1], dim=1)
         predicted = net(torch.where(seen > 0, target, filled), self._dropping)
         asked = (1 - dilate(seen > 0, self.margin).to(pixels)) * valid
@@ -280,34 +280,34 @@ class _Task:
         return (self.distance(error) * asked).sum() / share, residual
 
     @torch.no_grad()
-    def say(self, net: Averaged[UNet], filling: Tensor, shown: Tensor) -> Tensor:
+    def say(self, net: EmaModel[UNet], filling: Tensor, shown: Tensor) -> Tensor:
         """What the network that learns makes of the picture with this mask, `(C, *space)`."""
-        said: Tensor = net.live(torch.where(shown, self.noisy.pixels, filling)[None], self._dropping)[0]
+        said: Tensor = net.model(torch.where(shown, self.noisy.pixels, filling)[None], self._dropping)[0]
         return said
 
     @torch.no_grad()
-    def predict(self, net: Averaged[UNet], filling: Tensor) -> Tensor:
+    def predict(self, net: EmaModel[UNet], filling: Tensor) -> Tensor:
         """What the network makes of the picture, `(C, *space)`: the mean over masks of what it says where not shown."""
         pixels = self.noisy.pixels
         if not self.passes:
-            restored: Tensor = net.steady(torch.where(self.noisy.valid, pixels, filling)[None])[0]
+            restored: Tensor = net.ema(torch.where(self.noisy.valid, pixels, filling)[None])[0]
             return restored
         unseen, everywhere = torch.zeros_like(pixels), torch.zeros_like(pixels)
         times = torch.zeros_like(pixels[:1])
         for _ in range(self.passes):
             shown = self.show()
-            said = net.steady(torch.where(shown, pixels, filling)[None], self._dropping)[0]
+            said = net.ema(torch.where(shown, pixels, filling)[None], self._dropping)[0]
             asked = (~dilate(shown, self.margin))[None].to(pixels)
             unseen, everywhere, times = unseen + said * asked, everywhere + said, times + asked
         mean = everywhere / self.passes
         return mean if self.params.answers == "all" else torch.where(times > 0, unseen / times.clamp(min=1), mean)
 
-    def cool(self, optimisers: list[torch.optim.Optimizer], progress: float) -> None:
+    def anneal_lr(self, optimisers: list[torch.optim.Optimizer], progress: float) -> None:
         """Lower the step size as the settings say; `progress` is the share of the steps done."""
         if self.params.cosine:
-            cool_along_cosine(optimisers, progress)
+            anneal_lr_cosine(optimisers, progress)
         else:
-            cool(optimisers, progress, self.params.cooling)
+            anneal_lr(optimisers, progress, self.params.cooling)
 
     def distance(self, error: Tensor) -> Tensor:
         """The loss of single values."""

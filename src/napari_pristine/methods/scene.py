@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from napari_pristine.errors import SettingError
 from napari_pristine.methods.degradation import Degradation
 from napari_pristine.methods.finer import FinerTiling, finer_points
-from napari_pristine.methods.implicit import mean_slope, noise_level, points_at_once
-from napari_pristine.methods.method import Noisy
+from napari_pristine.methods.fit_inr import mean_slope, noise_level, points_at_once
+from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.mask import Mask
 from napari_pristine.physics.operator import Grid, Operators, degrade
@@ -116,7 +116,7 @@ class Scene:
             slope = mean_slope(scene.movedim(1, -1)[:, None], self.pictures[0].sigma, self.steps)
             loss = loss + balance * self.penalty * slope
         # times the copies: each network sees the gradient that it would see alone
-        torch.autograd.backward(loss * net.siren.live.copies)
+        torch.autograd.backward(loss * net.siren.model.copies)
         return misfit
 
     def compose(self, net: Field) -> Tensor:
@@ -155,7 +155,7 @@ class Balance:
 
 
 def look(
-    net: Field, views: Sequence[tuple[Noisy, Degradation]], unit: float, holdout: float, generator: torch.Generator
+    net: Field, views: Sequence[tuple[NoisyBlock, Degradation]], unit: float, holdout: float, generator: torch.Generator
 ) -> tuple[Picture, ...]:
     """The pictures as the networks are to explain them.
 
@@ -195,12 +195,12 @@ def build(
     return Scene(pictures, fine.shape, points.to(device), places.to(device), shares.to(device), penalty, steps)
 
 
-def least_noise(noisy: Sequence[Noisy]) -> float:
+def least_noise(noisy: Sequence[NoisyBlock]) -> float:
     """Noise level of the picture that has least; the slope follows it, and other pictures weigh less than this one."""
     return max(min(noise_level(picture) for picture in noisy), LEAST)
 
 
-def relative_spacing(noisy: Noisy) -> tuple[float, ...]:
+def relative_spacing(noisy: NoisyBlock) -> tuple[float, ...]:
     """Distance of neighbouring pixels along each axis, the least in space being 1; a step in time counts as 1."""
     least = min(d for axis, d in zip(noisy.axes, noisy.spacing, strict=True) if axis in "ZYX")
     return tuple(d / least if axis in "ZYX" else 1.0 for axis, d in zip(noisy.axes, noisy.spacing, strict=True))
@@ -208,7 +208,7 @@ def relative_spacing(noisy: Noisy) -> tuple[float, ...]:
 
 def _picture(
     net: Field,
-    noisy: Noisy,
+    noisy: NoisyBlock,
     how: Degradation,
     cell: tuple[int, ...],
     unit: float,

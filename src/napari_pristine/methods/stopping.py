@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from napari_pristine.methods.method import Stop
+from napari_pristine.methods.method import StopReason
 
 EARLY = 30
 """Steps before which reaching the noise level means that the estimate is too high (texture taken for noise)."""
@@ -35,7 +35,7 @@ class StopRules:
     _mean: Tensor | None = None
     _best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def met(self, step: int, misfit: Tensor) -> Stop | None:
+    def met(self, step: int, misfit: Tensor) -> StopReason | None:
         """The rule that is met at this step, if any.
 
         Args:
@@ -50,9 +50,11 @@ class StopRules:
             return _noise_level(step, self.early)
         if self.residual and self._stuck("fitted", fitted, step):
             level = math.sqrt(fitted)
-            return Stop(f"the residual no longer fell after {step} steps, at {level:.2f} noise levels", warning=True)
+            return StopReason(
+                f"the residual no longer fell after {step} steps, at {level:.2f} noise levels", warning=True
+            )
         if self.held_out and self._stuck("hidden", hidden, step):
-            return Stop(f"the error of the pixels held out no longer fell after {step} steps")
+            return StopReason(f"the error of the pixels held out no longer fell after {step} steps")
         return None
 
     def _stuck(self, what: str, value: float, step: int) -> bool:
@@ -62,10 +64,10 @@ class StopRules:
         return step - since > PATIENCE
 
 
-def _noise_level(step: int, early: int) -> Stop:
+def _noise_level(step: int, early: int) -> StopReason:
     if step >= early:
-        return Stop(f"reached the noise level after {step} steps")
-    return Stop(
+        return StopReason(f"reached the noise level after {step} steps")
+    return StopReason(
         f"reached the noise level after only {step} steps: texture was probably taken for noise and is lost; "
         "set sigma to a lower value",
         warning=True,

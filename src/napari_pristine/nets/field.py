@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from napari_pristine.image.tiles import Tiling
-from napari_pristine.nets.average import Averaged
+from napari_pristine.image.tiling import Tiling
+from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.siren import OMEGA, Siren
 
 _CHUNK = 1 << 20
@@ -39,7 +39,7 @@ class Field(nn.Module):
         self.patches, self.channels, self.fits = patches, channels, fits
         sides = [torch.arange(n) for n in patches.side]
         self._pixels = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)
-        self.siren = Averaged(
+        self.siren = EmaModel(
             Siren(
                 ndim=self.ndim,
                 channels=channels,
@@ -79,11 +79,11 @@ class Field(nn.Module):
     @torch.no_grad()
     def renders(self) -> Tensor:
         """The same for each of the fits by itself, `(fits, C, *space)`."""
-        steady = self.siren.steady
-        device, width = steady.weights[0].device, steady.weights[0].shape[-1]
+        ema = self.siren.ema
+        device, width = ema.weights[0].device, ema.weights[0].shape[-1]
         at = self._coordinates(self.pixels().reshape(-1, self.ndim)).to(device)
-        rows = max(1, _CHUNK // (steady.copies * width))
-        values = torch.cat([steady(part) for part in torch.split(at, rows)], dim=1)
+        rows = max(1, _CHUNK // (ema.copies * width))
+        values = torch.cat([ema(part) for part in torch.split(at, rows)], dim=1)
         patches = values.reshape(self.fits, -1, *self.patches.side, self.channels).movedim(-1, 2).cpu().numpy()
         return torch.stack([torch.from_numpy(self.patches.blend(list(fit))) for fit in patches]).to(device)
 

@@ -16,7 +16,7 @@ from napari_pristine.physics.operator import Grid
 Boundary = Literal["reflect", "circular"]
 
 
-class Spot(Protocol):
+class PSF(Protocol):
     """The picture of a point; a frozen value."""
 
     def __hash__(self) -> int:
@@ -35,14 +35,14 @@ class Blur:
         boundary: What lies beyond the border: the mirrored scene, or its opposite side.
     """
 
-    spot: Spot
+    spot: PSF
     boundary: Boundary = "reflect"
 
     def times(self, axes: str) -> tuple[int, ...]:
         """The grid stays the same."""
         return (1,) * len(axes)
 
-    def reach(self, grid: Grid) -> tuple[int, ...]:
+    def halo(self, grid: Grid) -> tuple[int, ...]:
         """Half the spot."""
         return tuple(n // 2 for n in _kernel(self.spot, grid.axes, grid.spacing).shape)
 
@@ -72,5 +72,5 @@ def _fold(places: Tensor, size: int, boundary: Boundary) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _kernel(spot: Spot, axes: str, spacing: tuple[float, ...]) -> Tensor:
+def _kernel(spot: PSF, axes: str, spacing: tuple[float, ...]) -> Tensor:
     return torch.from_numpy(spot.values(Grid(axes, (0,) * len(axes), spacing)))

@@ -23,7 +23,7 @@ class Mask:
         """The grid stays the same."""
         return (1,) * len(axes)
 
-    def reach(self, grid: Grid) -> tuple[int, ...]:
+    def halo(self, grid: Grid) -> tuple[int, ...]:
         """A pixel sees itself alone."""
         return (0,) * len(grid.axes)
 

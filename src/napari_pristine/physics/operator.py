@@ -41,7 +41,7 @@ class Operator(Protocol):
     def times(self, axes: str) -> tuple[int, ...]:
         """How many pixels of the scene lie along one of the picture, for each of `axes`."""
 
-    def reach(self, grid: Grid) -> tuple[int, ...]:
+    def halo(self, grid: Grid) -> tuple[int, ...]:
         """How many pixels of the scene, whose grid this is, a pixel of the picture sees beyond its own borders."""
 
     def apply(self, scene: Tensor, grid: Grid) -> Tensor:
@@ -67,11 +67,11 @@ def degrade(scene: Tensor, operators: Operators, grid: Grid) -> Tensor:
     return scene
 
 
-def reach(operators: Operators, grid: Grid) -> tuple[int, ...]:
+def halo(operators: Operators, grid: Grid) -> tuple[int, ...]:
     """How many pixels of the scene, whose grid this is, a pixel of the picture sees beyond its own borders."""
     total, scale = [0] * len(grid.axes), [1] * len(grid.axes)
     for operator in operators:
-        total = [t + s * r for t, s, r in zip(total, scale, operator.reach(grid), strict=True)]
+        total = [t + s * r for t, s, r in zip(total, scale, operator.halo(grid), strict=True)]
         scale = [s * k for s, k in zip(scale, operator.times(grid.axes), strict=True)]
         grid = after(operator, grid)
     return tuple(total)

@@ -1,0 +1,90 @@
+"""The command `pristine learn`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from napari_pristine.batch.inputs import find_inputs
+from napari_pristine.cli.main import Json, report_error, say
+from napari_pristine.cli.options import (
+    DEFAULT,
+    Axes,
+    DeviceName,
+    MethodName,
+    Overwrite,
+    Preset,
+    Seed,
+    Settings,
+    Together,
+    read_settings,
+)
+from napari_pristine.cli.output import describe_model, progress_bar
+from napari_pristine.errors import FileError
+from napari_pristine.io.atomic import check_free
+from napari_pristine.io.registry import SUFFIXES, is_zarr
+from napari_pristine.jobs.train import follow, training_job
+from napari_pristine.model import save_model
+from napari_pristine.recipe import Recipe
+from napari_pristine.settings import make
+from napari_pristine.text import to_json
+from napari_pristine.weights import check_suffix
+
+
+def learn(
+    inputs: Annotated[list[str], Parameter(help="Images to learn from, or folders of images.", negative=())],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="File for the model, .safetensors.")],
+    method: MethodName = "blind2unblind",
+    preset: Preset = DEFAULT["preset"],
+    axes: Axes = DEFAULT["axes"],
+    together: Together = DEFAULT["together"],
+    device: DeviceName = DEFAULT["device"],
+    seed: Seed = DEFAULT["seed"],
+    settings: Settings = None,
+    model: Annotated[str, Parameter(help="Model to learn on from, in fewer steps.", show_default=False)] = "",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Learn from many noisy images, to restore these and others like them with 'pristine restore --model'."""
+    chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
+    recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
+    check_suffix(output)
+    check_free(output, overwrite=overwrite)
+    images = find_images(inputs)
+    with progress_bar("learning", report_error) as show:
+        learned = follow(training_job(images, recipe), show)
+    save_model(output, learned, overwrite=overwrite)
+    say(to_json({"output": output, **learned.describe()}) if json else describe_model(output, learned))
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """The files named, and all images in the folders named; an OME-Zarr is a folder that is an image.
+
+    What is there but is no image is for the learning to leave out: the shell may have found it by a pattern.
+
+    Raises:
+        FileError: There is no image in a folder, or there is no such file.
+    """
+    found: list[Path] = []
+    for path in find_inputs(names):
+        if not path.exists():
+            raise FileError(f"'{path}' does not exist; check the name")
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise FileError(f"'{path}' cannot be read: you have no permission to; ask its owner, or leave it out")
+        folder = path.is_dir() and not is_zarr(path)
+        inside = sorted(file for file in path.iterdir() if is_image(file)) if folder else [path]
+        if not inside:
+            raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file in a folder is meant to be an image, by its name."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")

@@ -1,0 +1,1 @@
+"""Restoring and training as jobs that can be watched and stopped."""
