@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from napari_pristine import read, write
 from napari_pristine.batch.executors import Executor, here
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.tasks import assign
+from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
@@ -70,17 +70,17 @@ def saved(folder: Path, recipe: Recipe | None = None) -> Path:
 
 def restore(
     inputs: Path | Sequence[Path], output: Path, recipe: Recipe | None = None, pool: Executor = here, **order: Any
-) -> dict[str, FileResult]:
+) -> dict[str, ItemDone]:
     """A batch to its end; what became of each file, by its name."""
     recipe = recipe or quick()
     names = [str(path) for path in ([inputs] if isinstance(inputs, Path) else inputs)]
     batch = Batch(assign(inputs_of(names, output), output, recipe), BatchOptions(recipe, **order), pool)
-    told = [event for event in batch.job() if isinstance(event, FileResult)]
+    told = [event for event in batch.job() if isinstance(event, ItemDone)]
     assert told == batch.rows
     return {row.source.name: row for row in told}
 
 
-def became(rows: dict[str, FileResult]) -> dict[str, str]:
+def became(rows: dict[str, ItemDone]) -> dict[str, str]:
     return {name: row.status for name, row in rows.items()}
 
 

@@ -23,20 +23,20 @@ def test_the_next_is_read_while_something_else_is_done() -> None:
         return 10 * key
 
     ahead: Prefetcher[int] = Prefetcher(read)
-    ahead.begin(3)
+    ahead.start(3)
     assert begun.wait(10)  # although nobody has asked yet
     go.set()
-    assert ahead.take(3) == 30
+    assert ahead.get(3) == 30
     assert readers[0] != threading.get_ident()
     assert len(readers) == 1
 
 
 def test_what_was_not_expected_is_read_when_it_is_asked_for() -> None:
     ahead: Prefetcher[int] = Prefetcher(lambda key: 10 * key)
-    ahead.begin(3)
-    assert ahead.take(4) == 40
-    assert ahead.take(3) == 30
-    assert ahead.take(3) == 30
+    ahead.start(3)
+    assert ahead.get(4) == 40
+    assert ahead.get(3) == 30
+    assert ahead.get(3) == 30
 
 
 def test_an_error_is_raised_where_someone_listens() -> None:
@@ -44,9 +44,9 @@ def test_an_error_is_raised_where_someone_listens() -> None:
         raise OSError("the share is gone")
 
     ahead: Prefetcher[int] = Prefetcher(read)
-    ahead.begin(1)
+    ahead.start(1)
     with pytest.raises(OSError, match="gone"):
-        ahead.take(1)
+        ahead.get(1)
 
 
 class OnDisk:

@@ -29,14 +29,13 @@ from napari_pristine import ranks, read, write
 from napari_pristine import restore as restore_one
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.executors import WorkerMessages, here
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.tasks import Task, assign
 from napari_pristine.batch.work_item import WorkItem
-from napari_pristine.events import BlockDone
+from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io.atomic import files_in
 
@@ -118,7 +117,7 @@ def test_no_block_is_restored_twice(tmp_path: Path) -> None:
         job = Batch(tasks, BatchOptions(recipe, resume=resume)).job()
         for event in job:
             if isinstance(event, BlockDone):
-                places.append(event.place)
+                places.append(event.index)
                 if len(places) == 3:
                     break
         job.close()
@@ -141,7 +140,7 @@ def test_frames_that_are_fitted_at_once_are_done_again_together(tmp_path: Path, 
             pass
     job.close()
     places = [
-        event.place for event in Batch(tasks, BatchOptions(recipe, resume=True)).job() if isinstance(event, BlockDone)
+        event.index for event in Batch(tasks, BatchOptions(recipe, resume=True)).job() if isinstance(event, BlockDone)
     ]
     assert (len(places), set(places)) == (34, {(t,) for t in range(34)})
     alone = restore_one(read(tmp_path / "a.tif"), "inr", preset="fast", settings=settings, device="cpu")
@@ -170,7 +169,7 @@ def _places(batch: Batch, most: int = 1000) -> list[tuple[int, ...]]:
     places: list[tuple[int, ...]] = []
     job = batch.job()
     for event in job:
-        places += [event.place] if isinstance(event, BlockDone) else []
+        places += [event.index] if isinstance(event, BlockDone) else []
         if len(places) == most:
             break
     job.close()
@@ -205,7 +204,7 @@ def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
     again = restore(tmp_path / "in", out)["a.tif"]
     assert (again.status, "exists already; --overwrite replaces it" in again.text) == ("failed", True)
     left = restore(tmp_path / "in", out, resume=True)["a.tif"]
-    assert (left.status, left.text, left.facts["output"]) == ("left", "done before", "a.tif")
+    assert (left.status, left.text, left.facts["output"]) == ("skipped", "done before", "a.tif")
 
     other = restore(tmp_path / "in", out, quick(seed=1), resume=True)["a.tif"]
     assert (other.status, "by another recipe (seed 0, now 1)" in other.text) == ("failed", True)
@@ -223,7 +222,7 @@ def test_folders_that_hold_the_same_names_have_folders_of_their_own(tmp_path: Pa
     for name in ("mon/a.tif", "tue/a.tif", "mon/deeper/a.tif"):
         stack(tmp_path / name, 24, 24)
     rows = Batch(assigned(tmp_path, "mon", "tue"), BatchOptions(quick())).job()
-    assert sum(isinstance(event, FileResult) and event.status == "restored" for event in rows) == 3
+    assert sum(isinstance(event, ItemDone) and event.status == "restored" for event in rows) == 3
     found = [name for name in listing(tmp_path / "out") if name.endswith(".tif")]
     assert found == ["mon/a.tif", "mon/deeper/a.tif", "tue/a.tif"]
     alone = [task.target for task in assigned(tmp_path, "mon", "tue/a.tif")]
@@ -277,14 +276,14 @@ def test_results_inside_the_folder_of_the_inputs_are_no_inputs(tmp_path: Path, f
     out = tmp_path / "deeper" / "out"
     expected = {"a.tif": "restored", "b.ome.tif": "restored", "c.tif": "restored"}
     assert became(restore(tmp_path, out, quick(format=form))) == expected
-    assert became(restore(tmp_path, out, quick(format=form), resume=True)) == dict.fromkeys(expected, "left")
+    assert became(restore(tmp_path, out, quick(format=form), resume=True)) == dict.fromkeys(expected, "skipped")
 
 
 def test_results_in_the_folder_of_the_inputs_itself_are_no_inputs(tmp_path: Path) -> None:
     stack(tmp_path / "a.tif", 24, 24)
     recipe = quick(format="ome-zarr")
     assert became(restore(tmp_path, tmp_path, recipe)) == {"a.tif": "restored"}
-    assert became(restore(tmp_path, tmp_path, recipe, resume=True)) == {"a.tif": "left"}
+    assert became(restore(tmp_path, tmp_path, recipe, resume=True)) == {"a.tif": "skipped"}
     assert inside(tmp_path)[:3] == ["a.ome.zarr", "a.ome.zarr.json", "a.ome.zarr/0"]
 
 
@@ -327,13 +326,11 @@ def test_resume_finds_out_that_a_result_is_not_whole(tmp_path: Path, suffix: str
     largest = max((file for file in files_in(result)), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-7])
     tasks = assign(inputs_of([str(tmp_path / f"a{suffix}")]), tmp_path / "out", quick())
-    (row,) = [
-        event for event in Batch(tasks, BatchOptions(quick(), resume=True)).job() if isinstance(event, FileResult)
-    ]
+    (row,) = [event for event in Batch(tasks, BatchOptions(quick(), resume=True)).job() if isinstance(event, ItemDone)]
     assert row.status == "failed"
     assert "is not what was written" in row.text
     (row,) = [
-        event for event in Batch(tasks, BatchOptions(quick(), overwrite=True)).job() if isinstance(event, FileResult)
+        event for event in Batch(tasks, BatchOptions(quick(), overwrite=True)).job() if isinstance(event, ItemDone)
     ]
     assert row.status == "restored"
 

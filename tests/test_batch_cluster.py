@@ -15,7 +15,6 @@ from tests.batches import became, inside, listing, night, pixels, quick, restore
 
 from napari_pristine.batch.clusters import SCHEDULER
 from napari_pristine.batch.executors import WorkerMessages, joined_cluster, on
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.runner import Batch
@@ -23,6 +22,7 @@ from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import SettingError
+from napari_pristine.events import ItemDone
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -54,7 +54,7 @@ def test_two_workers_give_the_same_pixels_as_one(tmp_path: Path, client: Any, fo
     assert same(pixels(tmp_path / "out"), pixels(tmp_path / "alone"))
     assert listing(tmp_path / "out") == listing(tmp_path / "alone")
     left = restore(tmp_path / "in", tmp_path / "out", recipe, on(client), resume=True)
-    assert became(left) == {"a.tif": "left", "b.ome.tif": "left", "c.tif": "left", "bad.tif": "failed"}
+    assert became(left) == {"a.tif": "skipped", "b.ome.tif": "skipped", "c.tif": "skipped", "bad.tif": "failed"}
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path: Path, client: Any) -> None:
@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path: Path, client: 
     rows = []
     before = _pids(client)
     for event in Batch(tasks, BatchOptions(recipe), on(client)).job():
-        if isinstance(event, FileResult):
+        if isinstance(event, ItemDone):
             if not rows:
                 os.kill(_pids(client)[0], signal.SIGKILL)
             rows.append(event)

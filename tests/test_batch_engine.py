@@ -18,23 +18,22 @@ import tifffile
 from tests.batches import listing, noisy, quick, restore, stack
 
 from napari_pristine import read, write
-from napari_pristine.batch.async_writer import AsyncWriter
 from napari_pristine.batch.estimate import FileEstimate, estimate_files
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, WorkerMessages
 from napari_pristine.batch.fingerprint import checksum
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions, open_task
 from napari_pristine.batch.result import written
-from napari_pristine.batch.run_in_thread import aside
-from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.store import HIDDEN, BlockRecord, WorkDir
 from napari_pristine.batch.tasks import Task, assign
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import FileError
-from napari_pristine.events import BlockDone, Note
+from napari_pristine.events import BatchProgress, BlockDone, Note
 from napari_pristine.image.image import Image
 from napari_pristine.io.zarr import complete, create
 from napari_pristine.recipe import Recipe
+from napari_pristine.threads import AsyncWriter, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,15 +54,15 @@ def sparse(path: Path, *shape: int) -> Path:
 def test_what_is_given_is_done_in_order_while_the_giver_goes_on() -> None:
     may, done = Flag(), list[int]()
     with AsyncWriter() as behind:
-        behind.give(lambda: done.append(may.wait(10)))
+        behind.submit(lambda: done.append(may.wait(10)))
         for number in (2, 3):
-            behind.give(partial(done.append, number))
+            behind.submit(partial(done.append, number))
         assert not done
         may.set()
         behind.wait()
         assert done == [True, 2, 3]
-        behind.give(lambda: time.sleep(0.05))
-        behind.give(partial(done.append, 4))
+        behind.submit(lambda: time.sleep(0.05))
+        behind.submit(partial(done.append, 4))
     assert done == [True, 2, 3, 4]
 
 
@@ -76,7 +75,7 @@ def test_after_a_failure_nothing_is_done_and_it_is_told() -> None:
     def give(*work: Callable[[], None], then: Exception | None = None) -> None:
         with AsyncWriter() as behind:
             for one in work:
-                behind.give(one)
+                behind.submit(one)
             if then:
                 raise then
 
@@ -121,18 +120,18 @@ def test_the_files_at_work_and_what_is_done_of_each_are_told(tmp_path: Path) -> 
         for event in Batch(tasks_of(path, quick()), BatchOptions(quick())).job()
         if isinstance(event, BatchProgress)
     ]
-    found = [stand.at_work for stand in stands if stand.at_work]
+    found = [stand.active for stand in stands if stand.active]
     assert {source for ((source, _),) in found} == {path}
     fractions = [fraction for ((_, fraction),) in found]
     assert (fractions, fractions[0] < 0.5, fractions[-1] > 0.5) == (sorted(fractions), True, True)
-    assert (stands[-1].at_work, stands[-1].doing) == ((), "restoring")
+    assert (stands[-1].active, stands[-1].phase) == ((), "restoring")
 
 
 def test_a_batch_can_be_stopped_while_it_reads_an_input_to_know_it_again(tmp_path: Path) -> None:
     path = sparse(tmp_path / "huge.tif", 300, 8192, 8192)
     job = Batch(tasks_of(path, quick()), BatchOptions(quick())).job()
-    seen = next(event for event in job if isinstance(event, BatchProgress) and event.doing == "reading")
-    assert (seen.files, seen.name) == (0, "huge.tif")
+    seen = next(event for event in job if isinstance(event, BatchProgress) and event.phase == "reading")
+    assert (seen.items, seen.name) == (0, "huge.tif")
     began = time.monotonic()
     job.close()
     assert time.monotonic() - began < SOON
@@ -158,8 +157,8 @@ def pretended(recipe: Recipe) -> Executor:
 def test_a_batch_can_be_stopped_while_it_gives_a_result_its_format(tmp_path: Path) -> None:
     path, recipe = sparse(tmp_path / "a.tif", 600, 1024, 1024), quick(settings={"warm_start": False})
     job = Batch(tasks_of(path, recipe), BatchOptions(recipe), pretended(recipe)).job()
-    seen = next(event for event in job if isinstance(event, BatchProgress) and event.doing == "writing")
-    assert seen.at_work == ((path, 1.0),)
+    seen = next(event for event in job if isinstance(event, BatchProgress) and event.phase == "writing")
+    assert seen.active == ((path, 1.0),)
     began = time.monotonic()
     job.close()
     assert time.monotonic() - began < SOON
@@ -187,9 +186,9 @@ def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
 
 def test_what_is_done_aside_gives_its_result_or_its_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert to_end(aside(partial(checksum, tmp_path / "a"))).startswith("sha256:ba7816bf")
+    assert to_end(run_in_thread(partial(checksum, tmp_path / "a"))).startswith("sha256:ba7816bf")
     with pytest.raises(FileError, match="cannot be read"):
-        to_end(aside(partial(checksum, tmp_path / "b")))
+        to_end(run_in_thread(partial(checksum, tmp_path / "b")))
 
 
 def to_end(waiting: Any) -> Any:

@@ -37,15 +37,14 @@ from tests.batches import (
 )
 
 from napari_pristine import read, write
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.output_lock import LockedElsewhere, OutputLock
-from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
 from napari_pristine.batch.work_item import restore_work_item
-from napari_pristine.events import BlockDone
+from napari_pristine.events import BatchProgress, BlockDone, ItemDone
 from napari_pristine.image.image import Image
 
 GOOD = ["good1.tif", "good1.tif.json", "good2.tif", "good2.tif.json"]
@@ -150,9 +149,9 @@ def test_a_file_that_is_swapped_while_it_is_restored_fails_and_leaves_nothing(tm
     job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), BatchOptions(recipe)).job()
     rows = {}
     for event in job:
-        if isinstance(event, FileResult):
+        if isinstance(event, ItemDone):
             rows[event.source.name] = event
-        if isinstance(event, BlockDone) and event.place == (1,):
+        if isinstance(event, BlockDone) and event.index == (1,):
             other = stack(tmp_path / "other.tif", 4, 32, 32, seed=9)
             if by == "in place":
                 path.write_bytes(other.read_bytes())
@@ -195,7 +194,7 @@ def test_folders_that_lead_in_circles_are_left(tmp_path: Path) -> None:
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "self").symlink_to(tmp_path / "in" / "self")
     rows = restore(tmp_path / "in", tmp_path / "out")
-    assert became(rows) == {"good1.tif": "restored", "good2.tif": "restored", "loop": "left", "self": "left"}
+    assert became(rows) == {"good1.tif": "restored", "good2.tif": "restored", "loop": "skipped", "self": "skipped"}
     assert "not followed" in rows["loop"].text
 
 
@@ -203,7 +202,7 @@ def test_a_pipe_does_not_stop_a_batch(tmp_path: Path) -> None:
     between(tmp_path / "in")
     os.mkfifo(tmp_path / "in" / "good1x.tif")
     rows = restore([tmp_path / "in", tmp_path / "in" / "good1x.tif"], tmp_path / "out")
-    assert became(rows) == {"good1.tif": "restored", "good1x.tif": "left", "good2.tif": "restored"}
+    assert became(rows) == {"good1.tif": "restored", "good1x.tif": "skipped", "good2.tif": "restored"}
     assert "pipe" in rows["good1x.tif"].text
 
 
@@ -304,7 +303,7 @@ def test_one_file_belongs_to_one_batch_at_a_time(tmp_path: Path) -> None:
     other.start()
     assert ended(other) == 3
     row = restore(stack(tmp_path / "a.tif", 24, 24), tmp_path / "out")["a.tif"]
-    assert (row.status, "by another batch right now" in row.text) == ("left", True)
+    assert (row.status, "by another batch right now" in row.text) == ("skipped", True)
     letting_go = threading.Thread(target=claim.release)
     letting_go.start()
     letting_go.join()
@@ -326,7 +325,7 @@ def test_a_file_that_another_batch_has_is_done_at_the_end_if_that_dies(tmp_path:
     recipe, rows = quick(), []
     job = Batch(assign(inputs_of([str(tmp_path / "in")]), tmp_path / "out", recipe), BatchOptions(recipe)).job()
     for event in job:
-        if isinstance(event, FileResult):
+        if isinstance(event, ItemDone):
             rows.append(event)
             claim.release()
     assert [(row.source.name, row.status) for row in rows] == [("good2.tif", "restored"), ("good1.tif", "restored")]
@@ -344,7 +343,7 @@ def test_two_batches_into_one_folder_share_the_work(tmp_path: Path) -> None:
     assert same(pixels(tmp_path / "out"), pixels(tmp_path / "whole"))
     rows = table(tmp_path / "out")
     assert sorted(Path(row["input"]).name for row in rows) == [f"{n}.tif" for n in range(8)]
-    assert {row["status"] for row in rows} <= {"restored", "left"}
+    assert {row["status"] for row in rows} <= {"restored", "skipped"}
     assert all(row["sigma"] for row in rows)
 
 
@@ -361,8 +360,8 @@ def test_two_batches_of_other_files_report_together(tmp_path: Path) -> None:
     # a batch of its own later on reports on all results that are there
     assert ended(process("batch", recipe, tmp_path / "b", "-o", tmp_path / "out", "--resume")) == 0
     assert sorted((row["status"], row["message"]) for row in table(tmp_path / "out")) == [
-        *[("left", "done before")] * 3,
-        *[("left", "restored before")] * 3,
+        *[("skipped", "done before")] * 3,
+        *[("skipped", "restored before")] * 3,
     ]
 
 
@@ -403,7 +402,7 @@ def test_the_progress_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     stands = [event for event in batch.job() if isinstance(event, BatchProgress)]
     fractions = [stand.fraction for stand in stands]
     assert fractions == sorted(fractions)
-    assert (fractions[-1], stands[-1].files, stands[-1].of_files) == (1.0, 3, 3)
+    assert (fractions[-1], stands[-1].items, stands[-1].total) == (1.0, 3, 3)
     assert len(set(fractions)) > 5
 
 
@@ -420,7 +419,7 @@ def test_many_small_files_leave_memory_and_open_files_flat(
     batch = Batch(assign(inputs_of([str(tmp_path)]), tmp_path / "out", recipe), BatchOptions(recipe))
     own, figures = psutil.Process(), []
     for event in batch.job():
-        if isinstance(event, FileResult):
+        if isinstance(event, ItemDone):
             assert event.status == "restored"
             figures.append((own.memory_info().rss, own.num_fds(), own.num_threads()))
     early, late = figures[count // 10 - 1], figures[-1]

@@ -11,13 +11,12 @@ import pytest
 from tests.batches import listing, night, noisy, pixels, quick, restore, same, stack
 
 from napari_pristine import write
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.runner import Batch, Batching
 from napari_pristine.batch.store import HIDDEN
 from napari_pristine.batch.tasks import assign
-from napari_pristine.events import BlockDone
+from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image.image import Image
 
 
@@ -30,8 +29,8 @@ def begun(source: Path, output: Path, blocks: int) -> Batching:
     return job
 
 
-def ended(job: Batching) -> list[FileResult]:
-    return [event for event in job if isinstance(event, FileResult)]
+def ended(job: Batching) -> list[ItemDone]:
+    return [event for event in job if isinstance(event, ItemDone)]
 
 
 def test_what_is_done_is_kept_while_the_disk_of_the_input_is_gone(tmp_path: Path) -> None:
@@ -73,5 +72,5 @@ def test_what_cannot_be_removed_does_not_end_the_batch(tmp_path: Path, monkeypat
     rows = restore(tmp_path / "in", tmp_path / "out")
     assert {row.status for row in rows.values()} == {"restored"}
     monkeypatch.undo()
-    assert {row.status for row in restore(tmp_path / "in", tmp_path / "out", resume=True).values()} == {"left"}
+    assert {row.status for row in restore(tmp_path / "in", tmp_path / "out", resume=True).values()} == {"skipped"}
     assert HIDDEN not in listing(tmp_path / "out")

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.report import COLUMNS, write_report
 from napari_pristine.batch.report_page import PICTURED
 from napari_pristine.errors import FileError
+from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import Quality
 from napari_pristine.io.registry import write
@@ -73,7 +73,7 @@ def facts(image: Image, recipe: Recipe | None = None) -> dict[str, Any]:
     return {**known, "input": {"name": "a.tif", **sizes}, "checksum": "sha256:12ab"}
 
 
-def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None) -> FileResult:
+def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None) -> ItemDone:
     """A file and its result, really there."""
     rng = np.random.default_rng(0)
     clean = np.add.outer(np.arange(40.0), np.arange(50.0)) * 4 + np.zeros((3, 1, 1))
@@ -81,11 +81,11 @@ def restored(folder: Path, name: str = "cells.tif", recipe: Recipe | None = None
     for path, values in ((source, clean + rng.normal(0, SIGMA, clean.shape)), (target, clean)):
         path.parent.mkdir(exist_ok=True)
         write(path, Image(values.astype(np.float32), "TYX"), overwrite=True)
-    return FileResult(source, target, "restored", "", facts(Image(clean.astype(np.float32), "TYX"), recipe))
+    return ItemDone(source, target, "restored", "", facts(Image(clean.astype(np.float32), "TYX"), recipe))
 
 
-def bare(name: str, status: str = "failed", text: str = "", known: Mapping[str, Any] | None = None) -> FileResult:
-    return FileResult(Path("in") / name, Path("out") / name, status, text, known or {})  # type: ignore[arg-type]
+def bare(name: str, status: str = "failed", text: str = "", known: Mapping[str, Any] | None = None) -> ItemDone:
+    return ItemDone(Path("in") / name, Path("out") / name, status, text, known or {})  # type: ignore[arg-type]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -111,7 +111,7 @@ def test_the_table_holds_what_is_known_of_each_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [*"=+-@\t\r\n＝"])
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, start: str) -> None:
     evil = start + "cmd|' /C calc'!A0"
-    row = FileResult(Path(evil), Path(evil), "failed", evil, {"device": evil, "notes": [evil], "checksum": evil})
+    row = ItemDone(Path(evil), Path(evil), "failed", evil, {"device": evil, "notes": [evil], "checksum": evil})
     with write_report(tmp_path, [row], title="t")[0].open(encoding="utf-8-sig", newline="") as file:
         (_, cells) = list(csv.reader(file))
     assert [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\n＝"))] == []
@@ -126,7 +126,7 @@ def test_excel_is_told_that_the_table_is_unicode(tmp_path: Path) -> None:
 
 def test_the_page_shows_failures_first_and_pictures_and_figures_of_the_others(tmp_path: Path) -> None:
     row = restored(tmp_path)
-    later = bare("later.tif", "left", "not reached: the disk was full")
+    later = bare("later.tif", "skipped", "not reached: the disk was full")
     shown = write_report(tmp_path / "out", [row, later, bare("junk.tif", text="is no TIFF")], title="night")[1]
     page = Page(shown)
     first = [page.texts.index(text) for text in ("is no TIFF", "cells.tif", "later.tif")]
@@ -162,7 +162,9 @@ _KEYS = ("recipe", "quality", "seconds", "device", "notes", "versions", "shape",
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
-@given(name=_NAMES, text=st.text(max_size=50), title=st.text(max_size=20), status=st.sampled_from(["failed", "left"]))
+@given(
+    name=_NAMES, text=st.text(max_size=50), title=st.text(max_size=20), status=st.sampled_from(["failed", "skipped"])
+)
 def test_no_name_or_message_breaks_the_page(tmp_path: Path, name: str, text: str, title: str, status: str) -> None:
     calm = Page(write_report(tmp_path, [bare("a.tif", status, "b")], title="t")[1])
     page = Page(write_report(tmp_path, [bare(name, status, text)], title=title)[1])
@@ -174,7 +176,7 @@ def test_no_name_or_message_breaks_the_page(tmp_path: Path, name: str, text: str
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(known=st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=6))
 def test_no_sidecar_breaks_the_report(tmp_path: Path, known: dict[str, Any]) -> None:
-    csv_path, shown = write_report(tmp_path, [bare("a.tif", "left", "done before", known)], title="t")
+    csv_path, shown = write_report(tmp_path, [bare("a.tif", "skipped", "done before", known)], title="t")
     assert "a.tif" in Page(shown).texts
     assert len(table(csv_path)) == 1
 

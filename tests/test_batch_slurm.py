@@ -25,7 +25,6 @@ from tests.batches import became, listing, pixels, quick, restore, same, saved, 
 from napari_pristine.batch import crew, slurm
 from napari_pristine.batch.clusters import slurm_client
 from napari_pristine.batch.executors import slurm_cluster
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.runner import Batch
@@ -33,6 +32,7 @@ from napari_pristine.batch.slurm import Jobs
 from napari_pristine.batch.tasks import assign
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import ComputeError, SettingError
+from napari_pristine.events import ItemDone
 
 dask = pytest.importorskip("dask")
 pytest.importorskip("dask_jobqueue")
@@ -97,7 +97,7 @@ def test_a_job_that_ends_has_a_successor(tmp_path: Path, ask: Ask, alone: Path) 
     rows = {}
     with slurm_cluster(1) as pool:
         for event in _batch(files, tmp_path / "out", pool):
-            if isinstance(event, FileResult):
+            if isinstance(event, ItemDone):
                 if not rows:
                     time.sleep(3)  # the next share is over by now, and what the worker would say of it is lost
                     _say("scancel", "--name", wished["name"])

@@ -147,7 +147,7 @@ def test_stopping_at_any_step_leaves_a_usable_network(method: Method[Any, Any]) 
         def keep(event: object, steps: int = steps) -> Command | None:
             nonlocal heard
             heard += isinstance(event, Progress)
-            return Command.KEEP if isinstance(event, Progress) and event.done >= steps else None
+            return Command.KEEP if isinstance(event, Progress) and event.step >= steps else None
 
         result = wait(run(Image(noisy, "YX"), Recipe(method=method.key, settings={"steps": 2000})), keep)
         assert np.isfinite(result.data).all()

@@ -131,9 +131,9 @@ def test_what_does_not_fit_into_memory_together_is_fitted_one_by_one(monkeypatch
 
 def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
     done = [event for event in run(stack(3, axes="CYX"), recipe()) if isinstance(event, BlockDone)]
-    assert [event.place for event in done] == [(0,), (1,), (2,)]
+    assert [event.index for event in done] == [(0,), (1,), (2,)]
     assert all(event.stops == (("took all 40 steps", 1),) for event in done)
-    assert len({event.judged for event in done}) == 3
+    assert len({event.quality for event in done}) == 3
 
 
 def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: pytest.MonkeyPatch) -> None:

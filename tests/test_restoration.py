@@ -60,8 +60,8 @@ def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
     fractions = [event.fraction for event in progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert {event.place for event in progress} == {0, 1, 2}
-    assert all(event.places == 3 for event in progress)
+    assert {event.block for event in progress} == {0, 1, 2}
+    assert all(event.blocks == 3 for event in progress)
 
 
 def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_keep_stops_early_and_leaves_the_rest_of_a_stack_as_it_was() -> None:
     image = noise(3, 48, 48)
 
     def keep_in_the_second(event: Event) -> Command | None:
-        return Command.KEEP if isinstance(event, Progress) and event.place == 1 else None
+        return Command.KEEP if isinstance(event, Progress) and event.block == 1 else None
 
     result = wait(run(Image(image, "TYX"), Recipe(settings={"steps": 400})), keep_in_the_second)
     assert not np.array_equal(result.data[1], image[1])
@@ -369,7 +369,7 @@ def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) ->
     job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
     started = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: started + 5)  # there is no time left to tell before the first step
-    done = [event.done for event in (next(job) for _ in range(12)) if isinstance(event, Progress)]
+    done = [event.step for event in (next(job) for _ in range(12)) if isinstance(event, Progress)]
     job.close()
     assert done.count(0) > 5
 
@@ -457,7 +457,7 @@ def test_a_wish_that_comes_with_a_preview_in_the_rounds_is_heard(monkeypatch: py
 
     def keep_at_the_first_preview_of_the_rounds(event: Event) -> Command | None:
         nonlocal rounds
-        rounds += isinstance(event, Progress) and event.total == ROUGH["rounds"]
+        rounds += isinstance(event, Progress) and event.steps == ROUGH["rounds"]
         return Command.KEEP if rounds and isinstance(event, Preview) else None
 
     job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))

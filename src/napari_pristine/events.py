@@ -1,54 +1,58 @@
-"""What a running job says, and what it may be told.
+"""Events that running jobs and batches yield, and the command that they accept.
 
-A job is a generator. Each thing it yields is one of the frozen values below;
-what is sent into it is `None` or a `Wish`. Closing it cancels it.
+A job is a generator. It yields one of the frozen values of `Event`; what is sent into it is `None` or a `Command`.
+Closing the generator cancels the job.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
+T = TypeVar("T")
+
 
 class Command(Enum):
-    """What a running job may be told."""
+    """Commands for a running job."""
 
     KEEP = "keep"
-    """Stop fitting here and use what there is."""
+    """Stop fitting now and keep the result so far."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a job is.
 
-    `place` of `places` blocks is being fitted (counted from 0) and has taken `done` of at most `total` steps.
-    `residual` is the root mean square of fit minus input in noise levels: 1 means that what was removed is as
-    strong as the noise. `remaining` is an estimate in seconds, `None` before there is one.
+    Block `block` of `blocks` (counted from 0) is being fitted and has taken `step` of at most `steps` optimiser steps.
+    `residual` is the root mean square of fit minus input in noise levels: at 1, as much was removed as there is noise.
+    `remaining` is an estimate in seconds, `None` before there is one.
     """
 
-    place: int
-    places: int
-    done: int
-    total: int
+    block: int
+    blocks: int
+    step: int
+    steps: int
     residual: float
     seconds: float
     remaining: float | None
 
     @property
     def fraction(self) -> float:
-        """Share of the whole job that is done, 0 to 1."""
-        return (self.place + self.done / max(self.total, 1)) / max(self.places, 1)
+        """Fraction of the whole job that is done, 0 to 1."""
+        return (self.block + self.step / max(self.steps, 1)) / max(self.blocks, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """What the result would be if the job were kept now: one block of it.
+    """One block of the result as it would be if the job were kept now.
 
-    `data` is in the units and axes order of the image that is restored; write it to `result[index]`.
+    `data` has the units and the order of axes of the image; write it to `result[index]`.
     """
 
     index: tuple[int | slice, ...]
@@ -57,7 +61,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should know about how the job went."""
+    """Something that the user should know about how a job or batch went."""
 
     text: str
     warning: bool = False
@@ -65,20 +69,74 @@ class Note:
 
 @dataclass(frozen=True)
 class BlockDone:
-    """A block is restored and written, or left as it was; what is known of it, as plain values.
+    """A block is restored and written, or was left unchanged.
 
-    `judged` holds noise level, residual, whiteness and structure of each channel, see `Quality`; `hot` and `invalid`
-    count the values that were filled in, `stops` how many fits each rule has ended. `notes` are those since the block
-    before. `left` says why a pane of a large plane was left as it was; of all of them one note tells in the end.
+    Attributes:
+        index: Index of the block.
+        quality: Noise level, residual, whiteness and structure of each channel, see `Quality`.
+        hot: Number of hot pixels that were filled.
+        invalid: Number of values that were missing and were filled.
+        stops: Reasons why fits ended, each with the number of fits.
+        notes: Notes since the block before.
+        unchanged: Why the block was left unchanged; empty if it was restored.
     """
 
-    place: tuple[int, ...]
-    judged: tuple[tuple[float, float, float, float], ...] = ()
+    index: tuple[int, ...]
+    quality: tuple[tuple[float, float, float, float], ...] = ()
     hot: int = 0
     invalid: int = 0
     stops: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
-    left: str = ""
+    unchanged: str = ""
 
 
-Event: TypeAlias = Progress | Preview | Note | BlockDone
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a batch is.
+
+    Attributes:
+        items: Number of finished files, of `total`.
+        total: Number of files.
+        name: Name of the file that was started last.
+        fraction: Fraction of the whole batch that is done, 0 to 1.
+        seconds: Seconds since the batch began.
+        active: Files in work, and the fraction of each that is done.
+        phase: What this process is doing: reading an input, restoring, or writing a result.
+    """
+
+    items: int
+    total: int
+    name: str
+    fraction: float
+    seconds: float
+    active: tuple[tuple[Path, float], ...] = ()
+    phase: Literal["reading", "restoring", "writing"] = "restoring"
+
+    @property
+    def remaining(self) -> float | None:
+        """Estimate of the seconds to go; `None` before there is one."""
+        return self.seconds * (1 - self.fraction) / self.fraction if self.seconds > 1 and self.fraction else None
+
+
+@dataclass(frozen=True)
+class ItemDone:
+    """A file of a batch is finished.
+
+    Attributes:
+        source: The input file.
+        target: Where the result is, or would be.
+        status: `skipped`: done before, done by another batch, or not an image.
+        text: The error, or why the file was skipped.
+        facts: The sidecar of the result; empty if there is none.
+    """
+
+    source: Path
+    target: Path
+    status: Literal["restored", "failed", "skipped"]
+    text: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Event: TypeAlias = Progress | Preview | Note | BlockDone | BatchProgress | ItemDone
+Job: TypeAlias = Generator[Event, Command | None, T]
+"""A running job that returns a `T`: yields events, accepts commands; closing it cancels it."""

@@ -1,44 +1,124 @@
-"""Ahead: what comes next is read from disk while the processor is busy."""
+"""Work in threads: read ahead, write behind, and wait for a blocking call without blocking."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
+T = TypeVar("T")
 K = TypeVar("K")
+
+CheckCancelled: TypeAlias = Callable[[], None]
+"""Called now and then by long work; raises an exception when the work is no longer wanted."""
+
+_POLL_SECONDS = 0.1
+
+
+class Cancelled(Exception):
+    """Raised by a `CheckCancelled` callback in the thread whose result is no longer wanted."""
+
+
+def run_in_thread(call: Callable[[CheckCancelled], T]) -> Generator[None, Any, T]:
+    """Run a blocking call in a worker thread; yield until it finishes.
+
+    Closing the generator cancels the call at its next `check_cancelled` and waits until it has ended.
+
+    Args:
+        call: Receives the `check_cancelled` callback.
+
+    Returns:
+        What the call returns.
+    """
+    closed = threading.Event()
+
+    def check_cancelled() -> None:
+        if closed.is_set():
+            raise Cancelled
+
+    with ThreadPoolExecutor(1, thread_name_prefix="run-in-thread") as executor:
+        future = executor.submit(call, check_cancelled)
+        try:
+            while wait([future], _POLL_SECONDS).not_done:
+                yield
+        finally:
+            closed.set()
+    return future.result()
 
 
 class Prefetcher(Generic[K]):
-    """Reads one thing ahead, in a thread of its own.
+    """Reads one item ahead in a background thread.
 
     Args:
-        read: Reads a thing by its key.
+        read: Reads the item of a key.
     """
 
     def __init__(self, read: Callable[[K], Any]) -> None:
         self._read = read
         self._next: tuple[K, threading.Thread, list[Any]] | None = None
 
-    def begin(self, key: K) -> None:
-        """Start reading what will be asked for; an error waits until it is."""
-        found: list[Any] = []
-        thread = threading.Thread(target=self._try, args=(key, found), daemon=True)
-        self._next = key, thread, found
+    def start(self, key: K) -> None:
+        """Start reading the item that is needed next; an error is raised by `get`."""
+        result: list[Any] = []
+        thread = threading.Thread(target=self._try, args=(key, result), daemon=True)
+        self._next = key, thread, result
         thread.start()
 
-    def take(self, key: K) -> Any:
-        """What was read, or is read now."""
+    def get(self, key: K) -> Any:
+        """Return the item of a key: the one read ahead, or read now."""
         if self._next is not None and self._next[0] == key:
-            _, thread, found = self._next
+            _, thread, result = self._next
             self._next = None
             thread.join()
-            if found:
-                return found[0]
+            if result:
+                return result[0]
         return self._read(key)
 
-    def _try(self, key: K, found: list[Any]) -> None:
+    def _try(self, key: K, result: list[Any]) -> None:
         try:
-            found.append(self._read(key))
-        except Exception:  # noqa: BLE001 - `take` reads again, and raises it where someone listens
+            result.append(self._read(key))
+        except Exception:  # noqa: BLE001 - `get` reads again and raises the error in the caller's thread
             return
+
+
+class AsyncWriter:
+    """Runs write operations one after the other in a background thread; after a failure no other is started.
+
+    Leaving the `with` block waits for all operations and raises the first error, unless another one is being raised.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="async-writer")
+        self._pending: list[Future[None]] = []
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(wait=True)
+        if error is None:
+            self.wait()
+
+    def submit(self, write: Callable[[], None]) -> None:
+        """Run a write operation after all those submitted before."""
+        self._pending.append(self._executor.submit(self._run, write))
+
+    def wait(self) -> None:
+        """Wait for all submitted operations; raises the first error."""
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+    def _run(self, write: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except BaseException:
+            self._failed = True
+            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -13,7 +13,6 @@ from napari_pristine.batch.executors import limit_threads
 from napari_pristine.batch.format_error import format_error
 from napari_pristine.batch.memory_estimate import check_memory, memory_estimate
 from napari_pristine.batch.options import BatchOptions, OpenedImage, open_task, told
-from napari_pristine.batch.run_in_thread import Waiting, aside
 from napari_pristine.batch.store import read_sidecar
 from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError
@@ -23,6 +22,7 @@ from napari_pristine.io.row_chunks import CheckCancelled
 from napari_pristine.jobs.batching import ranks, starts_warm
 from napari_pristine.jobs.job import Job
 from napari_pristine.jobs.restore import run_plan
+from napari_pristine.threads import run_in_thread
 
 _PROBE = 5.0
 """Seconds that a probe takes, about; a short one says little, since the first steps are slower."""
@@ -72,7 +72,7 @@ def estimate_files(tasks: Sequence[Task], order: BatchOptions, *, probe: bool = 
             yield FileEstimate(task, problem=task.problem)
             continue
         try:
-            opened = yield from aside(partial(_opened, task, order))
+            opened = yield from run_in_thread(partial(_opened, task, order))
             _check_free(task, order)
             check_memory(opened, order.memory)
             check_format(task.target, opened.like)
@@ -126,7 +126,7 @@ def _blocks(opened: OpenedImage) -> float:
     return sum(_WARM if starts_warm(opened.resolved, place) else 1 for place in opened.resolved.places)
 
 
-def _warm_up(opened: OpenedImage, *, warm: bool) -> Waiting[None]:
+def _warm_up(opened: OpenedImage, *, warm: bool) -> Generator[None, Any, None]:
     """A first step, unless one was done: it takes seconds to load libraries, which no later one does."""
     job = _middle(opened)
     try:
@@ -138,7 +138,7 @@ def _warm_up(opened: OpenedImage, *, warm: bool) -> Waiting[None]:
         job.close()
 
 
-def _probe(opened: OpenedImage) -> Waiting[float | None]:
+def _probe(opened: OpenedImage) -> Generator[None, Any, float | None]:
     """Seconds that a block in the middle takes; with the time to learn from all blocks, which is far longer.
 
     Returns:
@@ -155,7 +155,7 @@ def _probe(opened: OpenedImage) -> Waiting[float | None]:
             seconds = time.monotonic() - began
             if isinstance(event, Progress) and event.fraction > 0 and seconds > _PROBE:
                 return seconds / event.fraction / blocks
-            left = left or (isinstance(event, BlockDone) and not event.judged)
+            left = left or (isinstance(event, BlockDone) and not event.quality)
     finally:
         job.close()
     return None if left else (time.monotonic() - began) / blocks

@@ -4,43 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-Status: TypeAlias = Literal["restored", "failed", "left"]
+from napari_pristine.events import ItemDone
+
+Status: TypeAlias = Literal["restored", "failed", "skipped"]
 
 
-@dataclass(frozen=True)
-class FileResult:
-    """What happened to one file.
-
-    Attributes:
-        source: The file.
-        target: Where its result is, or would be.
-        status: `left` was done before or elsewhere, or was not reached.
-        text: The error, or why it was left.
-        facts: The sidecar of the result; what is known of it otherwise, maybe nothing.
-    """
-
-    source: Path
-    target: Path
-    status: Status
-    text: str
-    facts: Mapping[str, Any]
-
-
-def was_done(row: FileResult) -> bool:
+def was_done(row: ItemDone) -> bool:
     """Whether a file was left since there is a result, and not since it cannot be restored."""
-    return row.status == "left" and bool(row.facts)
+    return row.status == "skipped" and bool(row.facts)
 
 
-def counted(rows: Sequence[FileResult]) -> dict[str, int]:
+def counted(rows: Sequence[ItemDone]) -> dict[str, int]:
     """What became of all files, in words that tell: how many each."""
     before = sum(map(was_done, rows))
     return {
         "restored": sum(row.status == "restored" for row in rows),
         "done before": before,
-        "left out": sum(row.status == "left" for row in rows) - before,
+        "left out": sum(row.status == "skipped" for row in rows) - before,
         "failed": sum(row.status == "failed" for row in rows),
     }
 
@@ -68,7 +50,7 @@ class Figures:
     version: str
 
 
-def figures(row: FileResult) -> Figures:
+def figures(row: ItemDone) -> Figures:
     """What the facts of a row say."""
     facts, quality = row.facts, _mapping(row.facts, "quality")
     recipe = _mapping(facts, "recipe")

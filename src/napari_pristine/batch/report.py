@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO, cast, get_args
 
-from napari_pristine.batch.file_result import Figures, FileResult, Status, figures, source_of
+from napari_pristine.batch.file_result import Figures, Status, figures, source_of
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.output_lock import alone
 from napari_pristine.batch.report_page import page
 from napari_pristine.batch.store import SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
+from napari_pristine.events import ItemDone
 from napari_pristine.text import one_line
 
 _PATIENCE = 600.0
@@ -34,7 +35,7 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def write_report(
-    folder: Path, rows: Sequence[FileResult], *, title: str, since: datetime | None = None
+    folder: Path, rows: Sequence[ItemDone], *, title: str, since: datetime | None = None
 ) -> tuple[Path, Path]:
     """Write `report.csv` and `report.html`; each appears when it is complete, in place of what was there.
 
@@ -87,7 +88,7 @@ class _Reported:
         meanwhile: Whether it was written while we were at work.
     """
 
-    rows: Sequence[FileResult] = ()
+    rows: Sequence[ItemDone] = ()
     meanwhile: bool = False
 
 
@@ -100,18 +101,18 @@ def _reported(table: Path, since: datetime) -> _Reported:
     except (OSError, ValueError, csv.Error):
         return _Reported()
     rows = [
-        FileResult(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
+        ItemDone(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
         for source, target, status, text, known in lines
         if status in get_args(Status)
     ]
     return _Reported(rows, written >= since.timestamp())
 
 
-def _with_others(folder: Path, rows: Sequence[FileResult], reported: _Reported) -> list[FileResult]:
+def _with_others(folder: Path, rows: Sequence[ItemDone], reported: _Reported) -> list[ItemDone]:
     """Our rows, those of others who were at work meanwhile, and those of all that was restored before."""
     sources = {_key(row.target): row.source for row in reported.rows if row.facts}
     found = {_key(target): target for target in _results(folder)}
-    shown: list[FileResult] = []
+    shown: list[ItemDone] = []
     mine = {one_line(row.source) for row in rows}
     meanwhile = reported.rows if reported.meanwhile else ()
     others = [replace(row, facts={}) for row in meanwhile if one_line(row.source) not in mine and row.text != _BEFORE]
@@ -126,7 +127,7 @@ def _with_others(folder: Path, rows: Sequence[FileResult], reported: _Reported) 
     for key, target in found.items():
         facts = read_sidecar(target)
         source = sources.get(key, Path(source_of(facts) or target.name))
-        shown.append(FileResult(source, target, "left", _BEFORE, facts))
+        shown.append(ItemDone(source, target, "skipped", _BEFORE, facts))
     return shown
 
 
@@ -154,7 +155,7 @@ def _open(part: Path, encoding: str) -> TextIO:
     return part.open("x", encoding=encoding, errors="backslashreplace", newline="")
 
 
-def _cells(row: FileResult) -> list[Any]:
+def _cells(row: ItemDone) -> list[Any]:
     found = figures(row)
     target = row.target if row.facts else ""  # there is none
     values = [row.source, target, row.status, one_line(row.text), *(getattr(found, name) for name in _FIGURES)]

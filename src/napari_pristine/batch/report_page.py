@@ -10,8 +10,9 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from napari_pristine.batch.file_result import Figures, FileResult, counted, figures
+from napari_pristine.batch.file_result import Figures, counted, figures
 from napari_pristine.batch.thumbnails import RANGE, thumbnail, thumbnails
+from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read
 from napari_pristine.text import duration, one_line
@@ -27,7 +28,7 @@ _CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys(range(127, 160), 
 """Characters that no page may hold, and what is shown for them."""
 
 
-def page(folder: Path, rows: Sequence[FileResult], *, title: str) -> Iterator[str]:
+def page(folder: Path, rows: Sequence[ItemDone], *, title: str) -> Iterator[str]:
     """The page, piece by piece; failures first.
 
     Args:
@@ -56,7 +57,7 @@ def _safe(value: object) -> str:
     return html.escape(str(value).translate(_CONTROLS))
 
 
-def _pictured(rows: Sequence[FileResult]) -> set[int]:
+def _pictured(rows: Sequence[ItemDone]) -> set[int]:
     """Numbers of the rows that are drawn: all, or of too many the failures and an even sample of the others."""
     if len(rows) <= PICTURED:
         return set(range(len(rows)))
@@ -66,13 +67,13 @@ def _pictured(rows: Sequence[FileResult]) -> set[int]:
     return {*failed[: PICTURED - _SAMPLE], *(others[k * len(others) // count] for k in range(count))}
 
 
-def _sampled(rows: Sequence[FileResult], drawn: set[int]) -> str:
+def _sampled(rows: Sequence[ItemDone], drawn: set[int]) -> str:
     if len(drawn) == len(rows):
         return ""
     return f"<p>Pictures are shown for {len(drawn)} of {len(rows)} files: failures, and an even sample of the rest.</p>"
 
 
-def _summary(rows: Sequence[FileResult]) -> str:
+def _summary(rows: Sequence[ItemDone]) -> str:
     """How many were restored, failed or left, how long it took, and by what."""
     counts = counted(rows)
     numbers = [
@@ -90,7 +91,7 @@ def _summary(rows: Sequence[FileResult]) -> str:
     return " · ".join(numbers + [_safe(text) for text in said])
 
 
-def _recipe(rows: Sequence[FileResult]) -> str:
+def _recipe(rows: Sequence[ItemDone]) -> str:
     """All that decided the results, folded."""
     recipes = {repr(recipe): recipe for row in rows if (recipe := figures(row).recipe)}
     if not recipes:
@@ -104,7 +105,7 @@ def _recipe(rows: Sequence[FileResult]) -> str:
     return f"<details><summary>Recipe</summary>{more if len(recipes) > 1 else ''}<dl>{lines}</dl></details>"
 
 
-def _failure(row: FileResult, *, pictures: bool) -> str:
+def _failure(row: ItemDone, *, pictures: bool) -> str:
     drawn = "".join(_pictures(row, _before) if pictures else ())
     return (
         f'<li>{drawn}<div><span class="name">{_safe(row.source.name)}</span>{_where(row)}'
@@ -112,13 +113,13 @@ def _failure(row: FileResult, *, pictures: bool) -> str:
     )
 
 
-def _line(folder: Path, row: FileResult, *, pictures: bool) -> str:
+def _line(folder: Path, row: ItemDone, *, pictures: bool) -> str:
     """One line of the table."""
     found = figures(row)
     name = _safe(row.source.name)
     href = _link(folder, row.target) if os.path.exists(row.target) else ""  # no error, whatever the name
     named = f'<a class="name" href="{href}">{name}</a>' if href else f'<span class="name">{name}</span>'
-    left = "" if row.status == "restored" else f'<p class="left">{_safe(_left(row))}</p>'
+    left = "" if row.status == "restored" else f'<p class="skipped">{_safe(_left(row))}</p>'
     drawn = _pictures(row, _before_after) if pictures and href else []
     cells = "".join(f"<td>{picture}</td>" for picture in [*drawn, "", "", ""][:3])
     numbers = "".join(f'<td class="number">{_safe(text)}</td>' for text in _numbers(found))
@@ -129,11 +130,11 @@ def _line(folder: Path, row: FileResult, *, pictures: bool) -> str:
     )
 
 
-def _left(row: FileResult) -> str:
-    return "left: " + one_line(row.text) if row.status == "left" else "failed, see above; of the result from before"
+def _left(row: ItemDone) -> str:
+    return "left: " + one_line(row.text) if row.status == "skipped" else "failed, see above; of the result from before"
 
 
-def _where(row: FileResult) -> str:
+def _where(row: ItemDone) -> str:
     return f"<small>{_safe(row.source.parent)}</small>"
 
 
@@ -161,7 +162,7 @@ def _link(folder: Path, target: Path) -> str:
         return target.absolute().as_uri()
 
 
-def _pictures(row: FileResult, draw: Callable[[FileResult, Image], Sequence[bytes]]) -> list[str]:
+def _pictures(row: ItemDone, draw: Callable[[ItemDone, Image], Sequence[bytes]]) -> list[str]:
     """Pictures of a row as parts of the page; none if its files cannot be read any more."""
     try:
         recipe = figures(row).recipe
@@ -174,12 +175,12 @@ def _pictures(row: FileResult, draw: Callable[[FileResult, Image], Sequence[byte
     return [f'<img alt="{kind}" src="data:image/png;base64,{base64.b64encode(png).decode()}">' for kind, png in kinds]
 
 
-def _before(row: FileResult, image: Image) -> Sequence[bytes]:
+def _before(row: ItemDone, image: Image) -> Sequence[bytes]:
     size = image.size("Y") * image.size("X") * image.size("S")
     return [thumbnail(image)] if size <= _LARGEST else []
 
 
-def _before_after(row: FileResult, image: Image) -> Sequence[bytes]:
+def _before_after(row: ItemDone, image: Image) -> Sequence[bytes]:
     sigma = figures(row).sigma or 0.0
     drawn = thumbnails(image, read(row.target, lazy=True), sigma)
     return drawn if sigma > 0 else drawn[:2]  # what was removed has no scale without it

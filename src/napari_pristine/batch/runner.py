@@ -5,57 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from napari_pristine.batch.active_task import ActiveTask, ExistingResult, clear_unless_begun, take_up
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, here
-from napari_pristine.batch.file_result import FileResult, Status
+from napari_pristine.batch.file_result import Status
 from napari_pristine.batch.format_error import format_error
 from napari_pristine.batch.options import BatchOptions, open_task
 from napari_pristine.batch.output_lock import LockedElsewhere, OutputLock
-from napari_pristine.batch.run_in_thread import Waiting, aside
 from napari_pristine.batch.tasks import Task
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Event
+from napari_pristine.events import BatchProgress, Event, ItemDone
+from napari_pristine.threads import run_in_thread
 
-_READING, _RESTORING, _WRITING = "reading", "restoring", "writing"
-
-
-@dataclass(frozen=True)
-class BatchProgress:
-    """How far a batch is: files that are over, of all; blocks of the files at work, of all of theirs.
-
-    Attributes:
-        files: Number of those that are over, of `of_files`.
-        name: Of the file that was taken up last.
-        fraction: What is done of all, 0 to 1.
-        seconds: Since it began.
-        at_work: The files at work now, and what is done of each, 0 to 1.
-        doing: What this process is at: 'reading' an input to know it again, 'writing' a result in its format, or
-            'restoring'.
-    """
-
-    files: int
-    of_files: int
-    name: str
-    fraction: float
-    seconds: float
-    at_work: tuple[tuple[Path, float], ...] = ()
-    doing: str = _RESTORING
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds still to go, as far as can be told."""
-        return self.seconds * (1 - self.fraction) / self.fraction if self.seconds > 1 and self.fraction else None
-
-
-Batching: TypeAlias = Generator["BatchProgress | FileResult | Notice | Event", None, list[FileResult]]
+Batching: TypeAlias = Generator["BatchProgress | ItemDone | Notice | Event", None, list[ItemDone]]
 """A batch under way: yields how far it is and what became of each file, returns the latter. Closing it stops it;
 what is finished stays, and what is not can be resumed."""
 
@@ -75,11 +42,11 @@ class Batch:
 
     def __init__(self, tasks: Sequence[Task], order: BatchOptions, pool: Executor = here) -> None:
         self.tasks, self.order, self.pool = tasks, order, pool
-        self.rows: list[FileResult] = []
+        self.rows: list[ItemDone] = []
         self.since = datetime.now(UTC)
         self._began = time.monotonic()
         self._now: Task | None = None
-        self._doing = _RESTORING
+        self._doing: Literal["reading", "restoring", "writing"] = "restoring"
         self._at_work: dict[Task, ActiveTask] = {}
         self._elsewhere: list[Task] = []
 
@@ -134,22 +101,22 @@ class Batch:
         if not shares:
             yield None
 
-    def _begin(self, task: Task, later: list[Task] | None) -> Waiting[list[WorkItem]]:
+    def _begin(self, task: Task, later: list[Task] | None) -> Generator[None, Any, list[WorkItem]]:
         """Open a file and make the place where its result grows; what remains to be done, if anything.
 
         Args:
             task: The file.
             later: Where to put it if another batch is at work on it; if there is none, it is left to that.
         """
-        self._doing = _READING
+        self._doing = "reading"
         try:
             if task.problem:
-                self._add(task, "left", task.problem)
+                self._add(task, "skipped", task.problem)
                 return []
             found = yield from self._taken_up(task)
         except LockedElsewhere as error:
             if later is None:
-                self._add(task, "left", str(error))
+                self._add(task, "skipped", str(error))
             else:
                 later.append(task)
         except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the batch
@@ -157,16 +124,16 @@ class Batch:
         else:
             if isinstance(found, ActiveTask):
                 return found.shares
-            self._add(task, "left", found.text, found.facts)
+            self._add(task, "skipped", found.text, found.facts)
         finally:
-            self._doing = _RESTORING
+            self._doing = "restoring"
         return []
 
-    def _taken_up(self, task: Task) -> Waiting[ActiveTask | ExistingResult]:
-        opened = yield from aside(lambda check_cancelled: open_task(task, self.order.recipe))
+    def _taken_up(self, task: Task) -> Generator[None, Any, ActiveTask | ExistingResult]:
+        opened = yield from run_in_thread(lambda check_cancelled: open_task(task, self.order.recipe))
         claim = OutputLock(task.target)
         try:
-            found = yield from aside(partial(take_up, task, self.order, opened, claim, self.since))
+            found = yield from run_in_thread(partial(take_up, task, self.order, opened, claim, self.since))
         except BaseException:
             clear_unless_begun(claim)
             claim.release()
@@ -179,30 +146,30 @@ class Batch:
             yield from self._conclude(found)
         return found
 
-    def _over(self, share: WorkItem, error: PristineError | None) -> Waiting[None]:
+    def _over(self, share: WorkItem, error: PristineError | None) -> Generator[None, Any, None]:
         """A share is over; maybe it was the last of its file."""
         at_work = self._at_work[share.task]
         if at_work.end(share, error):
             yield from self._conclude(at_work)
 
-    def _conclude(self, at_work: ActiveTask) -> Waiting[None]:
+    def _conclude(self, at_work: ActiveTask) -> Generator[None, Any, None]:
         """All shares of a file are over."""
-        task, self._doing = at_work.task, _WRITING
+        task, self._doing = at_work.task, "writing"
         try:
-            facts = yield from aside(at_work.finish)
+            facts = yield from run_in_thread(at_work.finish)
         except Exception as error:  # noqa: BLE001 - as above
             at_work.give_up()
             self._add(task, "failed", at_work.claim.work.told(str(format_error(error, task.target))))
         else:
             self._add(task, "restored", "", facts)
         finally:
-            self._doing = _RESTORING
+            self._doing = "restoring"
             del self._at_work[task]
             at_work.claim.release()
 
     def _add(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
         """Remember what became of a file."""
-        self.rows.append(FileResult(task.source, task.target, status, text, facts or {}))
+        self.rows.append(ItemDone(task.source, task.target, status, text, facts or {}))
 
     def _stand(self) -> BatchProgress:
         """How far the batch is."""

@@ -168,19 +168,19 @@ def _read_records(file: Path) -> dict[BlockIndex, BlockRecord]:
             entry = _entry(json.loads(line))
         except (ValueError, TypeError, KeyError):
             continue  # the process was killed, or the disk was full, while it wrote this line
-        found[entry.done.place] = entry
+        found[entry.done.index] = entry
     return found
 
 
 def _entry(values: dict[str, Any]) -> BlockRecord:
     done = BlockDone(
-        place=tuple(values["place"]),
-        judged=tuple((a, b, c, d) for a, b, c, d in values["judged"]),
+        index=tuple(values["index"] if "index" in values else values["place"]),
+        quality=tuple((a, b, c, d) for a, b, c, d in values.get("quality", values.get("judged", ()))),
         hot=values["hot"],
         invalid=values["invalid"],
         stops=tuple((text, count) for text, count in values["stops"]),
         notes=tuple(Note(**note) for note in values["notes"]),
-        left=values.get("left", ""),
+        unchanged=values.get("unchanged", values.get("left", "")),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from napari_pristine.batch.async_writer import AsyncWriter
 from napari_pristine.batch.fingerprint import Fingerprint
 from napari_pristine.batch.options import BatchOptions, OpenedImage, check_unchanged, growing, open_task
 from napari_pristine.batch.output_lock import LockedElsewhere
@@ -22,6 +21,7 @@ from napari_pristine.image.axes import BlockIndex
 from napari_pristine.io.atomic import flush
 from napari_pristine.jobs.batching import ranks
 from napari_pristine.jobs.restore import run_plan
+from napari_pristine.threads import AsyncWriter
 
 _LOOKS = 1.0
 """Seconds between two looks at whether a share is still wanted."""
@@ -66,7 +66,7 @@ class _Turn:
 
     def __setitem__(self, index: Any, values: Any) -> None:
         self._behind.wait()
-        self._behind.give(partial(self._write, index, values))
+        self._behind.submit(partial(self._write, index, values))
 
     def _write(self, index: Any, values: Any) -> None:
         self.check()
@@ -152,6 +152,6 @@ def _restored(share: WorkItem, work: WorkDir, opened: OpenedImage, behind: Async
         turn.look()
         if isinstance(event, BlockDone):
             now = time.monotonic()
-            behind.give(partial(work.record, places[event.place], writer, BlockRecord(event, now - began, device)))
+            behind.submit(partial(work.record, places[event.index], writer, BlockRecord(event, now - began, device)))
             began = now
         yield event

@@ -13,11 +13,10 @@ from cyclopts import Parameter
 from napari_pristine.batch.clusters import memory_of_job
 from napari_pristine.batch.estimate import FileEstimate, estimate_files
 from napari_pristine.batch.executors import Executor, here, joined_cluster, on_this_machine, slurm_cluster
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.memory_estimate import BASE
 from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.report import write_report
-from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, begin
 from napari_pristine.batch.tasks import make_folder
 from napari_pristine.batch.worker_monitor import Notice
@@ -26,6 +25,7 @@ from napari_pristine.cli.main import GOOD, SOME_FAILED, Json, report_error, say
 from napari_pristine.cli.options import Overwrite
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
+from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.text import printable, to_json
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -123,7 +123,7 @@ def _run(batch: Batch, json: bool) -> None:
             for event in job:
                 if isinstance(event, BatchProgress):
                     show(event)
-                elif isinstance(event, FileResult):
+                elif isinstance(event, ItemDone):
                     _tell(event, json)
                 elif isinstance(event, Notice):
                     report_error(event.text)
@@ -135,7 +135,7 @@ def _run(batch: Batch, json: bool) -> None:
             job.close()
 
 
-def _tell(row: FileResult, json: bool) -> None:
+def _tell(row: ItemDone, json: bool) -> None:
     if json:
         output = row.target if row.facts else None
         error = row.text or None

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.file_result import FileResult, counted
-from napari_pristine.batch.runner import BatchProgress
+from napari_pristine.batch.file_result import counted
 from napari_pristine.cli.output import bar
+from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.text import duration
 
 
-def describe_row(row: FileResult) -> str:
+def describe_row(row: ItemDone) -> str:
     """One line on a file of a batch that was restored, or left."""
-    if row.status == "left":
+    if row.status == "skipped":
         return f"{row.source}: left, {row.text}"
     quality = row.facts.get("quality", {})
     return (
@@ -24,7 +24,7 @@ def describe_row(row: FileResult) -> str:
     )
 
 
-def describe_all(rows: Sequence[FileResult]) -> str:
+def describe_all(rows: Sequence[ItemDone]) -> str:
     """What became of all files of a batch, in numbers."""
     return ", ".join(f"{count} {word}" for word, count in counted(rows).items() if count or word == "restored")
 
@@ -66,7 +66,7 @@ def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
 
         def show(stand: BatchProgress) -> None:
             left = f", {duration(stand.remaining)} left" if stand.remaining is not None else ""
-            now = f"{stand.files} of {stand.of_files} files, {stand.doing} {stand.name}{left}"
+            now = f"{stand.items} of {stand.total} files, {stand.phase} {stand.name}{left}"
             shown.update(task, completed=stand.fraction, now=now)
 
         yield show

@@ -175,6 +175,6 @@ def _tell_notes(event: Event, tell: Callable[[str], None]) -> None:
 
 def _now(event: Progress) -> str:
     """Where the job is, how much noise it takes away, and how long it will go on."""
-    place = f"{event.place + 1}/{event.places}, " if event.places > 1 else ""
+    place = f"{event.block + 1}/{event.blocks}, " if event.blocks > 1 else ""
     left = f", {duration(event.remaining)} left" if event.remaining is not None else ""
     return f"{place}residual {event.residual:.2f}{left}"

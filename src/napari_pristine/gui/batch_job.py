@@ -12,16 +12,15 @@ from typing import TypeAlias
 
 from napari_pristine.batch.estimate import FileEstimate, estimate_files
 from napari_pristine.batch.executors import Executor, on_this_machine
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.report import write_report
-from napari_pristine.batch.runner import Batch, BatchProgress
+from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, begin
 from napari_pristine.batch.store import WorkDir
 from napari_pristine.batch.tasks import make_folder
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Command, Note
+from napari_pristine.events import BatchProgress, Command, ItemDone, Note
 from napari_pristine.gui.run_in_thread import Apart, Stopped
 from napari_pristine.settings import Params, setting
 
@@ -90,7 +89,7 @@ class Ended:
         kept: Files of whose results a part is done and kept.
     """
 
-    rows: Sequence[FileResult]
+    rows: Sequence[ItemDone]
     of_files: int
     stopped: bool
     kept: frozenset[Path] = frozenset()
@@ -156,10 +155,10 @@ def _restoring(asked: Asked, begun: BatchSpec, pool: Executor) -> Doing:
     job, at_work = batch.job(), frozenset[Path]()
     try:
         for event in job:
-            if isinstance(event, (BatchProgress, FileResult, Notice)):
+            if isinstance(event, (BatchProgress, ItemDone, Notice)):
                 yield event
             if isinstance(event, BatchProgress):
-                at_work = frozenset(source for source, _ in event.at_work)
+                at_work = frozenset(source for source, _ in event.active)
             if asked.stop.is_set():
                 break
     except BaseException:  # the window is closed, or the workers are lost

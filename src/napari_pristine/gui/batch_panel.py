@@ -14,13 +14,11 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.file_result import FileResult
 from napari_pristine.batch.inputs import REPORTS
-from napari_pristine.batch.runner import BatchProgress
 from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Note
+from napari_pristine.events import BatchProgress, ItemDone, Note
 from napari_pristine.gui.batch_form import BatchForm, wrapped
 from napari_pristine.gui.batch_job import Asked, Ended, doing, in_words_of_the_panel, planning
 from napari_pristine.gui.batch_table import BatchTable
@@ -111,7 +109,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             self._tell(said)
         elif isinstance(said, FileEstimate):
             self._foresee(said)
-        elif isinstance(said, FileResult):
+        elif isinstance(said, ItemDone):
             self.lines.fit_line(self.table.conclude(said))
         elif isinstance(said, BatchProgress):
             self._follow(said)

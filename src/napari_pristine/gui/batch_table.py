@@ -12,10 +12,10 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.file_result import FileResult, figures, was_done
-from napari_pristine.batch.runner import BatchProgress
+from napari_pristine.batch.file_result import figures, was_done
 from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.tasks import Task
+from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_job import in_words_of_the_panel
 from napari_pristine.recipe import Recipe
 from napari_pristine.text import duration
@@ -34,7 +34,7 @@ class Line:
 
     task: Task
     forecast: FileEstimate | None = None
-    row: FileResult | None = None
+    row: ItemDone | None = None
     running: float | None = None
     state: str = ""
 
@@ -72,15 +72,15 @@ def _at_work(share: float) -> str:
     return f"restoring {share:.0%}" if share else "restoring"
 
 
-def _became(row: FileResult) -> str:
+def _became(row: ItemDone) -> str:
     """What became of a file, in words."""
     said = in_words_of_the_panel(row.text)
-    if row.status == "left":
+    if row.status == "skipped":
         return said if was_done(row) else f"left out: {said}"
     return ": ".join(filter(None, (row.status, said or _quality(row))))
 
 
-def _quality(row: FileResult) -> str:
+def _quality(row: ItemDone) -> str:
     found = figures(row)
     if found.sigma is None or found.residual is None:
         return ""
@@ -171,7 +171,7 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
 
     def follow(self, stand: BatchProgress) -> list[int]:
         """How far the batch is; returns the lines of files that are at work and were not before."""
-        now = {self._numbers[source]: part for source, part in stand.at_work}
+        now = {self._numbers[source]: part for source, part in stand.active}
         before, self._at_work = self._at_work, now
         for number in before.keys() | now.keys():
             if before.get(number) != now.get(number):
@@ -179,7 +179,7 @@ class BatchTable(QAbstractTableModel):  # type: ignore[misc]
                 self._changed(number)
         return [number for number in now if number not in before]
 
-    def conclude(self, row: FileResult) -> int:
+    def conclude(self, row: ItemDone) -> int:
         """What became of a file; returns its line."""
         number = self._numbers[row.source]
         self.lines[number].row, self.lines[number].running = row, None

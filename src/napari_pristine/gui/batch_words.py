@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from napari_pristine.batch.estimate import FileEstimate
 from napari_pristine.batch.file_result import counted
-from napari_pristine.batch.runner import BatchProgress
+from napari_pristine.events import BatchProgress
 from napari_pristine.gui.batch_job import Ended
 from napari_pristine.text import duration
 
 
 def at_work(stand: BatchProgress) -> str:
     """How far a batch is."""
-    names = [source.name for source, _ in stand.at_work]
-    now = stand.name if stand.doing == "reading" else names[0] if len(names) == 1 else ""
-    doing = f"{stand.doing} " if stand.doing != "restoring" and now else ""
+    names = [source.name for source, _ in stand.active]
+    now = stand.name if stand.phase == "reading" else names[0] if len(names) == 1 else ""
+    doing = f"{stand.phase} " if stand.phase != "restoring" and now else ""
     left = f"{duration(stand.remaining)} left" if stand.remaining is not None else ""
-    return " · ".join(filter(None, (f"{stand.files} of {stand.of_files} files", f"{doing}{_shortened(now)}", left)))
+    return " · ".join(filter(None, (f"{stand.items} of {stand.total} files", f"{doing}{_shortened(now)}", left)))
 
 
 def planned(found: Sequence[FileEstimate], of_files: int, *, stopped: bool) -> str:

@@ -62,7 +62,7 @@ class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, eq=False)
-class FileResult:
+class FormRow:
     """One setting on the screen."""
 
     setting: Setting
@@ -128,7 +128,7 @@ def label_for(field: QWidget, text: str) -> QLabel:
     return label
 
 
-def _sheet(rows: list[FileResult]) -> QWidget:
+def _sheet(rows: list[FormRow]) -> QWidget:
     sheet = QWidget()
     layout = sheet_in(sheet)
     for row in rows:
@@ -143,12 +143,12 @@ def _tip(setting: Setting) -> str:
     return f"{setting.text}\nAllowed: {setting.allowed}{unit}" + (", or none" if setting.optional else "")
 
 
-def _row(setting: Setting, changed: Callable[[], None]) -> FileResult:
+def _row(setting: Setting, changed: Callable[[], None]) -> FormRow:
     widget, get, put = _field(setting, changed)
     return (
-        FileResult(setting, *_optional(setting.none, widget, get, put, changed))
+        FormRow(setting, *_optional(setting.none, widget, get, put, changed))
         if setting.optional
-        else FileResult(setting, widget, get, put)
+        else FormRow(setting, widget, get, put)
     )
 
 

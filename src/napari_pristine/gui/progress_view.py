@@ -78,8 +78,8 @@ class ProgressView(QWidget):  # type: ignore[misc]
 
 def format_error(progress: Progress) -> str:
     """Two lines that tell how far a job is."""
-    parts = [f"part {progress.place + 1} of {progress.places}"] if progress.places > 1 else []
-    parts.append(f"step {progress.done}/{progress.total}")
+    parts = [f"part {progress.block + 1} of {progress.blocks}"] if progress.blocks > 1 else []
+    parts.append(f"step {progress.step}/{progress.steps}")
     if progress.remaining is not None:
         parts.append(f"{duration(progress.remaining)} left")
     return " · ".join(parts) + f"\nresidual {progress.residual:.2f} noise levels"
@@ -121,10 +121,10 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
 
     def add(self, progress: Progress) -> None:
         """One more point; each part of the image has a curve of its own."""
-        if progress.place != self.place:
+        if progress.block != self.place:
             self.points = []
-        self.place, self.total = progress.place, max(progress.total, 1)
-        self.points.append((progress.done, progress.residual))
+        self.place, self.total = progress.block, max(progress.steps, 1)
+        self.points.append((progress.step, progress.residual))
         self.update()
 
     def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802

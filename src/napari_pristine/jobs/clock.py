@@ -54,10 +54,10 @@ class ProgressClock:
         """How far the job is after a step of the current piece."""
         share = (self.piece + step.done / step.total) / self.pieces
         return Progress(
-            place=self.piece,
-            places=self.pieces,
-            done=step.done,
-            total=step.total,
+            block=self.piece,
+            blocks=self.pieces,
+            step=step.done,
+            steps=step.total,
             residual=float(step.residual) ** 0.5,
             seconds=self.seconds,
             remaining=self.seconds * (1 - share) / share if self.seconds > 1 and share else None,

@@ -166,7 +166,7 @@ class RestorationJob:
         """Leave a block as it is, and say why: of panes in the end, as half of a slide may be empty."""
         self.leave(place)
         if self.cut.chunks:
-            return BlockDone(place, left=str(reason))
+            return BlockDone(place, unchanged=str(reason))
         at = ", ".join(f"{axis} = {i}" for axis, i in self.cut.at(place).items())
         yield from self.talk.warn(f"left unchanged at {at}: {reason}")
         return BlockDone(place)

@@ -104,7 +104,7 @@ class RestorationPlan:
     def expect(self, place: BlockIndex) -> None:
         """This block is wanted next: read it meanwhile, if it is on disk."""
         if not isinstance(self.image.data, np.ndarray):
-            self._ahead.begin(place)
+            self._ahead.start(place)
 
     def block(self, place: BlockIndex) -> Block:
         """The block at a place, with its noise.
@@ -119,7 +119,7 @@ class RestorationPlan:
             at = tuple(min(index.get(axis, 0), other.size(axis) - 1) for axis in cut.loop_axes)
             others.append(Other(cut.read(other.data, at), other.spacing(cut.space)))
         return prepare(
-            self._ahead.take(place),
+            self._ahead.get(place),
             self._measured.noise(place),
             self.params,
             masked=self._measured.masked(place),

@@ -27,14 +27,14 @@ class QualitySummary:
     def add(self, done: BlockDone) -> None:
         """One more block."""
         self.blocks += 1
-        for figures in done.judged:
+        for figures in done.quality:
             self._figures += figures
             self._judged += 1
         self._hot += done.hot
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
-        if done.left:
-            self._left[done.left] += 1
+        if done.unchanged:
+            self._left[done.unchanged] += 1
 
     @property
     def nothing(self) -> str:
