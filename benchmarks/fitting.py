@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_pristine.image.noise import Noise, measure_noise
-from napari_pristine.jobs.block import Block, prepare
+from napari_pristine.jobs.block import Block, make_block
 from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock
 
 Array = NDArray[np.float64]
@@ -39,8 +39,8 @@ class Trial:
         seed: int,
     ) -> Trial:
         """Normalise a picture `(Y, X)` with this noise; NaN where there is no value."""
-        block = prepare(picture[None], [noise], params)
-        return cls(method, params, block, block.noisy((slice(None), slice(None)), device, seed), seed)
+        block = make_block(picture[None], [noise], params)
+        return cls(method, params, block, block.noisy(device, seed), seed)
 
     def network(self) -> nn.Module:
         """An untrained network."""
@@ -58,8 +58,8 @@ class Trial:
         with torch.no_grad():
             pixels = self.method.restore(net, self.noisy, self.params).cpu().numpy()
         if self.params.refine:
-            pixels = self.block.refined(pixels, (slice(None), slice(None)))
-        values: Array = self.block.values(pixels)[0]
+            pixels = self.block.refine(pixels, (slice(None), slice(None)))
+        values: Array = self.block.denormalise(pixels)[0]
         return values
 
 

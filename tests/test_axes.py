@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from napari_pristine.errors import AxesError, SettingError
-from napari_pristine.image.axes import AxesPlan, plan
+from napari_pristine.image.axes import AxesPlan, plan_axes
 from napari_pristine.image.image import Image, check_axes, guess_axes
 
 
@@ -28,7 +28,7 @@ def plans(draw: st.DrawFn) -> tuple[Image, AxesPlan]:
     colour = draw(st.lists(st.sampled_from([a for a in image.axes if a in "CS"] or ["Y"]), unique=True))
     depth = draw(st.lists(st.sampled_from([a for a in image.axes if a in "TZQ"] or ["X"]), unique=True, max_size=1))
     together = "".join(draw(st.permutations(sorted({*colour, *depth, "Y", "X"}))))
-    return image, plan(image, together)
+    return image, plan_axes(image, together)
 
 
 def of_shape(axes: str, *shape: int) -> Image:
@@ -39,12 +39,12 @@ def of_shape(axes: str, *shape: int) -> Image:
 def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan]) -> None:
     image, cut = planned
     result = np.full(image.shape, -1)
-    for place in cut.places:
+    for place in cut.indices:
         block = cut.read(image.data, place)
         assert block.shape == cut.block_shape
-        part = result[cut.index(place)]
+        part = result[cut.region(place)]
         assert (part == -1).all()  # no pixel belongs to two blocks
-        assert np.array_equal(cut.unfold(block, place), image.data[cut.index(place)])
+        assert np.array_equal(cut.unfold(block, place), image.data[cut.region(place)])
         cut.write(result, place, block)
     assert np.array_equal(result, image.data)
 
@@ -59,7 +59,7 @@ def test_every_axis_is_either_looped_over_or_in_the_block(planned: tuple[Image, 
 
 def test_a_block_has_its_colours_first_and_the_picture_last() -> None:
     image = of_shape("YTXCZ", 2, 3, 4, 2, 5)
-    cut = plan(image, "CXYZ")
+    cut = plan_axes(image, "CXYZ")
     block = cut.read(image.data, (1,))
     assert block.shape == (2, 5, 2, 4)
     assert block[1, 2, 0, 3] == image.data[0, 1, 3, 1, 2]
@@ -67,25 +67,25 @@ def test_a_block_has_its_colours_first_and_the_picture_last() -> None:
 
 def test_colours_and_channels_are_merged() -> None:
     image = of_shape("CYXS", 2, 4, 5, 3)
-    block = plan(image, "CYXS").read(image.data, ())
+    block = plan_axes(image, "CYXS").read(image.data, ())
     assert block.shape == (6, 4, 5)
     assert block[4, 2, 3] == image.data[1, 2, 3, 1]
 
 
 def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> None:
-    cut = plan(of_shape("TCZYX", 2, 2, 3, 4, 4))
+    cut = plan_axes(of_shape("TCZYX", 2, 2, 3, 4, 4))
     assert cut.loop_axes == "CTZ"
-    assert cut.places == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
+    assert cut.indices == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
     # neighbours along Z alone: from one time to the next, both T and Z move
     assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
     assert cut.runs(2)[:2] == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
-    assert [place for place in cut.places if cut.step(place, 2) == 0] == [run[0] for run in cut.runs(2)]
+    assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [run[0] for run in cut.runs(2)]
 
 
 def test_another_channel_is_no_neighbour() -> None:
-    assert plan(of_shape("CYX", 2, 4, 4)).runs(16) == [[(0,)], [(1,)]]
-    assert plan(of_shape("TYX", 2, 4, 4)).runs(16) == [[(0,), (1,)]]
-    assert plan(of_shape("YX", 4, 4)).runs(16) == [[()]]
+    assert plan_axes(of_shape("CYX", 2, 4, 4)).runs(16) == [[(0,)], [(1,)]]
+    assert plan_axes(of_shape("TYX", 2, 4, 4)).runs(16) == [[(0,), (1,)]]
+    assert plan_axes(of_shape("YX", 4, 4)).runs(16) == [[()]]
 
 
 @pytest.mark.parametrize(
@@ -100,24 +100,24 @@ def test_another_channel_is_no_neighbour() -> None:
 def test_y_and_x_are_fitted_together_with_the_samples_of_rgb(
     axes: str, shape: tuple[int, ...], together: str, expected: str
 ) -> None:
-    assert plan(of_shape(axes, *shape), together).together == expected
+    assert plan_axes(of_shape(axes, *shape), together).joint_axes == expected
 
 
 def test_a_plan_tells_what_it_does() -> None:
-    text = plan(of_shape("TZYX", 5, 2, 4, 6), "ZYX").describe()
+    text = plan_axes(of_shape("TZYX", 5, 2, 4, 6), "ZYX").describe()
     assert text == "fits Z 2 × Y 4 × X 6 together, one after the other over T (5)"
 
 
 @pytest.mark.parametrize("together", ["ZYX", "Y", "CYX", "yx"])
 def test_axes_that_are_not_there_cannot_be_fitted_together(together: str) -> None:
     with pytest.raises(AxesError, match="TYX") as caught:
-        plan(of_shape("TYX", 2, 4, 4), together)
+        plan_axes(of_shape("TYX", 2, 4, 4), together)
     assert f"'{together}'" in str(caught.value)
 
 
 def test_more_axes_than_any_method_can_fit_together_are_refused_now() -> None:
     with pytest.raises(AxesError, match="TZYX"):
-        plan(of_shape("TZYX", 2, 2, 4, 4), "TZYX")
+        plan_axes(of_shape("TZYX", 2, 2, 4, 4), "TZYX")
 
 
 @pytest.mark.parametrize(

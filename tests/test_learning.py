@@ -179,13 +179,13 @@ def test_nothing_to_learn_from_is_an_error(samples: list[Any], error: type[Prist
 
 
 def test_methods_that_fit_each_image_have_nothing_to_learn() -> None:
-    with pytest.raises(SettingError, match=r"inr fits each image by itself; .* learn by another method .*tiny"):
+    with pytest.raises(SettingError, match=r"inr is fitted to each image by itself; .* train another method .*tiny"):
         learn(noisy((32, 32)), "inr")
 
 
 def test_a_job_that_is_to_keep_gives_what_it_has_learned() -> None:
     wishes = iter([None, Command.KEEP])
-    model = learn(noisy((32, 32)), "tiny", settings={"steps": 10**7}, on_event=lambda _: next(wishes))
+    model = learn(noisy((32, 32)), "tiny", settings={"steps": 10**7}, on_event=lambda _: next(wishes, None))
     assert model.facts.stopped.startswith("kept after ")
     assert restore(noisy((32, 32)), model=model).data.shape == (32, 32)
 
@@ -292,7 +292,7 @@ def seen(stream: CropSampler, draws: int, generator: torch.Generator) -> list[fl
 
 def test_all_blocks_come_by_though_few_are_at_hand() -> None:
     log: list[int] = []
-    stream = CropSampler(loaders(10, log), seed=0, room=3 * 8 * 8 * 5)
+    stream = CropSampler(loaders(10, log), seed=0, max_bytes=3 * 8 * 8 * 5)
     drawn = seen(stream, 60, torch.Generator().manual_seed(0))
     assert set(drawn) == set(map(float, range(10)))
     assert len(log) > 20
@@ -307,7 +307,8 @@ def test_blocks_for_which_there_is_room_are_read_once() -> None:
 
 def test_the_seed_decides_what_is_drawn() -> None:
     one, same, other = (
-        seen(CropSampler(loaders(10, []), seed, room=1000), 40, torch.Generator().manual_seed(0)) for seed in (0, 0, 1)
+        seen(CropSampler(loaders(10, []), seed, max_bytes=1000), 40, torch.Generator().manual_seed(0))
+        for seed in (0, 0, 1)
     )
     assert one == same != other
 
@@ -324,9 +325,9 @@ def test_blocks_that_fail_are_left_out_for_good() -> None:
         raise ImageError("constant")
 
     log: list[int] = []
-    stream = CropSampler([fail, *loaders(4, log), fail], seed=0, room=500)
+    stream = CropSampler([fail, *loaders(4, log), fail], seed=0, max_bytes=500)
     assert set(seen(stream, 100, torch.Generator().manual_seed(0))) == {0.0, 1.0, 2.0, 3.0}
-    assert {number: str(error) for number, error in stream.left_out.items()} == {0: "constant", 5: "constant"}
+    assert {number: str(error) for number, error in stream.skipped.items()} == {0: "constant", 5: "constant"}
     with pytest.raises(ImageError, match="nothing to learn from: constant"):
         CropSampler([fail, fail], seed=0).sigma  # noqa: B018
 
@@ -346,7 +347,7 @@ def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> 
         return info.rss - getattr(info, "shared", 0)
 
     recipe = Recipe(method="tiny", axes="TYX", settings={"steps": 60, "side": 128, "batch": 32})
-    job = training_job([np.load(path, mmap_mode="r")], recipe, room=2 * 2**20)
+    job = training_job([np.load(path, mmap_mode="r")], recipe, max_bytes=2 * 2**20)
     next(job)
     gc.collect()
     before = used()

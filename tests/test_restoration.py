@@ -20,8 +20,8 @@ from napari_pristine.device import seeded
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
 from napari_pristine.events import Command, Event, Note, Preview, Progress
 from napari_pristine.image.image import Image
-from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.jobs.restore import check, restore, run, wait
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
+from napari_pristine.jobs.restore import restore, run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
 from napari_pristine.recipe import Recipe
@@ -49,7 +49,7 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Put a stand-in in the place of the method for one test; it fits one block after the other."""
 
     def put(**parts: Any) -> None:
-        monkeypatch.setitem(METHODS, "inr", replace(INR, **{"abreast": None, **parts}))
+        monkeypatch.setitem(METHODS, "inr", replace(INR, **{"fit_batch": None, **parts}))
 
     return put
 
@@ -65,8 +65,8 @@ def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
 
 
 def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.jobs.clock._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_PAUSE", 0.0)
     image = noise(2, 48, 40)
     heard, result = events_of(image, "CYX", settings=FEW)
     previews = [event for event in heard if isinstance(event, Preview)]
@@ -365,7 +365,7 @@ def test_sparse_photons_are_no_labels() -> None:
 
 def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_pristine.methods.fit_inr._CHUNK", 1 << 14)
-    monkeypatch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
     job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
     started = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: started + 5)  # there is no time left to tell before the first step
@@ -414,10 +414,10 @@ def test_the_last_round_is_kept_when_the_memory_runs_out(monkeypatch: pytest.Mon
 def test_a_fit_is_not_lost_when_there_is_no_memory_to_refine_or_to_judge_it(
     monkeypatch: pytest.MonkeyPatch, instead: Any
 ) -> None:
-    monkeypatch.setattr("napari_pristine.jobs.block.Block.refined", out_of_memory)
+    monkeypatch.setattr("napari_pristine.jobs.block.Block.refine", out_of_memory)
     result = restore(noise(48, 48), settings=FEW)
     assert [note.text for note in result.notes] == ["the memory ran out; the fit is not refined"]
-    monkeypatch.setitem(METHODS, "linr", replace(LINR, seen=out_of_memory))
+    monkeypatch.setitem(METHODS, "linr", replace(LINR, forward_model=out_of_memory))
     result = restore(noise(32, 32), "linr", settings=ROUGH)
     assert any("not judged" in note.text for note in result.notes)
 
@@ -432,7 +432,7 @@ def test_an_error_in_the_rounds_that_is_not_of_memory_is_told(monkeypatch: pytes
 
 
 def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
     heard, _ = events_of(noise(2, 32, 32), "TYX", method="linr", settings=ROUGH)
     progress = [event for event in heard if isinstance(event, Progress)]
     fractions = [event.fraction for event in progress]
@@ -451,8 +451,8 @@ def test_rounds_that_are_cut_short_are_noted() -> None:
 
 
 def test_a_wish_that_comes_with_a_preview_in_the_rounds_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.0)
-    monkeypatch.setattr("napari_pristine.jobs.clock._PATIENCE", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_PAUSE", 0.0)
     rounds = 0
 
     def keep_at_the_first_preview_of_the_rounds(event: Event) -> Command | None:
@@ -477,7 +477,7 @@ def test_a_wish_before_the_first_step_does_not_give_an_untrained_network(instead
 
     instead(fit=fit)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_pristine.jobs.clock._SPEAK", 0.0)
+        patch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
         result = wait(run(Image(noise(48, 48), "YX"), Recipe()), lambda event: Command.KEEP)
     assert taken == [1]
     assert "kept after 1 of 5 steps" in result.provenance()["notes"]
@@ -488,7 +488,7 @@ ALSO = {**ROUGH, "also": "finer=1", "rounds": 1}
 
 def joined(image: np.ndarray, axes: str, other: np.ndarray, others: str, **recipe: Any) -> Any:
     asked = Recipe(method="linr", settings=ALSO, **recipe)
-    return wait(run(Image(image, axes), asked, others=[Image(other, others, name="other")]))
+    return wait(run(Image(image, axes), asked, extra_images=[Image(other, others, name="other")]))
 
 
 @pytest.mark.parametrize(
@@ -501,10 +501,10 @@ def joined(image: np.ndarray, axes: str, other: np.ndarray, others: str, **recip
 )
 def test_pictures_with_other_frames_are_refused_before_the_first_fit(other: np.ndarray, axes: str, words: str) -> None:
     with pytest.raises(AxesError, match=words):
-        check(
+        make_plan(
             Image(noise(3, 32, 32), "TYX"),
             Recipe(method="linr", settings=ALSO),
-            others=[Image(other, axes, name="other")],
+            extra_images=[Image(other, axes, name="other")],
         )
 
 
@@ -520,8 +520,9 @@ def test_a_picture_of_one_frame_goes_with_all_frames() -> None:
 def test_places_are_not_gone_through_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=give_back))
     asked: list[tuple[int, ...]] = []
-    alike = RestorationPlan.alike
-    monkeypatch.setattr(RestorationPlan, "alike", lambda self, channel: asked.append(channel) or alike(self, channel))
+    alike = RestorationPlan.channel_indices
+    note = lambda self, channel: asked.append(channel) or alike(self, channel)  # noqa: E731
+    monkeypatch.setattr(RestorationPlan, "channel_indices", note)
     heard, result = events_of(noise(6, 2, 32, 32), "TCYX", method="tiny", settings={"steps": 2})
     assert result.data.shape == (6, 2, 32, 32)
     assert len(asked) <= 2 * 2  # for the noise of each channel, and for learning from it

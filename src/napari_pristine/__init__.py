@@ -46,7 +46,7 @@ _HOME = {
     "PristineError": "errors",
     "Progress": "events",
     "Recipe": "recipe",
-    "Restored": "jobs.job",
+    "Restored": "jobs.restore",
     "Command": "events",
     "diagnose": "diagnosis",
     "learn": "jobs.train",

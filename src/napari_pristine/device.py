@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from napari_pristine import __version__
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note
+from napari_pristine.resources import cpu_count
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -52,8 +52,8 @@ def versions() -> dict[str, str]:
 
 
 def leave_a_core() -> None:
-    """Let torch use all cores but one, so that a window stays responsive."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    """Let torch use all CPUs of this process but one, so that a window stays responsive."""
+    torch.set_num_threads(max(1, cpu_count() - 1))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -80,11 +80,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def memory() -> Iterator[None]:
-    """Raise an `OutOfMemory` where numpy or torch say, each in its own way, that memory ran out."""
+def out_of_memory_as_error(advice: str = "restore less at once (tile, together, select)") -> Iterator[None]:
+    """Raise an `OutOfMemory` with advice where numpy or torch say, each in its own way, that memory ran out."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(f"the memory ran out: {error}; restore less at once (tile, together, select)") from error
+        raise OutOfMemory(f"the memory ran out: {error}; {advice}") from error

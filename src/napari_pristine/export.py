@@ -23,7 +23,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import Intensity
 from napari_pristine.io.atomic import appearing, check_free
 from napari_pristine.jobs.block import Block
-from napari_pristine.jobs.training_images import TrainingImage
+from napari_pristine.jobs.train import TrainingImage
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.model import Model
@@ -79,9 +79,9 @@ def _saver() -> Any:
 
 def _tile(model: Model, sample: Image | str | os.PathLike[str]) -> tuple[Block, np.ndarray]:
     """The first block of the sample, and the tile of its values `(C, *space)` in the middle."""
-    example = TrainingImage.of(sample, model.recipe.model_copy(update={"select": {}}), "sample")
-    model.check_fits(example.cut.block_shape[0], example.cut.space, model.recipe.method)
-    block = example.block(example.cut.places[0], model.recipe.params)
+    example = TrainingImage.open(sample, model.recipe.model_copy(update={"select": {}}), "sample")
+    model.check_fits(example.blocks.block_shape[0], example.blocks.space, model.recipe.method)
+    block = example.block(example.blocks.indices[0], model.recipe.params)
     sides = [*block.space[:-2], *(min(n, _LARGEST_TILE) for n in block.space[-2:])]
     middle = tuple(slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(block.space, sides, strict=True))
     return block, block.filled[(slice(None), *middle)].astype(np.float32)

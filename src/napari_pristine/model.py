@@ -94,15 +94,20 @@ class Model:
     weights: Mapping[str, Tensor] = field(repr=False)
     facts: Facts = field(default_factory=Facts)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that tell these weights from others."""
+        """The first 16 hexadecimal digits of the checksum of the weights."""
+        return self.sha256[:16]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of names, types, shapes and values of the weights."""
         digest = hashlib.sha256()
         for name in sorted(self.weights, key=file_name):
             weight = self.weights[name].detach().cpu().contiguous()
             digest.update(f"{file_name(name)} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(weight.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
 
     def network(self, device: torch.device | str = "cpu") -> nn.Module:
         """The network, ready for use.

@@ -1,12 +1,12 @@
-"""Recipe: all that decides a result."""
+"""Recipe: everything that decides a result, apart from the image."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -15,46 +15,57 @@ from napari_pristine.device import Device
 from napari_pristine.errors import SettingError
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams
-from napari_pristine.settings import Params, meant, setting, shorten
+from napari_pristine.settings import Params, make, meant, setting, shorten
+
+
+class InputFile(Params):
+    """A file, or an object given in Python, that a result depends on beside the image."""
+
+    path: str = setting("", "File as the recipe names it; empty for an object given in Python.")
+    sha256: str = setting("", "SHA-256 of its content, in hexadecimal digits.")
 
 
 class Recipe(Params):
-    """All that decides a result, apart from the image.
+    """Everything that decides a result, apart from the image.
 
     `settings` may name only what differs from the preset; they are completed when the recipe is made, so that a
     stored recipe gives the same result when a later version changes a preset.
+
+    `inputs` is the record of all files and objects that the result depends on beside the image, by role: `model`,
+    `mask`, `psf`, `extra_image_1`, `extra_image_1_psf`, … It is completed when they are opened, see `jobs.inputs`.
     """
 
     method: str = setting("inr", "Name of the method.")
     preset: str = setting("balanced", "Named settings to start from.")
     settings: dict[str, Any] = setting({}, "Settings of the method.")
-    axes: str = setting("", "Axes of the image, one letter each; empty takes those that it comes with.")
-    together: str = setting("", "Axes that are fitted together; empty for Y and X, with the samples of RGB.")
+    axes: str = setting("", "Axes of the image, one letter each; empty for those that the file states.")
+    together: str = setting("", "Axes that are restored jointly; empty for Y and X, with the samples of RGB.")
     select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
     mask: str = setting("", "File of a mask, not zero where pixels are to be filled in.")
-    model: str = setting("", "File of a network that has learned, to restore with.")
-    adapt: bool = setting(False, "Let the model learn some more from the image before it restores it.")
+    model: str = setting("", "File of a trained network to restore with.")
+    adapt: bool = setting(False, "Train the model some more on the image before it restores it.")
     device: Device = setting("auto", "Where to compute.")
     seed: int = setting(0, "Seed of all random numbers.", ge=0, le=2**32 - 1)
     format: Literal["same", "ome-tiff", "ome-zarr", "ome-zarr-0.4"] = setting(
         "same", "Format of the result: that of the image, or another."
     )
+    inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")
 
     @model_validator(mode="before")
     @classmethod
-    def _complete(cls, values: Any) -> Any:
+    def _complete_settings(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         if not isinstance(values.get("settings", {}), Mapping):
-            return values  # for pydantic to complain of
+            return values  # pydantic reports it
         fields = {name: field.default for name, field in cls.model_fields.items()} | values
         method, preset = str(fields["method"]), str(fields["preset"])
         try:
             params = find_method(method).settings(preset, fields["settings"])
         except SettingError as error:
-            raise SettingError(f"{error}{_meant(method, preset)}") from error
-        _check_place(values.keys() - cls.model_fields.keys(), method, params)
+            raise SettingError(f"{error}{_suggestion(method, preset)}") from error
+        _check_nesting(values.keys() - cls.model_fields.keys(), method, params)
         return {**values, "settings": params.model_dump()}
 
     @cached_property
@@ -63,49 +74,66 @@ class Recipe(Params):
         params: MethodParams = find_method(self.method).params.model_validate(self.settings)
         return params
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a validated copy with some fields changed.
 
-def _meant(method: str, preset: str) -> str:
-    """What may have been meant by a method or a preset that is unknown."""
+        Raises:
+            SettingError: A setting is unknown or out of range.
+        """
+        return make(type(self), {**_fields(self), **(update or {})})
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute paths for all files that exist, so that it works from any folder."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+    values = _fields(recipe)
+    values["settings"] = map_paths(values["settings"], absolute)
+    return recipe.model_copy(update=map_paths(values, absolute))
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in type(recipe).model_fields}
+
+
+def map_paths(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Apply a function to all values of a recipe, or of its settings, that are names of files."""
+    return {name: _map_path(name, value, change) for name, value in values.items()}
+
+
+def _map_path(name: str, value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value) if name in ("mask", "model", "file") or name.endswith("_file") else value
+    if isinstance(value, (list, tuple)):  # extra images, each with files of its own
+        return [map_paths(item, change) if isinstance(item, Mapping) else item for item in value]
+    return value
+
+
+def newer_version_hint(version: object) -> str:
+    """Text that asks for an update if a recipe was made by a newer version than this; else empty."""
+    if _version_numbers(version) <= _version_numbers(__version__):
+        return ""
+    return f"; the recipe was made by a newer version ({shorten(str(version))}, this is {__version__}): update"
+
+
+def _suggestion(method: str, preset: str) -> str:
+    """Name of a method or preset that an unknown one may be a misspelling of."""
     if method not in METHODS:
         return meant(shorten(method), METHODS)
     presets = METHODS[method].presets
     return "" if preset in presets else meant(shorten(preset), presets)
 
 
-def _check_place(unknown: Iterable[str], method: str, params: MethodParams) -> None:
-    """Raise a `SettingError` for settings of the method that stand beside it."""
-    lost = sorted(set(unknown) & set(type(params).model_fields))
-    if lost:
-        names = ", ".join(f"'{name}'" for name in lost)
-        what = "is a setting" if len(lost) == 1 else "are settings"
-        raise SettingError(f"{names} {what} of the method {method}; write it under 'settings:', further in")
+def _check_nesting(unknown: Iterable[str], method: str, params: MethodParams) -> None:
+    """Raise a `SettingError` for settings of the method that stand beside `settings`."""
+    if misplaced := sorted(set(unknown) & set(type(params).model_fields)):
+        names = ", ".join(f"'{name}'" for name in misplaced)
+        kind = "is a setting" if len(misplaced) == 1 else "are settings"
+        raise SettingError(f"{names} {kind} of the method {method}; write it under 'settings:', indented")
 
 
-def absolute(recipe: Recipe) -> Recipe:
-    """The same recipe for any folder: files that it names are those that these names lead to from here."""
-    settings = {**recipe.settings, **_found(recipe.settings)}
-    return recipe.model_copy(update={**_found(dict(recipe)), "settings": settings})
-
-
-def _found(values: Mapping[str, Any]) -> dict[str, str]:
-    """Those of the values that are names of files that are here, from the root."""
-    names = {name: value for name, value in values.items() if names_file(name) and value and Path(value).exists()}
-    return {name: str(Path(value).absolute()) for name, value in names.items()}
-
-
-def names_file(name: str) -> bool:
-    """Whether what has this name in a recipe is the name of a file."""
-    return name in ("mask", "model") or name.endswith("_file")
-
-
-def newer(version: object) -> str:
-    """What to do about something unknown in what a newer version has made; empty if it is not newer than this one."""
-    made, here = _numbers(version), _numbers(__version__)
-    if made <= here:
-        return ""
-    return f"; the recipe was made by a newer version ({shorten(str(version))}, this is {__version__}): update"
-
-
-def _numbers(version: object) -> tuple[int, ...]:
+def _version_numbers(version: object) -> tuple[int, ...]:
     first = re.match(r"\d{1,9}(\.\d{1,9})*", str(version))
     return tuple(int(part) for part in first[0].split(".")) if first else ()

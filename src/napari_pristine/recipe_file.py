@@ -15,7 +15,7 @@ from napari_pristine.errors import FileError, PristineError, SettingError
 from napari_pristine.io.atomic import appearing
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import load_model
-from napari_pristine.recipe import Recipe, names_file, newer
+from napari_pristine.recipe import Recipe, map_paths, newer_version_hint
 from napari_pristine.settings import Setting, make, settings_of, shorten
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -53,13 +53,13 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     values = _mapping(path, _read(path))
     try:
         if "settings" in values:
-            values["settings"] = _placed(path, values["settings"])
-        return make(Recipe, _with_model(_placed(path, values)))
+            values["settings"] = _with_folder(path, values["settings"])
+        return make(Recipe, _with_model_settings(_with_folder(path, values)))
     except PristineError as error:
-        raise SettingError(f"'{path}': {error}{newer(values.get('version'))}") from error
+        raise SettingError(f"'{path}': {error}{newer_version_hint(values.get('version'))}") from error
 
 
-def _with_model(values: dict[str, Any]) -> dict[str, Any]:
+def _with_model_settings(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe with a model has the method and settings that the model learned with, but for settings of its own.
 
     Raises:
@@ -88,8 +88,11 @@ def _with_model(values: dict[str, Any]) -> dict[str, Any]:
 def _lines(recipe: Recipe) -> Iterator[str]:
     yield "# A recipe of napari-pristine. Restore images like this by: pristine batch RECIPE INPUT... -o FOLDER"
     inner = {setting.name: setting for setting in settings_of(find_method(recipe.method).params)}
+    values = recipe.model_dump(mode="json")
     for setting in settings_of(Recipe):
-        value = getattr(recipe, setting.name)
+        value = values[setting.name]
+        if setting.name == "inputs" and not value:
+            continue  # the record of what was opened, for programs
         if not (isinstance(value, Mapping) and value):
             yield _line("", setting.name, value, setting)
             continue
@@ -227,15 +230,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _placed(path: Path, values: Any) -> Any:
-    """The same with the names of files that are relative to the folder of the recipe."""
+def _with_folder(path: Path, values: Any) -> Any:
+    """Values of a recipe with the names of files that are relative to its folder."""
     if not isinstance(values, dict):
-        return values  # for the recipe to complain of
-    return {name: _beside(path, value) if names_file(name) else value for name, value in values.items()}
+        return values  # the recipe reports it
+    return map_paths(values, lambda name: _in_folder(path, name))
 
 
-def _beside(path: Path, name: Any) -> Any:
-    if not isinstance(name, str) or not name or name.startswith("~"):
+def _in_folder(path: Path, name: str) -> str:
+    if not name or name.startswith("~"):
         return name
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
     return name if absolute else str(path.absolute().parent / name)

@@ -1,57 +1,97 @@
-"""How much memory there is, so that a file which claims more is refused before any is taken."""
+"""CPUs and memory that this process may use: what the machine has, within all limits that were set for it."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from napari_pristine.errors import FileError
 
-_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file "),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file ",
-    ),
-)  # fmt: skip
-"""Of containers and clusters, in both versions: limit, use, and how much of that the system gives back on demand."""
+_UNLIMITED = 2**62
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
+
+
+def cpu_count(root: Path = Path("/")) -> int:
+    """Number of CPUs that this process may use, at least 1.
+
+    The smallest of: CPUs of the affinity mask, CPU quota of the control groups, OMP_NUM_THREADS, SLURM_CPUS_PER_TASK.
+
+    Args:
+        root: Folder below which `proc` and `sys` lie; another one in tests.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [affinity, *(int(os.environ[name]) for name in _THREAD_VARIABLES if os.environ.get(name, "").isdigit())]
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, _, period = _read(folder / "cpu.max").strip().partition(" ")  # version 2
+        if not period:
+            quota, period = (_read(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        if quota.isdigit() and period.isdigit() and int(period):
+            limits.append(math.ceil(int(quota) / int(period)))
+    return max(min(limits), 1)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process can still take; very many where the system does not say.
+
+    The smallest of what the machine has available and what the limits of the control groups of this process leave,
+    such as those of containers, Slurm and systemd.
+
+    Args:
+        root: Folder below which `proc` and `sys` lie; another one in tests.
+    """
+    free = [_machine_memory(root)]
+    for folder in _cgroup_folders(root, "memory"):
+        for limit, usage, reclaimable in (
+            ("memory.max", "memory.current", "inactive_file "),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
+        ):
+            most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
+            if most.isdigit() and used.isdigit():
+                lines = _read(folder / "memory.stat").splitlines()
+                cache = next((int(line.split()[1]) for line in lines if line.startswith(reclaimable)), 0)
+                free.append(max(int(most) - int(used) + cache, 0))
+    return min(free)
 
 
 def check_fits(path: Path, needed: int) -> None:
     """Raise a `FileError` if the values of a file do not fit into the memory that is free."""
-    there = free()
-    if needed > there:
+    free = free_memory()
+    if needed > free:
         raise FileError(
-            f"'{path}' does not fit into memory: it needs {needed / 1e9:.4g} GB and {there / 1e9:.4g} GB are free; "
+            f"'{path}' does not fit into memory: it needs {needed / 1e9:.4g} GB and {free / 1e9:.4g} GB are free; "
             "restore it in parts (fewer frames or a crop), or block by block as a batch"
         )
 
 
-def free() -> int:
-    """Bytes that can be had; as many as there can be where the system does not say."""
-    return min(_of_machine(), *(_of_group(*names) for names in _GROUPS))
-
-
-def _of_machine() -> int:
-    for line in _text("/proc/meminfo").splitlines():
+def _machine_memory(root: Path) -> int:
+    for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     names: dict[str, int] = getattr(os, "sysconf_names", {})
     if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):  # macOS tells only how much there is in all
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2**62
+    return _UNLIMITED
 
 
-def _of_group(limit: str, used: str, statistics: str, given_back: str) -> int:
-    limits, uses = _text(limit).strip(), _text(used).strip()
-    if not limits.isdigit() or not uses.isdigit():
-        return 2**62
-    lines = (line.split()[1] for line in _text(statistics).splitlines() if line.startswith(given_back))
-    return max(int(limits) - int(uses) + int(next(lines, 0)), 0)
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the control groups of this process and of all groups around them; each may set a limit.
+
+    `/proc/self/cgroup` has lines such as `0::/user.slice/session.scope` (version 2) and `4:memory:/slurm/job_7`.
+    """
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
+        group = mount / name.strip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))
 
 
-def _text(path: str) -> str:
+def _read(path: Path) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        return path.read_text(encoding="ascii")
     except (OSError, ValueError):
         return ""

@@ -114,7 +114,7 @@ WRONG = [
     (("learn", "cells", "-o", "m.pt"), r"models are .safetensors files"),
     (("learn", "cells", "-o", "no/m.safetensors"), "no folder 'no'"),
     (("learn", "cells", "-o", "taken.safetensors"), "exists already"),
-    (("learn", "cells", "-o", "m.safetensors", "--method", "inr"), "inr fits each image by itself"),
+    (("learn", "cells", "-o", "m.safetensors", "--method", "inr"), "inr is fitted to each image by itself"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "magic"), "no method 'magic'"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "tiny", "--set", "stops=3"), "no setting 'stops'"),
     (("learn", "cells", "-o", "m.safetensors", "--model", "nowhere.safetensors"), "does not exist"),

@@ -16,18 +16,14 @@ from napari_pristine.batch.options import BatchOptions, OpenedImage, open_task, 
 from napari_pristine.batch.store import read_sidecar
 from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError
-from napari_pristine.events import BlockDone, Progress
+from napari_pristine.events import BlockDone, Job, Progress
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.io.row_chunks import CheckCancelled
-from napari_pristine.jobs.batching import ranks, starts_warm
-from napari_pristine.jobs.job import Job
-from napari_pristine.jobs.restore import run_plan
+from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.threads import run_in_thread
 
 _PROBE = 5.0
 """Seconds that a probe takes, about; a short one says little, since the first steps are slower."""
-_WARM = 0.4
-"""Share of the steps that a block takes which starts from its neighbour's network."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def estimate_files(tasks: Sequence[Task], order: BatchOptions, *, probe: bool = 
             if order.resume and _is_done(task, order):
                 yield replace(_forecast(task, opened, 0.0), done=True)
                 continue
-            kind = opened.resolved.cut.block_shape, str(opened.resolved.image.dtype), len(_middle_rank(opened))
+            kind = opened.resolved.blocks.block_shape, str(opened.resolved.image.dtype), len(_middle_rank(opened))
             if probe and measured.get(kind) is None:
                 yield from _warm_up(opened, warm=bool(measured))
                 measured[kind] = yield from _probe(opened)
@@ -114,16 +110,19 @@ def _forecast(task: Task, opened: OpenedImage, block: float | None) -> FileEstim
         axes=resolved.image.axes,
         shape=resolved.image.shape,
         dtype=resolved.image.dtype.name,
-        blocks=len(resolved.places),
-        loops=resolved.cut.describe(),
+        blocks=len(resolved.indices),
+        loops=resolved.blocks.describe(),
         memory=memory_estimate(opened),
-        seconds=None if block is None else block * (1 if resolved.learns else _blocks(opened)),
+        seconds=None if block is None else block * (1 if resolved.needs_training else _blocks(opened)),
     )
 
 
 def _blocks(opened: OpenedImage) -> float:
     """How many blocks that start anew would take as long."""
-    return sum(_WARM if starts_warm(opened.resolved, place) else 1 for place in opened.resolved.places)
+    return sum(
+        opened.resolved.params.model_dump().get("warm_steps", 1.0) if opened.resolved.starts_warm(index) else 1.0
+        for index in opened.resolved.indices
+    )
 
 
 def _warm_up(opened: OpenedImage, *, warm: bool) -> Generator[None, Any, None]:
@@ -161,12 +160,12 @@ def _probe(opened: OpenedImage) -> Generator[None, Any, float | None]:
     return None if left else (time.monotonic() - began) / blocks
 
 
-def _middle(opened: OpenedImage) -> Job:
+def _middle(opened: OpenedImage) -> Job[Restored]:
     """Their restoration, to nowhere."""
-    return run_plan(opened.resolved, into=opened.like.data, places=_middle_rank(opened))
+    return run_plan(opened.resolved, into=opened.like.data, indices=_middle_rank(opened))
 
 
 def _middle_rank(opened: OpenedImage) -> list[BlockIndex]:
     """The blocks in the middle that are fitted at once, most often a single one."""
-    found = ranks(opened.resolved.cut, opened.count, list(chain(*opened.units)))
+    found = opened.resolved.batches(list(chain(*opened.units)))
     return found[len(found) // 2]

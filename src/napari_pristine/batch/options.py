@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from napari_pristine import __version__
-from napari_pristine.batch.fingerprint import Fingerprint, checksum, fingerprint
 from napari_pristine.batch.store import WorkDir
 from napari_pristine.batch.tasks import Task, beside
 from napari_pristine.errors import FileError
-from napari_pristine.image.axes import AxesPlan, BlockIndex
+from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image
 from napari_pristine.io import zarr
+from napari_pristine.io.fingerprint import Fingerprint, checksum, fingerprint
 from napari_pristine.io.registry import read
 from napari_pristine.io.row_chunks import CheckCancelled
-from napari_pristine.jobs.batching import batch_size, units
-from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.inputs import open_inputs
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 
@@ -67,7 +67,7 @@ class OpenedImage:
     @property
     def like(self) -> Image:
         """The result, as far as its values do not matter."""
-        return self.resolved.restored(Unmade(self.resolved.out.shape, self.resolved.image.dtype))
+        return self.resolved.result_image(Unmade(self.resolved.output_blocks.shape, self.resolved.image.dtype))
 
 
 @dataclass(frozen=True)
@@ -101,24 +101,17 @@ def open_task(task: Task, recipe: Recipe, *, fresh: bool = True, count: int | No
     if task.clash:
         raise FileError(task.clash)
     before = fingerprint_of(task, recipe, fresh=fresh)
-    image, resolved = _open(task, recipe.model_dump_json(), before)
-    count = count or batch_size(resolved)
-    return OpenedImage(image, resolved, count, _units(resolved.cut, count), before)
+    image, resolved = _open(task, recipe.model_dump_json(), before, count)
+    return OpenedImage(image, resolved, resolved.batch_size, resolved.work_units, before)
 
 
 @lru_cache(maxsize=1)
-def _open(task: Task, recipe_text: str, before: Fingerprint) -> tuple[Image, RestorationPlan]:
+def _open(task: Task, recipe_text: str, before: Fingerprint, count: int | None = None) -> tuple[Image, RestorationPlan]:
     """By the recipe as JSON, since recipes have no hash. The next share is often of the same file, its noise known."""
     recipe = Recipe.model_validate_json(recipe_text)
     image = read(task.source, axes=recipe.axes, lazy=True)
-    mask = read(recipe.mask) if recipe.mask else None
-    others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
-    return image, RestorationPlan(image, recipe, mask, others, model_of(recipe))
-
-
-@lru_cache(maxsize=2)
-def _units(cut: AxesPlan, count: int) -> list[list[BlockIndex]]:
-    return units(cut, count)
+    inputs = open_inputs(recipe, task.source, model=model_of(recipe))
+    return image, make_plan(image, inputs, batch_size=count)
 
 
 def fingerprint_of(task: Task, recipe: Recipe, *, fresh: bool = True) -> Fingerprint:
@@ -163,7 +156,7 @@ def check_unchanged(task: Task, recipe: Recipe, before: Fingerprint, *, fresh: b
 def _beside(task: Task, recipe: Recipe) -> list[Path]:
     """Files that a recipe names beside the image."""
     masks = [Path(recipe.mask)] if recipe.mask else []
-    return masks + [beside(task.source, name) for name in recipe.params.other_files]
+    return masks + [beside(task.source, name) for name in recipe.params.input_files.values()]
 
 
 def model_of(recipe: Recipe) -> Model | None:
@@ -201,7 +194,7 @@ def identity(task: Task, order: BatchOptions, opened: OpenedImage, check_cancell
         "recipe": told(recipe),
         "beside": [checksum(path, check_cancelled) for path in _beside(task, recipe)],
         "model": model.fingerprint if model else "",
-        "shape": list(opened.resolved.out.shape),
+        "shape": list(opened.resolved.output_blocks.shape),
         "axes": opened.resolved.image.axes,
         "dtype": str(opened.resolved.image.dtype),
     }
@@ -209,7 +202,7 @@ def identity(task: Task, order: BatchOptions, opened: OpenedImage, check_cancell
 
 def growing(task: Task, work: WorkDir, opened: OpenedImage) -> Any:
     """The array in which a result grows; made if it is not there yet."""
-    sides = opened.resolved.out.sides
+    sides = opened.resolved.output_blocks.chunk_sides
     if not task.is_zarr:
         return zarr.scratch(work.array, opened.like, sides=sides)
     version = task.version or opened.image.metadata.get("version", "0.5")

@@ -28,7 +28,7 @@ _NOTES = 1000
 class Written:
     """What is known of the blocks that are written, and what they took."""
 
-    tally: QualitySummary = field(default_factory=QualitySummary)
+    tally: QualitySummary
     seconds: float = 0.0
     devices: set[str] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)
@@ -57,12 +57,12 @@ def written(work: WorkDir, opened: OpenedImage, check_cancelled: CheckCancelled)
     Raises:
         FileError: Some are missing.
     """
-    found = Written()
+    found = Written(QualitySummary.of(opened.resolved.blocks, opened.resolved.image))
     for number, unit in enumerate(opened.units):
         check_cancelled()
         for entry in work.entries(number, unit).values():
             found.add(entry)
-    if missing := sum(map(len, opened.units)) - found.tally.blocks:
+    if missing := sum(map(len, opened.units)) - found.tally.count:
         raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume goes on from there")
     return found
 
@@ -81,9 +81,9 @@ def finish(
     """
     work = WorkDir(task.target)
     blocks = written(work, opened, check_cancelled)
-    if blocks.tally.nothing:
+    if blocks.tally.nothing_restored:
         work.clear()
-        raise ImageError(blocks.tally.nothing)
+        raise ImageError(blocks.tally.nothing_restored)
     facts = facts_of(task, opened, identity, started, blocks)
     like = opened.like
     try:

@@ -17,7 +17,8 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.registry import read, write
 from napari_pristine.io.zarr import Version
-from napari_pristine.jobs.restore import check
+from napari_pristine.jobs.inputs import open_inputs
+from napari_pristine.jobs.plan import make_plan
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 
@@ -146,12 +147,11 @@ def load(task: Task, recipe: Recipe, model: Model | None = None) -> Given:
         PristineError: It cannot.
     """
     image = read(task.source, axes=recipe.axes)
-    mask = read(recipe.mask) if recipe.mask else None
-    others = tuple(read(beside(task.source, name)) for name in recipe.params.other_files)
-    check(image, recipe, mask=mask, others=others, model=model)
+    inputs = open_inputs(recipe, task.source, model=model)
+    make_plan(image, inputs)
     check_format(task.target, image.select(recipe.select))
     _check_writable(task.target)
-    return Given(image, mask, others)
+    return Given(image, inputs.mask, inputs.extra_images)
 
 
 def beside(source: Path, name: str) -> Path:

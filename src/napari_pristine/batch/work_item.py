@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from napari_pristine.batch.fingerprint import Fingerprint
 from napari_pristine.batch.options import BatchOptions, OpenedImage, check_unchanged, growing, open_task
 from napari_pristine.batch.output_lock import LockedElsewhere
 from napari_pristine.batch.store import BlockRecord, WorkDir
@@ -19,7 +18,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.events import BlockDone, Event
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.io.atomic import flush
-from napari_pristine.jobs.batching import ranks
+from napari_pristine.io.fingerprint import Fingerprint
 from napari_pristine.jobs.restore import run_plan
 from napari_pristine.threads import AsyncWriter
 
@@ -101,7 +100,7 @@ def work_items_of(task: Task, order: BatchOptions, opened: OpenedImage, turn: st
     left = [number for number in range(len(opened.units)) if places_left(work, opened, number)]
     together: dict[Any, list[int]] = {}
     for number in left:
-        key = () if opened.resolved.learns else _picture(opened, number)
+        key = () if opened.resolved.needs_training else _picture(opened, number)
         together.setdefault(key, []).append(number)
     return [
         WorkItem(task, order, opened.count, tuple(numbers), opened.fingerprint, turn) for numbers in together.values()
@@ -110,8 +109,8 @@ def work_items_of(task: Task, order: BatchOptions, opened: OpenedImage, turn: st
 
 def _picture(opened: OpenedImage, number: int) -> BlockIndex:
     """Where a unit begins, whichever of the samples of a picture it is of: these share the chunks of the result."""
-    cut, first = opened.resolved.cut, opened.units[number][0]
-    return (cut.pane(first), *(at for axis, at in cut.at(first).items() if axis != "S"))
+    blocks, first = opened.resolved.blocks, opened.units[number][0]
+    return (blocks.chunk_number(first), *(at for axis, at in blocks.position(first).items() if axis != "S"))
 
 
 def places_left(work: WorkDir, opened: OpenedImage, number: int) -> list[BlockIndex]:
@@ -119,8 +118,8 @@ def places_left(work: WorkDir, opened: OpenedImage, number: int) -> list[BlockIn
     unit, resolved = opened.units[number], opened.resolved
     written = work.entries(number, unit)
     missing = [place for place in unit if place not in written]
-    batch_size = len(ranks(resolved.cut, opened.count, unit)) < len(unit)
-    return unit if missing and (resolved.chained or batch_size) else missing
+    batch_size = len(resolved.batches(unit)) < len(unit)
+    return unit if missing and (resolved.warm_starts or batch_size) else missing
 
 
 def restore_work_item(share: WorkItem) -> Iterator[Event]:
@@ -148,7 +147,7 @@ def _restored(share: WorkItem, work: WorkDir, opened: OpenedImage, behind: Async
     places = {place: number for number in share.units for place in places_left(work, opened, number)}
     turn = _Turn(growing(share.task, work, opened), work, share, behind)
     device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
-    for event in run_plan(opened.resolved, into=turn, places=list(places), shelf=work.shelf, count=share.count):
+    for event in run_plan(opened.resolved, into=turn, indices=list(places), checkpoint_dir=work.shelf):
         turn.look()
         if isinstance(event, BlockDone):
             now = time.monotonic()

@@ -27,7 +27,8 @@ from napari_pristine.cli.output import describe_model, progress_bar
 from napari_pristine.errors import FileError
 from napari_pristine.io.atomic import check_free
 from napari_pristine.io.registry import SUFFIXES, is_zarr
-from napari_pristine.jobs.train import follow, training_job
+from napari_pristine.jobs.restore import wait
+from napari_pristine.jobs.train import training_job
 from napari_pristine.model import save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
@@ -58,7 +59,7 @@ def learn(
     check_free(output, overwrite=overwrite)
     images = find_images(inputs)
     with progress_bar("learning", report_error) as show:
-        learned = follow(training_job(images, recipe), show)
+        learned = wait(training_job(images, recipe), show)
     save_model(output, learned, overwrite=overwrite)
     say(to_json({"output": output, **learned.describe()}) if json else describe_model(output, learned))
 

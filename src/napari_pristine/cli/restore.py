@@ -27,9 +27,9 @@ from napari_pristine.cli.options import (
 )
 from napari_pristine.cli.output import describe_result, progress_bar
 from napari_pristine.errors import ComputeError, PristineError
-from napari_pristine.jobs.restore import recipe_for, run, wait
+from napari_pristine.jobs.restore import make_recipe, run, wait
 from napari_pristine.model import Model, load_model
-from napari_pristine.recipe import Recipe, absolute
+from napari_pristine.recipe import Recipe, with_absolute_paths
 from napari_pristine.recipe_file import save_recipe
 from napari_pristine.text import to_json
 
@@ -68,7 +68,7 @@ def restore(
         "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
     learned = load_model(model) if model else None
-    recipe = recipe_for(learned, method, preset, read_settings(settings), fields)
+    recipe = make_recipe(learned, method, preset, read_settings(settings), fields)
     tasks = pair(find_inputs(inputs), output, overwrite=overwrite)
     return _Batch(tasks, recipe, learned, overwrite, json, debug).run(save_recipe)
 
@@ -98,7 +98,7 @@ class _Batch:
         """
         self.each(self.check)
         if recipe_file and len(self.failures) < len(self.tasks):
-            save_recipe(recipe_file, absolute(self.recipe), overwrite=self.overwrite)
+            save_recipe(recipe_file, with_absolute_paths(self.recipe), overwrite=self.overwrite)
         self.each(self.restore)
         if not self.failures:
             return GOOD
@@ -129,7 +129,9 @@ class _Batch:
         given = load(task, self.recipe, self.model)
         number = f" ({self.tasks.index(task) + 1}/{len(self.tasks)})" if len(self.tasks) > 1 else ""
         with progress_bar(task.source.name + number, lambda text: report_error(f"{task.source}: {text}")) as show:
-            result = wait(run(given.image, self.recipe, mask=given.mask, others=given.others, model=self.model), show)
+            result = wait(
+                run(given.image, self.recipe, mask=given.mask, extra_images=given.others, model=self.model), show
+            )
         provenance = {"input": task.source.name, **result.provenance()}
         save(task, result.image, provenance, overwrite=self.overwrite)
         facts = {**provenance, "input": task.source, "output": task.target}

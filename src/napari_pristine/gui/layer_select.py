@@ -15,7 +15,7 @@ from napari_pristine.errors import AxesError, PristineError
 from napari_pristine.gui.form import label_for, sheet_in
 from napari_pristine.gui.layer_combo_box import LayerBox, narrow
 from napari_pristine.gui.layers import axes_of, image_of, mask_of, values_of
-from napari_pristine.image.axes import plan
+from napari_pristine.image.axes import plan_axes
 from napari_pristine.image.image import Image
 
 _KINDS = {"Z": "volumes", "T": "with time", "C": "with all channels"}
@@ -154,7 +154,7 @@ class ImageChoice(QWidget):  # type: ignore[misc]
 
     def _describe(self) -> None:
         try:
-            text = plan(self.image().select(self.select()), self.together.value or "").describe()
+            text = plan_axes(self.image().select(self.select()), self.together.value or "").describe()
             self.plan.setText(text[0].upper() + text[1:] + ".")
             self.plan.setStyleSheet("")
         except PristineError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_pristine.events import Preview
-from napari_pristine.image.axes import plan
+from napari_pristine.image.axes import plan_axes
 from napari_pristine.image.image import Image
 from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.restore import Restored
@@ -81,5 +81,6 @@ def finer_by(image: Image, together: str, params: MethodParams) -> tuple[int, ..
     Raises:
         AxesError: The axes that are fitted together do not fit the image.
     """
-    cut = plan(image, together)
-    return cut.finer(params.finer_by(cut.space)).finer_than(cut)
+    blocks = plan_axes(image, together)
+    finer = blocks.upscaled(params.finer_by(blocks.space)).shape
+    return tuple(mine // theirs for mine, theirs in zip(finer, blocks.shape, strict=True))

@@ -19,7 +19,7 @@ from napari_pristine.gui.layers import axes_of, image_of, view_of
 from napari_pristine.gui.live import finer_by
 from napari_pristine.gui.models import SELECTED, ModelChoice
 from napari_pristine.image.image import Image
-from napari_pristine.jobs.restore import recipe_for
+from napari_pristine.jobs.restore import make_recipe
 from napari_pristine.methods.method import Method
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
@@ -72,7 +72,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             "device": self.device.value, **self.models.fields(),
         }  # fmt: skip
         model = self.models.model
-        return recipe_for(model, self.method.key, "" if model else self.preset.value, settings, fields)
+        return make_recipe(model, self.method.key, "" if model else self.preset.value, settings, fields)
 
     def stored_recipe(self) -> Recipe:
         """What Run would do, as a recipe for other images: layers in it give way to the files that they came from.

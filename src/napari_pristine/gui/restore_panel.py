@@ -19,6 +19,7 @@ from napari_pristine.gui.live import LiveLayer, finer_by
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.jobs.lazy import lazy_restore
+from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, run
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import find_method
@@ -86,7 +87,7 @@ class Panel(QWidget):  # type: ignore[misc]
         try:
             whole = self.choice.image()
             recipe = self.question.recipe(self.choice.select())
-            result = lazy_restore(whole, recipe, mask=self.choice.masked(), model=self.models.model)
+            result = lazy_restore(make_plan(whole, recipe, mask=self.choice.masked(), model=self.models.model))
         except PristineError as error:
             show_error(str(error))
             return
@@ -127,7 +128,7 @@ class Panel(QWidget):  # type: ignore[misc]
         look = look_of(self.choice.layer, whole, part.on_finer_grid(part.data, finer))
         self.live = LiveLayer(self.viewer, part, finer, look, f"{whole.name} {suffix}")
         self.watch.reset("Measuring the noise …")
-        self.job.start(run(whole, recipe, mask=self.choice.masked(), others=others, model=self.models.model))
+        self.job.start(run(whole, recipe, mask=self.choice.masked(), extra_images=others, model=self.models.model))
         self.enable()
 
     def hear(self, event: Event) -> None:

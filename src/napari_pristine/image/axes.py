@@ -1,4 +1,4 @@
-"""AxesPlan: cut an image into the blocks that are restored at once, and put them back."""
+"""Axes: how an image is cut into the blocks that are restored one by one, and put together again."""
 
 from __future__ import annotations
 
@@ -14,196 +14,197 @@ from napari_pristine.image.chunks import ChunkGrid
 from napari_pristine.image.image import COLOUR, Image, check_axes
 
 BlockIndex: TypeAlias = tuple[int, ...]
-"""Index of a block along the axes that are looped over; the number of its pane before it where there are panes."""
-Index: TypeAlias = tuple[int | slice, ...]
-"""A part of an image, in the order of its axes."""
+"""Index of a block along the loop axes; where blocks are chunks, the number of the chunk comes first."""
+Region: TypeAlias = tuple[int | slice, ...]
+"""Index into an image, in the order of its axes."""
 
 
 @dataclass(frozen=True)
 class AxesPlan:
-    """Which axes are fitted together and which are looped over.
+    """How an image is cut into blocks: which axes are restored jointly, and which are looped over.
 
-    A block has the shape `(C, *space)`: the colour axes that are fitted together are merged into its first axis
-    (size 1 if there are none), the others follow, those of the picture last. Where all that is fitted together is more
-    than should be restored at once, blocks are panes of it: they overlap, and only their cores are written.
+    A block has the shape `(C, *space)`: its first axis holds all joint colour axes (size 1 if there are none), the
+    other joint axes follow, Y and X last. Blocks that would be too large are chunks: they overlap, and only their
+    interiors are written.
+
+    Attributes:
+        axes: Axes of the image, one letter each.
+        shape: Shape of the image.
+        joint_axes: Axes that are restored jointly, in the order of the image.
+        chunks: The chunks of all that is restored jointly, if it is cut.
     """
 
     axes: str
     shape: tuple[int, ...]
-    together: str
+    joint_axes: str
     chunks: ChunkGrid | None = None
 
     @property
     def loop_axes(self) -> str:
-        """Axes that are looped over, channels outermost so that neighbours in time or depth follow each other."""
-        rest = [axis for axis in self.axes if axis not in self.together]
+        """Axes that are looped over, channels outermost, so that neighbours in time or depth follow each other."""
+        rest = [axis for axis in self.axes if axis not in self.joint_axes]
         return "".join(sorted(rest, key=lambda axis: (axis not in COLOUR, self.axes.index(axis))))
 
     @property
     def colour(self) -> str:
-        """Colour axes that are fitted together, in the order of the image."""
-        return "".join(axis for axis in self.axes if axis in self.together and axis in COLOUR)
+        """Joint colour axes, in the order of the image."""
+        return "".join(axis for axis in self.axes if axis in self.joint_axes and axis in COLOUR)
 
     @property
     def space(self) -> str:
-        """The other axes that are fitted together, those of the picture last."""
-        rest = [axis for axis in self.axes if axis in self.together and axis not in COLOUR]
+        """The other joint axes, Y and X last."""
+        rest = [axis for axis in self.axes if axis in self.joint_axes and axis not in COLOUR]
         return "".join(sorted(rest, key=lambda axis: axis in "YX"))
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Size along each axis."""
+        """Size of the image along each axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
     @property
     def block_shape(self) -> tuple[int, ...]:
-        """Shape of a block, `(C, *space)`; of the largest, if they are panes."""
+        """Shape `(C, *space)` of a block; of the largest, if blocks are chunks."""
         size = self.sizes
-        space = self.chunks.largest if self.chunks else tuple(size[axis] for axis in self.space)
+        space = self.chunks.max_shape if self.chunks else tuple(size[axis] for axis in self.space)
         return (math.prod(size[axis] for axis in self.colour), *space)
 
     @property
-    def places(self) -> list[BlockIndex]:
-        """Place of each block, in the order in which they are restored: channel by channel, pane by pane."""
+    def indices(self) -> list[BlockIndex]:
+        """Index of each block, in the order of restoration: channel by channel, chunk by chunk."""
         size = self.sizes
         channels = sum(axis in COLOUR for axis in self.loop_axes)
         loops = [range(size[axis]) for axis in self.loop_axes]
         if not self.chunks:
             return list(itertools.product(*loops))
         found = itertools.product(*loops[:channels], range(len(self.chunks)), *loops[channels:])
-        return [(at[channels], *at[:channels], *at[channels + 1 :]) for at in found]
+        return [(n[channels], *n[:channels], *n[channels + 1 :]) for n in found]
 
-    def at(self, place: BlockIndex) -> dict[str, int]:
-        """Index of a block along each of the looped axes."""
-        return dict(zip(self.loop_axes, place[1:] if self.chunks else place, strict=True))
+    def position(self, index: BlockIndex) -> dict[str, int]:
+        """Position of a block along each loop axis."""
+        return dict(zip(self.loop_axes, index[1:] if self.chunks else index, strict=True))
 
-    def pane(self, place: BlockIndex) -> int:
-        """Number of the pane that a block is."""
-        return place[0] if self.chunks else 0
+    def chunk_number(self, index: BlockIndex) -> int:
+        """Number of the chunk that a block is; 0 where blocks are no chunks."""
+        return index[0] if self.chunks else 0
 
-    def channel(self, place: BlockIndex) -> BlockIndex:
-        """The channel of a block: its index along the looped axes of colour."""
-        return tuple(n for axis, n in self.at(place).items() if axis in COLOUR)
+    def channel(self, index: BlockIndex) -> BlockIndex:
+        """Channel of a block: its position along the colour axes that are looped over."""
+        return tuple(n for axis, n in self.position(index).items() if axis in COLOUR)
 
     def runs(self, length: int) -> list[list[BlockIndex]]:
-        """The places in runs of neighbours in time or depth, of `length` at most; channels and panes are none."""
+        """Blocks in runs of at most `length` neighbours in time or depth; channels and chunks are no neighbours."""
         inner = self.loop_axes[-1:]
         if not inner or inner in COLOUR:
-            return [[place] for place in self.places]
+            return [[index] for index in self.indices]
         return [
             list(group)
-            for _, group in itertools.groupby(self.places, key=lambda place: (*place[:-1], place[-1] // length))
+            for _, group in itertools.groupby(self.indices, key=lambda index: (*index[:-1], index[-1] // length))
         ]
 
-    def step(self, place: BlockIndex, length: int) -> int:
-        """How many blocks of its run come before a place, see `runs`."""
+    def run_position(self, index: BlockIndex, length: int) -> int:
+        """Number of blocks before this one in its run, see `runs`."""
         inner = self.loop_axes[-1:]
-        return 0 if not inner or inner in COLOUR else place[-1] % length
+        return 0 if not inner or inner in COLOUR else index[-1] % length
 
-    def index(self, place: BlockIndex) -> Index:
-        """The index into the image of what the block at `place` is to restore."""
-        return self._index(place, self.chunks.kept(place[0]) if self.chunks else ())
+    def region(self, index: BlockIndex) -> Region:
+        """Region of the image that a block restores."""
+        return self._region(index, self.chunks.interior_slices(index[0]) if self.chunks else ())
 
-    def _index(self, place: BlockIndex, space: tuple[slice, ...]) -> Index:
-        """The index into the image of a part of what is fitted together; of all of it if none is given."""
-        at: dict[str, Any] = {**self.at(place), **dict(zip(self.space, space, strict=bool(space)))}
+    def _region(self, index: BlockIndex, space: tuple[slice, ...]) -> Region:
+        at: dict[str, Any] = {**self.position(index), **dict(zip(self.space, space, strict=bool(space)))}
         return tuple(at.get(axis, slice(None)) for axis in self.axes)
 
-    def read(self, data: Any, place: BlockIndex) -> np.ndarray:
-        """The block at `place` of `data`, as an array of shape `(C, *space)`; a pane with its margin."""
-        return self.read_part(data, place, self.chunks.seen(place[0]) if self.chunks else ())
+    def read(self, data: Any, index: BlockIndex) -> np.ndarray:
+        """Read a block `(C, *space)` of an array with the shape of the image; a chunk with its halo."""
+        return self.read_part(data, index, self.chunks.outer_slices(index[0]) if self.chunks else ())
 
-    def read_part(self, data: Any, place: BlockIndex, space: tuple[slice, ...]) -> np.ndarray:
-        """A part of all that is fitted together, `(C, *space)`, wherever panes end.
+    def read_part(self, data: Any, index: BlockIndex, space: tuple[slice, ...]) -> np.ndarray:
+        """Read a part `(C, *space)` of all that is restored jointly with a block, across the borders of chunks.
 
         Args:
-            data: The image.
-            place: Of any pane of it.
-            space: Slices along the axes of space; all of it if there are none.
+            data: Array with the shape of the image.
+            index: Index of any block of it.
+            space: Slices along the axes of space; everything if there are none.
         """
-        part = np.asarray(data[self._index(place, space)])
-        kept = [axis for axis in self.axes if axis in self.together]
-        turned = part.transpose([kept.index(axis) for axis in self.colour + self.space])
-        return turned.reshape(-1, *turned.shape[len(self.colour) :])
+        part = np.asarray(data[self._region(index, space)])
+        kept = [axis for axis in self.axes if axis in self.joint_axes]
+        ordered = part.transpose([kept.index(axis) for axis in self.colour + self.space])
+        return ordered.reshape(-1, *ordered.shape[len(self.colour) :])
 
-    def inner(self, place: BlockIndex) -> tuple[slice, ...]:
-        """The part of a block, without channels, that is written: the core of a pane."""
-        return self.chunks.inner(place[0]) if self.chunks else (slice(None),) * len(self.space)
+    def interior(self, index: BlockIndex) -> tuple[slice, ...]:
+        """Slices of a block, without channels, that are written: the interior of a chunk, or everything."""
+        return self.chunks.local_slices(index[0]) if self.chunks else (slice(None),) * len(self.space)
 
-    def unfold(self, block: np.ndarray, place: BlockIndex) -> np.ndarray:
-        """What is written of a block `(C, *space)`, as the part `index(place)` of the image, axes in its order."""
+    def unfold(self, block: np.ndarray, index: BlockIndex) -> np.ndarray:
+        """Turn a block `(C, *space)` into the values of its region, axes in the order of the image."""
         size = self.sizes
         order = self.colour + self.space
-        core = block[(slice(None), *self.inner(place))]
-        part = core.reshape([*(size[axis] for axis in self.colour), *core.shape[1:]])
-        kept = [axis for axis in self.axes if axis in self.together]
+        interior = block[(slice(None), *self.interior(index))]
+        part = interior.reshape([*(size[axis] for axis in self.colour), *interior.shape[1:]])
+        kept = [axis for axis in self.axes if axis in self.joint_axes]
         return part.transpose([order.index(axis) for axis in kept])
 
-    def write(self, data: Any, place: BlockIndex, block: np.ndarray) -> None:
-        """Put a block of shape `(C, *space)` back into `data` at `place`."""
-        data[self.index(place)] = self.unfold(block, place)
+    def write(self, data: Any, index: BlockIndex, block: np.ndarray) -> None:
+        """Write a block `(C, *space)` to its region of an array with the shape of the image."""
+        data[self.region(index)] = self.unfold(block, index)
 
-    def in_chunks(self, values: int = 1) -> AxesPlan:
-        """The same in panes, if a block is too large to be restored as one.
+    def in_chunks(self, values_per_pixel: int = 1) -> AxesPlan:
+        """The same plan in chunks, if blocks are too large to be restored as a whole.
 
         Args:
-            values: Points on the grid of the result for each pixel.
+            values_per_pixel: Number of pixels of the result per pixel.
         """
         size = self.sizes
         channels = math.prod(size[axis] for axis in self.colour)
-        return replace(self, chunks=ChunkGrid.of(tuple(size[axis] for axis in self.space), channels * values))
+        return replace(self, chunks=ChunkGrid.of(tuple(size[axis] for axis in self.space), channels * values_per_pixel))
 
-    def parts(self, axis: str) -> list[slice]:
-        """The parts of an axis that blocks restore: one by one where it is looped over, the cores of panes."""
+    def partition(self, axis: str) -> list[slice]:
+        """Slices along an axis of the image that belong to different blocks."""
         size = self.sizes[axis]
         if axis in self.loop_axes:
             return [slice(n, n + 1) for n in range(size)]
         if self.chunks and axis in self.space:
-            return self.chunks.cores(self.space.index(axis))
+            return self.chunks.interiors(self.space.index(axis))
         return [slice(0, size)]
 
-    def place(self, at: dict[str, int]) -> BlockIndex:
-        """The place of the block that restores the so-many-th of the `parts` of each axis."""
-        pane = (self.chunks.number([at[axis] for axis in self.space]),) if self.chunks else ()
-        return (*pane, *(at[axis] for axis in self.loop_axes))
+    def index_of(self, part: dict[str, int]) -> BlockIndex:
+        """Index of the block that restores the given number in the `partition` of each axis."""
+        chunk = (self.chunks.number([part[axis] for axis in self.space]),) if self.chunks else ()
+        return (*chunk, *(part[axis] for axis in self.loop_axes))
 
     @property
-    def sides(self) -> dict[str, int]:
-        """Along which axes, and after how many pixels each, the block ends and the next begins."""
+    def chunk_sides(self) -> dict[str, int]:
+        """Sides of the interiors of chunks along the axes that are cut."""
         if not self.chunks:
             return {}
-        cores = zip(self.space, self.chunks.core, self.chunks.shape, strict=True)
-        return {axis: core for axis, core, size in cores if core < size}
+        sides = zip(self.space, self.chunks.interior, self.chunks.shape, strict=True)
+        return {axis: interior for axis, interior, size in sides if interior < size}
 
-    def finer(self, factors: tuple[int, ...]) -> AxesPlan:
-        """The same plan for an image on a finer grid; one factor for each axis of `space`."""
+    def upscaled(self, factors: tuple[int, ...]) -> AxesPlan:
+        """The same plan on a grid that is `factors` times finer along each axis of `space`."""
         by = dict(zip(self.space, factors, strict=True))
         shape = tuple(n * by.get(axis, 1) for axis, n in zip(self.axes, self.shape, strict=True))
-        return replace(self, shape=shape, chunks=self.chunks and self.chunks.finer(factors))
-
-    def finer_than(self, other: AxesPlan) -> tuple[int, ...]:
-        """How many times finer the grid is than that of another plan of the same axes, for each axis."""
-        return tuple(mine // theirs for mine, theirs in zip(self.shape, other.shape, strict=True))
+        return replace(self, shape=shape, chunks=self.chunks and self.chunks.upscaled(factors))
 
     def describe(self) -> str:
-        """What is looped and what is fitted together, in words."""
+        """Which axes are restored jointly and which are looped over, for people."""
         size = self.sizes
-        kept = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.together)
+        joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
         loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes)
-        chunks = f", in {len(self.chunks)} overlapping panes" if self.chunks else ""
-        return f"fits {kept} together{chunks}" + (f", one after the other over {loops}" if loops else "")
+        chunks = f", in {len(self.chunks)} overlapping chunks" if self.chunks else ""
+        return f"fits {joint} together{chunks}" + (f", one after the other over {loops}" if loops else "")
 
 
-def plan(image: Image, together: str = "") -> AxesPlan:
-    """Plan how to cut `image`.
+def plan_axes(image: Image, together: str = "") -> AxesPlan:
+    """Plan how to cut an image into blocks.
 
     Args:
         image: The image.
-        together: Letters of the axes that are fitted together, such as `"ZYX"` or `"CYX"`;
-            empty for Y and X, with the samples of RGB pixels.
+        together: Axes that are restored jointly, such as `"ZYX"` or `"CYX"`; if empty, Y and X, with the samples of
+            RGB pixels.
 
     Raises:
-        AxesError: `together` names axes that the image lacks, or not Y and X.
+        AxesError: `together` names axes that the image lacks, or lacks Y or X.
     """
     check_axes(image.axes, image.shape)
     wanted = together or ("YXS" if "S" in image.axes else "YX")
@@ -219,8 +220,8 @@ def plan(image: Image, together: str = "") -> AxesPlan:
     return AxesPlan(image.axes, image.shape, "".join(axis for axis in image.axes if axis in wanted))
 
 
-def align(image: Image, mask: Image) -> np.ndarray:
-    """A mask with the shape and axes of an image, true where it is not zero; axes that it lacks are repeated.
+def align_mask(image: Image, mask: Image) -> np.ndarray:
+    """Broadcast a mask to the shape and the axes of an image; true where the mask is not zero.
 
     Raises:
         AxesError: It has axes that the image lacks, or another size.
@@ -231,7 +232,7 @@ def align(image: Image, mask: Image) -> np.ndarray:
         if mask.size(axis) != image.size(axis):
             raise AxesError(
                 f"the mask has {mask.size(axis)} elements along {axis}, the image {image.size(axis)}; "
-                f"give a mask of the shape of the image (axes {image.axes}, shape {image.shape}), or of its picture YX"
+                f"give a mask of the shape of the image (axes {image.axes}, shape {image.shape}), or of its plane YX"
             )
     order = [axis for axis in image.axes if axis in mask.axes]
     data = np.asarray(mask.data).transpose([mask.axes.index(axis) for axis in order]) != 0

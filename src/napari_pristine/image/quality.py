@@ -19,17 +19,29 @@ _WINDOW = 11
 
 
 @dataclass(frozen=True)
+class ChannelQuality:
+    """Figures of one channel of a result, see `Quality`."""
+
+    name: str
+    sigma: float
+    residual: float
+    whiteness: float
+    structure: float
+
+
+@dataclass(frozen=True)
 class Quality:
-    """What can be said of a result without a reference.
+    """Figures of a result that need no reference.
 
     Attributes:
-        sigma: Noise level of the input, root mean square, in the units of the image.
+        sigma: Noise level of the input, root mean square over channels and blocks, in the units of the image.
         residual: Root mean square of what was removed, in noise levels: well below 1 noise was left, above 1 detail
             may have been removed.
         whiteness: Correlation of what was removed with its neighbours one pixel away; 0 for white noise.
         structure: Correlation of what was removed with the result, after smoothing both; 0 when no structure was lost.
         invalid: Number of values that were NaN or infinite and were filled.
-        stopped: Which rule ended the fits, and how many of them.
+        stopped: Reasons why fits ended, and how many fits each.
+        channels: The same figures for each channel.
     """
 
     sigma: float
@@ -38,10 +50,11 @@ class Quality:
     structure: float
     invalid: int = 0
     stopped: tuple[str, ...] = ()
+    channels: tuple[ChannelQuality, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """It as plain JSON values."""
-        return {**asdict(self), "stopped": list(self.stopped)}
+        return {**asdict(self), "stopped": list(self.stopped), "channels": [asdict(c) for c in self.channels]}
 
 
 def judge(

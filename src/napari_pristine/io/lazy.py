@@ -36,6 +36,7 @@ class Unread:
         read: Reads them again.
     """
 
+    read_as_a_whole = True
     _last: ClassVar[tuple[weakref.ref[Unread], NDArray[Any]] | None] = None
     _lock: ClassVar[threading.Lock] = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Block: what is restored at once, between the values of the image and the pixels that a method sees."""
+"""One block between the values of the image and the normalised pixels that a method sees."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from napari_pristine.image.quality import judge
 from napari_pristine.image.refine import refine
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
+from napari_pristine.physics.psf import MeasuredPSF
 
 Pixels: TypeAlias = NDArray[np.float32]
-"""Normalised numbers of a block or of a part of it, `(C, *space)`."""
-_MOSTLY = 0.5
-"""Share of the pixels of a picture that must be seen to measure its noise."""
-_SMOOTH = 2.0
-"""Blur, in pixels, that tells the signal from its noise."""
-_DARKEST = 0.2
-"""Least noise of a pixel, in noise levels of the block."""
+"""Normalised values of a block or of a part of it, `(C, *space)`."""
+
+_MIN_SIGMA = 1e-6
+_MIN_SEEN_FOR_NOISE = 0.5
+"""Fraction of the pixels of an extra image that must have a value to measure its noise."""
+_SIGNAL_BLUR = 2.0
+"""Standard deviation, in pixels, of the blur that separates the signal from its noise."""
+_MIN_RELATIVE_SIGMA = 0.2
+"""Least noise level of a pixel, relative to that of the block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +40,33 @@ class Block:
     """One block `(C, *space)` as values and as pixels.
 
     Attributes:
-        filled: Values, those that do not count replaced by a neighbour's.
-        valid: Where the values count, `(*space)`: finite, and no hot pixels.
-        hot: Where there are hot pixels, `(*space)`.
-        intensities: How the values of each channel become pixels.
-        pixels: `(C, *space)`, zero mean and unit spread.
+        filled: Values; those that do not count are replaced by their nearest neighbour.
+        valid: `(*space)`, true where values count: finite, not masked, no hot pixels.
+        hot: `(*space)`, true at hot pixels.
+        intensities: Normalisation of each channel.
+        pixels: Normalised values `(C, *space)`: zero mean, unit standard deviation.
         sigma: Noise level of each channel in the units of the pixels.
-        correlation_length: Reach of the noise, the largest of all channels.
-        params: Settings that the block was made with.
+        correlation_length: Correlation length of the noise, the largest of all channels, see `Noise`.
+        params: Settings of the method.
         axes: Letters of the axes of space.
-        spacing: Distance of neighbours along them.
-        others: More pictures of the same scene, as pixels in the same units.
-        empty: Where a part of something larger holds one value far around, `(*space)`: this stays, as it does in
-            parts that are all empty.
+        spacing: Distance between neighbours along each axis of space.
+        others: Extra images of the scene, normalised alike.
+        psf: Measured point spread function of the image, if there is one.
+        empty: `(*space)`, for chunks: true where there is one value far around. It stays, as in chunks that are empty.
     """
 
     filled: NDArray[np.float64]
     valid: NDArray[np.bool_]
     hot: NDArray[np.bool_]
     intensities: tuple[Intensity, ...]
-    pixels: NDArray[np.float32]
+    pixels: Pixels
     sigma: tuple[float, ...]
     correlation_length: float
     params: MethodParams
     axes: str
     spacing: tuple[float, ...]
     others: tuple[NoisyBlock, ...] = ()
+    psf: MeasuredPSF | None = None
     empty: NDArray[np.bool_] | None = None
 
     @property
@@ -70,13 +74,17 @@ class Block:
         """Shape without channels."""
         return self.pixels.shape[1:]
 
-    def noisy(self, part: tuple[slice, ...], device: torch.device, seed: int) -> NoisyBlock:
-        """A tile as a method sees it."""
-        inside = (slice(None), *part)
+    def noisy(self, device: torch.device, seed: int, tile: tuple[slice, ...] | None = None) -> NoisyBlock:
+        """The block, or a tile of it, as a method sees it."""
+        tile = (slice(None),) * len(self.space) if tile is None else tile
+        inside = (slice(None), *tile)
+        pixels = self.pixels[inside]
+        # the level of each tile by itself where it is estimated, as photon noise follows the signal
+        sigma = [_sigma(i, p, self.params) for i, p in zip(self.intensities, pixels, strict=True)]
         return NoisyBlock(
-            pixels=torch.from_numpy(np.ascontiguousarray(self.pixels[inside])).to(device),
-            sigma=torch.tensor(self.levels(part), dtype=torch.float32, device=device),
-            valid=torch.from_numpy(np.ascontiguousarray(self.valid[part])).to(device),
+            pixels=torch.from_numpy(np.ascontiguousarray(pixels)).to(device),
+            sigma=torch.tensor(sigma, dtype=torch.float32, device=device),
+            valid=torch.from_numpy(np.ascontiguousarray(self.valid[tile])).to(device),
             correlation_length=self.correlation_length,
             seed=seed,
             axes=self.axes,
@@ -86,63 +94,60 @@ class Block:
                 for o in self.others
             ),
             variance=None if self.variance is None else torch.from_numpy(self.variance[inside]).to(device),
+            psf=self.psf,
         )
 
     @cached_property
-    def variance(self) -> NDArray[np.float32] | None:
-        """Variance of the noise of each pixel, `(C, *space)`, where it grows with the signal as it is."""
+    def variance(self) -> Pixels | None:
+        """Noise variance of each pixel, `(C, *space)`, where it grows with the signal and is not stabilised."""
         if not self.params.degraded or not any(i.noise.photons for i in self.intensities):
             return None
         maps = []
         for intensity, values in zip(self.intensities, self.filled, strict=True):
             noise = intensity.noise
-            variance = noise.gain * ndimage.gaussian_filter(values, _SMOOTH) + noise.variance
-            maps.append(np.maximum(variance, (_DARKEST * noise.sigma) ** 2) / intensity.std**2)
+            variance = noise.gain * ndimage.gaussian_filter(values, _SIGNAL_BLUR) + noise.variance
+            maps.append(np.maximum(variance, (_MIN_RELATIVE_SIGMA * noise.sigma) ** 2) / intensity.std**2)
         return np.stack(maps).astype(np.float32)
 
-    def levels(self, part: tuple[slice, ...]) -> tuple[float, ...]:
-        """Noise level of each channel of a tile: its own where it is estimated, as photon noise follows the signal."""
-        tile = self.pixels[(slice(None), *part)]
-        return tuple(_sigma(i, p, self.params) for i, p in zip(self.intensities, tile, strict=True))
-
-    def refined(self, pixels: NDArray[np.float32], part: tuple[slice, ...]) -> NDArray[np.float32]:
-        """A part of restored pixels, refined by the noisy ones."""
+    def refine(self, restored: Pixels, part: tuple[slice, ...]) -> Pixels:
+        """Refine a part of the restored pixels with the noisy ones."""
         inside = (slice(None), *part)
-        pilots = pixels[inside]
+        pilots = restored[inside]
         noisy = np.where(self.valid[part], self.pixels[inside], pilots)
         return np.stack(
             [refine(n, p, s, self.correlation_length) for n, p, s in zip(noisy, pilots, self.sigma, strict=True)]
         )
 
-    def values(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Restored pixels as values in the units of the image."""
-        values = np.stack([i.undo(channel) for i, channel in zip(self.intensities, pixels, strict=True)])
+    def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
+        """Turn restored pixels into values in the units of the image."""
+        values = np.stack([i.undo(channel) for i, channel in zip(self.intensities, restored, strict=True)])
         if self.empty is not None:
-            finer = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
-            np.copyto(values, repeat(self.filled, finer), where=repeat(self.empty, finer))
+            factors = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
+            np.copyto(values, repeat(self.filled, factors), where=repeat(self.empty, factors))
         return values
 
-    def judge(self, values: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
+    def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""
         levels = [
             intensity.noise.sigma if intensity.stabilised else sigma * intensity.std
             for intensity, sigma in zip(self.intensities, self.sigma, strict=True)
         ]
-        return [
+        return tuple(
             (level, *judge(noisy, restored, self.valid, level))
             for level, noisy, restored in zip(levels, self.filled, values, strict=True)
-        ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Other:
-    """One more picture of the scene that a block shows: values `(C, *space)` on a grid of its own."""
+class ExtraBlock:
+    """The part of an extra image that shows a block: values `(C, *space)` on a grid of their own."""
 
     values: NDArray[Any]
     spacing: tuple[float, ...]
+    psf: MeasuredPSF | None = None
 
 
-def prepare(
+def make_block(
     values: NDArray[Any],
     noise: list[Noise],
     params: MethodParams,
@@ -150,42 +155,49 @@ def prepare(
     masked: NDArray[np.bool_] | None = None,
     axes: str = "YX",
     spacing: tuple[float, ...] = (1.0, 1.0),
-    others: Sequence[Other] = (),
+    extra: Sequence[ExtraBlock] = (),
+    psf: MeasuredPSF | None = None,
     like: Sequence[Intensity] = (),
 ) -> Block:
-    """Measure and normalise a block `(C, *space)`.
+    """Measure and normalise the values of a block.
 
     Args:
-        values: Values of the image.
-        noise: The noise of each channel.
+        values: Values `(C, *space)` of the image.
+        noise: Noise of each channel.
         params: Settings of the method.
-        masked: Where the values do not count, `(*space)`.
+        masked: `(*space)`, true where values do not count.
         axes: Letters of the axes of space.
-        spacing: Distance of neighbours along them.
-        others: More pictures of the same scene.
-        like: How the values of each channel become pixels, if the block is a part of something larger.
+        spacing: Distance between neighbours along each of them.
+        extra: Extra images of the scene.
+        psf: Measured point spread function of the image.
+        like: Normalisation of each channel if the block is a part of something larger.
 
     Raises:
-        ImageError: The block is constant, or almost nothing in it counts.
+        ImageError: The block is constant, or almost none of its values count.
     """
     if is_constant(values):
-        raise _nothing(values)
+        raise _nothing_to_restore(values)
     check_numbers(values, labels=not like)
-    valid = _counting(values, masked)
+    valid = find_valid(values)
+    if masked is not None:
+        valid &= ~masked
+        if valid.mean() < LEAST_SEEN:
+            raise ImageError(
+                f"the mask leaves {valid.mean():.2%} of the pixels; at least {LEAST_SEEN:.0%} must be visible"
+            )
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
     if params.hot_pixels:
         hot = valid & np.any([find_hot(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
         filled = fill_invalid(filled, valid & ~hot)
     if all(np.ptp(channel) == 0 for channel in filled):
-        raise _nothing(filled)
+        raise _nothing_to_restore(filled)
     if params.sigma is not None:
         noise = [Noise(params.sigma, 0.0, params.sigma**2, n.correlation_length, n.correlation) for n in noise]
-    stabilise = params.stabilise and not params.degraded  # what blurs and bins is linear in light, not in its root
-    known = like or itertools.repeat(None)
+    stabilise = params.stabilise and not params.degraded  # blur and binning are linear in light, not in its root
     intensities = tuple(
-        measure_intensity(channel, n, stabilise=stabilise, like=one)
-        for channel, n, one in zip(filled, noise, known, strict=False)
+        measure_intensity(channel, n, stabilise=stabilise, like=known)
+        for channel, n, known in zip(filled, noise, like or itertools.repeat(None), strict=False)
     )
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
@@ -195,22 +207,52 @@ def prepare(
         intensities=intensities,
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
-        # texture of a coarse picture looks like correlated noise, and what a camera bins is not correlated
+        # the texture of a coarse image looks like correlated noise, and what a camera bins is not correlated
         correlation_length=1.0 if params.degraded else max(n.correlation_length for n in noise),
         params=params,
         axes=axes,
         spacing=spacing,
-        others=tuple(_other(other, intensities, axes) for other in others),
+        others=tuple(_normalise_extra(image, intensities, axes) for image in extra),
+        psf=psf,
         empty=_find_empty(filled) & valid & ~hot if like else None,
     )
 
 
-def _nothing(values: NDArray[Any]) -> ImageError:
+def is_constant(values: NDArray[Any]) -> bool:
+    """Tell whether all values of a block are equal; quick, since whole stacks may be empty."""
+    return bool(values.min() == values.max())
+
+
+def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
+    """Raise an `ImageError` for values that are no intensities, or that 32-bit floats cannot hold.
+
+    Args:
+        values: Values of a block.
+        labels: Whether to look for areas of one value; parts of an image may well be such areas.
+    """
+    finite = values[np.isfinite(values)]
+    largest = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
+    if values.dtype.kind in "ui" and largest > 2**53:
+        raise ImageError(f"values up to {largest:.3g} are too large to be computed with; subtract an offset first")
+    if largest and not 1e-15 < largest < 1e30:
+        raise ImageError(f"values up to {largest:.3g} are out of the range of 32-bit floats; use another unit")
+    if labels and values.dtype.kind in "ui":
+        plane = values[0].reshape(-1, *values.shape[-2:])[0]
+        kinds, counts = np.unique(plane, return_counts=True)
+        inside = ndimage.maximum_filter(plane, 3) == ndimage.minimum_filter(plane, 3)
+        objects = plane != kinds[counts.argmax()]
+        if objects.any() and inside[objects].mean() > 0.5:
+            raise ImageError(
+                "these are areas of equal values, as in a label image or a mask; give the image it was made from"
+            )
+
+
+def _nothing_to_restore(values: NDArray[Any]) -> ImageError:
     return ImageError(f"all pixels have the value {values.flat[0]:g}; there is nothing to restore")
 
 
 def _find_empty(filled: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a block `(C, *space)` holds one value far around in its planes: nothing was recorded there."""
+    """Find where a block `(C, *space)` has one value far around in its planes: nothing was recorded there."""
     sides = (1,) * (filled.ndim - 3) + (MARGIN, MARGIN)
     empty = np.ones(filled.shape[1:], bool)
     for channel in filled:
@@ -218,82 +260,39 @@ def _find_empty(filled: NDArray[np.float64]) -> NDArray[np.bool_]:
     return empty
 
 
-def _counting(values: NDArray[Any], masked: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Where the values of a block count, `(*space)`."""
-    valid = find_valid(values)
-    if masked is None:
-        return valid
-    valid &= ~masked
-    if valid.mean() < LEAST_SEEN:
-        raise ImageError(f"the mask leaves {valid.mean():.2%} of the pixels; {LEAST_SEEN:.0%} at least must be seen")
-    return valid
-
-
-def _other(other: Other, intensities: tuple[Intensity, ...], axes: str) -> NoisyBlock:
-    """One more picture as pixels, in the units of those of the block."""
-    check_numbers(other.values)
-    valid = find_valid(other.values)
-    filled = fill_invalid(other.values, valid)
+def _normalise_extra(image: ExtraBlock, intensities: tuple[Intensity, ...], axes: str) -> NoisyBlock:
+    """Normalise an extra image like the block."""
+    check_numbers(image.values)
+    valid = find_valid(image.values)
+    filled = fill_invalid(image.values, valid)
     pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
-    # its own noise, whatever the settings say of that of the first; filled in, most of a sparse picture says nothing
-    measured = valid.mean() > _MOSTLY
+    # its own noise, whatever sigma is set for the first; filled in, a sparse image tells nothing of its noise
+    measured = valid.mean() > _MIN_SEEN_FOR_NOISE
     sigma = [_estimate(p, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
     return NoisyBlock(
         torch.from_numpy(pixels.astype(np.float32)),
         torch.tensor(sigma, dtype=torch.float32),
         torch.from_numpy(valid),
         axes=axes,
-        spacing=other.spacing,
+        spacing=image.spacing,
+        psf=image.psf,
     )
 
 
-def is_constant(values: NDArray[Any]) -> bool:
-    """Whether all values of a block are the same; quick, since whole stacks may be empty."""
-    return bool(values.min() == values.max())
-
-
 def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:
-    """Noise level of a channel of pixels: as given, 1 where stabilised, else by the estimator of the papers."""
-    known = max(intensity.sigma, 1e-6)
+    """Noise level of a channel of pixels: as set, 1 where stabilised, else by the estimator of the papers."""
+    known = max(intensity.sigma, _MIN_SIGMA)
     if params.sigma is not None or (params.stabilise and not params.degraded):
         return known
     if params.degraded and intensity.noise.photons:
         return known
     level = _estimate(pixels, intensity.sigma)
-    return min(level, known) if params.degraded else level  # texture of a coarse picture looks like noise
+    return min(level, known) if params.degraded else level  # the texture of a coarse image looks like noise
 
 
-def _estimate(pixels: NDArray[Any], otherwise: float) -> float:
-    """Noise level of a channel by the estimator of the papers, `otherwise` if it is too small for its patches."""
+def _estimate(pixels: NDArray[Any], default: float) -> float:
+    """Noise level of a channel by the estimator of the papers; the default where it is too small for patches."""
     try:
-        return max(estimate_sigma(pixels[None]), 1e-6)
+        return max(estimate_sigma(pixels[None]), _MIN_SIGMA)
     except ImageError:
-        return max(otherwise, 1e-6)
-
-
-def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
-    """Raise an `ImageError` for numbers that are none of an intensity, or that a float cannot hold.
-
-    Args:
-        values: A block.
-        labels: Whether to look for areas of one value, too; parts of an image may well be such areas.
-    """
-    finite = values[np.isfinite(values)]
-    top = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
-    if values.dtype.kind in "ui" and top > 2**53:
-        raise ImageError(f"values up to {top:.3g} are too large to be computed with; subtract an offset first")
-    if top and not 1e-15 < top < 1e30:
-        raise ImageError(f"values up to {top:.3g} are out of the range of 32-bit floats; give them in another unit")
-    if labels and values.dtype.kind in "ui" and _looks_like_labels(values):
-        raise ImageError(
-            "these are areas of equal values, as in a label image or a mask; give the image it was made from"
-        )
-
-
-def _looks_like_labels(values: NDArray[Any]) -> bool:
-    """Whether most pixels off the background lie inside areas of one value."""
-    picture = values[0].reshape(-1, *values.shape[-2:])[0]
-    kinds, counts = np.unique(picture, return_counts=True)
-    inside = ndimage.maximum_filter(picture, 3) == ndimage.minimum_filter(picture, 3)
-    objects = picture != kinds[counts.argmax()]
-    return bool(objects.any() and inside[objects].mean() > 0.5)
+        return max(default, _MIN_SIGMA)

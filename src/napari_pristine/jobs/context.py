@@ -1,75 +1,155 @@
-"""Talk: what a running job says to whoever runs it, and what it is told."""
+"""The context of a running job: events, throttled progress, notes, and the command to keep."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias, TypeVar
 
 import torch
 
-from napari_pristine.events import Command, Event, Note, Progress
-from napari_pristine.jobs.clock import ProgressClock
-from napari_pristine.methods.method import Step, StopReason
+from napari_pristine.events import Command, Event, Note, Preview, Progress
+from napari_pristine.methods.method import Fit, Step, StopReason
 
 T = TypeVar("T")
-Part: TypeAlias = Generator[Event, "Command | None", T]
-"""A part of a job: yields events, takes wishes, returns something."""
+JobPart: TypeAlias = Generator[Event, Command | None, T]
+"""A part of a job that returns a `T`: yields events, accepts commands."""
+
+_PROGRESS_SECONDS = 0.1
+"""Seconds between two progress events."""
+_PREVIEW_SECONDS = 2.0
+"""Least number of seconds between two previews."""
+_PREVIEW_PAUSE = 10.0
+"""Pause after a preview, as a multiple of the time it took, so that previews cost at most a tenth of the job."""
+_RESIDUAL_MEMORY = 0.95
+"""Memory of the running mean of residuals, which depend on the crops of a step."""
 
 
 class JobContext:
-    """The talk of one job.
+    """State that all parts of one job share.
+
+    The clock decides when events are sent, never when a fit stops: results do not depend on the speed of the machine.
 
     Attributes:
-        keep: Whether someone wishes to stop fitting and keep what there is.
-        last: The progress that was last told.
-        notes: All that was noted so far.
-        stops: Which rules ended fits so far, and how many.
-        clock: When it speaks and shows.
+        keep: Whether the user asked to stop fitting and to keep the result so far.
+        notes: All notes so far.
+        stops: Reasons why fits ended, and the number of blocks of each.
+        last_progress: The last progress event.
+        mean_residual: Running mean of the squared residuals of the fit, in noise variances.
     """
 
     def __init__(self) -> None:
         self.keep = False
-        self.last: Progress | None = None
         self.notes: list[Note] = []
         self.stops: Counter[str] = Counter()
-        self.clock = ProgressClock()
+        self.last_progress: Progress | None = None
+        self.mean_residual: torch.Tensor | None = None
+        self._stage, self._stages = 0, 1
+        self._started = self._last_progress_time = self._last_preview_time = time.monotonic()
+        self._preview_pause = _PREVIEW_SECONDS
 
-    def say(self, event: Event) -> Part[None]:
-        """Say something, and listen: a wish is answered at whichever event comes next."""
-        wish = yield event
-        self.keep = self.keep or wish is Command.KEEP
+    @property
+    def seconds(self) -> float:
+        """Seconds since the job began."""
+        return time.monotonic() - self._started
 
-    def note(self, note: Note) -> Part[None]:
-        """Say something, and keep it with the result."""
-        self.notes.append(note)
-        yield from self.say(note)
+    def emit(self, event: Event) -> JobPart[None]:
+        """Yield an event; note the command that answers it, whichever event that is."""
+        if isinstance(event, Note):
+            self.notes.append(event)
+        command = yield event
+        self.keep = self.keep or command is Command.KEEP
 
-    def warn(self, text: str) -> Part[None]:
-        """Note something that is not as it should be."""
-        yield from self.note(Note(text, warning=True))
+    def warn(self, text: str) -> JobPart[None]:
+        """Add a warning to the notes of the job."""
+        yield from self.emit(Note(text, warning=True))
 
-    def again(self) -> Part[None]:
-        """Say once more how far the job is, so that someone may stop it."""
-        if self.last is not None:
-            yield from self.say(self.last)
+    def begin_stage(self, stage: int, stages: int) -> None:
+        """Begin one of the stages, counted from 0, of which progress events report."""
+        self._stage, self._stages = stage, stages
 
-    def progress(self, step: Step) -> Part[None]:
-        """Say how far the fit is, if it is time to."""
-        if self.clock.speaks() or step.done == step.total:
-            yield from self.tell(step)
+    def next_stage(self) -> None:
+        """Begin the stage after the current one."""
+        self._stage += 1
 
-    def tell(self, step: Step) -> Part[None]:
-        """Say how far the fit is."""
-        self.last = self.clock.progress(step)
-        yield from self.say(self.last)
+    def progress_due(self) -> bool:
+        """Tell whether it is time for a progress event; if so, the next one is due a moment later."""
+        now = time.monotonic()
+        due = now - self._last_progress_time >= _PROGRESS_SECONDS
+        if due:
+            self._last_progress_time = now
+        return due
 
-    def stopped(self, stop: StopReason, blocks: int = 1) -> Part[None]:
-        """Remember which rule ended the fit of so many blocks, and say so where it matters."""
-        self.stops[stop.text] += blocks
-        if stop.warning:
-            yield from self.warn(stop.text)
+    def preview_due(self) -> bool:
+        """Tell whether it is time for a preview."""
+        return time.monotonic() - self._last_preview_time >= self._preview_pause
 
-    def residual(self) -> torch.Tensor:
-        """The mean squared residual that was last told, for steps that know of none."""
-        return torch.tensor(self.last.residual**2 if self.last else 1.0)
+    def progress(self, step: Step) -> JobPart[None]:
+        """Report the progress of the current stage."""
+        done = (self._stage + step.done / step.total) / self._stages
+        self.last_progress = Progress(
+            block=self._stage,
+            blocks=self._stages,
+            step=step.done,
+            steps=step.total,
+            residual=float(step.residual) ** 0.5,
+            seconds=self.seconds,
+            remaining=self.seconds * (1 - done) / done if self.seconds > 1 and done else None,
+        )
+        yield from self.emit(self.last_progress)
+
+    def repeat_progress(self) -> JobPart[None]:
+        """Report the last progress once more, so that long work between steps can be stopped."""
+        if self.last_progress is not None:
+            yield from self.emit(self.last_progress)
+
+    def last_residual(self) -> torch.Tensor:
+        """Squared residual of the last progress event, for steps that measure none."""
+        return torch.tensor(self.last_progress.residual**2 if self.last_progress else 1.0)
+
+    def preview(self, make_previews: Callable[[], Sequence[Preview]]) -> JobPart[None]:
+        """Send previews if it is time to."""
+        if not self.preview_due():
+            return
+        started = time.monotonic()
+        for preview in make_previews():
+            yield from self.emit(preview)
+        self._last_preview_time = time.monotonic()
+        self._preview_pause = max(_PREVIEW_SECONDS, _PREVIEW_PAUSE * (self._last_preview_time - started))
+
+    def follow(
+        self, fit: Fit, make_previews: Callable[[], Sequence[Preview]] = tuple, blocks: int = 1
+    ) -> JobPart[StopReason]:
+        """Run a fit until it stops, or until the user keeps it: after its first step, or later.
+
+        Args:
+            fit: The fit.
+            make_previews: Makes previews of the networks as they are.
+            blocks: Number of blocks that are fitted at once.
+
+        Returns:
+            Why the fit ended; a note says so where it matters.
+        """
+        step: Step | None = None
+        try:
+            while not (self.keep and step and step.done):
+                step = next(fit)
+                last = step.residual
+                self.mean_residual = (
+                    last if self.mean_residual is None else last.lerp(self.mean_residual, _RESIDUAL_MEMORY)
+                )
+                if self.progress_due() or step.done == step.total:
+                    yield from self.progress(step)
+                yield from self.preview(make_previews)
+        except StopIteration as end:
+            reason: StopReason = end.value
+            self.stops[reason.text] += blocks
+            if reason.warning:
+                yield from self.warn(reason.text)
+            return reason
+        finally:
+            fit.close()
+        reason = StopReason(f"kept after {step.done} of {step.total} steps")
+        yield from self.emit(Note(reason.text))
+        return reason

@@ -1,4 +1,4 @@
-"""Fitting: a network for each tile of a block, or one that has learned for all of them."""
+"""Fitting: a network for each tile of a block, or one trained network for all of them."""
 
 from __future__ import annotations
 
@@ -7,265 +7,265 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from napari_pristine.device import memory, seeded
+from napari_pristine.device import out_of_memory_as_error, seeded
 from napari_pristine.errors import FileError, ModelError, OutOfMemory
 from napari_pristine.events import Note, Preview
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.tiling import OVERLAP, Tiling, repeat
 from napari_pristine.jobs.block import Block, Pixels
-from napari_pristine.jobs.context import JobContext, Part
+from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.crops import CropSampler
 from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.methods.method import Fit, NoisyBlock, Step
+from napari_pristine.methods.method import NoisyBlock, Step
+from napari_pristine.nets.field import blend
 from napari_pristine.weights import SUFFIX, read_weights, write_weights
 
+MakePreviews: TypeAlias = Callable[[Sequence[nn.Module]], list[Preview]]
+"""Makes previews of a batch of blocks from the networks of the current tile."""
 _SMALLEST_TILE = 128
-
-
-Show = Callable[[Sequence[nn.Module]], list[Preview]]
-"""Makes previews of what networks are."""
+_REFINED_TILE = 512
+"""Side of the tiles in which a fit is refined, in pixels."""
 
 
 @dataclass(eq=False)
-class Fitted:
-    """A block that is fitted.
+class FittedBlock:
+    """A block and its fit.
 
     Attributes:
-        place: Of the block.
-        block: What is fitted.
-        nets: Networks of its tiles: before, those to start from, none to start anew; after it, those fitted.
-        pixels: The restored pixels `(C, *space)`; the noisy ones before.
+        index: Index of the block.
+        block: The block.
+        networks: Before the fit those to start from, none to start anew; after it one for each tile.
+        restored: The restored pixels `(C, *space)`, on the device.
     """
 
-    place: BlockIndex
+    index: BlockIndex
     block: Block
-    nets: list[nn.Module]
-    pixels: Pixels
+    networks: list[nn.Module]
+    restored: Tensor
 
 
-class _Tiles:
-    """The tiles of a block: noisy, then restored; and the networks that restored them."""
-
-    def __init__(self, fitted: Fitted, tiling: Tiling, finer: tuple[int, ...]) -> None:
-        self.fitted, self.tiling = fitted, tiling
-        self.parts = [repeat(fitted.block.pixels[(slice(None), *part)], finer) for part in tiling.slices]
-        self.nets: list[nn.Module] = []
-
-
-@dataclass(frozen=True, eq=False)
-class _Tile:
-    """One of them, as a method sees it."""
-
-    of: _Tiles
-    index: int
-    noisy: NoisyBlock
-
-
-class Fitting:
-    """The fits of one job.
+class BlockFitter:
+    """Fits blocks of one job, with less memory if it has to.
 
     Args:
-        resolved: What is restored, and how.
-        talk: What is said meanwhile.
-        ranks: Which blocks are restored, and which of them at once.
-        shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
+        plan: What is restored, and how.
+        context: The context of the job.
+        batches: Number of batches of blocks, for the progress.
+        checkpoint_dir: Folder where trained networks are stored and looked for; nowhere if none is given.
     """
 
     def __init__(
-        self,
-        resolved: RestorationPlan,
-        talk: JobContext,
-        ranks: Sequence[Sequence[BlockIndex]],
-        shelf: Path | None = None,
+        self, plan: RestorationPlan, context: JobContext, batches: int, checkpoint_dir: Path | None = None
     ) -> None:
-        self.resolved, self.talk, self.ranks, self.shelf = resolved, talk, len(ranks), shelf
-        self.params, self.method, self.device = resolved.params, resolved.method, resolved.device
-        self.groups = len({resolved.channel(place) for rank in ranks for place in rank})
-        self.tile = self.params.tile
-        self.learned: dict[BlockIndex, nn.Module] = {}
+        self.plan, self.context, self.checkpoint_dir = plan, context, checkpoint_dir
+        self.batches = batches
+        self.channels = len({plan.blocks.channel(index) for index in plan.indices})
+        self.tile = plan.params.tile
+        self.trained: dict[BlockIndex, nn.Module] = {}
 
-    def rank(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
-        """Fit the blocks of a rank; with less at once where the memory does not suffice, and that helps.
+    def fit(self, number: int, blocks: Sequence[FittedBlock]) -> JobPart[None]:
+        """Fit a batch of blocks at once; one after the other, then in smaller tiles, if the memory runs out.
 
         Args:
-            number: Of the rank, in the order in which they are restored.
-            rank: Its blocks, of one shape if they are several.
+            number: Number of the batch.
+            blocks: Blocks of one shape.
         """
-        anew, warm = [f for f in rank if not f.nets], [f for f in rank if f.nets]
-        for alike in filter(None, (anew, warm)):
-            if not (yield from self._fits(number, alike)):
-                yield from self._less(number, alike)
+        remaining = [list(blocks)]
+        while remaining:
+            batch = remaining.pop(0)
+            try:
+                with out_of_memory_as_error():
+                    yield from self._fit_tiles(number, batch)
+                continue
+            except OutOfMemory:
+                if len(batch) == 1 and not self._reduce_tile(batch[0]):
+                    raise
+            for fitted in batch:
+                fitted.networks = []  # the fit may have changed them
+            smaller = "one block after the other" if len(batch) > 1 else f"tiles of {self.tile} pixels"
+            yield from self.context.warn(f"the memory ran out; going on with {smaller}")
+            remaining = [[fitted] for fitted in batch] + remaining
 
-    def _fits(self, number: int, rank: Sequence[Fitted]) -> Part[bool]:
-        """Fit the blocks of a rank; whether there was memory for it, and if not, none of it is held any more."""
-        try:
-            with memory():
-                yield from self._tiles(number, rank)
-        except OutOfMemory:
-            if len(rank) == 1 and not self._smaller(rank[0]):
-                raise
-            return False
-        return True
+    def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
+        """Preview of a block; not refined, which would take longer than a live view may."""
+        values = cast(fitted.block.denormalise(restored.cpu().numpy()), self.plan.image.dtype)
+        blocks = self.plan.output_blocks
+        return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
 
-    def _less(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
-        """Fit the blocks of a rank for which the memory did not suffice."""
-        for fitted in rank:
-            fitted.nets = []  # the fit may have changed them
-        less = "one block after the other" if len(rank) > 1 else f"tiles of {self.tile} pixels"
-        yield from self.talk.warn(f"the memory ran out; going on with {less}")
-        for fitted in rank:
-            yield from self.rank(number, [fitted])
+    def _fit_tiles(self, number: int, batch: Sequence[FittedBlock]) -> JobPart[None]:
+        """Fit and restore the tiles of a batch one after the other, and blend them."""
+        plan, context, block = self.plan, self.context, batch[0].block
+        # extra images have grids whose tiles would not match
+        side = math.prod(block.space) if block.others else self.tile
+        tiling = Tiling.of(block.space, side, OVERLAP).tightened()
+        for fitted in batch:
+            if len(fitted.networks) != len(tiling.slices):  # of larger tiles, which needed too much memory
+                fitted.networks = []
+        tiles = [self._unfitted_tiles(fitted, tiling) for fitted in batch]
+        networks: list[list[nn.Module]] = [[] for _ in batch]
+        for index, part in enumerate(tiling.slices):
+            if context.keep:
+                yield from context.warn(f"kept early: only {index} of {len(tiling.slices)} tiles are restored")
+                break
+            noisies = [fitted.block.noisy(plan.device, plan.recipe.seed, part) for fitted in batch]
 
-    def _smaller(self, fitted: Fitted) -> bool:
-        """Go on with smaller tiles, if that helps."""
+            def previews(
+                nets: Sequence[nn.Module], noisies: list[NoisyBlock] = noisies, tile: int = index
+            ) -> list[Preview]:
+                shown = []
+                for fitted, parts, net, noisy in zip(batch, tiles, nets, noisies, strict=True):
+                    current = [*parts[:tile], self._render(net, noisy), *parts[tile + 1 :]]
+                    shown.append(self.preview(fitted, blend(tiling, current)))
+                return shown
+
+            if plan.method.learn is not None:
+                nets = [(yield from self._trained(batch[0].index, noisies[0], previews))]
+                yield from self._count_trained(number * len(tiling.slices) + index, self.batches * len(tiling.slices))
+            else:
+                stages = len(tiling.slices) + (plan.params.refinements > 0)
+                context.begin_stage(number * stages + index, self.batches * stages)
+                warm = bool(batch[0].networks)
+                nets = [
+                    fitted.networks[index] if warm else self._new_network(noisy)
+                    for fitted, noisy in zip(batch, noisies, strict=True)
+                ]
+                if len(batch) == 1:
+                    fit = plan.method.fit(nets[0], noisies[0], plan.params, warm)
+                else:
+                    assert plan.method.fit_batch is not None
+                    fit = plan.method.fit_batch(nets, noisies, plan.params, warm)
+                yield from context.follow(fit, partial(previews, nets), len(batch))
+            for parts, own, net, noisy in zip(tiles, networks, nets, noisies, strict=True):
+                parts[index] = self._render(net, noisy)
+                own.append(net)
+        for fitted, parts, own in zip(batch, tiles, networks, strict=True):
+            fitted.restored, fitted.networks = blend(tiling, parts), own
+
+    def _unfitted_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
+        """The noisy tiles of a block, on the grid of the result."""
+        pixels = fitted.block.pixels
+        return [
+            torch.from_numpy(repeat(pixels[(slice(None), *part)], self.plan.upscaling)).to(self.plan.device)
+            for part in tiling.slices
+        ]
+
+    def _reduce_tile(self, fitted: FittedBlock) -> bool:
+        """Go on with smaller tiles; `False` if that does not help."""
         largest = min(self.tile, round(math.prod(fitted.block.space) ** 0.5))
-        # several pictures are fitted whole, and what learns takes crops of whole blocks
-        learns = self.method.learn and self.resolved.channel(fitted.place) not in self.learned
-        if largest <= _SMALLEST_TILE or fitted.block.others or learns:
+        # extra images are fitted as a whole, and training takes crops of whole blocks
+        trains = self.plan.method.learn and self.plan.blocks.channel(fitted.index) not in self.trained
+        if largest <= _SMALLEST_TILE or fitted.block.others or trains:
             return False
         self.tile = max(largest // 2, _SMALLEST_TILE)
         return True
 
-    def preview(self, place: BlockIndex, block: Block, pixels: Pixels) -> Preview:
-        """The block as it is now; not refined, which would take longer than a live view may."""
-        values = cast(block.values(pixels), self.resolved.image.dtype)
-        return Preview(self.resolved.out.index(place), self.resolved.out.unfold(values, place))
+    def _trained(
+        self, index: BlockIndex, noisy: NoisyBlock, previews: Callable[[Sequence[nn.Module]], list[Preview]]
+    ) -> JobPart[nn.Module]:
+        """The network of a channel: that of the model, or one trained on all its blocks when first asked for."""
+        plan, context = self.plan, self.context
+        channel = plan.blocks.channel(index)
+        if channel in self.trained:
+            return self.trained[channel]
+        net = self._new_network(noisy) if plan.model is None else plan.model.network(plan.device)
+        if plan.needs_training and not self._load_checkpoint(channel, net):
+            assert plan.method.learn is not None
+            context.begin_stage(2 * len(self.trained), 2 * self.channels)
+            loaders = [partial(plan.noisy_block, other) for other in plan.channel_indices(channel)]
+            crops = CropSampler(loaders, plan.recipe.seed)
+            fit = plan.method.learn(net, crops, plan.params, plan.model is not None)
+            yield from context.follow(fit, partial(previews, [net]))
+            if self.checkpoint_dir is not None and not context.keep:
+                write_weights(self._checkpoint(channel), net.state_dict(), {}, overwrite=True)
+            context.keep = False  # to keep means to end the training; the network restores all blocks
+        self.trained[channel] = net
+        return net
 
-    def _tiles(self, number: int, rank: Sequence[Fitted]) -> Part[None]:
-        """Fit and restore each tile of the blocks of a rank, and blend them."""
-        block = rank[0].block
-        # pictures on other grids have no tiles that go with these
-        tiling = Tiling.of(block.space, math.prod(block.space) if block.others else self.tile, OVERLAP).tightened()
-        if any(len(fitted.nets) != len(tiling.slices) for fitted in rank):  # of larger tiles, which needed too much
-            for fitted in rank:
-                fitted.nets = []
-        blocks = [_Tiles(fitted, tiling, self.resolved.finer) for fitted in rank]
-        for index, part in enumerate(tiling.slices):
-            if self.talk.keep:
-                yield from self.talk.warn(f"kept early: only {index} of {len(tiling.slices)} tiles are restored")
-                break
-            tiles = [
-                _Tile(one, index, one.fitted.block.noisy(part, self.device, self.resolved.recipe.seed))
-                for one in blocks
-            ]
-            nets = yield from self._nets(number, tiles)
-            for tile, net in zip(tiles, nets, strict=True):
-                tile.of.parts[index] = self._render(net, tile.noisy)
-                tile.of.nets.append(net)
-        for one in blocks:
-            one.fitted.pixels, one.fitted.nets = tiling.blend(one.parts), one.nets
-
-    def _nets(self, number: int, tiles: Sequence[_Tile]) -> Part[list[nn.Module]]:
-        """The networks that restore the tiles of a rank."""
-        first = tiles[0]
-        index, count = first.index, len(first.of.parts)
-        if self.method.learn:
-            net = yield from self._learned(first.of.fitted.place, first.noisy, partial(self._shown, tiles))
-            yield from self._count(number * count + index, self.ranks * count)
-            return [net]
-        pieces = count + (self.params.refinements > 0)
-        self.talk.clock.begin(number * pieces + index, self.ranks * pieces)
-        return (yield from self._fitted(tiles))
-
-    def _shown(self, tiles: Sequence[_Tile], nets: Sequence[nn.Module]) -> list[Preview]:
-        """The blocks of a rank as they are now."""
-        shown = []
-        for tile, net in zip(tiles, nets, strict=True):
-            parts = list(tile.of.parts)
-            parts[tile.index] = self._render(net, tile.noisy)
-            fitted = tile.of.fitted
-            shown.append(self.preview(fitted.place, fitted.block, tile.of.tiling.blend(parts)))
-        return shown
-
-    def _fitted(self, tiles: Sequence[_Tile]) -> Part[list[nn.Module]]:
-        """A network fitted to each of the tiles."""
-        starts = [tile.of.fitted.nets[tile.index : tile.index + 1] for tile in tiles]
-        nets = [(start or [self._network(tile.noisy)])[0] for tile, start in zip(tiles, starts, strict=True)]
-        noisies, warm = [tile.noisy for tile in tiles], bool(starts[0])
-        if len(tiles) == 1:
-            fit = self.method.fit(nets[0], noisies[0], self.params, warm)
-        else:
-            assert self.method.fit_batch is not None
-            fit = self.method.fit_batch(nets, noisies, self.params, warm)
-        yield from self._follow(fit, partial(self._shown, tiles, nets), len(tiles))
-        return nets
-
-    def _learned(self, place: BlockIndex, noisy: NoisyBlock, show: Show) -> Part[nn.Module]:
-        """The network of a channel: that of the model, or one that learns from all its blocks when first asked for."""
-        key, model = self.resolved.channel(place), self.resolved.model
-        if key not in self.learned:
-            net = self._network(noisy) if model is None else model.network(self.device)
-            if self.resolved.learns and not self._taken(key, net):
-                yield from self._learn(key, net, partial(show, [net]))
-            self.learned[key] = net
-        return self.learned[key]
-
-    def _learn(self, channel: BlockIndex, net: nn.Module, show: Callable[[], list[Preview]]) -> Part[None]:
-        """Let a network learn from all blocks of a channel, and keep it."""
-        assert self.method.learn is not None
-        self.talk.clock.begin(2 * len(self.learned), 2 * self.groups)
-        load = [partial(self.resolved.noisy, place) for place in self.resolved.alike(channel)]
-        stream = CropSampler(load, self.resolved.recipe.seed)
-        fit = self.method.learn(net, stream, self.params, self.resolved.model is not None)
-        yield from self._follow(fit, show)
-        if self.shelf is not None and not self.talk.keep:
-            write_weights(self._kept(self.shelf, channel), net.state_dict(), {}, overwrite=True)
-        self.talk.keep = False  # the learning was to stop; what it has learned restores all blocks
-
-    def _taken(self, channel: BlockIndex, net: nn.Module) -> bool:
-        """Take what was learned from a channel before all was interrupted; not if it cannot be used."""
-        if self.shelf is None or not (kept := self._kept(self.shelf, channel)).exists():
+    def _load_checkpoint(self, channel: BlockIndex, net: nn.Module) -> bool:
+        """Load the network that was trained before an interruption; `False` if there is none that fits."""
+        if self.checkpoint_dir is None or not self._checkpoint(channel).exists():
             return False
         try:
-            weights = read_weights(kept)
-            untold = net.load_state_dict(weights, strict=False)
-        except (ModelError, FileError, RuntimeError):  # torch's for shapes that differ
+            weights = read_weights(self._checkpoint(channel))
+            mismatch = net.load_state_dict(weights, strict=False)
+        except (ModelError, FileError, RuntimeError):  # torch's for other shapes
             return False
-        return not untold.missing_keys and not untold.unexpected_keys
+        return not mismatch.missing_keys and not mismatch.unexpected_keys
 
-    @staticmethod
-    def _kept(shelf: Path, channel: BlockIndex) -> Path:
-        return shelf / f"channel-{'-'.join(map(str, channel)) or 'all'}{SUFFIX}"
+    def _checkpoint(self, channel: BlockIndex) -> Path:
+        assert self.checkpoint_dir is not None
+        return self.checkpoint_dir / f"channel-{'-'.join(map(str, channel)) or 'all'}{SUFFIX}"
 
-    def _count(self, done: int, total: int) -> Part[None]:
-        """Say how many tiles are restored by a network that has learned."""
-        share = max(total // self.groups, 1)
-        self.talk.clock.begin(2 * (done // share) + 1, 2 * self.groups)
-        if self.talk.clock.speaks():
-            yield from self.talk.tell(Step(done % share, share, self.talk.residual()))
+    def _count_trained(self, done: int, total: int) -> JobPart[None]:
+        """Report the number of tiles that a trained network has restored."""
+        per_channel = max(total // self.channels, 1)
+        self.context.begin_stage(2 * (done // per_channel) + 1, 2 * self.channels)
+        if self.context.progress_due():
+            yield from self.context.progress(Step(done % per_channel, per_channel, self.context.last_residual()))
 
-    def _follow(self, fit: Fit, show: Callable[[], list[Preview]], blocks: int = 1) -> Part[None]:
-        """A fit of so many blocks to its end, or to where someone wishes to keep it: after the first step, or later."""
-        step: Step | None = None
-        talk = self.talk
-        try:
-            while not (talk.keep and step and step.done):
-                step = next(fit)
-                yield from talk.progress(step)
-                if talk.clock.shows():
-                    for preview in show():
-                        yield from talk.say(preview)
-                    talk.clock.showed()
-        except StopIteration as end:
-            yield from talk.stopped(end.value, blocks)
-            return
-        finally:
-            fit.close()
-        yield from talk.note(Note(f"kept after {step.done} of {step.total} steps"))
-
-    def _network(self, noisy: NoisyBlock) -> nn.Module:
+    def _new_network(self, noisy: NoisyBlock) -> nn.Module:
         """An untrained network for a tile; the seed alone decides its weights."""
-        with seeded(self.resolved.recipe.seed):
-            net: nn.Module = self.method.network(self.params, len(noisy.pixels), tuple(noisy.pixels.shape[1:]))
-        return net.to(self.device)
+        with seeded(self.plan.recipe.seed):
+            net: nn.Module = self.plan.method.network(
+                self.plan.params, len(noisy.pixels), tuple(noisy.pixels.shape[1:])
+            )
+        return net.to(self.plan.device)
 
-    def _render(self, net: nn.Module, noisy: NoisyBlock) -> Pixels:
-        """What the network makes of a tile, `(C, *space)`."""
+    def _render(self, net: nn.Module, noisy: NoisyBlock) -> Tensor:
+        """Restore a tile: `(C, *space)`, on the device."""
         with torch.no_grad():
-            pixels: Pixels = self.method.restore(net, noisy, self.params).cpu().numpy()
+            return self.plan.method.restore(net, noisy, self.plan.params)
+
+
+def refine_block(
+    plan: RestorationPlan, context: JobContext, fitter: BlockFitter, fitted: FittedBlock
+) -> JobPart[Pixels]:
+    """Refine a fit with the noisy image, as far as there is memory for it, and move it to the CPU.
+
+    Returns:
+        The restored pixels `(C, *space)`.
+    """
+    block, restored = fitted.block, fitted.restored
+    if not plan.params.refine or (plan.params.degraded and plan.method.refine is None):
+        return restored.cpu().numpy()
+    if not plan.params.degraded:
+        pixels: Pixels = restored.cpu().numpy()
+        try:
+            with out_of_memory_as_error():
+                tiling, parts = Tiling.of(block.space, _REFINED_TILE, OVERLAP), []
+                for part in tiling.slices:
+                    parts.append(block.refine(pixels, part))
+                    yield from context.repeat_progress()
+                return tiling.blend(parts)
+        except OutOfMemory:
+            yield from context.warn("the memory ran out; the fit is not refined")
         return pixels
+    assert plan.method.refine is not None
+    rounds, total, reason = 0, plan.params.refinements, ""
+    context.next_stage()
+    try:
+        with out_of_memory_as_error():
+            noisy = block.noisy(plan.device, plan.recipe.seed)
+            improved = plan.method.refine(plan.params, restored, noisy)
+            while not context.keep and (better := next(improved, None)) is not None:
+                restored, rounds = better, rounds + 1
+                yield from context.progress(Step(rounds, max(rounds, total), context.last_residual()))
+                if not context.keep:
+                    yield from context.preview(partial(_preview_list, fitter, fitted, restored))
+        reason = "kept" if context.keep and rounds < total else ""
+    except OutOfMemory:
+        reason = "the memory ran out"
+    if reason:
+        text = f"{reason} after {rounds} of {total} rounds of refinement"
+        yield from (context.warn(text) if reason != "kept" else context.emit(Note(text)))
+    return restored.cpu().numpy()
+
+
+def _preview_list(fitter: BlockFitter, fitted: FittedBlock, restored: Tensor) -> list[Preview]:
+    return [fitter.preview(fitted, restored)]

@@ -1,10 +1,12 @@
-"""Resolved: all that is settled before a restoration starts, and the blocks that it is made of."""
+"""RestorationPlan: everything that is decided before a restoration starts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,159 +15,274 @@ from numpy.typing import NDArray
 
 from napari_pristine.device import pick_device
 from napari_pristine.errors import AxesError, SettingError
-from napari_pristine.image.axes import AxesPlan, BlockIndex, align, plan
+from napari_pristine.events import Note
+from napari_pristine.image.axes import AxesPlan, BlockIndex, align_mask, plan_axes
 from napari_pristine.image.image import Image, check_axes, check_restorable
-from napari_pristine.jobs.block import Block, Other, prepare
+from napari_pristine.image.tiling import OVERLAP, Tiling
+from napari_pristine.jobs.block import Block, ExtraBlock, make_block
+from napari_pristine.jobs.crops import MAX_BYTES
+from napari_pristine.jobs.inputs import RecipeInputs, open_inputs
 from napari_pristine.jobs.statistics import ImageStatistics
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams, NoisyBlock
-from napari_pristine.model import Model, load_model
+from napari_pristine.model import Model
+from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.recipe import Recipe
-from napari_pristine.threads import Prefetcher
+
+RUN_LENGTH = 16
+"""Most blocks in a row of which each starts from the network of the one before. The next run starts anew wherever it
+is computed, so that a stack can be resumed, or shared by several machines, and the result is the same."""
+_CPU_NETWORKS = 8
+"""Small networks that a processor fits at once. A step of one or two is mostly overhead: with 8, a frame of 64² pixels
+takes 0.4 of the time; those of frames of 128² pixels are enough to keep it busy."""
+_GPU_NETWORKS = 256
+"""Small networks that a GPU fits at once; it computes hundreds in the time of one."""
+_MAX_BATCH = 32
+"""Most blocks that are fitted at once: these are done again together if they were interrupted, by one process."""
+BASE_MEMORY = 500 * 2**20
+"""Bytes that Python, torch and their libraries take."""
+_BYTES_PER_VALUE = 120
+"""Bytes for each value of a block, while it is measured, restored and refined."""
 
 
+@dataclass(frozen=True, eq=False)
 class RestorationPlan:
-    """An image and how it is to be restored, checked as far as that goes without reading pixels.
-
-    Args:
-        image: What is to be restored.
-        recipe: How.
-        mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
-        others: More pictures of the same scene, on other grids maybe.
-        model: A network that has learned already; that of the recipe's file if none is given.
+    """An image and how it is restored: decided once, by `make_plan`, and used by panels, estimates and jobs.
 
     Attributes:
-        cut: How the image is cut into blocks; large ones into panes.
-        out: The same on the grid of the result.
-        places: Of all blocks.
-        finer: How many times finer the grid of the result is, along the axes of space.
-
-    Raises:
-        PristineError: Axes, settings or images do not fit.
+        image: The image, after selection; its values may be on disk.
+        recipe: The recipe, with the checksums of all inputs.
+        params: Settings of the method.
+        method: The method.
+        blocks: How the image is cut into blocks.
+        output_blocks: The same on the grid of the result.
+        upscaling: How many times finer the grid of the result is along each axis of space.
+        mask: True where values do not count, in the shape of the image.
+        extra_images: Extra images of the scene, each with how it is cut into blocks.
+        psfs: Measured point spread functions of the image and of each extra image.
+        model: A trained network.
+        device: Where to compute.
+        notes: Notes on what was decided.
+        batch_size: Number of blocks that are fitted at once.
+        statistics: Noise and brightness of the image; measured when first needed.
     """
 
-    def __init__(
-        self,
-        image: Image,
-        recipe: Recipe,
-        mask: Image | None = None,
-        others: Sequence[Image] = (),
-        model: Model | None = None,
-    ) -> None:
-        if recipe.axes:
-            check_axes(recipe.axes, image.shape)
-            image = replace(image, axes=recipe.axes)
-        check_restorable(image)
-        self.masked = None if mask is None else replace(image, data=align(image, mask)).select(recipe.select).data
-        self.image = image.select(recipe.select)
-        check_restorable(self.image)
-        self.recipe = recipe
-        self.params: MethodParams = recipe.params
-        self.method: Method[Any, Any] = find_method(recipe.method)
-        self.cut: AxesPlan = plan(self.image, recipe.together)
-        self.others = [self._other(other) for other in others]
-        self.params.check(self.cut.space, len(self.others))
-        self.finer = self.params.finer_by(self.cut.space)
-        if not self.others:  # these lie on grids of their own, and show all of the scene
-            self.cut = self.cut.in_chunks(math.prod(self.finer))
-        self.places = self.cut.places
-        self.out = self.cut.finer(self.finer)
-        self.model = self._model(model)
-        self.device, self.device_note = pick_device(recipe.device)
-        self._measured = ImageStatistics(self.cut, self.image.data, self.masked, self.params)
-        self._ahead = Prefetcher(self.read)
+    image: Image
+    recipe: Recipe
+    params: MethodParams
+    method: Method[Any, Any]
+    blocks: AxesPlan
+    output_blocks: AxesPlan
+    upscaling: tuple[int, ...]
+    mask: NDArray[np.bool_] | None
+    extra_images: tuple[tuple[Image, AxesPlan], ...]
+    psfs: tuple[MeasuredPSF | None, ...]
+    model: Model | None
+    device: torch.device
+    notes: tuple[Note, ...]
+    batch_size: int
+    statistics: ImageStatistics
+
+    @cached_property
+    def indices(self) -> list[BlockIndex]:
+        """Index of each block, in the order of the image."""
+        return self.blocks.indices
+
+    @cached_property
+    def work_units(self) -> list[list[BlockIndex]]:
+        """All blocks in units that can be restored by themselves, each in the order in which it is restored.
+
+        A unit is a run, or `batch_size` runs: the first blocks of all of them, then the second, and so on.
+        """
+        runs = self.blocks.runs(RUN_LENGTH)
+        units = [runs[first : first + self.batch_size] for first in range(0, len(runs), self.batch_size)]
+        return [[index for rank in zip_longest(*unit) for index in rank if index is not None] for unit in units]
 
     @property
-    def learns(self) -> bool:
-        """Whether a network is to learn from all blocks of a channel before any of them is restored."""
+    def needs_training(self) -> bool:
+        """Whether a network is trained on all blocks of a channel before any of them is restored."""
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
 
     @property
-    def chained(self) -> bool:
+    def warm_starts(self) -> bool:
         """Whether blocks start from the networks of their neighbours."""
         return self.params.warm_start and self.method.learn is None
 
-    def restored(self, data: Any) -> Image:
-        """The image with the values of the result."""
-        return self.image.on_finer_grid(data, self.out.finer_than(self.cut))
+    @property
+    def memory(self) -> int:
+        """Bytes that a process takes at most, about; does not depend on the number of blocks."""
+        channels, *space = self.output_blocks.block_shape
+        block = channels * math.prod(space) * self.batch_size
+        side, sizes = self.params.tile, self.blocks.block_shape[1:]
+        tile = math.prod(Tiling.of(sizes, side, OVERLAP).tightened().side) if self.blocks.chunks else side**2
+        tile = min(block, channels * tile * self.batch_size)
+        in_memory = [extra.data for extra, _ in self.extra_images] + [self.mask, self.image.data]
+        whole = sum(_bytes_in_memory(array) for array in in_memory)
+        writing = block * self.image.dtype.itemsize  # while the next block is computed
+        training = MAX_BYTES if self.needs_training else 0
+        return BASE_MEMORY + _BYTES_PER_VALUE * block + writing + self.method.memory * tile + whole + training
 
-    def channel(self, place: BlockIndex) -> BlockIndex:
-        """The channel of a block."""
-        return self.cut.channel(place)
+    def starts_warm(self, index: BlockIndex) -> bool:
+        """Tell whether a block starts from the network of its neighbour."""
+        return self.warm_starts and self.blocks.run_position(index, RUN_LENGTH) > 0
 
-    def alike(self, channel: BlockIndex) -> list[BlockIndex]:
-        """The places of all blocks of a channel."""
-        return [place for place in self.places if self.channel(place) == channel]
+    def batches(self, indices: Sequence[BlockIndex]) -> list[list[BlockIndex]]:
+        """Group blocks, in the order of their units, into those that are fitted at once."""
+        batches: list[list[BlockIndex]] = []
+        for index in indices:
+            position = self.blocks.run_position(index, RUN_LENGTH)
+            last = batches[-1] if batches else []
+            if last and len(last) < self.batch_size and self.blocks.run_position(last[0], RUN_LENGTH) == position:
+                last.append(index)
+            else:
+                batches.append([index])
+        return batches
 
-    def read(self, place: BlockIndex) -> NDArray[Any]:
-        """The values at a place, `(C, *space)`."""
-        return self.cut.read(self.image.data, place)
+    def channel_indices(self, channel: BlockIndex) -> list[BlockIndex]:
+        """Indices of all blocks of a channel."""
+        return [index for index in self.indices if self.blocks.channel(index) == channel]
 
-    def expect(self, place: BlockIndex) -> None:
-        """This block is wanted next: read it meanwhile, if it is on disk."""
-        if not isinstance(self.image.data, np.ndarray):
-            self._ahead.start(place)
+    def result_image(self, data: Any) -> Image:
+        """The image with other values, on the grid of the result."""
+        factors = (mine // theirs for mine, theirs in zip(self.output_blocks.shape, self.blocks.shape, strict=True))
+        return self.image.on_finer_grid(data, tuple(factors))
 
-    def block(self, place: BlockIndex) -> Block:
-        """The block at a place, with its noise.
+    def read(self, index: BlockIndex) -> NDArray[Any]:
+        """Read the values `(C, *space)` of a block."""
+        return self.blocks.read(self.image.data, index)
+
+    def block(self, index: BlockIndex, values: NDArray[Any] | None = None) -> Block:
+        """Measure and normalise a block.
+
+        Args:
+            index: Index of the block.
+            values: Its values, if they were read before.
 
         Raises:
             ImageError: There is nothing to restore in it.
         """
-        index = self.cut.at(place)
-        others = []
-        for other, cut in self.others:
-            # one that is single along an axis goes with all of the image
-            at = tuple(min(index.get(axis, 0), other.size(axis) - 1) for axis in cut.loop_axes)
-            others.append(Other(cut.read(other.data, at), other.spacing(cut.space)))
-        return prepare(
-            self._ahead.get(place),
-            self._measured.noise(place),
+        position, extra = self.blocks.position(index), []
+        for (image, blocks), psf in zip(self.extra_images, self.psfs[1:], strict=True):
+            # an image that is single along an axis goes with all of the others
+            at = tuple(min(position.get(axis, 0), image.size(axis) - 1) for axis in blocks.loop_axes)
+            extra.append(ExtraBlock(blocks.read(image.data, at), image.spacing(blocks.space), psf))
+        return make_block(
+            self.read(index) if values is None else values,
+            self.statistics.noise(index),
             self.params,
-            masked=self._measured.masked(place),
-            axes=self.cut.space,
-            spacing=self.image.spacing(self.cut.space),
-            others=others,
-            like=self._measured.intensities(place),
+            masked=self.statistics.masked(index),
+            axes=self.blocks.space,
+            spacing=self.image.spacing(self.blocks.space),
+            extra=extra,
+            psf=self.psfs[0],
+            like=self.statistics.intensities(index),
         )
 
-    def noisy(self, place: BlockIndex) -> NoisyBlock:
-        """The block at a place as a method sees it."""
-        return self.whole(self.block(place))
+    def noisy_block(self, index: BlockIndex) -> NoisyBlock:
+        """Read and normalise a block, as a method sees it."""
+        return self.block(index).noisy(self.device, self.recipe.seed)
 
-    def whole(self, block: Block, device: torch.device | None = None) -> NoisyBlock:
-        """All of a block as a method sees it."""
-        return block.noisy((slice(None),) * len(block.space), device or self.device, self.recipe.seed)
 
-    def _other(self, other: Image) -> tuple[Image, AxesPlan]:
-        """One more picture of the scene, and how it is cut: as the image is, on its own grid."""
-        if parts := set(self.recipe.select) & set(self.cut.space):
-            raise SettingError(f"cannot select along {', '.join(parts)} where several pictures are restored together")
-        ranges = {axis: text for axis, text in self.recipe.select.items() if other.size(axis) > 1}
-        other = other.select(ranges)
-        cut = plan(other, "".join(axis for axis in self.cut.together if axis in other.axes))
-        if cut.space != self.cut.space or cut.block_shape[0] != self.cut.block_shape[0]:
+def make_plan(
+    image: Image, recipe: Recipe | RecipeInputs, *, batch_size: int | None = None, **objects: Any
+) -> RestorationPlan:
+    """Decide how an image is restored, and check all that can be checked without reading its pixels.
+
+    Args:
+        image: The image.
+        recipe: A recipe, whose files are opened here, or a recipe with all it names opened already.
+        batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
+        objects: `mask`, `extra_images`, `model` in place of the files of the recipe, see `open_inputs`.
+
+    Raises:
+        PristineError: Axes, settings, images, model or device do not fit.
+    """
+    if axes := (recipe.recipe if isinstance(recipe, RecipeInputs) else recipe).axes:
+        check_axes(axes, image.shape)
+        image = replace(image, axes=axes)
+    check_restorable(image)
+    inputs = open_inputs(recipe, **objects) if isinstance(recipe, Recipe) else recipe
+    recipe, params = inputs.recipe, inputs.recipe.params
+    mask = None
+    if inputs.mask is not None:
+        mask = replace(image, data=align_mask(image, inputs.mask)).select(recipe.select).data
+    image = image.select(recipe.select)
+    check_restorable(image)
+    method = find_method(recipe.method)
+    blocks = plan_axes(image, recipe.together)
+    extra_images = tuple(_plan_extra_image(extra, image, blocks, recipe) for extra in inputs.extra_images)
+    params.check(blocks.space, len(extra_images))
+    upscaling = params.finer_by(blocks.space)
+    if not extra_images:  # these have grids of their own, and are fitted as a whole
+        blocks = blocks.in_chunks(math.prod(upscaling))
+    model = inputs.model
+    if model is not None:
+        model.check_fits(blocks.block_shape[0], blocks.space, recipe.method)
+        model.check(params)
+    elif recipe.adapt:
+        raise SettingError("adapt trains a model on the image first, but no model is given; give one, or drop adapt")
+    device, note = pick_device(recipe.device)
+    if batch_size is None:
+        alone = bool(extra_images or blocks.chunks) or "S" in blocks.loop_axes  # samples share chunks of the result
+        batch_size = 1 if alone else _batch_size(method, params, blocks.block_shape[1:], device)
+    return RestorationPlan(
+        image=image,
+        recipe=recipe,
+        params=params,
+        method=method,
+        blocks=blocks,
+        output_blocks=blocks.upscaled(upscaling),
+        upscaling=upscaling,
+        mask=mask,
+        extra_images=extra_images,
+        psfs=inputs.psfs,
+        model=model,
+        device=device,
+        notes=(*((note,) if note else ()), *inputs.notes),
+        batch_size=batch_size,
+        statistics=ImageStatistics(blocks, image.data, mask, params),
+    )
+
+
+def _batch_size(method: Method[Any, Any], params: MethodParams, space: tuple[int, ...], device: torch.device) -> int:
+    """Number of blocks that are fitted at once; 1 unless they are so small that there is room for several."""
+    if method.fit_batch is None or max(space) > params.tile:
+        return 1
+    networks = method.networks_per_block(params, space)
+    room = _CPU_NETWORKS if device.type == "cpu" else _GPU_NETWORKS
+    return max(1, min(room // networks, _MAX_BATCH)) if networks else 1
+
+
+def _plan_extra_image(extra: Image, image: Image, blocks: AxesPlan, recipe: Recipe) -> tuple[Image, AxesPlan]:
+    """Select and cut an extra image as the image is, on its own grid.
+
+    Raises:
+        AxesError, SettingError: It does not go with the image.
+    """
+    if along := set(recipe.select) & set(blocks.space):
+        raise SettingError(f"cannot select along {', '.join(along)} where several images are restored together")
+    extra = extra.select({axis: text for axis, text in recipe.select.items() if extra.size(axis) > 1})
+    own = plan_axes(extra, "".join(axis for axis in blocks.joint_axes if axis in extra.axes))
+    if own.space != blocks.space or own.block_shape[0] != blocks.block_shape[0]:
+        raise AxesError(
+            f"'{extra.name}' is cut into blocks of {own.block_shape[0]} channels along {own.space}, the image into "
+            f"blocks of {blocks.block_shape[0]} along {blocks.space}; give images with the same axes"
+        )
+    for axis in own.loop_axes:
+        size = image.size(axis) if axis in blocks.loop_axes else 1
+        if extra.size(axis) not in (1, size):
             raise AxesError(
-                f"'{other.name}' is cut into blocks of {cut.block_shape[0]} channels along {cut.space}, the image into "
-                f"blocks of {self.cut.block_shape[0]} along {self.cut.space}; give pictures with the same axes"
+                f"'{extra.name}' has {extra.size(axis)} elements along {axis}, the image {size}; "
+                "give an image with as many, or with a single one, which then goes with all"
             )
-        for axis in cut.loop_axes:
-            mine = self.image.size(axis) if axis in self.cut.loop_axes else 1
-            if other.size(axis) not in (1, mine):
-                raise AxesError(
-                    f"'{other.name}' has {other.size(axis)} elements along {axis}, the image {mine}; "
-                    "give a picture with as many, or with a single one, which then goes with all"
-                )
-        return other, cut
+    return extra, own
 
-    def _model(self, model: Model | None) -> Model | None:
-        """The network that has learned, if there is one; it fits."""
-        if model is None and self.recipe.model:
-            model = load_model(self.recipe.model)
-        if model is not None:
-            model.check_fits(self.cut.block_shape[0], self.cut.space, self.recipe.method)
-        elif self.recipe.adapt:
-            raise SettingError(
-                "adapt lets a model learn some more from the image, and no model is given; give one, or leave adapt out"
-            )
-        return model
+
+def _bytes_in_memory(array: Any) -> int:
+    """Bytes of an array that is held in memory as a whole; the mask of one plane counts once, however many frames."""
+    if isinstance(array, np.ndarray):
+        values = math.prod(n for n, step in zip(array.shape, array.strides, strict=True) if step)
+        return int(values * array.itemsize)
+    if getattr(array, "read_as_a_whole", False):  # a file that cannot be read in parts
+        return int(math.prod(array.shape) * array.dtype.itemsize)
+    return 0

@@ -1,80 +1,64 @@
-"""Restore an image: as a job that can be watched and stopped, or in one call."""
+"""Restore an image: the way of each block from the values of the image to those of the result."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from napari_pristine.device import memory
-from napari_pristine.errors import AxesError, ComputeError, ImageError, SettingError
-from napari_pristine.events import Command, Event
+from napari_pristine.device import describe_device, out_of_memory_as_error, versions
+from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, SettingError
+from napari_pristine.events import BlockDone, Command, Event, Job, Note, Preview, T
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, guess_axes
-from napari_pristine.jobs.job import Job, RestorationJob, Restored
-from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.image.intensity import cast
+from napari_pristine.image.quality import Quality
+from napari_pristine.image.tiling import repeat
+from napari_pristine.jobs.block import Block, Pixels
+from napari_pristine.jobs.context import JobContext, JobPart
+from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
+from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
-
-__all__ = ["Job", "Restored", "check", "recipe_for", "restore", "run", "wait"]
-
-
-def run(
-    image: Image,
-    recipe: Recipe,
-    *,
-    mask: Image | None = None,
-    others: Sequence[Image] = (),
-    model: Model | None = None,
-) -> Job:
-    """Restore an image.
-
-    Everything is checked before the first event. A job that is told `Wish.KEEP` stops fitting and returns what there
-    is: blocks that it has not come to are left as they were, and a note says so.
-
-    Args:
-        image: What is to be restored.
-        recipe: How; files that it names are for the shell to read, apart from that of a model.
-        mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
-        others: More pictures of the same scene, for methods that restore several together.
-        model: A network that has learned; that of the recipe's file if none is given.
-
-    Raises:
-        PristineError: Axes, settings, image or device do not allow it; the message says what to do.
-    """
-    return (yield from run_plan(RestorationPlan(image, recipe, mask, others, model)))
+from napari_pristine.threads import Prefetcher
 
 
-def run_plan(
-    resolved: RestorationPlan,
-    *,
-    into: Any = None,
-    places: Sequence[BlockIndex] | None = None,
-    shelf: Path | None = None,
-    count: int | None = None,
-) -> Job:
-    """Restore what is resolved already.
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A result with all that is known about it."""
 
-    Args:
-        resolved: What is restored, and how.
-        into: Array that the result is written to, block by block; a new one in memory if none is given.
-        places: Blocks to restore, see `Life`; all if none are given.
-        shelf: Folder where networks that have learned are kept, and looked for; nowhere if none is given.
-        count: How many blocks are fitted at once; as many as there is room for if it is not said.
+    image: Image
+    recipe: Recipe
+    quality: Quality
+    seconds: float
+    device: str
+    notes: tuple[Note, ...] = ()
 
-    Raises:
-        PristineError: It cannot be done; the message says what to do.
-    """
-    try:
-        with memory():
-            return (yield from RestorationJob(resolved, into, places, shelf, count).job())
-    except RuntimeError as error:  # generator workers swallow this one
-        raise ComputeError(f"the computation failed: {error}") from error
+    @property
+    def data(self) -> Any:
+        """The restored values, with the type of the input."""
+        return self.image.data
+
+    def provenance(self) -> dict[str, Any]:
+        """How the result was made, as plain JSON values."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "quality": self.quality.facts(),
+            "seconds": round(self.seconds, 3),
+            "device": self.device,
+            "notes": [note.text for note in self.notes],
+            "versions": versions(),
+        }
 
 
 def restore(
@@ -98,42 +82,188 @@ def restore(
 
     Args:
         image: An array, or an `Image`, whose axes and spacing the result keeps.
-        method: Name of the method; `inr`, or that of the model.
+        method: Name of the method; by default `inr`, or that of the model.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
-        preset: Named settings, `fast`, `balanced` (if empty) or `paper`; not with a model, which has its own.
+        preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
         settings: Settings that differ from the preset, or from those of the model.
-        together: Axes that are fitted together, such as `"ZYX"`; Y and X if empty. All others are looped over.
+        together: Axes that are restored jointly, such as `"ZYX"`; Y and X if empty. All others are looped over.
         select: Ranges to restore, such as `{"T": "0:10"}`.
-        mask: Not zero where pixels are to be filled in; of the shape of the image, or of its picture.
-        also: More pictures of the same scene, for methods that restore several together.
-        model: A network that has learned, or its file.
-        adapt: Let the model learn some more from the image before it restores it.
+        mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
+        also: Extra images of the same scene, for methods that restore several images jointly.
+        model: A trained network, or its file.
+        adapt: Train the model some more on the image before it restores it.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers: the same seed gives the same pixels on one device.
-        on_event: Called with each event; may return `Wish.KEEP` to stop early and keep what there is.
+        on_event: Called with each event; may return `Command.KEEP` to stop early and keep the result so far.
 
     Raises:
         PristineError: Something does not fit; the message says what to do.
     """
     axes, together = axes.upper(), together.upper()
     image = as_image(image, axes)
+    network = model if isinstance(model, Model) or model is None else load_model(model)
     fields: dict[str, Any] = {
         "axes": axes, "together": together, "select": dict(select or {}), "adapt": adapt, "device": device,
-        "seed": seed,
+        "seed": seed, "model": "" if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
-    learned = load_model(model) if isinstance(model, (str, Path)) else model
-    if isinstance(model, (str, Path)):
-        fields["model"] = str(model)
-    recipe = recipe_for(learned, method, preset, settings or {}, fields)
-    masked = None if mask is None else _as_mask(mask, image.axes)
-    others = [as_image(other, image.axes) for other in also]
-    return wait(run(image, recipe, mask=masked, others=others, model=learned), on_event)
+    recipe = make_recipe(network, method, preset, settings or {}, fields)
+    mask_image = None if mask is None else as_image(mask, "" if len(np.shape(mask)) == 2 else image.axes)
+    extra_images = [as_image(extra, image.axes) for extra in also]
+    return wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
 
 
-def recipe_for(
+def run(
+    image: Image,
+    recipe: Recipe,
+    *,
+    mask: Image | None = None,
+    extra_images: Sequence[Image] = (),
+    model: Model | None = None,
+) -> Job[Restored]:
+    """Restore an image as a job.
+
+    Everything is checked before the first event. A job that receives `Command.KEEP` stops fitting and returns the
+    result so far: blocks that were not reached are left as they were, and a note says so.
+
+    Args:
+        image: The image.
+        recipe: How to restore it; the files that it names are opened unless objects are given in their place.
+        mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
+        extra_images: Extra images of the same scene, for methods that restore several images jointly.
+        model: A trained network.
+
+    Raises:
+        PristineError: Axes, settings, image or device do not allow it; the message says what to do.
+    """
+    return (yield from run_plan(make_plan(image, recipe, mask=mask, extra_images=extra_images, model=model)))
+
+
+def run_plan(
+    plan: RestorationPlan,
+    *,
+    into: Any = None,
+    indices: Sequence[BlockIndex] | None = None,
+    checkpoint_dir: Path | None = None,
+) -> Job[Restored]:
+    """Restore the blocks of a plan.
+
+    Args:
+        plan: What is restored, and how.
+        into: Array to write the result to, block by block; a new one in memory if none is given.
+        indices: Blocks to restore; all if none are given. Whole work units of the plan where blocks start from their
+            neighbour's network or are fitted at once.
+        checkpoint_dir: Folder where trained networks are stored, and looked for.
+
+    Raises:
+        PristineError: It cannot be done; the message says what to do.
+    """
+    context = JobContext()
+    result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
+    batches = plan.batches(list(chain(*plan.work_units)) if indices is None else indices)
+    fitter = BlockFitter(plan, context, len(batches), checkpoint_dir)
+    summary = QualitySummary.of(plan.blocks, plan.image)
+    prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
+    networks: dict[BlockIndex, list[torch.nn.Module]] = {}
+    noted = 0
+
+    def finish(done: BlockDone) -> JobPart[None]:
+        """Report a block that is written, with the notes since the block before."""
+        nonlocal noted
+        done = replace(done, notes=tuple(context.notes[noted:]))
+        noted = len(context.notes)
+        summary.add(done)
+        yield from context.emit(done)
+
+    try:
+        with out_of_memory_as_error():
+            for note in plan.notes:
+                yield from context.emit(note)
+            for number, batch in enumerate(batches):
+                if context.keep:
+                    total = sum(map(len, batches))
+                    yield from context.warn(f"kept early: only {summary.count} of {total} blocks are restored")
+                    for index in chain.from_iterable(batches[number:]):
+                        _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
+                    break
+
+                # read and normalise; in a stack, blocks with nothing to restore are left as they are
+                fits: list[FittedBlock] = []
+                unchanged: dict[BlockIndex, ImageError] = {}
+                for index in batch:
+                    try:
+                        block = plan.block(index, prefetcher.get(index))
+                    except ImageError as error:
+                        if len(plan.indices) == 1:
+                            raise
+                        unchanged[index] = error
+                        continue
+                    neighbour = (*index[:-1], index[-1] - 1) if plan.starts_warm(index) else None
+                    start = networks.get(neighbour, []) if neighbour else []
+                    fits.append(FittedBlock(index, block, start, torch.from_numpy(block.pixels)))
+                if number + 1 < len(batches) and not isinstance(plan.image.data, np.ndarray):
+                    prefetcher.start(batches[number + 1][0])
+
+                stops_before = Counter(context.stops)
+                for alike in ([f for f in fits if not f.networks], [f for f in fits if f.networks]):
+                    if alike:
+                        yield from fitter.fit(number, alike)
+                stops = tuple((text, n // len(fits)) for text, n in (context.stops - stops_before).items())
+                networks = {fitted.index: fitted.networks for fitted in fits}
+
+                for index, reason in unchanged.items():
+                    _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
+                    if plan.blocks.chunks:  # half of a slide may be empty: one note at the end
+                        yield from finish(BlockDone(index, unchanged=str(reason)))
+                        continue
+                    at = ", ".join(f"{axis} = {n}" for axis, n in plan.blocks.position(index).items())
+                    yield from context.warn(f"left unchanged at {at}: {reason}")
+                    yield from finish(BlockDone(index))
+                for fitted in fits:
+                    _check_finite(fitted.restored)
+                    pixels = yield from refine_block(plan, context, fitter, fitted)
+                    values = fitted.block.denormalise(pixels)
+                    _check_finite(torch.from_numpy(values))
+                    yield from context.emit(_write(plan, result, fitted.index, cast(values, plan.image.dtype)))
+                    interior = plan.blocks.interior(fitted.index)
+                    hot = int(fitted.block.hot[interior].sum())
+                    invalid = int((~fitted.block.valid[interior]).sum()) - hot
+                    quality = yield from _quality(plan, context, fitted.block, pixels, values)
+                    yield from finish(BlockDone(fitted.index, quality, hot, invalid, stops))
+
+            if summary.count == len(plan.indices) and summary.nothing_restored:
+                raise ImageError(summary.nothing_restored)
+            for note in summary.notes():
+                yield from context.emit(note)
+    except RuntimeError as error:  # generator workers swallow this one
+        raise ComputeError(f"the computation failed: {error}") from error
+    return Restored(
+        image=plan.result_image(result),
+        recipe=plan.recipe,
+        quality=summary.quality(),
+        seconds=context.seconds,
+        device=describe_device(plan.device),
+        notes=tuple(context.notes),
+    )
+
+
+def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None) -> T:
+    """Run a job to its end: pass each event to `on_event`, and what that returns to the job."""
+    command: Command | None = None
+    try:
+        while True:
+            event = job.send(command)
+            command = on_event(event) if on_event else None
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        job.close()
+
+
+def make_recipe(
     model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Recipe:
-    """How to restore, by a model or without one; an empty method or preset is that of the model, or the default.
+    """Make a recipe; an empty method or preset is that of the model, or the default.
 
     Raises:
         PristineError: A setting is unknown or out of range, or does not go with the model.
@@ -141,16 +271,16 @@ def recipe_for(
     if model is not None:
         if preset:
             raise SettingError(
-                f"preset '{preset}' does not go with a model, which has the settings that it learned with; "
+                f"preset '{preset}' does not go with a model, which has the settings that it was trained with; "
                 "leave preset out, and change single settings if need be"
             )
         return model.recipe_with(method, settings, fields)
-    chosen = {"method": method, "preset": preset}
-    return make(Recipe, {**{k: v for k, v in chosen.items() if v}, "settings": dict(settings), **fields})
+    chosen = {name: value for name, value in (("method", method), ("preset", preset)) if value}
+    return make(Recipe, {**chosen, "settings": dict(settings), **fields})
 
 
 def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:
-    """An array with axes as an `Image`; an `Image` as it is.
+    """Return an array with axes as an `Image`, and an `Image` as it is.
 
     Raises:
         AxesError: An array with more than two dimensions needs axes.
@@ -162,44 +292,57 @@ def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:
             "read it first: napari_pristine.read(...)"
         )
     if isinstance(image, np.ma.MaskedArray):
-        raise ImageError("masks of arrays are not seen; set what is masked to NaN: image.astype(float).filled(np.nan)")
+        raise ImageError("masked arrays are not supported; set masked values to NaN: image.astype(float).filled(nan)")
     if isinstance(image, Image):
         return image
-    return Image(np.asarray(image), axes or ("YX" if np.ndim(image) == 2 else _ask_for_axes(np.shape(image))))
+    shape = np.shape(image)
+    if not axes and len(shape) != 2:
+        raise AxesError(
+            f"an array with {len(shape)} dimensions (shape {shape}) needs axes; "
+            f"give one letter per dimension, e.g. axes='{guess_axes(shape)}'"
+        )
+    return Image(np.asarray(image), axes or "YX")
 
 
-def _as_mask(mask: Any, axes: str) -> Image:
-    """A mask of the shape of an image with these axes, or of its picture."""
-    return as_image(mask, "" if np.ndim(mask) == 2 else axes)
+def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:
+    """Write the values `(C, *space)` of a block to the result; transparency stays as it was."""
+    blocks = plan.output_blocks
+    part = blocks.unfold(values, index)
+    if plan.image.size("S") == 4:
+        original = blocks.unfold(repeat(plan.read(index), plan.upscaling), index)
+        kept = [axis for axis in blocks.axes if axis in blocks.joint_axes]
+        if "S" in kept:
+            alpha = tuple(slice(3, 4) if axis == "S" else slice(None) for axis in kept)
+            part = part.copy()
+            part[alpha] = original[alpha]
+        elif blocks.position(index)["S"] == 3:
+            part = original
+    result[blocks.region(index)] = part
+    return Preview(blocks.region(index), part)
 
 
-def wait(job: Job, on_event: Callable[[Event], Command | None] | None = None) -> Restored:
-    """Run a job to its end, handing each event to `on_event` and what that returns back to the job."""
-    wish: Command | None = None
-    try:
-        while True:
-            event = job.send(wish)
-            wish = on_event(event) if on_event else None
-    except StopIteration as end:
-        restored: Restored = end.value
-        return restored
-    finally:
-        job.close()
+def _quality(
+    plan: RestorationPlan, context: JobContext, block: Block, pixels: Pixels, values: NDArray[np.float64]
+) -> JobPart[tuple[tuple[float, float, float, float], ...]]:
+    """Figures of a block: compare the image with the result, as it would be recorded if the image is degraded."""
+    if not plan.params.degraded:
+        return block.quality(values)
+    for device in dict.fromkeys((plan.device, torch.device("cpu"))):
+        try:
+            with out_of_memory_as_error(), torch.no_grad():
+                scene = torch.from_numpy(pixels).to(device)
+                recorded = plan.method.forward_model(plan.params, scene, block.noisy(device, plan.recipe.seed))
+                return block.quality(block.denormalise(recorded.cpu().numpy()))
+        except OutOfMemory:
+            continue
+    yield from context.warn("the memory ran out; the quality of the result is not measured")
+    return ()
 
 
-def _ask_for_axes(shape: tuple[int, ...]) -> str:
-    raise AxesError(
-        f"an array with {len(shape)} dimensions (shape {shape}) needs axes; "
-        f"give one letter per dimension, e.g. axes='{guess_axes(shape)}'"
-    )
-
-
-def check(
-    image: Image, recipe: Recipe, *, mask: Image | None = None, others: Sequence[Image] = (), model: Model | None = None
-) -> None:
-    """Check all that can be checked of a job without reading the pixels.
-
-    Raises:
-        PristineError: Axes, settings or image do not allow it; the message says what to do.
-    """
-    RestorationPlan(image, recipe, mask, others, model)
+def _check_finite(values: torch.Tensor) -> None:
+    """Raise a `ComputeError` for a result that is not finite: as integers it would be garbage."""
+    if wrong := int((~torch.isfinite(values)).sum()):
+        raise ComputeError(
+            f"the fit diverged: {wrong} of {values.numel()} restored values are not finite; "
+            "use another seed, or a lower learning_rate"
+        )

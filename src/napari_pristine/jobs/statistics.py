@@ -1,4 +1,4 @@
-"""Measured: the noise of a channel and the brightness of large planes, once for all blocks, from some of the values."""
+"""Noise of each channel and brightness of large planes, measured once for all blocks of an image."""
 
 from __future__ import annotations
 
@@ -11,139 +11,131 @@ from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import AxesPlan, BlockIndex
-from napari_pristine.image.chunks import squares
+from napari_pristine.image.chunks import sample_squares
 from napari_pristine.image.intensity import Intensity, fill_invalid
 from napari_pristine.image.noise import Noise, measure_noise
-from napari_pristine.jobs.block import check_numbers, is_constant, prepare
+from napari_pristine.jobs.block import check_numbers, is_constant, make_block
 from napari_pristine.methods.method import MethodParams
 
-_SAMPLES = 8
+_MAX_PLANES = 8
 """Planes of a stack from which the noise is measured."""
-_LOOKED_AT = 144
-"""Squares of the planes that are cut into panes which are looked at; many are empty where a slide is."""
-_TAKEN = 64
-"""Squares of them that are measured at most; fewer of several channels."""
+_MAX_READ = 144
+"""Squares that are read of planes that are cut into chunks; many of them may be empty, as on slides."""
+_MAX_SQUARES = 64
+"""Squares that are measured, at most; fewer if there are several channels."""
 
 
-class Piece(NamedTuple):
-    """Some values `(C, *space)`, and where they are masked, `(*space)`."""
+class Sample(NamedTuple):
+    """Some values `(C, *space)` of an image, and where they are masked, `(*space)`."""
 
     values: NDArray[Any]
     masked: NDArray[np.bool_] | None
 
 
 class ImageStatistics:
-    """What is the same for many blocks of an image; measured when it is first asked for.
+    """Noise and brightness that many blocks of an image share; measured when first asked for.
 
     Args:
-        cut: How the image is cut into blocks.
-        data: Its values.
-        masked: Where they do not count, in the shape of the image.
+        blocks: How the image is cut into blocks.
+        data: Values of the image.
+        mask: True where values do not count, in the shape of the image.
         params: Settings of the method.
     """
 
-    def __init__(self, cut: AxesPlan, data: Any, masked: Any, params: MethodParams) -> None:
-        self._cut, self._data, self._masked, self._params = cut, data, masked, params
+    def __init__(self, blocks: AxesPlan, data: Any, mask: Any, params: MethodParams) -> None:
+        self._blocks, self._data, self._mask, self._params = blocks, data, mask, params
         self._noise: dict[BlockIndex, list[Noise]] = {}
         self._intensities: dict[BlockIndex, tuple[Intensity, ...]] = {}
 
-    def masked(self, place: BlockIndex) -> NDArray[np.bool_] | None:
-        """Where the block at a place is masked in any channel, `(*space)`."""
-        return None if self._masked is None else _any(self._cut.read(self._masked, place))
+    def masked(self, index: BlockIndex) -> NDArray[np.bool_] | None:
+        """Pixels `(*space)` of a block that are masked in any channel."""
+        return None if self._mask is None else np.asarray(self._blocks.read(self._mask, index).any(axis=0))
 
-    def noise(self, place: BlockIndex) -> list[Noise]:
-        """The noise of each channel of a block, the same for all blocks of the same channels."""
-        key = self._cut.channel(place)
-        if key not in self._noise:
-            alike = [other for other in self._cut.places if self._cut.channel(other) == key]
-            pieces = self._squares(alike) if self._cut.chunks else self._some(alike)
-            for piece in [_joined(pieces)] if self._cut.chunks else pieces:
-                check_numbers(piece.values)
-            self._noise[key] = _noise_of(pieces)
-        return self._noise[key]
+    def noise(self, index: BlockIndex) -> list[Noise]:
+        """Noise of each channel of a block; the same for all blocks of the same channels."""
+        channel = self._blocks.channel(index)
+        if channel not in self._noise:
+            alike = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
+            samples = self._sample_squares(alike) if self._blocks.chunks else self._sample_blocks(alike)
+            for sample in [_concatenated(samples)] if self._blocks.chunks else samples:
+                check_numbers(sample.values)
+            self._noise[channel] = _noise_of(samples)
+        return self._noise[channel]
 
-    def intensities(self, place: BlockIndex) -> tuple[Intensity, ...]:
-        """How the values of each channel of a pane become pixels: as in all other panes of the plane, or seams show.
+    def intensities(self, index: BlockIndex) -> tuple[Intensity, ...]:
+        """Normalisation of each channel, the same for all chunks of a plane, or seams would show.
 
-        None where blocks are whole planes, or no more can be said of all panes than of each by itself.
+        Empty where blocks are no chunks, or where the plane says no more than each chunk by itself.
         """
-        if not self._cut.chunks:
+        if not self._blocks.chunks:
             return ()
-        key = place[1:]
-        if key not in self._intensities:
-            chunks = [(number, *key) for number in range(len(self._cut.chunks))]
-            self._intensities[key] = self._alike(place, self._squares(chunks))
-        return self._intensities[key]
+        plane = index[1:]
+        if plane not in self._intensities:
+            samples = self._sample_squares([(number, *plane) for number in range(len(self._blocks.chunks))])
+            values, masked = _concatenated(samples)
+            try:
+                block = make_block(values, self.noise(index), self._params, masked=masked)
+                self._intensities[plane] = block.intensities
+            except ImageError:  # empty, or almost: the chunks will tell
+                self._intensities[plane] = ()
+        return self._intensities[plane]
 
-    def _alike(self, place: BlockIndex, pieces: Sequence[Piece]) -> tuple[Intensity, ...]:
-        whole = _joined(pieces)
-        try:
-            return prepare(whole.values, self.noise(place), self._params, masked=whole.masked).intensities
-        except ImageError:  # empty, or almost; the panes will tell
-            return ()
-
-    def _some(self, places: Sequence[BlockIndex]) -> list[Piece]:
-        """Blocks spread over all places; where these are all empty, the first of the others that is not."""
-        first = self._piece(places[0])
-        count = min(len(places), max(1, _SAMPLES // math.prod(first.values.shape[1:-2])))
-        std = [places[i] for i in np.linspace(0, len(places) - 1, count).astype(int)]
-        found = [first if place == places[0] else self._piece(place) for place in std]
-        if varied := [piece for piece in found if not is_constant(piece.values)]:
+    def _sample_blocks(self, indices: Sequence[BlockIndex]) -> list[Sample]:
+        """Read blocks spread over all that are given; if these are empty, the first of the others that is not."""
+        first = self._read(indices[0])
+        count = min(len(indices), max(1, _MAX_PLANES // math.prod(first.values.shape[1:-2])))
+        spread = [indices[i] for i in np.linspace(0, len(indices) - 1, count).astype(int)]
+        samples = [first if index == indices[0] else self._read(index) for index in spread]
+        if varied := [sample for sample in samples if not is_constant(sample.values)]:
             return varied
-        return [self._first_varied(places) or first]
+        return [self._first_varied(indices) or first]
 
-    def _squares(self, chunks: Sequence[BlockIndex]) -> list[Piece]:
-        """Squares spread over all planes that are cut into panes; where they are empty, of the first pane that is not.
+    def _sample_squares(self, indices: Sequence[BlockIndex]) -> list[Sample]:
+        """Read squares spread over all planes that are cut into chunks, and keep those that are not empty.
 
-        Of stitched slides most may be empty: what is measured is what was recorded.
+        Most of a stitched slide may be empty: only what was recorded is measured.
         """
-        planes = [place for place in chunks if self._cut.pane(place) == 0]
-        std = [planes[i] for i in np.linspace(0, len(planes) - 1, min(len(planes), _SAMPLES)).astype(int)]
-        found = [piece for place in std for piece in self._squares_of(place, _LOOKED_AT // len(std))]
-        varied = [piece for piece in found if not is_constant(piece.values)]
-        if not varied and (first := self._first_varied(chunks)):
-            varied = [piece for piece in _cut_up(first) if not is_constant(piece.values)] or [first]
-        most = max(_TAKEN // len(found[0].values), 1)
-        taken = np.linspace(0, len(varied) - 1, min(len(varied), most)).astype(int)
-        return [varied[i] for i in taken] or found[:1]
+        planes = [index for index in indices if self._blocks.chunk_number(index) == 0]
+        spread = [planes[i] for i in np.linspace(0, len(planes) - 1, min(len(planes), _MAX_PLANES)).astype(int)]
+        samples = [sample for index in spread for sample in self._squares_of(index, _MAX_READ // len(spread))]
+        varied = [sample for sample in samples if not is_constant(sample.values)]
+        if not varied and (first := self._first_varied(indices)):
+            varied = [sample for sample in _squares(first) if not is_constant(sample.values)] or [first]
+        count = max(_MAX_SQUARES // len(samples[0].values), 1)
+        kept = np.linspace(0, len(varied) - 1, min(len(varied), count)).astype(int)
+        return [varied[i] for i in kept] or samples[:1]
 
-    def _squares_of(self, place: BlockIndex, most: int) -> Iterator[Piece]:
-        assert self._cut.chunks is not None
-        for part in squares(self._cut.chunks.shape, most):
-            masked = None if self._masked is None else self._cut.read_part(self._masked, place, part)
-            yield Piece(self._cut.read_part(self._data, place, part), None if masked is None else _any(masked))
+    def _squares_of(self, index: BlockIndex, count: int) -> Iterator[Sample]:
+        assert self._blocks.chunks is not None
+        for part in sample_squares(self._blocks.chunks.shape, count):
+            mask = None if self._mask is None else self._blocks.read_part(self._mask, index, part)
+            masked = None if mask is None else np.asarray(mask.any(axis=0))
+            yield Sample(self._blocks.read_part(self._data, index, part), masked)
 
-    def _first_varied(self, places: Sequence[BlockIndex]) -> Piece | None:
-        return next((piece for piece in map(self._piece, places) if not is_constant(piece.values)), None)
+    def _first_varied(self, indices: Sequence[BlockIndex]) -> Sample | None:
+        return next((sample for sample in map(self._read, indices) if not is_constant(sample.values)), None)
 
-    def _piece(self, place: BlockIndex) -> Piece:
-        return Piece(self._cut.read(self._data, place), self.masked(place))
-
-
-def _any(masked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a block is masked in any of its channels."""
-    return np.asarray(masked.any(axis=0))
+    def _read(self, index: BlockIndex) -> Sample:
+        return Sample(self._blocks.read(self._data, index), self.masked(index))
 
 
-def _cut_up(piece: Piece) -> Iterator[Piece]:
-    for part in squares(piece.values.shape[1:], _LOOKED_AT):
-        yield Piece(piece.values[(slice(None), *part)], None if piece.masked is None else piece.masked[part])
+def _squares(sample: Sample) -> Iterator[Sample]:
+    for part in sample_squares(sample.values.shape[1:], _MAX_READ):
+        yield Sample(sample.values[(slice(None), *part)], None if sample.masked is None else sample.masked[part])
 
 
-def _joined(pieces: Sequence[Piece]) -> Piece:
-    """Pieces below each other as one picture."""
-    width = pieces[0].values.shape[-1]
-    values = np.concatenate([piece.values.reshape(len(piece.values), -1, width) for piece in pieces], axis=1)
-    masks = [piece.masked.reshape(-1, width) for piece in pieces if piece.masked is not None]
-    return Piece(values, np.concatenate(masks) if masks else None)
+def _concatenated(samples: Sequence[Sample]) -> Sample:
+    """Samples below each other as one picture."""
+    width = samples[0].values.shape[-1]
+    values = np.concatenate([sample.values.reshape(len(sample.values), -1, width) for sample in samples], axis=1)
+    masks = [sample.masked.reshape(-1, width) for sample in samples if sample.masked is not None]
+    return Sample(values, np.concatenate(masks) if masks else None)
 
 
-def _noise_of(pieces: Sequence[Piece]) -> list[Noise]:
-    """The noise of each channel of pieces that are alike."""
-    valid = [
-        np.isfinite(piece.values).all(axis=0) & (True if piece.masked is None else ~piece.masked) for piece in pieces
-    ]
-    filled = [fill_invalid(piece.values, v) for piece, v in zip(pieces, valid, strict=True) if v.any()]
+def _noise_of(samples: Sequence[Sample]) -> list[Noise]:
+    """Noise of each channel of samples that are alike."""
+    valid = [np.isfinite(values).all(axis=0) & (True if masked is None else ~masked) for values, masked in samples]
+    filled = [fill_invalid(sample.values, v) for sample, v in zip(samples, valid, strict=True) if v.any()]
     good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
-    channels = np.stack(filled, axis=1) if filled else np.zeros((len(pieces[0].values), 1, 1))
+    channels = np.stack(filled, axis=1) if filled else np.zeros((len(samples[0].values), 1, 1))
     return [measure_noise(channel, good) for channel in channels]

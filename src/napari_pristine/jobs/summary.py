@@ -1,4 +1,4 @@
-"""Tally: what is known of all blocks of a result together, counted block by block, however many there are."""
+"""Summary of the quality of a result, counted block by block, however many blocks there are."""
 
 from __future__ import annotations
 
@@ -7,51 +7,67 @@ from collections import Counter
 import numpy as np
 
 from napari_pristine.events import BlockDone, Note
-from napari_pristine.image.quality import Quality
+from napari_pristine.image.axes import AxesPlan, BlockIndex
+from napari_pristine.image.image import Image
+from napari_pristine.image.quality import ChannelQuality, Quality
+
+_SAMPLES = ("red", "green", "blue", "alpha")
 
 
 class QualitySummary:
-    """What is known of the blocks so far.
+    """Figures of all blocks of a result so far.
+
+    Args:
+        blocks: How the image is cut into blocks.
+        channel_names: Names of the channels along `C`, if there are any.
 
     Attributes:
-        blocks: How many.
+        count: Number of blocks.
     """
 
-    def __init__(self) -> None:
-        self.blocks = 0
-        self._figures, self._judged = np.zeros(4), 0
+    def __init__(self, blocks: AxesPlan, channel_names: tuple[str, ...] = ()) -> None:
+        self.count = 0
+        self._blocks, self._channel_names = blocks, channel_names
+        self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._hot = self._invalid = 0
         self._stops: Counter[str] = Counter()
-        self._left: Counter[str] = Counter()
+        self._unchanged: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, blocks: AxesPlan, image: Image) -> QualitySummary:
+        """An empty summary for an image."""
+        return cls(blocks, image.channels)
 
     def add(self, done: BlockDone) -> None:
-        """One more block."""
-        self.blocks += 1
-        for figures in done.quality:
-            self._figures += figures
-            self._judged += 1
+        """Count one more block."""
+        self.count += 1
+        channel = self._blocks.channel(done.index)
+        for number, (sigma, *others) in enumerate(done.quality):
+            key = channel, number
+            self._sums[key] = self._sums.get(key, np.zeros(5)) + np.array([sigma**2, *others, 1.0])
         self._hot += done.hot
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
         if done.unchanged:
-            self._left[done.unchanged] += 1
+            self._unchanged[done.unchanged] += 1
 
     @property
-    def nothing(self) -> str:
-        """Why all panes were left as they were; empty unless they were."""
-        return next(iter(self._left)) if self.blocks and self._left.total() == self.blocks else ""
+    def nothing_restored(self) -> str:
+        """Why all blocks were left unchanged; empty unless they were."""
+        return next(iter(self._unchanged)) if self.count and self._unchanged.total() == self.count else ""
 
     def quality(self) -> Quality:
-        """The figures of all of them."""
-        sigma, residual, whiteness, structure = (self._figures / max(self._judged, 1)).tolist()
+        """Figures of all blocks: root mean square of the noise level, mean of the others; also channel by channel."""
+        channels = tuple(ChannelQuality(self._name(*key), *_means(sums)) for key, sums in sorted(self._sums.items()))
+        sigma, residual, whiteness, structure = _means(sum(self._sums.values(), np.zeros(5)))
         stopped = tuple(f"{count} × {text}" if count > 1 else text for text, count in self._stops.items())
-        return Quality(sigma, residual, whiteness, structure, self._invalid, stopped)
+        return Quality(sigma, residual, whiteness, structure, self._invalid, stopped, channels)
 
     def notes(self) -> list[Note]:
-        """What is to be said of the panes that were left as they were, and of the values that were filled in."""
+        """Notes on blocks that were left unchanged, and on values that were filled in."""
         notes = [
-            Note(f"{count} of {self.blocks} panes were left unchanged: {why}", warning=True)
-            for why, count in self._left.items()
+            Note(f"{count} of {self.count} chunks were left unchanged: {reason}", warning=True)
+            for reason, count in self._unchanged.items()
         ]
         if self._hot:
             notes.append(Note(f"{self._hot} hot pixels were filled from the fit (hot_pixels)"))
@@ -60,3 +76,25 @@ class QualitySummary:
                 Note(f"{self._invalid} pixels without a value (NaN, infinite or masked) were filled from the fit")
             )
         return notes
+
+    def _name(self, channel: BlockIndex, number: int) -> str:
+        """Name of a channel: looped colour axes first, then its number among the joint ones."""
+        positions = dict(zip((a for a in self._blocks.loop_axes if a in "CS"), channel, strict=True))
+        sizes = [self._blocks.sizes[axis] for axis in self._blocks.colour]
+        positions |= dict(
+            zip(self._blocks.colour, map(int, np.unravel_index(number, sizes)) if sizes else (), strict=True)
+        )
+        names = []
+        for axis, position in positions.items():
+            if axis == "S":
+                names.append(_SAMPLES[int(position)])
+            else:
+                known = len(self._channel_names) == self._blocks.sizes["C"]
+                names.append(self._channel_names[int(position)] if known else f"C {position}")
+        return " ".join(names)
+
+
+def _means(sums: np.ndarray) -> tuple[float, float, float, float]:
+    """Root mean square of the first figure and means of the others, from sums and their count."""
+    sigma, residual, whiteness, structure = (sums[:4] / max(sums[4], 1)).tolist()
+    return sigma**0.5, residual, whiteness, structure

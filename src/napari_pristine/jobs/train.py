@@ -1,27 +1,61 @@
-"""Learn from many images once, to restore others often: as a job that can be watched and stopped, or in one call."""
+"""Train a network on many images, to restore these and others: as a job, or in one call."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
-from napari_pristine.device import is_out_of_memory
-from napari_pristine.errors import ComputeError, OutOfMemory
-from napari_pristine.events import Command, Event
-from napari_pristine.image.image import Image
-from napari_pristine.jobs.crops import ROOM
-from napari_pristine.jobs.training_images import Sample
-from napari_pristine.jobs.training_job import Learning, TrainingJob
-from napari_pristine.model import Model
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pristine.device import describe_device, out_of_memory_as_error, pick_device, seeded, versions
+from napari_pristine.errors import AxesError, ComputeError, FileError, ImageError, PristineError, SettingError
+from napari_pristine.events import Command, Event, Job, Note, Progress
+from napari_pristine.image.axes import AxesPlan, BlockIndex, plan_axes
+from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.io.registry import read
+from napari_pristine.jobs.block import Block, make_block
+from napari_pristine.jobs.context import JobContext, JobPart
+from napari_pristine.jobs.crops import MAX_BYTES, CropSampler
+from napari_pristine.jobs.restore import as_image, wait
+from napari_pristine.jobs.statistics import ImageStatistics
+from napari_pristine.methods import METHODS, find_method
+from napari_pristine.methods.method import MethodParams, NoisyBlock
+from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 
-__all__ = ["Learning", "Sample", "follow", "learn", "training_job"]
+_MAX_NAMES = 1000
+"""Images whose names are kept in a model."""
+
+
+class LazyArray(Protocol):
+    """An array of which parts can be read, such as those of dask and zarr."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size along each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+
+TrainingData: TypeAlias = "Image | NDArray[Any] | LazyArray | str | os.PathLike[str]"
+"""An image, an array, or the path of a file."""
 
 
 def learn(
-    images: Sequence[Sample] | Sample,
+    images: Sequence[TrainingData] | TrainingData,
     method: str = "blind2unblind",
     *,
     preset: str = "balanced",
@@ -33,20 +67,20 @@ def learn(
     start: Model | str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], Command | None] | None = None,
 ) -> Model:
-    """Learn from noisy images and wait for the model, which restores these and others like them.
+    """Train on noisy images and wait for the model, which restores these and others like them.
 
     Args:
         images: Images, arrays or paths of files. What is on disk is read when it is needed: it may be larger than
             memory.
-        method: Name of a method that learns from many images.
+        method: Name of a method that is trained on many images.
         preset: Named settings, `fast`, `balanced` or `paper`.
         settings: Settings that differ from the preset.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
-        together: Axes that are restored together, such as `"ZYX"`; Y and X if empty. All along the others are examples.
+        together: Axes that are restored jointly, such as `"ZYX"`; Y and X if empty. The others give examples.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers: the same seed gives the same model on one device.
-        start: A model, or its file, that learns on from these images; fewer steps are taken.
-        on_event: Called with each event; may return `Wish.KEEP` to stop early and keep what there is.
+        start: A model, or its file, that is trained on, in fewer steps.
+        on_event: Called with each event; may return `Command.KEEP` to stop early and keep the model so far.
 
     Raises:
         PristineError: Something does not fit; the message says what to do.
@@ -57,42 +91,191 @@ def learn(
         "model": "" if start is None or isinstance(start, Model) else os.fspath(start),
     }  # fmt: skip
     several = not (isinstance(images, (str, os.PathLike, Image)) or hasattr(images, "shape"))
-    samples: Any = images if several else [images]
-    return follow(training_job(samples, make(Recipe, fields), start if isinstance(start, Model) else None), on_event)
+    data: Any = images if several else [images]
+    return wait(training_job(data, make(Recipe, fields), start if isinstance(start, Model) else None), on_event)
 
 
-def follow(job: Learning, on_event: Callable[[Event], Command | None] | None = None) -> Model:
-    """Run a job to its end, handing each event to `on_event` and what that returns back to the job."""
-    wish: Command | None = None
-    try:
-        while True:
-            event = job.send(wish)
-            wish = on_event(event) if on_event else None
-    except StopIteration as end:
-        model: Model = end.value
-        return model
-    finally:
-        job.close()
-
-
-def training_job(images: Sequence[Sample], recipe: Recipe, start: Model | None = None, room: int = ROOM) -> Learning:
-    """Learn from noisy images.
+def training_job(
+    images: Sequence[TrainingData], recipe: Recipe, start: Model | None = None, max_bytes: int = MAX_BYTES
+) -> Job[Model]:
+    """Train on noisy images as a job.
 
     Everything that can be known without reading pixels is checked before the first event. Images and blocks that
-    cannot be learned from are left out, and a note says so. A job that is told `Wish.KEEP` returns what it has learned.
+    cannot be used are skipped with a note. A job that receives `Command.KEEP` returns the model so far.
 
     Args:
         images: Images, arrays or paths of files.
-        recipe: How; a file of a model in it is learned on from.
-        start: The same, as a model.
-        room: Bytes of pixels that are kept in memory.
+        recipe: How to train; a model that it names is trained on.
+        start: A model to train on, in place of the recipe's.
+        max_bytes: Bytes of pixels that are kept in memory.
 
     Raises:
         PristineError: Axes, settings, images or device do not allow it; the message says what to do.
     """
+    method, params, context = find_method(recipe.method), recipe.params, JobContext()
+    if method.learn is None:
+        others = ", ".join(other.key for other in METHODS.values() if other.learn) or "none yet"
+        raise SettingError(
+            f"{recipe.method} is fitted to each image by itself; there is nothing to train beforehand: restore the "
+            f"images right away, or train another method ({others})"
+        )
+    training_images, skipped = _open_images(images, recipe)
+    first = training_images[0].blocks
+    channels, axes = first.block_shape[0], first.space.replace("XY", "YX")
+    start = load_model(recipe.model) if start is None and recipe.model else start
+    if start:
+        start.check_fits(channels, axes, recipe.method)
+        start.check(params)
+    device, device_note = pick_device(recipe.device)
+    blocks = [(image, index) for image in training_images for index in image.blocks.indices]
+
+    def load(image: TrainingImage, index: BlockIndex) -> NoisyBlock:
+        return image.block(index, params).noisy(device, recipe.seed)
+
+    crops = CropSampler([partial(load, *block) for block in blocks], recipe.seed, max_bytes)
+    reported = 0
+
+    def report_skipped() -> JobPart[None]:
+        """Warn of blocks that were skipped since the last time."""
+        nonlocal reported
+        new = list(crops.skipped.items())[reported:]
+        reported += len(new)
+        counts = Counter((blocks[number][0].name, str(error)) for number, error in new)
+        for (name, reason), count in counts.items():
+            some = f"{count} blocks are" if count > 1 else "a block is"
+            yield from context.warn(f"{name}: {some} left out: {reason}")
+
     try:
-        return (yield from TrainingJob(images, recipe, start, room).job())
-    except (RuntimeError, MemoryError) as error:  # torch has no class of its own; generator workers swallow this one
-        if is_out_of_memory(error):
-            raise OutOfMemory(f"the memory ran out: {error}; take smaller steps (batch, side) or blocks") from error
+        with out_of_memory_as_error("take smaller steps (batch, side) or blocks"):
+            for note in (*skipped, *((device_note,) if device_note else ())):
+                yield from context.emit(note)
+            for _ in crops.fill():
+                if context.progress_due():
+                    yield from context.emit(Progress(0, 1, 0, 1, 1.0, context.seconds, None))
+            yield from report_skipped()
+            if start:
+                net = start.network(device)
+            else:
+                with seeded(recipe.seed):
+                    net = untrained(method, params, channels, axes).to(device)
+            stop = yield from context.follow(method.learn(net, crops, params, start is not None))
+            yield from report_skipped()
+    except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error
+    weights = {name: weight.detach().cpu().clone() for name, weight in net.state_dict().items()}
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ComputeError("the training diverged: the weights are no longer finite; set a lower learning_rate")
+    used = [block for number, block in enumerate(blocks) if number not in crops.skipped]
+    names = list(dict.fromkeys(image.name for image, _ in used))
+    residual = float(context.mean_residual) ** 0.5 if context.mean_residual is not None else math.nan
+    facts = Facts(
+        images=tuple(names[:_MAX_NAMES]),
+        count=len({image for image, _ in used}),
+        blocks=len(used),
+        sigma=tuple(crops.sigma.tolist()),
+        residual=residual if math.isfinite(residual) else None,
+        stopped=stop.text,
+        start=start.fingerprint if start else "",
+        seconds=round(context.seconds, 3),
+        device=describe_device(device),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        notes=tuple(note.text for note in context.notes),
+    )
+    return Model(recipe, channels, axes, weights, facts)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImage:
+    """An image to train on, and how it is cut into blocks."""
+
+    name: str
+    image: Image
+    blocks: AxesPlan
+    statistics: ImageStatistics
+
+    @classmethod
+    def open(cls, data: TrainingData, recipe: Recipe, name: str) -> TrainingImage:
+        """Open an image; values on disk stay there. `name` is for what has none.
+
+        Raises:
+            PristineError: It cannot be read, or not be trained on.
+        """
+        if isinstance(data, (str, os.PathLike)):
+            image, name = read(data, axes=recipe.axes, lazy=True), Path(data).name
+        else:
+            image = _as_lazy_image(data, recipe.axes)
+            name = image.name or name
+        try:
+            if recipe.axes:
+                check_axes(recipe.axes, image.shape)
+                image = replace(image, axes=recipe.axes)
+            image = replace(image, name=name).select(recipe.select)
+            check_restorable(image)
+            blocks = plan_axes(image, recipe.together).in_chunks()
+            return cls(name, image, blocks, ImageStatistics(blocks, image.data, None, recipe.params))
+        except AxesError as error:
+            raise AxesError(f"'{name}': {error}") from None
+
+    def check_alike(self, other: TrainingImage) -> None:
+        """Raise an `AxesError` unless both images are cut into blocks of the same kind."""
+        kinds = [(image.blocks.block_shape[0], image.blocks.space) for image in (self, other)]
+        if kinds[0][0] != kinds[1][0] or sorted(kinds[0][1]) != sorted(kinds[1][1]):
+            texts = [f"blocks {space} of {count} channel{'s' if count != 1 else ''}" for count, space in kinds]
+            raise AxesError(
+                f"'{other.name}' is cut into {texts[1]}, '{self.name}' into {texts[0]}; train on images that are "
+                "alike, or say which axes are restored jointly (together)"
+            )
+
+    def block(self, index: BlockIndex, params: MethodParams) -> Block:
+        """Read and normalise a block.
+
+        Raises:
+            ImageError: It cannot be trained on, or can no longer be read.
+        """
+        try:
+            values = self.blocks.read(self.image.data, index)
+            return make_block(
+                values.astype(values.dtype.newbyteorder("="), copy=False),
+                self.statistics.noise(index),
+                params,
+                axes=self.blocks.space,
+                spacing=self.image.spacing(self.blocks.space),
+                like=self.statistics.intensities(index),
+            )
+        except FileError as error:  # it was there when it was opened
+            raise ImageError(str(error)) from error
+        except OSError as error:
+            raise ImageError(f"it cannot be read: {error.strerror or error}") from error
+
+
+def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[TrainingImage], list[Note]]:
+    """Open all images that can be trained on; a note tells of each of the others.
+
+    Raises:
+        PristineError: There is none, or they cannot be trained on together.
+    """
+    opened: list[TrainingImage] = []
+    notes: list[Note] = []
+    last: PristineError = ImageError("there are no images to learn from; give at least one")
+    for number, data in enumerate(images):
+        try:
+            opened.append(TrainingImage.open(data, recipe, f"image {number}"))
+        except (FileError, ImageError) as error:
+            last = error
+            notes.append(Note(f"left out: {error}", warning=True))
+    if not opened:
+        raise last
+    for other in opened[1:]:
+        opened[0].check_alike(other)
+    return opened, notes
+
+
+def _as_lazy_image(data: Image | NDArray[Any] | LazyArray, axes: str) -> Image:
+    """Make an image of an array in memory, or of one that can be read in parts."""
+    if isinstance(data, (Image, np.ndarray)):
+        return as_image(data, axes)
+    if not hasattr(data, "dtype"):  # nested lists
+        return as_image(np.asarray(data), axes)
+    stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)  # takes no memory
+    return replace(as_image(stand_in, axes), data=data)

@@ -115,7 +115,7 @@ def _fit(
     return StopReason(f"took all {steps} steps")
 
 
-def copies(params: InrParams, space: tuple[int, ...]) -> int:
+def networks_per_block(params: InrParams, space: tuple[int, ...]) -> int:
     """Networks of a block of this shape; 0 where each block may stop at another step."""
     if params.stop_at or params.holdout or params.patch is None:
         return 0
@@ -161,6 +161,6 @@ INR = Method(
     network=network,
     fit=fit,
     fit_batch=fit_batch,
-    copies=copies,
+    networks_per_block=networks_per_block,
     restore=restore,
 )

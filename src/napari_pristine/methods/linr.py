@@ -104,9 +104,13 @@ class LinrParams(FieldParams, MethodParams, Degradation):
         return self.rounds if self.refine and self.degraded else 0
 
     @property
-    def other_files(self) -> tuple[str, ...]:
-        """Files of the further pictures; those without one are given by hand."""
-        return tuple(other.file for other in self.others if other.file)
+    def input_files(self) -> dict[str, str]:
+        """Files that the settings name, by role; extra images without a file are given in Python."""
+        files = {"psf": self.psf_file} if self.blur == "file" else {}
+        for number, extra in enumerate(self.others, 1):
+            files |= {f"extra_image_{number}": extra.file} if extra.file else {}
+            files |= {f"extra_image_{number}_psf": extra.psf_file} if extra.blur == "file" else {}
+        return files
 
     def check(self, axes: str, others: int) -> None:
         """Raise a `SettingError` unless there is a description for each of so many more pictures.
@@ -347,7 +351,7 @@ LINR = Method(
     network=network,
     fit=fit,
     restore=restore,
-    seen=seen,
+    forward_model=seen,
     refine=refine,
     memory=900,
 )

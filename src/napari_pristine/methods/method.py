@@ -45,9 +45,9 @@ class MethodParams(Params):
         return 0
 
     @property
-    def other_files(self) -> tuple[str, ...]:
-        """Files of more pictures of the same scene."""
-        return ()
+    def input_files(self) -> dict[str, str]:
+        """Files that the settings name, by role (`psf`, `extra_image_1`, `extra_image_1_psf`, …)."""
+        return {}
 
     def check(self, axes: str, others: int) -> None:
         """Raise a `SettingError` unless the settings suit blocks with these axes of space and so many more pictures."""
@@ -105,6 +105,7 @@ class NoisyBlock:
     spacing: tuple[float, ...] = (1.0, 1.0)
     others: tuple[NoisyBlock, ...] = ()
     variance: Tensor | None = None
+    psf: Any = None
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
@@ -161,15 +162,15 @@ class Method(Generic[P, N]):
         restore: `(net, noisy, params) -> (C, *space)`, on the finer grid if there is one; called without gradients.
         learn: `fit` for any number of blocks and images at once; none for methods that fit each block by itself.
             A network that has learned can be saved, and restores other images.
-        seen: `(params, restored, noisy) -> (C, *space)`: what a picture of the restored pixels would be, taken as the
-            noisy one was; the pixels themselves for methods that know of noise alone.
+        forward_model: `(params, restored, noisy) -> (C, *space)`: the image that would be recorded of the
+            restored pixels as the noisy one was; the pixels themselves for methods that model noise alone.
         refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
             pixels of a picture that is `degraded`, `params.refinements` of them; none for methods that know of noise
             alone.
         abreast: `(nets, noisies, params, warm) -> Fit`: `fit` for several blocks of one shape at once, each of which
             comes out as it would alone, but for rounding; none for methods that fit one block after the other.
-        copies: `(params, space) -> int`: of how many small networks a fit to a block of this shape consists, that are
-            trained side by side; 0 where its settings do not allow to fit several blocks at once.
+        networks_per_block: `(params, space) -> int`: number of small networks that are fitted to a block of this shape;
+            0 where the settings do not allow to fit several blocks at once.
         memory: Bytes for each value of a tile while it is fitted, at most, as measured.
     """
 
@@ -183,10 +184,10 @@ class Method(Generic[P, N]):
     fit: Callable[[N, NoisyBlock, P, bool], Fit]
     restore: Callable[[N, NoisyBlock, P], Tensor]
     learn: Callable[[N, CropSource, P, bool], Fit] | None = None
-    seen: Callable[[P, Tensor, NoisyBlock], Tensor] = lambda _, pixels, __: pixels
+    forward_model: Callable[[P, Tensor, NoisyBlock], Tensor] = lambda _, pixels, __: pixels
     refine: Callable[[P, Tensor, NoisyBlock], Iterator[Tensor]] | None = None
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
-    copies: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
+    networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     memory: int = 700
 
     @property

@@ -109,3 +109,20 @@ def side_by_side(fields: Sequence[Field]) -> Field:
         for part, view in zip(parts, joint.data.split([len(part) for part in parts]), strict=True):
             part.data = view
     return whole
+
+
+def blend(tiling: Tiling, tiles: Sequence[Tensor]) -> Tensor:
+    """Blend tiles `(C, *side)` to one block `(C, *shape)`, weighted by the window of the tiling, on their device.
+
+    Tiles on a grid that is finer by whole factors give a block on that grid.
+    """
+    sides = tuple(tiles[0].shape[1:])
+    factors = [count // side for count, side in zip(sides, tiling.side, strict=True)]
+    shape = tuple(n * f for n, f in zip(tiling.shape, factors, strict=True))
+    window = torch.from_numpy(tiling.window if sides == tiling.side else tiling.window_of(sides)).to(tiles[0].device)
+    total, weight = tiles[0].new_zeros((len(tiles[0]), *shape)), tiles[0].new_zeros(shape)
+    for tile, part in zip(tiles, tiling.slices, strict=True):
+        fine = tuple(slice(p.start * f, p.stop * f) for p, f in zip(part, factors, strict=True))
+        total[(slice(None), *fine)] += tile * window
+        weight[fine] += window
+    return total / weight

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
@@ -176,3 +179,9 @@ def _positions(half: int, spacing: float) -> NDArray[np.float64]:
     """Positions of the fine points of 2 · half + 1 pixels, 0 in the middle."""
     count = (2 * half + 1) * _FINE
     return (np.arange(count) - (count - 1) / 2) * spacing / _FINE
+
+
+def read_psf(path: Any) -> MeasuredPSF:
+    """Read a measured point spread function from a TIFF or .npy file."""
+    values = np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else tifffile.imread(path)
+    return MeasuredPSF(np.asarray(values, np.float64), (1,) * np.ndim(values))

@@ -16,6 +16,7 @@ from napari_pristine.errors import ModelError, SettingError
 from napari_pristine.image.image import Image
 from napari_pristine.image.lazy_slice import ranges
 from napari_pristine.jobs.lazy import lazy_restore
+from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Facts, Model, untrained
@@ -68,14 +69,14 @@ def test_it_equals_what_is_restored_at_once(axes: str, shape: tuple[int, ...], t
     net = model(channels, "ZYX" if "Z" in together else "YX")
     recipe = net.recipe.model_copy(update={"together": together})
     expected = wait(run(image, recipe, model=net)).image
-    found = lazy_restore(image, recipe, model=net)
+    found = lazy_restore(make_plan(image, recipe, model=net))
     np.testing.assert_array_equal(found.data.compute(), expected.data)
     assert (found.dtype, found.axes, found.scale, found.name) == (image.dtype, axes, expected.scale, "cells")
 
 
 def test_only_what_is_looked_at_is_computed() -> None:
     counted = Counted(noisy((40, 32, 32)))
-    found = lazy_restore(Image(counted, "TYX"), model().recipe, model=model())
+    found = lazy_restore(make_plan(Image(counted, "TYX"), model().recipe, model=model()))
     assert counted.planes == []
     np.asarray(found.data[21])
     measured = len(counted.planes)
@@ -92,7 +93,7 @@ def test_ranges_and_masks_are_those_of_the_recipe() -> None:
     mask.data[4, 5] = True
     recipe = model().recipe.model_copy(update={"select": {"T": "1:6:2", "X": "4:30"}})
     expected = wait(run(image, recipe, mask=mask, model=model()))
-    found = lazy_restore(image, recipe, mask=mask, model=model())
+    found = lazy_restore(make_plan(image, recipe, mask=mask, model=model()))
     np.testing.assert_array_equal(found.data.compute(), expected.data)
     assert found.translate == expected.image.translate == (1, 0, 4)
 
@@ -104,7 +105,7 @@ def test_files_are_read_by_the_plane(tmp_path: Path, suffix: str) -> None:
     lazy = read(tmp_path / f"cells{suffix}", lazy=True)
     assert not isinstance(lazy.data, np.ndarray)
     expected = wait(run(image, model().recipe, model=model()))
-    found = lazy_restore(lazy, model().recipe, model=model())
+    found = lazy_restore(make_plan(lazy, model().recipe, model=model()))
     np.testing.assert_array_equal(np.asarray(found.data[1, 2]), expected.data[1, 2])
     write(tmp_path / "restored.zarr", found)
     np.testing.assert_array_equal(read(tmp_path / "restored.zarr").data, expected.data)
@@ -114,7 +115,7 @@ def test_files_are_read_by_the_plane(tmp_path: Path, suffix: str) -> None:
 def test_many_may_look_at_once() -> None:
     image = Image(noisy((12, 32, 32)), "TYX")
     expected = wait(run(image, model().recipe, model=model())).data
-    found = lazy_restore(image, model().recipe, model=model()).data
+    found = lazy_restore(make_plan(image, model().recipe, model=model())).data
     with ThreadPoolExecutor(6) as pool:
         planes = list(pool.map(lambda frame: np.asarray(found[frame]), range(12)))
     np.testing.assert_array_equal(planes, expected)
@@ -123,7 +124,7 @@ def test_many_may_look_at_once() -> None:
 def test_empty_frames_are_left_as_they_are() -> None:
     values = noisy((3, 32, 32))
     values[1] = 7
-    found = lazy_restore(Image(values, "TYX"), model().recipe, model=model())
+    found = lazy_restore(make_plan(Image(values, "TYX"), model().recipe, model=model()))
     np.testing.assert_array_equal(np.asarray(found.data[1]), values[1])
     assert not np.array_equal(np.asarray(found.data[2]), values[2])
 
@@ -133,22 +134,22 @@ def test_fits_that_each_start_anew_can_be_applied_on_a_finer_grid_too() -> None:
     settings = {"steps": 5, "width": 16, "patch": 32, "finer": 2, "warm_start": False}
     recipe = Recipe(method="linr", preset="fast", settings=settings, device="cpu")
     expected = wait(run(image, recipe)).image
-    found = lazy_restore(image, recipe)
+    found = lazy_restore(make_plan(image, recipe))
     np.testing.assert_array_equal(found.data.compute(), expected.data)
     assert (found.scale, found.translate) == (expected.scale, expected.translate)
 
 
 def test_what_needs_the_whole_image_is_refused() -> None:
     image = Image(noisy((3, 32, 32)), "TYX")
-    with pytest.raises(ModelError, match="give a network that has learned"):
-        lazy_restore(image, Recipe(method="tiny"))
+    with pytest.raises(ModelError, match="give a trained network"):
+        lazy_restore(make_plan(image, Recipe(method="tiny")))
     with pytest.raises(ModelError, match="leave adapt out"):
-        lazy_restore(image, model().recipe.model_copy(update={"adapt": True}), model=model())
+        lazy_restore(make_plan(image, model().recipe.model_copy(update={"adapt": True}), model=model()))
     with pytest.raises(SettingError, match="set warm_start to false"):
-        lazy_restore(image, Recipe(method="inr"))
+        lazy_restore(make_plan(image, Recipe(method="inr")))
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(SettingError, match="pip install"):
-        lazy_restore(Image(noisy((3, 32, 32)), "TYX"), model().recipe, model=model())
+        lazy_restore(make_plan(Image(noisy((3, 32, 32)), "TYX"), model().recipe, model=model()))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_pristine import Image, Recipe, ranks, run
+from napari_pristine import Image, Recipe, run
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import BlockDone, Command, Preview, Progress
-from napari_pristine.jobs.job import Restored
-from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.jobs.restore import run_plan, wait
+from napari_pristine.jobs import plan as planning
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.jobs.restore import Restored, run_plan, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, NoisyBlock
 
@@ -42,18 +42,18 @@ def finished(image: Image, wanted: Recipe) -> Restored:
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch, image: Image, wanted: Recipe) -> Restored:
     with monkeypatch.context() as patch:
-        patch.setattr(ranks, "_ROOM", 1)
+        patch.setattr(planning, "_CPU_NETWORKS", 1)
         return finished(image, wanted)
 
 
 @pytest.mark.parametrize("warm", [True, False])
-@pytest.mark.parametrize(("axes", "looped"), [("CYX", (3,)), ("CTYX", (2, 3))])
+@pytest.mark.parametrize(("axes", "loop_axes"), [("CYX", (3,)), ("CTYX", (2, 3))])
 def test_blocks_fitted_at_once_come_out_as_alone(
     monkeypatch: pytest.MonkeyPatch, axes: str, loop_axes: tuple[int, ...], warm: bool
 ) -> None:
     image = stack(*loop_axes, axes=axes)
     wanted = recipe(warm_start=warm)
-    assert ranks.batch_size(RestorationPlan(image, wanted)) == 8
+    assert make_plan(image, wanted).batch_size == 8
     together, alone = finished(image, wanted), one_by_one(monkeypatch, image, wanted)
     np.testing.assert_allclose(together.data, alone.data, atol=0.05)  # the noise is 8
     assert together.quality.stopped == alone.quality.stopped
@@ -80,18 +80,18 @@ def test_an_empty_frame_is_left_and_the_others_are_restored() -> None:
 @pytest.mark.parametrize("settings", [{"stop_at": 1.0}, {"holdout": 0.1}, {"patch": None}, {"tile": 64, "patch": 32}])
 def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(settings: dict[str, Any]) -> None:
     image = stack(3, side=128 if "tile" in settings else 40, axes="CYX")
-    assert ranks.batch_size(RestorationPlan(image, recipe(**settings))) == 1
+    assert make_plan(image, recipe(**settings)).batch_size == 1
 
 
 def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
-    resolved = RestorationPlan(stack(3, 37, side=24, axes="CTYX"), recipe())
-    units = ranks.units(resolved.cut, 8)
-    assert sorted(place for unit in units for place in unit) == resolved.places
-    for run_ in resolved.cut.runs(ranks.RUN):
+    resolved = make_plan(stack(3, 37, side=24, axes="CTYX"), recipe())
+    units = resolved.work_units
+    assert sorted(place for unit in units for place in unit) == resolved.indices
+    for run_ in resolved.blocks.runs(planning.RUN_LENGTH):
         assert sum(set(run_) <= set(unit) for unit in units) == 1
     # 9 runs, 8 side by side; a rank is one block of each of them
     assert [len(unit) for unit in units] == [106, 5]
-    assert [len(rank) for rank in ranks.ranks(resolved.cut, 8, units[0])][:6] == [8] * 5 + [6]
+    assert [len(rank) for rank in resolved.batches(units[0])][:6] == [8] * 5 + [6]
 
 
 def test_blocks_fitted_at_once_are_shown_told_and_kept() -> None:
@@ -139,14 +139,14 @@ def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
 def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that was made for a machine with room is restored alike by one without: warm starts and all."""
     image, wanted = stack(37, side=24), recipe(steps=20)
-    resolved = RestorationPlan(image, wanted)
-    (unit,) = ranks.units(resolved.cut, 8)
+    resolved = make_plan(image, wanted)
+    (unit,) = resolved.work_units
     here = np.zeros(image.shape, np.float32)
-    wait(run_plan(resolved, into=here, places=unit))
+    wait(run_plan(resolved, into=here, indices=unit))
     with monkeypatch.context() as patch:
-        patch.setattr(ranks, "_ROOM", 1)
+        patch.setattr(planning, "_CPU_NETWORKS", 1)
         there = np.zeros(image.shape, np.float32)
-        wait(run_plan(RestorationPlan(image, wanted), into=there, places=unit, count=8))
+        wait(run_plan(make_plan(image, wanted, batch_size=8), into=there, indices=unit))
     np.testing.assert_array_equal(here, there)
 
 

@@ -1,4 +1,4 @@
-"""Identity of inputs: the checksum that a result is known by, and signs that a file has been changed meanwhile."""
+"""Checksums of files, and signs that a file has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_pristine.errors import FileError
-from napari_pristine.io.row_chunks import CheckCancelled
+from napari_pristine.threads import CheckCancelled
 
 _PIECE = 4 * 2**20
 """Bytes that are read at once."""
@@ -17,7 +17,7 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of files; of a folder its name, the number of files in it, and a digest of theirs."""
 
 
-def checksum(path: Path, check_cancelled: CheckCancelled) -> str:
+def checksum(path: Path, check_cancelled: CheckCancelled = lambda: None) -> str:
     """SHA-256 of a file; of a folder, such as OME-Zarr, that of the names and contents of all files in it.
 
     Args:

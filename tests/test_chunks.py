@@ -1,4 +1,4 @@
-"""Planes larger than memory are restored in panes: nobody can tell from the result where they were cut."""
+"""Planes larger than memory are restored in chunks: nobody can tell from the result where they were cut."""
 
 from __future__ import annotations
 
@@ -22,26 +22,24 @@ from tests.batches import became, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
-from napari_pristine.batch.file_result import Row
 from napari_pristine.batch.inputs import inputs_of
 from napari_pristine.batch.memory_estimate import memory_estimate
 from napari_pristine.batch.options import BatchOptions, Unmade, open_task
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.tasks import Task, assign
 from napari_pristine.errors import ImageError
-from napari_pristine.events import BlockDone
+from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image import chunks
-from napari_pristine.image.axes import AxesPlan, plan
-from napari_pristine.image.chunks import SIDE, ChunkGrid, squares
+from napari_pristine.image.axes import AxesPlan, plan_axes
+from napari_pristine.image.chunks import CHUNK_SIDE, ChunkGrid, sample_squares
 from napari_pristine.image.image import Image
 from napari_pristine.image.lazy_slice import ranges
 from napari_pristine.io import row_chunks as bands
 from napari_pristine.io.lazy import Unread
 from napari_pristine.io.zarr import complete, create
-from napari_pristine.jobs.job import Restored
 from napari_pristine.jobs.lazy import lazy_restore
-from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.jobs.restore import run, wait
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.jobs.restore import Restored, run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Facts, Model, untrained
 from napari_pristine.recipe import Recipe
@@ -55,13 +53,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, whole: int, side: int, margin: int) -> None:
-    monkeypatch.setattr(chunks, "WHOLE", whole)
-    monkeypatch.setattr(chunks, "SIDE", side)
-    monkeypatch.setattr(chunks, "MARGIN", margin)
+    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", whole)
+    monkeypatch.setattr(chunks, "CHUNK_SIDE", side)
+    monkeypatch.setattr(chunks, "HALO", margin)
 
 
 def model(monkeypatch: pytest.MonkeyPatch, channels: int = 1, axes: str = "YX") -> Model:
-    """A network that says the same of a pixel wherever tiles and panes end, if it sees two pixels around it."""
+    """A network that says the same of a pixel wherever tiles and chunks end, if it sees two pixels around it."""
     monkeypatch.setitem(METHODS, "tiny", TINY)
     torch.manual_seed(3)
     recipe = Recipe(method="tiny", device="cpu")
@@ -101,36 +99,40 @@ def test_cores_cover_a_block_once_and_lie_in_what_is_seen(cut: ChunkGrid) -> Non
     written = np.zeros(cut.shape, int)
     block = np.arange(written.size).reshape(cut.shape)
     for number in range(len(cut)):
-        written[cut.kept(number)] += 1
-        seen = block[cut.seen(number)]
-        assert np.array_equal(seen[cut.inner(number)], block[cut.kept(number)])
-        assert all(n <= most for n, most in zip(seen.shape, cut.largest, strict=True))
-        for axis, (core, seen_) in enumerate(zip(cut.kept(number), cut.seen(number), strict=True)):
-            assert seen_.start <= max(core.start - cut.margin[axis], 0)
-            assert seen_.stop >= min(core.stop + cut.margin[axis], cut.shape[axis])
-            assert seen_.stop - seen_.start >= min(4 * cut.margin[axis], cut.shape[axis])  # none is a sliver
+        written[cut.interior_slices(number)] += 1
+        seen = block[cut.outer_slices(number)]
+        assert np.array_equal(seen[cut.local_slices(number)], block[cut.interior_slices(number)])
+        assert all(n <= most for n, most in zip(seen.shape, cut.max_shape, strict=True))
+        for axis, (core, seen_) in enumerate(zip(cut.interior_slices(number), cut.outer_slices(number), strict=True)):
+            assert seen_.start <= max(core.start - cut.halo[axis], 0)
+            assert seen_.stop >= min(core.stop + cut.halo[axis], cut.shape[axis])
+            assert seen_.stop - seen_.start >= min(4 * cut.halo[axis], cut.shape[axis])  # none is a sliver
     assert (written == 1).all()
 
 
 @given(cuts(), st.data())
 def test_panes_on_a_finer_grid_are_the_same_parts(cut: ChunkGrid, data: st.DataObject) -> None:
     factors = tuple(data.draw(st.integers(1, 3)) for _ in cut.shape)
-    finer = cut.finer(factors)
+    finer = cut.upscaled(factors)
     for number in range(len(cut)):
-        for coarse, fine in ((cut.kept, finer.kept), (cut.seen, finer.seen), (cut.inner, finer.inner)):
+        for coarse, fine in (
+            (cut.interior_slices, finer.interior_slices),
+            (cut.outer_slices, finer.outer_slices),
+            (cut.local_slices, finer.local_slices),
+        ):
             expected = [slice(p.start * f, p.stop * f) for p, f in zip(coarse(number), factors, strict=True)]
             assert list(fine(number)) == expected
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[Image, AxesPlan]:
-    """An image with axes in any order, and a way of cutting it into panes."""
+    """An image with axes in any order, and a way of cutting it into chunks."""
     extra = draw(st.lists(st.sampled_from("TZC"), unique=True, max_size=3))
     axes = "".join(draw(st.permutations([*extra, "Y", "X"])))
     shape = tuple(draw(st.integers(4, 9) if axis in "YX" else st.integers(1, 3)) for axis in axes)
     together = "YX" + "".join(axis for axis in axes if axis in "CZ" and draw(st.booleans()))
     image = Image(np.arange(math.prod(shape)).reshape(shape), axes)
-    cut = plan(image, together)
+    cut = plan_axes(image, together)
     space = tuple(image.size(axis) for axis in cut.space)
     core = tuple(draw(st.integers(min(3, n), n)) for n in space)
     margin = tuple(int(3 <= c < n) for c, n in zip(core, space, strict=True))
@@ -141,11 +143,11 @@ def plans(draw: st.DrawFn) -> tuple[Image, AxesPlan]:
 def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan]) -> None:
     image, cut = planned
     result = np.full(image.shape, -1)
-    for place in cut.places:
+    for place in cut.indices:
         block = cut.read(image.data, place)
         assert all(n <= most for n, most in zip(block.shape, cut.block_shape, strict=True))
-        assert (result[cut.index(place)] == -1).all()  # no pixel belongs to two blocks
-        assert np.array_equal(cut.unfold(block, place), image.data[cut.index(place)])
+        assert (result[cut.region(place)] == -1).all()  # no pixel belongs to two blocks
+        assert np.array_equal(cut.unfold(block, place), image.data[cut.region(place)])
         cut.write(result, place, block)
     assert np.array_equal(result, image.data)
 
@@ -153,29 +155,29 @@ def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan])
 @given(plans())
 def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[Image, AxesPlan]) -> None:
     _, cut = planned
-    assert cut.places == sorted(cut.places, key=lambda place: (cut.channel(place), cut.pane(place), place))
+    assert cut.indices == sorted(cut.indices, key=lambda place: (cut.channel(place), cut.chunk_number(place), place))
     found = set()
-    for numbers in np.ndindex(*(len(cut.parts(axis)) for axis in cut.axes)):
+    for numbers in np.ndindex(*(len(cut.partition(axis)) for axis in cut.axes)):
         at = dict(zip(cut.axes, numbers, strict=True))
-        place = cut.place(at)
-        parts = [cut.parts(axis)[n] for axis, n in at.items()]
-        index = [slice(i, i + 1) if isinstance(i, int) else i for i in cut.index(place)]
+        place = cut.index_of(at)
+        parts = [cut.partition(axis)[n] for axis, n in at.items()]
+        index = [slice(i, i + 1) if isinstance(i, int) else i for i in cut.region(place)]
         sizes = [slice(*i.indices(n)) for i, n in zip(index, cut.shape, strict=True)]
         assert sizes == [slice(*i.indices(n)) for i, n in zip(parts, cut.shape, strict=True)]
         found.add(place)
-    assert found == set(cut.places)
+    assert found == set(cut.indices)
 
 
 def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
-    cut = plan(Image(np.zeros((3, 97, 64)), "TYX")).in_chunks()
+    cut = plan_axes(Image(np.zeros((3, 97, 64)), "TYX")).in_chunks()
     assert cut.runs(16) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
-    assert [place for place in cut.places if cut.step(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
-    assert cut.describe().startswith("fits Y 97 × X 64 together, in 2 overlapping panes, one after the other over T")
+    assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    assert cut.describe().startswith("fits Y 97 × X 64 together, in 2 overlapping chunks, one after the other over T")
 
 
 def test_what_was_restored_as_one_still_is() -> None:
     image = Image(Unmade((5, 4096, 4096), np.dtype("uint16")), "TYX")
-    assert plan(image).in_chunks() == plan(image)
+    assert plan_axes(image).in_chunks() == plan_axes(image)
     assert ChunkGrid.of((4096, 4096), 1) is None
     assert ChunkGrid.of((16, 1024, 1024), 1) is None
 
@@ -187,22 +189,22 @@ def test_what_was_restored_as_one_still_is() -> None:
 def test_panes_of_planes(shape: tuple[int, ...], values: int, core: tuple[int, ...]) -> None:
     found = ChunkGrid.of(shape, values)
     assert found is not None
-    assert found.core == core
-    assert found.margin == tuple(64 if c < n else 0 for c, n in zip(core, shape, strict=True))
+    assert found.interior == core
+    assert found.halo == tuple(64 if c < n else 0 for c, n in zip(core, shape, strict=True))
 
 
 @given(st.lists(st.integers(1, 30_000), min_size=2, max_size=3).map(tuple), st.integers(1, 64))
 def test_no_pane_is_larger_than_a_fixed_size(shape: tuple[int, ...], values: int) -> None:
     found = ChunkGrid.of(shape, values)
     if found is not None:
-        assert values * math.prod(n - 1 for n in found.largest) <= SIDE**2 * 1.05
-        assert all(c % 32 == 0 or c == n for c, n in zip(found.core[-2:], shape[-2:], strict=True))
-        assert math.prod(found.largest) < 4 * math.prod(found.core)  # no more is computed for nothing
+        assert values * math.prod(n - 1 for n in found.max_shape) <= CHUNK_SIDE**2 * 1.05
+        assert all(c % 32 == 0 or c == n for c, n in zip(found.interior[-2:], shape[-2:], strict=True))
+        assert math.prod(found.max_shape) < 4 * math.prod(found.interior)  # no more is computed for nothing
 
 
 @given(st.lists(st.integers(1, 5000), min_size=2, max_size=3).map(tuple), st.integers(1, 150))
 def test_squares_are_spread_over_a_block(shape: tuple[int, ...], most: int) -> None:
-    found = squares(shape, most)
+    found = sample_squares(shape, most)
     assert 1 <= len(found) <= 2 * most
     assert len({tuple((p.start, p.stop) for p in part) for part in found}) == len(found)
     for part in found:
@@ -210,7 +212,7 @@ def test_squares_are_spread_over_a_block(shape: tuple[int, ...], most: int) -> N
 
 
 def seams(height: int, width: int, core: int, band: int = 8) -> NDArray[np.bool_]:
-    """Where pixels are near the line between two panes."""
+    """Where pixels are near the line between two chunks."""
     near = [np.abs((np.arange(n) + core / 2) % core - core / 2) < band for n in (height, width)]
     for line in near:
         line[:band] = line[-band:] = False  # the edge of the image
@@ -226,8 +228,8 @@ def test_no_seam_is_seen(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = net.recipe if net else Recipe(method=method, preset="fast", settings=settings, device="cpu")
     whole = np.asarray(wait(run(image, recipe, model=net)).data, float)
     cut_at(monkeypatch, 256**2, 352, 64)
-    resolved = RestorationPlan(image, recipe, model=net)
-    assert len(resolved.places) == 2
+    resolved = make_plan(image, recipe, model=net)
+    assert len(resolved.indices) == 2
     found = np.asarray(wait(run(image, recipe, model=net)).data, float)
     near = seams(256, 448, 256)
     assert rms((found - truth)[near]) <= 1.1 * max(rms((found - truth)[~near]), rms((whole - truth)[near]))
@@ -236,14 +238,14 @@ def test_no_seam_is_seen(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_panes_are_normalised_alike(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a network with an offset says something else of dark panes than of bright ones, if each has a mean of its own
+    # a network with an offset says something else of dark chunks than of bright ones, if each has a mean of its own
     image = Image(photons(scene(150, 200)), "YX")
     net = model(monkeypatch)
     found = wait(run(image, net.recipe, model=net)).data.astype(float)
-    monkeypatch.setattr(chunks, "WHOLE", 10**9)
+    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", 10**9)
     expected = wait(run(image, net.recipe, model=net)).data.astype(float)
     scale, offset = np.polyfit(expected.ravel(), found.ravel(), 1)
-    assert rms(found - scale * expected - offset) < 0.5  # whole numbers; one line for all panes
+    assert rms(found - scale * expected - offset) < 0.5  # whole numbers; one line for all chunks
     assert scale == pytest.approx(1, abs=0.1)
 
 
@@ -265,7 +267,7 @@ def test_empty_panes_are_left_as_they_are_and_one_note_tells(small: None, monkey
     except StopIteration as end:
         restored: Restored = end.value
     assert [note.text for note in restored.notes] == [
-        "7 of 16 panes were left unchanged: all pixels have the value 0; there is nothing to restore"
+        "7 of 16 chunks were left unchanged: all pixels have the value 0; there is nothing to restore"
     ]
     assert len(said) == 16
     assert np.array_equal(restored.data[192:], image.data[192:])
@@ -290,9 +292,9 @@ def test_an_empty_large_plane_fails_in_a_batch_and_leaves_nothing(tmp_path: Path
 
 
 def test_chunks_are_as_large_as_ever_along_an_axis_that_is_not_cut(small: None) -> None:
-    cut = plan(Image(np.zeros((61, 400), np.uint16), "YX")).in_chunks()  # a prime number of rows
+    cut = plan_axes(Image(np.zeros((61, 400), np.uint16), "YX")).in_chunks()  # a prime number of rows
     assert cut.chunks is not None
-    assert "Y" not in cut.sides
+    assert "Y" not in cut.chunk_sides
 
 
 def test_the_mask_of_a_picture_is_counted_once_for_all_frames(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_the_mask_of_a_picture_is_counted_once_for_all_frames(tmp_path: Path) ->
 
 def test_what_is_filled_in_is_counted_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     values = photons(scene(128, 128)).astype(np.float32)
-    values[60:68, 60:68] = np.nan  # all four panes see it
+    values[60:68, 60:68] = np.nan  # all four chunks see it
     net = model(monkeypatch)
     restored = wait(run(Image(values, "YX"), net.recipe, model=net))
     assert np.isfinite(restored.data).all()
@@ -320,8 +322,8 @@ def test_holes_are_filled_in_and_not_taken_for_empty(small: None, monkeypatch: p
     values = photons(scene(128, 128)).astype(np.float32)
     values[20:50, 20:50] = np.nan
     net = model(monkeypatch)
-    resolved = RestorationPlan(Image(values, "YX"), net.recipe, model=net)
-    block = resolved.block(resolved.places[0])
+    resolved = make_plan(Image(values, "YX"), net.recipe, model=net)
+    block = resolved.block(resolved.indices[0])
     assert block.empty is not None
     assert not block.empty[20:50, 20:50].any()
 
@@ -352,10 +354,10 @@ def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyP
     values = np.stack([photons(scene(80, 90), seed) for seed in range(12)])
     net = model(monkeypatch, axes="ZYX")
     recipe = net.recipe.model_copy(update={"together": "ZYX"})
-    resolved = RestorationPlan(Image(values, "ZYX"), recipe, model=net)
-    assert len(resolved.places) > 4
+    resolved = make_plan(Image(values, "ZYX"), recipe, model=net)
+    assert len(resolved.indices) > 4
     restored = wait(run(resolved.image, recipe, model=net))
-    monkeypatch.setattr(chunks, "WHOLE", 10**9)
+    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", 10**9)
     whole = wait(run(resolved.image, recipe, model=net))
     assert rms(restored.data.astype(float) - whole.data) < 0.1 * rms(values.astype(float) - whole.data)
 
@@ -363,21 +365,21 @@ def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyP
 def test_several_pictures_of_a_scene_are_restored_as_one(small: None) -> None:
     values = photons(scene(120, 80))
     recipe = Recipe(method="linr", preset="fast", settings={"also": "b.tif"}, device="cpu")
-    assert RestorationPlan(Image(values, "YX"), recipe, others=[Image(values, "YX")]).cut.chunks is None
+    assert make_plan(Image(values, "YX"), recipe, extra_images=[Image(values, "YX")]).blocks.chunks is None
     alone = Recipe(method="linr", preset="fast", device="cpu")
-    assert RestorationPlan(Image(values, "YX"), alone).cut.chunks is not None
+    assert make_plan(Image(values, "YX"), alone).blocks.chunks is not None
 
 
 def test_finer_grids_are_cut_into_smaller_panes(small: None) -> None:
     image = Image(photons(scene(80, 70)), "YX")
     settings = {"steps": 4, "rounds": 1, "width": 16, "patch": 32, "finer": 2}
     recipe = Recipe(method="linr", preset="fast", settings=settings, device="cpu")
-    resolved = RestorationPlan(image, recipe)
-    assert resolved.cut.chunks
-    assert resolved.cut.chunks.core == (32, 32)
-    found = np.full(resolved.out.shape, -1.0)
-    for place in resolved.places:
-        found[resolved.out.index(place)] += 1
+    resolved = make_plan(image, recipe)
+    assert resolved.blocks.chunks
+    assert resolved.blocks.chunks.interior == (32, 32)
+    found = np.full(resolved.output_blocks.shape, -1.0)
+    for place in resolved.indices:
+        found[resolved.output_blocks.region(place)] += 1
     assert (found == 0).all()
     restored = wait(run(image, recipe))
     assert restored.data.shape == (160, 140)
@@ -398,10 +400,10 @@ class Watched:
 
 
 def test_no_more_than_a_pane_is_read_at_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SQUARE", 16)
+    monkeypatch.setattr(chunks, "SAMPLE_SIDE", 16)
     watched, net = Watched(photons(scene(512, 512))), model(monkeypatch)
-    resolved = RestorationPlan(Image(watched, "YX"), net.recipe, model=net)
-    resolved.block(resolved.places[9])
+    resolved = make_plan(Image(watched, "YX"), net.recipe, model=net)
+    resolved.block(resolved.indices[9])
     assert watched.most <= 88**2
     assert watched.all <= 88**2 + 2 * 256 * 16**2  # and what brightness and noise are measured from
 
@@ -414,13 +416,13 @@ def test_of_a_tiled_tiff_only_a_pane_is_decoded(samples: int, tmp_path: Path, mo
     tifffile.imwrite(tmp_path / "slide.tif", slide, tile=(512, 512), compression="zlib")
     cut_at(monkeypatch, 1024**2, 704, 64)
     image = read(tmp_path / "slide.tif", lazy=True)
-    cut = plan(image).in_chunks()
-    cut.read(image.data, cut.places[0])  # imports what it needs
+    cut = plan_axes(image).in_chunks()
+    cut.read(image.data, cut.indices[0])  # imports what it needs
     tracemalloc.start()
-    block = cut.read(image.data, cut.places[1])
+    block = cut.read(image.data, cut.indices[1])
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert np.array_equal(cut.unfold(block, cut.places[1]), slide[cut.index(cut.places[1])])
+    assert np.array_equal(cut.unfold(block, cut.indices[1]), slide[cut.region(cut.indices[1])])
     assert most < 0.5 * slide.nbytes
 
 
@@ -463,7 +465,7 @@ def test_large_planes_of_imagej_are_written_band_by_band(
 def test_a_slide_is_restored_where_it_is_looked_at(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image, net = Image(photons(scene(150, 200)), "YX"), model(monkeypatch)
     expected = wait(run(image, net.recipe, model=net)).data
-    lazy = lazy_restore(image, net.recipe, model=net).data
+    lazy = lazy_restore(make_plan(image, net.recipe, model=net)).data
     assert lazy.chunks == ((64, 64, 22), (64, 64, 64, 8))
     assert np.array_equal(lazy[70:90, 130:150].compute(), expected[70:90, 130:150])
     assert np.array_equal(lazy.compute(), expected)
@@ -501,7 +503,7 @@ def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: No
     again = Batch(tasks, BatchOptions(quick(), resume=True))
     events = list(again.job())
     assert sum(isinstance(event, BlockDone) for event in events) == 4
-    assert [row.status for row in events if isinstance(row, Row)] == ["restored"]
+    assert [row.status for row in events if isinstance(row, ItemDone)] == ["restored"]
     assert np.array_equal(read(tmp_path / "out" / source.name).data, expected)
 
 
@@ -527,5 +529,5 @@ def test_batches_tell_of_empty_panes_once(tmp_path: Path, small: None) -> None:
     write(source, Image(sparse((256, 256)), "YX"))
     rows = restore_batch(source.parent, tmp_path / "out")
     assert became(rows) == {"slide.zarr": "restored"}
-    (note,) = [text for text in rows["slide.zarr"].facts["notes"] if "panes" in text]
-    assert note.startswith("7 of 16 panes were left unchanged: all pixels have the value 0")
+    (note,) = [text for text in rows["slide.zarr"].facts["notes"] if "chunks" in text]
+    assert note.startswith("7 of 16 chunks were left unchanged: all pixels have the value 0")

@@ -1,0 +1,137 @@
+"""Files and objects that a result depends on beside the image: opened, with their checksums in the recipe."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pristine.errors import FileError
+from napari_pristine.events import Note
+from napari_pristine.image.image import Image
+from napari_pristine.io.fingerprint import Fingerprint, checksum, fingerprint
+from napari_pristine.io.registry import read
+from napari_pristine.model import Model, load_model
+from napari_pristine.physics.psf import MeasuredPSF, read_psf
+from napari_pristine.recipe import InputFile, Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeInputs:
+    """A recipe with all that it names, opened.
+
+    Attributes:
+        recipe: The recipe; its `inputs` hold path and checksum of everything below.
+        mask: Not zero where pixels are to be filled in.
+        extra_images: Extra images of the scene.
+        psfs: Measured point spread functions of the image and of each extra image.
+        model: A trained network.
+        notes: Warnings, such as that a file has changed since the recipe was made.
+    """
+
+    recipe: Recipe
+    mask: Image | None = None
+    extra_images: tuple[Image, ...] = ()
+    psfs: tuple[MeasuredPSF | None, ...] = (None,)
+    model: Model | None = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass
+class InputCache:
+    """Files that were opened before, as long as they have not changed; for the files of one batch."""
+
+    _found: dict[str, tuple[Fingerprint, Any, str]] = field(default_factory=dict)
+
+    def open(self, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
+        """Return the content of a file and its checksum; read again only if the file has changed."""
+        state = fingerprint(path)
+        key = f"{load.__name__} {path}"
+        if key not in self._found or self._found[key][0] != state:
+            content = load(path)
+            digest = content.sha256 if isinstance(content, Model) else checksum(path).removeprefix("sha256:")
+            self._found[key] = state, content, digest
+        return self._found[key][1:]
+
+
+def open_inputs(
+    recipe: Recipe,
+    source: Path | None = None,
+    *,
+    mask: Image | None = None,
+    extra_images: Sequence[Image] = (),
+    model: Model | None = None,
+    cache: InputCache | None = None,
+) -> RecipeInputs:
+    """Open the files that a recipe names, unless objects are given in their place.
+
+    Args:
+        recipe: The recipe.
+        source: File of the image; files that do not exist as named are looked for beside it.
+        mask: A mask in place of the recipe's.
+        extra_images: Extra images in place of those that the settings name.
+        model: A trained network in place of the recipe's.
+        cache: Files that were opened before.
+
+    Raises:
+        PristineError: A file does not exist or cannot be read.
+    """
+    cache = InputCache() if cache is None else cache
+    inputs: dict[str, InputFile] = {}
+
+    def given(role: str, digest: str) -> None:
+        inputs[role] = InputFile(sha256=digest)
+
+    def opened(role: str, path: str, load: Callable[[Path], Any]) -> Any:
+        content, digest = cache.open(_locate(path, source), load)
+        inputs[role] = InputFile(path=path, sha256=digest)
+        return content
+
+    if model is not None:
+        given("model", model.sha256)
+        inputs["model"] = InputFile(path=recipe.model, sha256=model.sha256)
+    elif recipe.model:
+        model = opened("model", recipe.model, load_model)
+    if mask is not None:
+        given("mask", image_checksum(mask))
+    elif recipe.mask:
+        mask = opened("mask", recipe.mask, read)
+    files = recipe.params.input_files
+    if extra_images:
+        for number, image in enumerate(extra_images, 1):
+            given(f"extra_image_{number}", image_checksum(image))
+    else:
+        roles = [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]
+        extra_images = [opened(role, files[role], read) for role in roles]
+    psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
+    psfs = tuple(opened(role, files[role], read_psf) if role in files else None for role in psf_roles)
+    notes = tuple(
+        Note(f"{role}: '{new.path}' has changed since the recipe was made", warning=True)
+        for role, new in inputs.items()
+        if (old := recipe.inputs.get(role)) and old.sha256 and old.sha256 != new.sha256
+    )
+    completed = recipe.model_copy(update={"inputs": inputs})
+    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, notes)
+
+
+def image_checksum(image: Image) -> str:
+    """SHA-256 of the values, shape, type and axes of an image in memory."""
+    values = np.ascontiguousarray(image.data)
+    digest = hashlib.sha256(f"{image.axes} {values.shape} {values.dtype.str}".encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _locate(path: str, source: Path | None) -> Path:
+    """Find a file as named, or of this name beside the image."""
+    found = Path(path).expanduser()
+    beside = source.parent / path if source else found
+    if found.exists():
+        return found
+    if beside.exists():
+        return beside
+    raise FileError(f"'{path}', which the recipe names, does not exist; check the name")
