@@ -419,7 +419,7 @@ def test_a_fit_is_not_lost_when_there_is_no_memory_to_refine_or_to_judge_it(
     assert [note.text for note in result.notes] == ["the memory ran out; the fit is not refined"]
     monkeypatch.setitem(METHODS, "linr", replace(LINR, forward_model=out_of_memory))
     result = restore(noise(32, 32), "linr", settings=ROUGH)
-    assert any("not judged" in note.text for note in result.notes)
+    assert any("not measured" in note.text for note in result.notes)
 
 
 def test_an_error_in_the_rounds_that_is_not_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,7 +437,7 @@ def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) ->
     progress = [event for event in heard if isinstance(event, Progress)]
     fractions = [event.fraction for event in progress]
     assert fractions == sorted(fractions)
-    assert [(e.place, e.done, e.total) for e in progress if e.total == 4] == [
+    assert [(e.block, e.step, e.steps) for e in progress if e.steps == 4] == [
         (place, done, 4) for place in (1, 3) for done in (1, 2, 3, 4)
     ]
     assert fractions[-1] == 1
@@ -446,7 +446,7 @@ def test_progress_goes_on_through_the_rounds(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rounds_that_are_cut_short_are_noted() -> None:
     job = run(Image(noise(32, 32), "YX"), Recipe(method="linr", settings=ROUGH))
-    result = wait(job, lambda e: Command.KEEP if isinstance(e, Progress) and (e.place, e.done) == (1, 2) else None)
+    result = wait(job, lambda e: Command.KEEP if isinstance(e, Progress) and (e.block, e.step) == (1, 2) else None)
     assert [note.text for note in result.notes] == ["kept after 2 of 4 rounds of refinement"]
 
 

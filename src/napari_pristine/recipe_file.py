@@ -91,8 +91,6 @@ def _lines(recipe: Recipe) -> Iterator[str]:
     values = recipe.model_dump(mode="json")
     for setting in settings_of(Recipe):
         value = values[setting.name]
-        if setting.name == "inputs" and not value:
-            continue  # the record of what was opened, for programs
         if not (isinstance(value, Mapping) and value):
             yield _line("", setting.name, value, setting)
             continue

@@ -1,0 +1,100 @@
+"""Everything that a result depends on beside the image is in its recipe, with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_pristine import Image, Recipe, learn, restore, save_model, write
+from napari_pristine.errors import FileError
+from napari_pristine.jobs.inputs import InputCache, open_inputs
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.methods import METHODS
+from napari_pristine.model import Model
+from tiny import TINY
+
+NOISY = np.random.default_rng(0).poisson(20, (32, 32)).astype(np.uint16)
+MASK = np.zeros((32, 32), bool)
+MASK[4:6, 5:9] = True
+FEW = {"steps": 2, "width": 8, "patch": 32}
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.setitem(METHODS, "tiny", TINY)
+    return learn(NOISY, "tiny", settings={"steps": 2}, device="cpu")
+
+
+def test_objects_given_in_python_leave_their_checksums(model: Model) -> None:
+    result = restore(NOISY, mask=MASK, model=model, device="cpu")
+    inputs = result.provenance()["recipe"]["inputs"]
+    assert inputs["model"] == {"path": "", "sha256": model.sha256}
+    assert inputs["mask"]["path"] == ""
+    assert len(inputs["mask"]["sha256"]) == 64
+    other = restore(NOISY, mask=MASK.T, model=model, device="cpu")
+    assert other.recipe.inputs["mask"].sha256 != result.recipe.inputs["mask"].sha256
+
+
+def test_files_leave_their_names_and_checksums(model: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "tiny.safetensors", model)
+    write(tmp_path / "mask.tif", Image(MASK.astype(np.uint8), "YX"))
+    recipe = model.recipe_with(
+        "", {}, {"model": str(tmp_path / "tiny.safetensors"), "mask": str(tmp_path / "mask.tif")}
+    )
+    inputs = make_plan(Image(NOISY, "YX"), recipe).recipe.inputs
+    assert inputs["model"].path == recipe.model
+    assert inputs["model"].sha256 == model.sha256  # of its weights: the same as for the object
+    assert inputs["mask"].sha256 == hashlib.sha256((tmp_path / "mask.tif").read_bytes()).hexdigest()
+
+
+def test_extra_images_and_measured_psfs_have_roles_of_their_own(tmp_path: Path) -> None:
+    spot = np.exp(-(np.hypot(*np.mgrid[-3:4, -3:4]) ** 2))
+    np.save(tmp_path / "psf.npy", spot)
+    write(tmp_path / "b.tif", Image(NOISY, "YX"))
+    settings = {**FEW, "blur": "file", "psf_file": "psf.npy", "also": "b.tif blur=file psf_file=psf.npy"}
+    inputs = open_inputs(Recipe(method="linr", settings=settings), tmp_path / "a.tif")
+    assert sorted(inputs.recipe.inputs) == ["extra_image_1", "extra_image_1_psf", "psf"]
+    assert [image.name for image in inputs.extra_images] == ["b"]
+    assert all(psf is not None for psf in inputs.psfs)
+    np.save(tmp_path / "psf.npy", spot**2)
+    again = open_inputs(inputs.recipe, tmp_path / "a.tif")
+    assert again.recipe.inputs["psf"] != inputs.recipe.inputs["psf"]
+    assert [note.text for note in again.notes if note.text.startswith("psf:")] == [
+        "psf: 'psf.npy' has changed since the recipe was made"
+    ]
+
+
+def test_files_are_opened_once_for_many_images_unless_they_change(tmp_path: Path) -> None:
+    write(tmp_path / "mask.tif", Image(MASK.astype(np.uint8), "YX"))
+    recipe, cache = Recipe(mask=str(tmp_path / "mask.tif"), settings=FEW), InputCache()
+    first, second = (open_inputs(recipe, cache=cache) for _ in range(2))
+    assert first.mask is second.mask
+    write(tmp_path / "mask.tif", Image((~MASK).astype(np.uint8), "YX"), overwrite=True)
+    assert open_inputs(recipe, cache=cache).recipe.inputs != first.recipe.inputs
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"'gone\.tif', which the recipe names, does not exist"):
+        open_inputs(Recipe(mask="gone.tif"), tmp_path / "a.tif")
+
+
+def test_a_copy_of_a_recipe_with_other_settings_has_their_params() -> None:
+    recipe = Recipe(settings={"steps": 5})
+    assert recipe.params.model_dump()["steps"] == 5
+    copy = recipe.model_copy(update={"settings": {**recipe.settings, "steps": 7}})
+    assert (copy.params.model_dump()["steps"], recipe.params.model_dump()["steps"]) == (7, 5)
+
+
+def test_quality_has_the_figures_of_each_channel_and_their_root_mean_square() -> None:
+    rng = np.random.default_rng(0)
+    clean = 500 + 50 * np.sin(np.arange(48) / 5)
+    image = np.stack([clean + rng.normal(0, sigma, (48, 48)) for sigma in (3, 12)]).astype(np.float32)
+    quality = restore(image, axes="CYX", settings={**FEW, "stabilise": False}, device="cpu").quality
+    assert [channel.name for channel in quality.channels] == ["C 0", "C 1"]
+    levels = [channel.sigma for channel in quality.channels]
+    assert levels[1] / levels[0] == pytest.approx(4, rel=0.2)
+    assert quality.sigma == pytest.approx(np.sqrt(np.mean(np.square(levels))))
+    assert quality.facts()["channels"][1]["sigma"] == levels[1]
