@@ -115,15 +115,15 @@ def test_files_beside_a_recipe_are_found_from_anywhere(tmp_path: Path, monkeypat
 
 BILLION = "a: &a [x, x]\nb: &b [*a, *a]\nmethod: *b"
 WRONG: dict[str, tuple[str | bytes, list[str]]] = {
-    "empty": ("", ["is no recipe", "method: inr"]),
-    "list": ("- a\n- b", ["is no recipe", "method: inr"]),
-    "text": ("Dear colleague,\nplease restore these", ["is no recipe"]),
-    "another yaml": ("services:\n  db: {image: x}", ["is no recipe", "names no method"]),
-    "picture": (b"\x89PNG\r\n\x1a\n\0\0", ["is no recipe", "no text"]),
+    "empty": ("", ["is not a recipe", "method: inr"]),
+    "list": ("- a\n- b", ["is not a recipe", "method: inr"]),
+    "text": ("Dear colleague,\nplease restore these", ["is not a recipe"]),
+    "another yaml": ("services:\n  db: {image: x}", ["is not a recipe", "names no method"]),
+    "picture": (b"\x89PNG\r\n\x1a\n\0\0", ["is not a recipe", "not text"]),
     "tiff": (b"II*\0\x08\0\0\0", ["cannot be read as a recipe"]),
-    "twice": ("method: inr\nmethod: linr", ["'method' is there twice"]),
-    "twice in json": ('{"method": "inr", "seed": 1, "seed": 2}', ["'seed' is there twice"]),
-    "twice inside": ("method: inr\nsettings: {steps: 1, steps: 2}", ["'steps' is there twice"]),
+    "twice": ("method: inr\nmethod: linr", ["'method' appears twice"]),
+    "twice in json": ('{"method": "inr", "seed": 1, "seed": 2}', ["'seed' appears twice"]),
+    "twice inside": ("method: inr\nsettings: {steps: 1, steps: 2}", ["'steps' appears twice"]),
     "broken": ("method: inr\nseed: [1", ["line 2"]),
     "two": ("method: inr\n---\nmethod: inr", ["line 2", "single document"]),
     "references": (BILLION, ["line 1, column 4", "references"]),
@@ -206,7 +206,7 @@ def test_a_recipe_with_a_model_has_the_settings_that_it_learned_with(tmp_path: P
     assert "preset 'paper' does not go with the model" in said
     assert "leave preset out" in said
     said = complaint(tmp_path / "mine.yaml", text.replace("blind2unblind", "inr"))
-    assert "method 'inr' does not go with the model, which has learned by blind2unblind" in said
+    assert "method 'inr' does not go with the model, which was trained with blind2unblind" in said
     assert "write 'method: blind2unblind', or leave method out" in said
     assert "preset" not in said
     saved = tmp_path / "saved.yaml"

@@ -1,4 +1,4 @@
-"""Model: a network that has learned, with all that is needed to use it again; its file can run no code."""
+"""Model: a trained network with all that is needed to use it again; its file can run no code."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from napari_pristine.weights import file_name, read_text, read_weights, write_we
 
 _FORMAT = "napari-pristine model"
 _VERSION = 1
-"""Raise it when an older version could not use a new file rightly."""
+"""To be raised when older versions would misread a new file."""
 _DAMAGED = "it is damaged, or made by another version of napari-pristine"
 _SIDE = 64
-"""Side of the block that a network is asked for with; what learns from many images does not depend on it."""
+"""Side of the block that a network is made for; networks that are trained on many images do not depend on it."""
 
 
 class Facts(BaseModel):
-    """How a model came about; for people, and nothing depends on it.
+    """How a model was trained; for people, nothing depends on it.
 
     Attributes:
-        images: Names of the images that were learned from, the first thousand.
+        images: Names of the images that it was trained on, the first thousand.
         count: Number of these images.
         blocks: Number of blocks that they were cut into.
         sigma: Noise level of each channel in the normalised units of the network, in the mean over the blocks.
-        residual: What the network removed in the last steps, in noise levels.
-        stopped: Which rule ended the learning.
-        start: Fingerprint of the model that was learned on from; empty if there was none.
+        residual: Root mean square of what the network removed in the last steps, in noise levels.
+        stopped: Why the training ended.
+        start: Fingerprint of the model that the training started from; empty if there was none.
         seconds, device: How long it took, and where.
         date, versions: When it was done, in ISO 8601, and by which software.
-        notes: What was said meanwhile.
+        notes: Notes of the training.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -65,7 +65,7 @@ class Facts(BaseModel):
 
 
 class _Card(BaseModel):
-    """Our part of the header of a file."""
+    """The part of the header of a file that is ours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,14 +78,14 @@ class _Card(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network that has learned.
+    """A trained network.
 
     Attributes:
-        recipe: Method and settings that it learned with.
+        recipe: Method and settings that it was trained with.
         channels: Channels of a block, restored together.
         axes: Axes of space of a block, such as `"YX"` or `"ZYX"`.
         weights: All parameters and buffers of the network, by name, on the CPU.
-        facts: How it came about.
+        facts: How it was trained.
     """
 
     recipe: Recipe
@@ -110,13 +110,13 @@ class Model:
         return digest.hexdigest()
 
     def network(self, device: torch.device | str = "cpu") -> nn.Module:
-        """The network, ready for use.
+        """Make the network, ready for use.
 
         Raises:
-            ModelError: The weights are none of this method with these settings.
+            ModelError: The weights do not fit the method with its settings.
         """
         self.check()
-        with seeded(0):  # what is drawn is overwritten
+        with seeded(0):  # the random weights are overwritten
             net = untrained(find_method(self.recipe.method), self.recipe.params, self.channels, self.axes)
         net.load_state_dict(dict(self.weights))
         return net.eval().to(device)
@@ -137,13 +137,13 @@ class Model:
         )
 
     def _shapes(self, params: MethodParams) -> dict[str, tuple[int, ...]]:
-        """What the weights should be like."""
-        with torch.device("meta"):  # shapes alone: a broken file could ask for any amount of memory
+        """Names and shapes that the weights should have."""
+        with torch.device("meta"):  # shapes only: a broken file could ask for any amount of memory
             net = untrained(find_method(self.recipe.method), params, self.channels, self.axes)
         return {name: tuple(weight.shape) for name, weight in net.state_dict().items()}
 
     def _shaping(self, params: MethodParams) -> str:
-        """Those settings that differ from the model's and give the network another shape, in words."""
+        """List the settings that differ from the model's and change the shape of the network."""
         mine, theirs = self.recipe.params, params.model_dump()
         differing = [name for name, value in mine.model_dump().items() if value != theirs[name]]
         shapes = self._shapes(mine)
@@ -166,13 +166,18 @@ class Model:
 
     def _check_method(self, method: str) -> None:
         if method != self.recipe.method:
-            raise ModelError(f"the model has learned by {self.recipe.method}, not by {method}; give that method")
+            raise ModelError(f"the model was trained with {self.recipe.method}, not with {method}; use that method")
 
     def recipe_with(self, method: str, settings: Mapping[str, Any], fields: Mapping[str, Any]) -> Recipe:
-        """A recipe to restore with this model: its settings with some others on top, and all else from `fields`.
+        """Make a recipe to restore with this model.
+
+        Args:
+            method: Name of the method; empty for that of the model.
+            settings: Settings that differ from those of the model.
+            fields: Other fields of the recipe.
 
         Raises:
-            ModelError: It is to be another method, or the weights do not fit the settings.
+            ModelError: The method is another one, or the weights do not fit the settings.
             SettingError: A setting is unknown or out of range.
         """
         self._check_method(method or self.recipe.method)
@@ -182,7 +187,7 @@ class Model:
         return recipe
 
     def describe(self) -> dict[str, Any]:
-        """All but the weights, as plain JSON values."""
+        """Everything but the weights, as plain JSON values."""
         card = _Card(
             recipe=self.recipe,
             channels=self.channels,
@@ -194,13 +199,13 @@ class Model:
 
 
 def untrained(method: Method[Any, Any], params: MethodParams, channels: int, axes: str) -> nn.Module:
-    """A network for blocks with these channels and axes of space."""
+    """Make an untrained network for blocks with these channels and axes of space."""
     net: nn.Module = method.network(params, channels, (_SIDE,) * len(axes))
     return net
 
 
 def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
-    """Write a model to a `.safetensors` file, which appears when it is complete.
+    """Write a model to a `.safetensors` file.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
@@ -210,11 +215,11 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """Read a model. Nothing in the file is run.
+    """Read a model; no code in the file is run.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
-        ModelError: It is no model, damaged, or made by a newer version.
+        ModelError: It is not a model, is damaged, or was made by a newer version.
     """
     path = Path(path)
     card = _read_card(path)
@@ -231,7 +236,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def _read_card(path: Path) -> _Card:
     text = read_text(path)
     if text.get("format") != _FORMAT:
-        raise ModelError(f"'{path}' holds weights of another software; give a file that 'pristine learn' has written")
+        raise ModelError(f"'{path}' holds weights of other software; give a file written by 'pristine learn'")
     version = text.get("format_version", "")
     if version != str(_VERSION):
         newer = re.fullmatch("[1-9][0-9]*", version)

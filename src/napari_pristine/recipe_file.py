@@ -1,4 +1,4 @@
-"""Recipes as files: YAML that people can read and write, and that no file can misuse."""
+"""Recipe files: YAML that people can read and write; nothing in a file can run or take much memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from napari_pristine.settings import Setting, make, settings_of, shorten
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 2**17
-"""Bytes; a recipe has three thousand, and YAML takes seconds to read a million."""
+"""Most bytes of a YAML file; a recipe has three thousand, and YAML takes seconds to parse a million."""
 _LARGEST_JSON = 2**23
-"""Bytes; what lies beside a result holds a thousand notes, too."""
+"""Most bytes of a JSON file; the sidecar of a result holds up to a thousand notes, too."""
 _COLUMN = 32
-"""Where the comments stand."""
+"""Column of the comments."""
 
 
 def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool = False) -> None:
-    """Write a recipe to a YAML file, with what each of its settings means; it appears when it is complete.
+    """Write a recipe to a YAML file, with a comment on each setting.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
@@ -43,7 +43,7 @@ def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe from a YAML or JSON file, such as that beside a result of a batch.
 
-    Files that it names relatively are those in its own folder.
+    Relative names of files are relative to the folder of the recipe.
 
     Raises:
         FileError: There is no such file, it cannot be read, or holds no recipe.
@@ -60,25 +60,25 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 
 def _with_model_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with a model has the method and settings that the model learned with, but for settings of its own.
+    """Complete a recipe that names a model with the method and settings that the model was trained with.
 
     Raises:
         PristineError: The model cannot be read, or the recipe names another method or preset.
     """
     settings, method = values.get("settings") or {}, str(values.get("method") or "")
     if not values.get("model") or not isinstance(settings, Mapping) or (method and method not in METHODS):
-        return values  # for the recipe to complain of, if there is a reason
+        return values  # the recipe reports what is wrong
     if method and set(find_method(method).params.model_fields) <= set(settings):
         return values  # as `save_recipe` writes it
     learned = load_model(str(values["model"])).recipe
     if method not in ("", learned.method):
         raise SettingError(
-            f"method '{method}' does not go with the model, which has learned by {learned.method}; "
+            f"method '{method}' does not go with the model, which was trained with {learned.method}; "
             f"write 'method: {learned.method}', or leave method out"
         )
     if values.get("preset") not in (None, learned.preset):
         raise SettingError(
-            f"preset '{values['preset']}' does not go with the model, which has learned with preset {learned.preset}; "
+            f"preset '{values['preset']}' does not go with the model, which was trained with preset {learned.preset}; "
             "leave preset out, and change single settings if need be"
         )
     settings = {**learned.settings, **settings}
@@ -100,7 +100,7 @@ def _lines(recipe: Recipe) -> Iterator[str]:
 
 
 def _line(indent: str, name: str, value: Any, setting: Setting | None) -> str:
-    """One name and its value, and what it means; a mapping's values follow on lines of their own."""
+    """Format one name with its value and a comment; the items of a mapping follow on lines of their own."""
     heads = setting is not None and setting.type not in (int, float, bool, str) and value is None
     line = f"{indent}{_scalar(name)}:" if heads else f"{indent}{_scalar(name)}: {_scalar(value)}"
     return line if setting is None else f"{line:<{_COLUMN}}  # {_comment(setting)}"
@@ -118,7 +118,7 @@ def _comment(setting: Setting) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """A value as YAML on one line, the same to readers of YAML 1.1 and 1.2."""
+    """Format a value as YAML on one line, with the same meaning in YAML 1.1 and 1.2."""
     if isinstance(value, str):
         if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value) and yaml.safe_load(value) == value:
             return value
@@ -131,25 +131,25 @@ def _read(path: Path) -> str:
     if path.is_dir():
         raise FileError(f"'{path}' is a folder; give a recipe in it, a .yaml file")
     if path.exists() and not path.is_file():
-        raise FileError(f"'{path}' is no file; give a recipe, a .yaml file")
+        raise FileError(f"'{path}' is not a file; give a recipe, a .yaml file")
     largest = _LARGEST_JSON if path.suffix.lower() == ".json" else _LARGEST
     try:
         with path.open("rb") as file:
             data = file.read(largest + 1)
     except FileNotFoundError:
         raise FileError(f"'{path}' does not exist; check the name") from None
-    except (OSError, ValueError) as error:  # the latter of names that no file can have
+    except (OSError, ValueError) as error:  # ValueError: names that no file can have
         raise FileError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > largest:
         raise FileError(f"'{path}' is too large for a recipe (more than {largest} bytes); is it another file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise FileError(f"'{path}' is no recipe: it is no text in UTF-8; give a .yaml file") from None
+        raise FileError(f"'{path}' is not a recipe: it is not text in UTF-8; give a .yaml file") from None
 
 
 def _mapping(path: Path, text: str) -> dict[str, Any]:
-    """What stands in a recipe, before it is checked."""
+    """Parse the text of a recipe, before its values are checked."""
     try:
         found = _parse(text)
     except yaml.MarkedYAMLError as error:
@@ -161,26 +161,26 @@ def _mapping(path: Path, text: str) -> dict[str, Any]:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else shorten(str(error))
         raise FileError(f"'{path}' cannot be read as a recipe: {reason}") from None
     if isinstance(found, dict) and "method" not in found and isinstance(found.get("recipe"), dict):
-        found = found["recipe"]  # of a result, from the file beside it
+        found = found["recipe"]  # the sidecar of a result
     if not isinstance(found, dict) or not {"method", "model"} & found.keys():
-        what = "it names no method" if isinstance(found, dict) else "it holds no names with values"
-        raise FileError(f"'{path}' is no recipe: {what}; a recipe has a line such as 'method: inr'")
+        what = "it names no method" if isinstance(found, dict) else "it has no lines such as 'name: value'"
+        raise FileError(f"'{path}' is not a recipe: {what}; a recipe has a line such as 'method: inr'")
     return found
 
 
 def _parse(text: str) -> Any:
-    """JSON, and YAML without tags and references; all that is no name with values is text, or nothing.
+    """Parse JSON, or YAML without tags and references, into mappings, lists, texts and `None`.
 
-    What a text means is the setting's business, as in the shell: YAML has its own view of `1:10` and `1e-4`.
+    Each setting converts its text, as in the shell: YAML would read `1:10` and `1e-4` in its own way.
 
     Raises:
-        YAMLError, ValueError, OverflowError, RecursionError: It is neither, or something is there twice.
+        YAMLError, ValueError, OverflowError, RecursionError: It is neither, or a name appears twice.
     """
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text, object_pairs_hook=_unique)
         except json.JSONDecodeError:
-            pass  # YAML knows braces too
+            pass  # YAML may begin with a brace, too
     if len(text) > _LARGEST:
         raise ValueError(f"it is too large (more than {_LARGEST} letters) for anything but JSON")
     loader = _Loader(text)
@@ -191,14 +191,16 @@ def _parse(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what a recipe has no use for: tags make objects, references make a large thing of a small file."""
+    """YAML without tags (they make objects) and references (they can expand to any size)."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if event.anchor is not None:  # of an alias, too
-            raise yaml.MarkedYAMLError(problem="references (& and *) have no place here", problem_mark=event.start_mark)
+        if event.anchor is not None:  # aliases have one, too
+            raise yaml.MarkedYAMLError(
+                problem="references (& and *) are not allowed in a recipe", problem_mark=event.start_mark
+            )
         if event.tag is not None:
-            raise yaml.MarkedYAMLError(problem="tags (!) have no place here", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="tags (!) are not allowed in a recipe", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -208,22 +210,22 @@ def _plain(node: yaml.Node | None) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item) for item in node.value]
     if not isinstance(node, yaml.ScalarNode):
-        return None  # there is nothing in the file
+        return None  # the file is empty
     return None if node.style is None and node.value.lower() in ("", "~", "null") else node.value
 
 
 def _name(key: yaml.Node) -> str:
     if not isinstance(key, yaml.ScalarNode):
-        raise yaml.MarkedYAMLError(problem="a name has to be a single word", problem_mark=key.start_mark)
+        raise yaml.MarkedYAMLError(problem="a name must be a single word", problem_mark=key.start_mark)
     return str(key.value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Names with values, none of them twice: which one counts would be a guess."""
+    """Make a mapping; raise a `ValueError` if a name appears twice, since which value counts would be a guess."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"'{shorten(name)}' is there twice; keep one of them")
+            raise ValueError(f"'{shorten(name)}' appears twice; keep one of them")
         found[name] = value
     return found
 

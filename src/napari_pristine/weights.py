@@ -1,6 +1,6 @@
-"""Weights: named numbers with some text, in a file that can run no code when it is opened.
+"""Files of weights: named tensors with some text; opening one cannot run code.
 
-The format is safetensors: the length of a header, the header in JSON, then the numbers.
+The format is safetensors: the length of the header, the header in JSON, then the numbers.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _FILE_NAMES = {"model": "live", "ema": "steady"}
 """Parts of the names of parameters that files have kept from version 0.1, by the part that stands for them now."""
 _LONGEST_HEADER = 2**24
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""What pickles of each protocol begin with, but for the oldest, which are text."""
+"""First bytes of pickles, by protocol; the oldest are text."""
 _BROKEN = (
     ArithmeticError, AttributeError, KeyError, RecursionError, RuntimeError, SafetensorError, TypeError, ValueError,
 )  # fmt: skip
-"""What a header that is broken, or does not fit the numbers, may raise."""
+"""Errors that a broken header, or one that does not fit the numbers, may raise."""
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], text: Mapping[str, str], *, overwrite: bool) -> None:
-    """Write weights with a text for each of some names; the file appears when it is complete.
+    """Write weights and named texts to a file.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
     """
     check_suffix(path)
-    # each by itself: safetensors has no way to say that two names share their numbers
+    # copies: safetensors cannot store that two names share their numbers
     alone = {file_name(name): weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
     with appearing(path, overwrite=overwrite) as part:
         part.write_bytes(safetensors.torch.save(alone, dict(text)))
@@ -52,17 +52,17 @@ def _translate(name: str, parts: Mapping[str, str]) -> str:
 
 
 def check_suffix(path: Path) -> None:
-    """Raise a `FileError` unless the name of a file says what it is."""
+    """Raise a `FileError` unless a file has the suffix of models."""
     if path.suffix.lower() != SUFFIX:
         raise FileError(f"'{path}' has the suffix '{path.suffix}'; models are {SUFFIX} files: give such a name")
 
 
 def read_text(path: Path) -> dict[str, str]:
-    """The texts in a file of weights; nothing beyond its header is read.
+    """Read the texts of a file of weights; only its header is read.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
-        ModelError: It is of another format, or damaged.
+        ModelError: It has another format, or is damaged.
     """
     with _readable(path):
         size = path.stat().st_size
@@ -75,11 +75,11 @@ def read_text(path: Path) -> dict[str, str]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file.
+    """Read the weights of a file.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
-        ModelError: It is of another format, or damaged.
+        ModelError: It has another format, or is damaged.
     """
     with _readable(path):
         found = safetensors.torch.load(path.read_bytes())
@@ -89,7 +89,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _check_start(path: Path, first: bytes, size: int) -> None:
-    """Raise a `ModelError` for what is no safetensors file by its first bytes."""
+    """Raise a `ModelError` if the first bytes are not those of a safetensors file."""
     length = int.from_bytes(first[:8], "little")
     if first[8:] == b"{" and length <= min(size - 8, _LONGEST_HEADER):
         return
@@ -98,11 +98,11 @@ def _check_start(path: Path, first: bytes, size: int) -> None:
             f"'{path}' is a pickle, as torch.save writes them, and was not opened: it could run any code. "
             f"Models are {SUFFIX} files"
         )
-    raise ModelError(f"'{path}' is no {SUFFIX} file, or cut off; give a file that 'pristine learn' has written")
+    raise ModelError(f"'{path}' is not a {SUFFIX} file, or is cut off; give a file written by 'pristine learn'")
 
 
 def _is_pickle(first: bytes) -> bool:
-    """Whether a file begins as pickles do; the length of a header may begin so, too."""
+    """Tell whether a file is a pickle by its first bytes; the length of a header may begin alike."""
     header = first[8:] in (b"{", b"") and not any(first[4:8])
     return first[:4] == b"PK\x03\x04" or (not header and first[:2] in _PICKLES)
 
