@@ -6,10 +6,10 @@ python=$1
 folder=$2
 complain() { echo "$*" >&2; exit 1; }
 
-command -v "$python" >/dev/null || complain "there is no '$python'; install Python 3.10 or later, or name it: make PYTHON=python3.12 …"
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || complain "'$python' does not run; name a Python 3.10 or later: make PYTHON=python3.12 …"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    complain "'$python' is Python $version, but 3.10 or later is needed; name another: make PYTHON=python3.12 …"
+command -v "$python" >/dev/null || complain "there is no '$python'; install Python 3.11 or later, or name it: make PYTHON=python3.12 …"
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || complain "'$python' does not run; name a Python 3.11 or later: make PYTHON=python3.12 …"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    complain "'$python' is Python $version, but 3.11 or later is needed; name another: make PYTHON=python3.12 …"
 
 if [[ -x $folder/bin/python ]]; then
     there=$("$folder/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || there=broken
