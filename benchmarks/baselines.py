@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage import restoration
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.intensity import Stabilised
+from napari_pristine.image.intensity import AnscombeTransform
 from napari_pristine.image.noise import measure_noise
 
 Array = NDArray[np.float64]
@@ -56,11 +56,11 @@ def _bm3d_vst(picture: Array) -> Array:
     import bm3d
 
     noise = measure_noise(picture)
-    stabilised = Stabilised(noise, float(picture.max())) if noise.photons else None
-    stable, sigma = (stabilised.do(picture), 1.0) if stabilised else (picture, noise.sigma)
+    anscombe = AnscombeTransform(noise, float(picture.max())) if noise.signal_dependent else None
+    stable, sigma = (anscombe.forward(picture), 1.0) if anscombe else (picture, noise.sigma)
     low, std = stable.min(), np.ptp(stable) or 1.0
     restored = np.asarray(bm3d.bm3d((stable - low) / std, sigma / std)) * std + low
-    return stabilised.undo(restored) if stabilised else restored
+    return anscombe.inverse(restored) if anscombe else restored
 
 
 BASELINES: dict[str, Baseline] = {

@@ -1,4 +1,4 @@
-"""What is said of the noise of images of which it is known."""
+"""Measured figures and advice fit images with known noise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_pristine.diagnosis import Channel, advise, diagnose
+from napari_pristine.diagnosis import ChannelNoise, advise, diagnose, recommend
 from napari_pristine.errors import AxesError, ImageError
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read
 from napari_pristine.methods import METHODS
 from napari_pristine.samples import GAIN, simulate_timelapse
 
-QUIET = Channel("", 5.0, 5.0, 2.0, 100.0, 0.0, 10.0, 1.0, 0.0, 10.0, 0.0, 0.0)
+QUIET = ChannelNoise("", 5.0, 5.0, 2.0, 100.0, 0.0, 10.0, 1.0, 0.0, 10.0, 0.0, 0.0)
 
 
 def scene(*shape: int) -> np.ndarray:
@@ -37,14 +37,15 @@ def test_the_noise_of_a_simulated_timelapse_is_found_channel_by_channel() -> Non
         assert channel.correlation == 0
         assert channel.saturated == channel.invalid == 0
     assert 1 <= len(found.advice) <= 3
-    assert "photons" in found.advice[0]
+    assert "photon noise" in found.advice[0]
+    assert (found.recommendation.method, found.recommendation.preset) == ("inr", "balanced")
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_noise_that_is_equal_everywhere_is_not_that_of_photons(seed: int) -> None:
     found = diagnose(scene(96, 96) + np.random.default_rng(seed).normal(0, 8, (96, 96)))
     [channel] = found.channels
-    assert not channel.grows
+    assert not channel.photon_noise
     assert "equally strong" in found.advice[0]
     assert channel.sigma_fit == pytest.approx(8, rel=0.1)
 
@@ -76,7 +77,9 @@ def test_the_end_of_the_type_is_saturation_even_if_few_pixels_reach_it() -> None
 
 
 def test_an_image_without_noise_is_left_alone() -> None:
-    assert "gains nothing" in diagnose(scene(96, 96)).advice[0]
+    found = diagnose(scene(96, 96))
+    assert "gains nothing" in found.advice[0]
+    assert found.recommendation.method is None
 
 
 def test_colours_are_channels() -> None:
@@ -103,9 +106,9 @@ def test_a_stack_needs_axes_and_a_mask_is_refused() -> None:
 @pytest.mark.parametrize(
     ("channel", "words"),
     [
-        (QUIET, "photons"),
+        (QUIET, "photon noise"),
         (replace(QUIET, gain=0.0), "equally strong"),
-        (replace(QUIET, correlation=0.4), "correlated (0.40)"),
+        (replace(QUIET, correlation_length=1.8, correlation=0.4), "correlated between neighbouring pixels (0.40)"),
         (replace(QUIET, saturated=0.02), "2.0% of the pixels are saturated"),
         (replace(QUIET, invalid=0.01), "1.00% of the pixels have no value"),
         (replace(QUIET, contrast=2.0), "hardly stronger than the noise"),
@@ -115,12 +118,18 @@ def test_a_stack_needs_axes_and_a_mask_is_refused() -> None:
         (replace(QUIET, sigma=0.01), "gains nothing"),
     ],
 )
-def test_each_finding_has_its_advice(channel: Channel, words: str) -> None:
+def test_each_finding_has_its_advice(channel: ChannelNoise, words: str) -> None:
     assert words in " ".join(advise([channel]))
 
 
+@pytest.mark.parametrize("channel", [QUIET, replace(QUIET, gain=0.0), replace(QUIET, correlation_length=1.8)])
+def test_the_recommended_method_and_preset_exist(channel: ChannelNoise) -> None:
+    found = recommend([channel])
+    assert found.preset in METHODS[str(found.method)].presets
+
+
 def test_advice_is_short_and_names_what_exists() -> None:
-    worst = replace(QUIET, saturated=0.1, invalid=0.1, contrast=1.0, sigma=20.0, correlation=0.5)
+    worst = replace(QUIET, saturated=0.1, invalid=0.1, contrast=1.0, sigma=20.0, correlation_length=2.1)
     assert len(advise([worst])) == 3
     known = {word for m in METHODS.values() for word in (m.key, *m.presets, *m.params.model_fields)}
     for channel in (QUIET, worst, replace(QUIET, contrast=50.0), replace(QUIET, gain=0.0)):

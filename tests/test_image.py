@@ -1,4 +1,4 @@
-"""An image knows its axes, spacing and units; what cannot be restored is refused with a reason."""
+"""Images check their axes, spacing and units; images that cannot be restored are refused with a reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_pristine.errors import AxesError, ImageError
-from napari_pristine.image.image import SMALLEST, Image, check_restorable
+from napari_pristine.image.image import MIN_SIDE, Image, check_restorable
 
 
 class Unread:
@@ -23,7 +23,7 @@ class Unread:
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i2", "i4", "f2", "f4", "f8", ">u2"])
 def test_all_usual_types_can_be_restored_without_reading_them(dtype: str) -> None:
-    check_restorable(Image(Unread((5, SMALLEST, SMALLEST), dtype), "TYX"))
+    check_restorable(Image(Unread((5, MIN_SIDE, MIN_SIDE), dtype), "TYX"))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_all_usual_types_can_be_restored_without_reading_them(dtype: str) -> Non
         (Unread((64, 64), "O"), ["object"]),
         (Unread((64, 64), "U3"), ["<U3"]),
         (Unread((0, 64), "u1"), ["empty", "(0, 64)"]),
-        (Unread((SMALLEST - 1, 64), "u1"), [f"{SMALLEST - 1} × 64", f"{SMALLEST} × {SMALLEST}", "axes 'YX'"]),
-        (Unread((64, SMALLEST - 1), "u1"), [f"64 × {SMALLEST - 1}", "axes 'YX'"]),
+        (Unread((MIN_SIDE - 1, 64), "u1"), [f"{MIN_SIDE - 1} × 64", f"{MIN_SIDE} × {MIN_SIDE}", "axes 'YX'"]),
+        (Unread((64, MIN_SIDE - 1), "u1"), [f"64 × {MIN_SIDE - 1}", "axes 'YX'"]),
     ],
     ids=["complex", "bool", "object", "text", "empty", "flat", "narrow"],
 )
@@ -54,7 +54,7 @@ def test_an_empty_stack_is_refused() -> None:
 
 
 def test_the_size_that_counts_is_that_of_the_picture() -> None:
-    check_restorable(Image(Unread((2, SMALLEST, SMALLEST), "u1"), "ZYX"))
+    check_restorable(Image(Unread((2, MIN_SIDE, MIN_SIDE), "u1"), "ZYX"))
     with pytest.raises(ImageError, match="64 × 2"):  # a stack whose axes were taken for another's
         check_restorable(Image(Unread((64, 64, 2), "u1"), "TYX"))
 

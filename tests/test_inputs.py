@@ -97,4 +97,4 @@ def test_quality_has_the_figures_of_each_channel_and_their_root_mean_square() ->
     levels = [channel.sigma for channel in quality.channels]
     assert levels[1] / levels[0] == pytest.approx(4, rel=0.2)
     assert quality.sigma == pytest.approx(np.sqrt(np.mean(np.square(levels))))
-    assert quality.facts()["channels"][1]["sigma"] == levels[1]
+    assert quality.to_dict()["channels"][1]["sigma"] == levels[1]

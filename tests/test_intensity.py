@@ -1,4 +1,4 @@
-"""Values become pixels and come back: nothing is lost, clipped, wrapped or biased."""
+"""Values are converted to pixels and back without loss, clipping, wrapping or bias."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from hypothesis import given
 from scipy import ndimage
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.intensity import Stabilised, cast, fill_invalid, find_valid, measure_intensity
+from napari_pristine.image.intensity import (
+    AnscombeTransform,
+    cast,
+    fill_invalid,
+    find_hot_pixels,
+    find_valid,
+    measure_intensity,
+)
 from napari_pristine.image.noise import Noise, measure_noise
 
 WHITE = Noise(1.0, 0.0, 1.0)
@@ -34,23 +41,23 @@ PHOTONS = [1, 2, 3, 5, 10, 30, 100]
 
 @pytest.mark.parametrize(("gain", "offset", "read"), CAMERAS)
 def test_photon_noise_is_stabilised_and_comes_back_unbiased(gain: float, offset: float, read: float) -> None:
-    stabilised = Stabilised(photon_noise(gain, offset, read), largest=gain * 200 + offset)
+    transform = AnscombeTransform(photon_noise(gain, offset, read), largest=gain * 200 + offset)
     for photons in PHOTONS:
-        stable = stabilised.do(captured(photons, gain, offset, read))
+        stable = transform.forward(captured(photons, gain, offset, read))
         # no square root makes the noise of one single photon quite even, nor that of read noise beside a few
         assert stable.var() == pytest.approx(1, abs=0.3 if photons == 1 else 0.12 if read else 0.1)
-        back = float(stabilised.undo(np.array([stable.mean()]))[0])
+        back = float(transform.inverse(np.array([stable.mean()]))[0])
         assert (back - offset) / gain == pytest.approx(photons, rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize(("gain", "offset", "read"), CAMERAS)
-def test_undo_differs_from_the_algebraic_inverse_by_a_quarter_of_a_photon(
+def test_the_inverse_differs_from_the_algebraic_inverse_by_a_quarter_of_a_photon(
     gain: float, offset: float, read: float
 ) -> None:
     photons = np.concatenate([np.linspace(0, 20, 201), np.geomspace(20, 2000, 100)])
     signal = gain * photons + offset
-    stabilised = Stabilised(photon_noise(gain, offset, read), float(signal.max()))
-    back = stabilised.undo(stabilised.do(signal))
+    transform = AnscombeTransform(photon_noise(gain, offset, read), float(signal.max()))
+    back = transform.inverse(transform.forward(signal))
     assert np.abs(back - signal).max() <= 0.45 * gain  # more below one photon
     assert back[-100:] - signal[-100:] == pytest.approx(0.25 * gain, abs=0.05 * gain)
     assert (np.diff(back) >= 0).all()
@@ -58,10 +65,10 @@ def test_undo_differs_from_the_algebraic_inverse_by_a_quarter_of_a_photon(
 
 def test_signal_below_zero_comes_back() -> None:
     """Of an image from which a background was subtracted: variance = signal + 20."""
-    stabilised = Stabilised(Noise(5.0, 1.0, 20.0), largest=100.0)
+    transform = AnscombeTransform(Noise(5.0, 1.0, 20.0), largest=100.0)
     signals = np.array([-15.0, -5.0, 0.0, 30.0])
     values = np.asarray(np.random.default_rng(0).poisson(signals + 20, (DRAWS, 4)) - 20, np.float64)
-    assert stabilised.undo(stabilised.do(values).mean(axis=0)) == pytest.approx(signals, abs=0.3)
+    assert transform.inverse(transform.forward(values).mean(axis=0)) == pytest.approx(signals, abs=0.3)
 
 
 @pytest.mark.parametrize("shift", [0.0, 1000.0, -30.0])
@@ -71,7 +78,7 @@ def test_the_zero_and_unit_of_the_values_do_not_matter(shift: float) -> None:
     truth = 5 + 55 * (smooth - smooth.min()) / np.ptp(smooth)
     noisy = 0.01 * (np.random.default_rng(4).poisson(truth) + shift)
     intensity = measure_intensity(noisy, measure_noise(noisy), stabilise=True)
-    back = intensity.undo(intensity.do(0.01 * (truth + shift))) / 0.01 - shift
+    back = intensity.denormalise(intensity.normalise(0.01 * (truth + shift))) / 0.01 - shift
     # the unbiased inverse differs by a quarter of a photon from the algebraic one
     assert np.abs(back - truth).max() < 1
 
@@ -85,8 +92,8 @@ def test_the_zero_and_unit_of_the_values_do_not_matter(shift: float) -> None:
 )
 def test_without_stabilising_the_values_come_back_exactly(values: np.ndarray) -> None:
     intensity = measure_intensity(values, WHITE, stabilise=False)
-    pixels = intensity.do(values)
-    back = cast(intensity.undo(pixels), values.dtype)
+    pixels = intensity.normalise(values)
+    back = cast(intensity.denormalise(pixels), values.dtype)
     if values.dtype.kind == "f":
         assert np.allclose(back, values, rtol=1e-6, atol=1e-9 * intensity.std)
     else:
@@ -97,10 +104,10 @@ def test_without_stabilising_the_values_come_back_exactly(values: np.ndarray) ->
 def test_pixels_have_zero_mean_and_unit_spread(stabilise: bool) -> None:
     values = np.random.default_rng(0).poisson(np.linspace(5, 500, 4096)) * 3.0
     intensity = measure_intensity(values, Noise(20.0, 3.0, 0.0), stabilise=stabilise)
-    pixels = intensity.do(values)
+    pixels = intensity.normalise(values)
     assert pixels.mean() == pytest.approx(0, abs=1e-9)
     assert pixels.std() == pytest.approx(1)
-    flat = intensity.do(3.0 * np.random.default_rng(1).poisson(250, 10_000))
+    flat = intensity.normalise(3.0 * np.random.default_rng(1).poisson(250, 10_000))
     if stabilise:  # the noise level is the same at any brightness
         assert intensity.sigma == pytest.approx(flat.std(), rel=0.03)
     else:
@@ -108,13 +115,13 @@ def test_pixels_have_zero_mean_and_unit_spread(stabilise: bool) -> None:
 
 
 def test_noise_that_does_not_grow_is_not_stabilised() -> None:
-    assert measure_intensity(np.arange(9.0), WHITE, stabilise=True).stabilised is None
+    assert measure_intensity(np.arange(9.0), WHITE, stabilise=True).anscombe is None
 
 
 def test_a_constant_channel_comes_back() -> None:
     values = np.full((4, 4), 7.0)
     intensity = measure_intensity(values, Noise(0.0, 0.0, 0.0), stabilise=True)
-    assert np.array_equal(intensity.undo(intensity.do(values)), values)
+    assert np.array_equal(intensity.denormalise(intensity.normalise(values)), values)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
@@ -162,7 +169,7 @@ def test_integers_are_valid_everywhere() -> None:
 def test_an_image_of_next_to_nothing_is_refused(invalid: int, text: str) -> None:
     block = np.ones(1000)
     block[:invalid] = np.nan
-    with pytest.raises(ImageError, match=rf"{text} of the pixels are NaN or infinite; 1% at least"):
+    with pytest.raises(ImageError, match=rf"{text} of the pixels are NaN or infinite; at least 1% must"):
         find_valid(block.reshape(1, 10, 100))
 
 
@@ -177,3 +184,18 @@ def test_what_is_invalid_takes_its_nearest_neighbours_value() -> None:
     assert filled[0, 0, 0] in (1.0, 5.0)
     assert filled[1, 4, 4] in (123.0, 119.0)
     assert np.array_equal(block, kept, equal_nan=True)  # the image itself is left as it is
+
+
+def test_single_bright_pixels_are_hot_and_points_of_light_are_not() -> None:
+    values = np.random.default_rng(0).poisson(50.0, (2, 64, 64)).astype(float)
+    values[0, 20, 30] = 4000
+    spot = np.zeros((64, 64))
+    spot[40, 40] = 5000
+    values[1] += ndimage.gaussian_filter(spot, 1.0)
+    assert np.argwhere(find_hot_pixels(values, Noise(7.0, 1.0, 0.0))).tolist() == [[0, 20, 30]]
+
+
+def test_single_photons_in_the_dark_are_not_hot() -> None:
+    values = np.random.default_rng(0).poisson(0.002, (128, 128)).astype(float)
+    assert values.max() == 1
+    assert not find_hot_pixels(values, Noise(0.05, 1.0, 0.0)).any()

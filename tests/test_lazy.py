@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.image.lazy_slice import Part
+from napari_pristine.image.lazy_slice import LazySlice
 from napari_pristine.io.lazy import Mapped
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
@@ -143,7 +143,7 @@ def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: 
             for size in expected.shape[: data.draw(st.integers(0, expected.ndim))]
         )
         index += (...,) if data.draw(st.booleans()) else ()
-        found, expected = Part(found, index), expected[index]
+        found, expected = LazySlice(found, index), expected[index]
         assert (found.shape, found.ndim, found.dtype) == (expected.shape, expected.ndim, expected.dtype)
         if expected.ndim == 0:
             break
@@ -155,7 +155,7 @@ def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: 
 def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) -> None:
     part = sources[name].select({"T": "1:", "Y": "2:14:3", "C": "1"})
     whole = Image(STACK, "TCYX").select({"T": "1:", "Y": "2:14:3", "C": "1"})
-    assert isinstance(part.data, Part)
+    assert isinstance(part.data, LazySlice)
     assert (part.shape, part.axes, part.scale[2]) == ((2, 1, 4, 24), "TCYX", sources[name].scale[2] * 3)
     np.testing.assert_array_equal(part.data[1, 0], whole.data[1, 0])
     np.testing.assert_array_equal(part.select({"T": "1"}).data[0], whole.data[1])
@@ -179,4 +179,4 @@ def test_only_the_planes_of_a_part_are_read() -> None:
 @pytest.mark.parametrize("index", [[0, 1], None, True, "0", (0, 0, 0, 0, 0), (..., ...), 3, -4, (0, 2)])
 def test_other_indices_are_refused(index: Any) -> None:
     with pytest.raises(IndexError):
-        Part(STACK, ...)[index]
+        LazySlice(STACK, ...)[index]

@@ -1,4 +1,4 @@
-"""The noise is measured as strong, as signal-dependent and as far-reaching as it is."""
+"""Level, gain, offset and correlation of the noise are measured correctly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.noise import Noise, blur_of_reach, estimate_sigma, measure_noise
+from napari_pristine.image.noise import Noise, estimate_sigma, is_correlated, measure_noise, noise_autocorrelation
 
 SEEDS = [0, 1, 2]
 WHITE = [
@@ -42,18 +42,18 @@ def captured(truth: np.ndarray, gain: float, offset: float, read: float, seed: i
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("sigma", [5, 10, 25])
-def test_chens_estimate_is_right_for_gaussian_noise(sigma: float, seed: int) -> None:
+def test_estimate_sigma_is_right_for_gaussian_noise(sigma: float, seed: int) -> None:
     assert estimate_sigma((smooth(20, 200, seed) + gaussian(sigma, seed))[None]) == pytest.approx(sigma, rel=0.03)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_chens_estimate_is_the_rms_of_photon_noise(seed: int) -> None:
+def test_estimate_sigma_is_the_rms_of_photon_noise(seed: int) -> None:
     truth = smooth(1, 10, seed, size=512)
     noisy = np.random.default_rng(seed).poisson(truth)
     assert estimate_sigma(noisy[None]) == pytest.approx(rms(noisy, truth), rel=0.03)
 
 
-def test_chens_estimate_takes_channels_and_planes_together() -> None:
+def test_estimate_sigma_takes_channels_and_planes_together() -> None:
     truth = np.stack([smooth(20, 200, seed) for seed in range(6)])
     noisy = truth + np.stack([gaussian(8, seed) for seed in range(6)])
     assert estimate_sigma(noisy[:3]) == pytest.approx(8, rel=0.05)  # few patches for so long a vector
@@ -72,7 +72,7 @@ def test_gain_level_and_offset_of_a_camera_are_found(gain: float, offset: float,
     truth = smooth(5 * gain, 300 * gain, seed)
     noisy = captured(truth, gain, offset, read, seed)
     noise = measure_noise(noisy)
-    assert noise.photons
+    assert noise.signal_dependent
     assert noise.gain == pytest.approx(gain, rel=0.15)
     assert noise.sigma == pytest.approx(rms(noisy, truth + offset), rel=0.10)
     # read noise lowers the signal at which the variance would vanish
@@ -82,7 +82,7 @@ def test_gain_level_and_offset_of_a_camera_are_found(gain: float, offset: float,
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("sigma", [0.01, 5, 25])
-def test_gaussian_noise_neither_grows_nor_reaches(sigma: float, seed: int) -> None:
+def test_gaussian_noise_is_neither_signal_dependent_nor_correlated(sigma: float, seed: int) -> None:
     noise = measure_noise(smooth(4 * sigma, 40 * sigma, seed) + gaussian(sigma, seed))
     assert noise.sigma == pytest.approx(sigma, rel=0.10)
     assert noise.gain * 36 * sigma < 0.2 * sigma**2
@@ -90,7 +90,7 @@ def test_gaussian_noise_neither_grows_nor_reaches(sigma: float, seed: int) -> No
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_blurred_noise_reaches_further_and_is_not_underrated(seed: int) -> None:
+def test_blurred_noise_is_correlated_and_its_level_is_right(seed: int) -> None:
     blurred = gaussian(10, seed, blur=0.7)
     noise = measure_noise(smooth(20, 200, seed) + blurred)
     assert noise.correlation_length > 1.4
@@ -156,13 +156,6 @@ def test_single_photons_are_counted(brightest: float) -> None:
     assert measure_noise(noisy).sigma == pytest.approx(rms(noisy, truth), rel=0.20)
 
 
-def test_scaled_noise_keeps_its_form() -> None:
-    noise = Noise(10.0, 2.0, -50.0, 1.5, 0.3)
-    twice = noise.scaled(20.0)
-    assert (twice.sigma, twice.gain, twice.variance) == (20.0, 8.0, -200.0)
-    assert (twice.offset, twice.correlation_length, twice.correlation) == (noise.offset, 1.5, 0.3)
-
-
 def test_read_noise_and_offset_exclude_each_other() -> None:
     assert (Noise(1.0, 2.0, 16.0).read, Noise(1.0, 2.0, 16.0).offset) == (4.0, 0.0)
     assert (Noise(1.0, 2.0, -16.0).read, Noise(1.0, 2.0, -16.0).offset) == (0.0, 8.0)
@@ -170,10 +163,17 @@ def test_read_noise_and_offset_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("blur", [0.4, 0.7, 1.0])
-def test_a_reach_belongs_to_one_blur(blur: float) -> None:
+def test_the_correlation_length_is_the_sum_of_the_autocorrelation(blur: float) -> None:
     lags = np.arange(-8, 9)
-    assert blur_of_reach(float(np.exp(-((lags / blur) ** 2) / 4).sum())) == pytest.approx(blur, abs=0.01)
-    assert blur_of_reach(1.0) == 0
+    blurred = np.exp(-((lags / blur) ** 2) / 4)
+    assert noise_autocorrelation(lags, blurred.sum()) == pytest.approx(blurred, abs=0.01)
+    assert noise_autocorrelation(lags, 1.0).tolist() == (lags == 0).tolist()
+
+
+def test_white_noise_is_not_correlated_and_blurred_noise_is() -> None:
+    assert not is_correlated(1.0)
+    assert not is_correlated(1.1)
+    assert is_correlated(1.11)
 
 
 @pytest.mark.data
@@ -186,4 +186,4 @@ def test_real_noise_is_as_strong_as_measured(data_folder: Path, kind: str, captu
     )
     noise = measure_noise(noisy)
     assert noise.sigma == pytest.approx(rms(noisy, truth), rel=within)
-    assert (noise.correlation_length > 1) == kind.startswith("WideField")  # only there is it correlated
+    assert is_correlated(noise.correlation_length) == kind.startswith("WideField")

@@ -1,4 +1,4 @@
-"""The figures are those that the field uses, and what was removed is judged by what it looks like."""
+"""Figures with a reference equal those of scikit-image; figures of the residual show what was removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.quality import compare, judge
+from napari_pristine.image.quality import compare, measure_residual
 
 
 def picture(shape: tuple[int, ...] = (128, 128)) -> np.ndarray:
@@ -79,8 +79,8 @@ def test_colours_are_compared_one_by_one() -> None:
     ("image", "reference", "data_range", "words"),
     [
         (np.zeros((16, 16)), np.zeros((16, 17)), 1, r"\(16, 16\).*\(16, 17\)"),
-        (np.zeros((16, 16)), np.zeros((16, 16)), 0, "data range is 0"),
-        (np.zeros((16, 16)), np.zeros((16, 16)), float("nan"), "data range is nan"),
+        (np.zeros((16, 16)), np.zeros((16, 16)), 0, "data range must be above 0 but is 0"),
+        (np.zeros((16, 16)), np.zeros((16, 16)), float("nan"), "data range must be above 0 but is nan"),
         (np.full((16, 16), np.nan), np.zeros((16, 16)), 1, "NaN or infinite"),
         (np.zeros((5, 5)), np.zeros((5, 5)), 1, "5"),
     ],
@@ -97,26 +97,27 @@ EVERYWHERE = np.ones((128, 128), bool)
 
 
 def test_removed_noise_is_as_strong_as_the_noise_and_white() -> None:
-    level, whiteness, structure = judge(picture() + noise(), picture(), EVERYWHERE, 10.0)
+    level, whiteness, structure = measure_residual(picture() + noise(), picture(), EVERYWHERE, 10.0)
     assert level == pytest.approx(1, abs=0.03)
     assert whiteness == pytest.approx(0, abs=0.03)
     assert structure == pytest.approx(0, abs=0.1)
 
 
 def test_noise_that_was_left_is_seen() -> None:
-    assert judge(picture() + noise(), picture() + 0.5 * noise(), EVERYWHERE, 10.0)[0] == pytest.approx(0.5, abs=0.02)
+    found = measure_residual(picture() + noise(), picture() + 0.5 * noise(), EVERYWHERE, 10.0)
+    assert found.residual == pytest.approx(0.5, abs=0.02)
 
 
 def test_structure_that_was_lost_is_seen() -> None:
     clean = picture() + 40 * (np.indices((128, 128)).sum(axis=0) // 4 % 2)
     blurred = ndimage.gaussian_filter(clean, 2)
-    assert judge(clean, blurred, EVERYWHERE, 10.0)[2] > 0.2
+    assert measure_residual(clean, blurred, EVERYWHERE, 10.0)[2] > 0.2
 
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_correlation_of_what_was_removed_is_seen_in_any_direction(axis: int) -> None:
     stripes = ndimage.gaussian_filter1d(noise(), 1.0, axis=axis)
-    assert judge(picture() + stripes, picture(), EVERYWHERE, float(stripes.std()))[1] > 0.3
+    assert measure_residual(picture() + stripes, picture(), EVERYWHERE, float(stripes.std()))[1] > 0.3
 
 
 def test_pixels_without_a_value_do_not_count() -> None:
@@ -124,11 +125,11 @@ def test_pixels_without_a_value_do_not_count() -> None:
     valid[:20] = False
     noisy = picture() + noise()
     noisy[~valid] = np.nan
-    level, whiteness, _ = judge(noisy, picture(), valid, 10.0)
+    level, whiteness, _ = measure_residual(noisy, picture(), valid, 10.0)
     assert level == pytest.approx(1, abs=0.03)
     assert whiteness == pytest.approx(0, abs=0.03)
 
 
 def test_nothing_removed_is_no_residual() -> None:
-    assert judge(picture(), picture(), EVERYWHERE, 10.0) == (0, 0, 0)
-    assert judge(picture() + noise(), picture(), EVERYWHERE, 0.0) == (0, 0, 0)
+    assert measure_residual(picture(), picture(), EVERYWHERE, 10.0) == (0, 0, 0)
+    assert measure_residual(picture() + noise(), picture(), EVERYWHERE, 0.0) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""What can be set is declared once, checked with a clear word, and survives being stored."""
+"""Settings are declared once, refused with a clear message, and survive being stored."""
 
 from __future__ import annotations
 

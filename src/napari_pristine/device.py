@@ -1,4 +1,4 @@
-"""Where to compute, and with how much care for others."""
+"""Choose and describe the compute device; seed random numbers; translate out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -19,45 +19,44 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:
-    """The device to use for a wish, and a note if it is another one than wished for."""
+    """Pick the device to compute on.
+
+    Args:
+        wanted: A kind of device; `"auto"` prefers CUDA, then MPS, then the CPU.
+
+    Returns:
+        The device, and a warning if it is the CPU because the wanted one is missing.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next((kind for kind in ("cuda", "mps") if _there_is(kind)), "cpu")), None
-    if _there_is(wanted):
+        return torch.device(next(kind for kind, found in available.items() if found)), None
+    if available[wanted]:
         return torch.device(wanted), None
     return torch.device("cpu"), Note(f"there is no {wanted} device here; computing on the CPU", warning=True)
 
 
-def _there_is(kind: str) -> bool:
-    if kind == "cuda":
-        return torch.cuda.is_available()
-    if kind == "mps":
-        return torch.backends.mps.is_available()
-    return kind == "cpu"
-
-
 def describe_device(device: torch.device) -> str:
-    """Name of a device for reports, such as `cpu (2 threads)`."""
+    """Name a device for reports, such as `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return _cpu(torch.get_num_threads()) if device.type == "cpu" else device.type
-
-
-def _cpu(threads: int) -> str:
-    return f"cpu ({threads} thread{'s' * (threads > 1)})"
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"cpu ({threads} thread{'s' * (threads > 1)})"
+    return device.type
 
 
 def versions() -> dict[str, str]:
-    """Of the software that results depend on."""
+    """Versions of the software that results depend on."""
     return {"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
 def leave_a_core() -> None:
-    """Let torch use all CPUs of this process but one, so that a window stays responsive."""
+    """Limit torch to all CPUs of this process but one, so that windows stay responsive."""
     torch.set_num_threads(max(1, cpu_count() - 1))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of numpy or torch says that memory ran out; torch has no one class for it on CPUs."""
+    """Recognise errors of numpy and torch about lack of memory; torch has no class of its own for it on CPUs."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -65,23 +64,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-_DRAWING = threading.Lock()
+_SEED_LOCK = threading.Lock()
+"""torch's random numbers are shared by all threads of a process."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw the weights of a network by a seed, and leave torch's random numbers as they were.
+    """Seed torch's random numbers, for drawing the weights of a network, and restore their state afterwards.
 
-    These are one for all threads of a process: one network is drawn at a time.
+    Only one thread at a time is inside.
     """
-    with _DRAWING, torch.random.fork_rng():
+    with _SEED_LOCK, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 @contextmanager
 def out_of_memory_as_error(advice: str = "restore less at once (tile, together, select)") -> Iterator[None]:
-    """Raise an `OutOfMemory` with advice where numpy or torch say, each in its own way, that memory ran out."""
+    """Raise `OutOfMemory`, with advice, in place of the errors by which numpy and torch report lack of memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""What an image says about its noise, and what follows for restoring it: neither torch nor a fit is needed."""
+"""Diagnose the noise of an image, and recommend how to restore it; needs neither torch nor a fit."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from numpy.typing import NDArray
 from napari_pristine.errors import AxesError, ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable, guess_axes
 from napari_pristine.image.intensity import fill_invalid, find_valid
-from napari_pristine.image.noise import estimate_sigma, measure_noise
+from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
 
-_MOST_PLANES = 8
-_MOST_ADVICE = 3
-_CORRELATED = 0.1
-"""Correlation of neighbours above which noise does not count as independent."""
+_MAX_PLANES = 8
+_MAX_SENTENCES = 3
 _SATURATED = 1e-3
+"""Fraction of saturated pixels from which they are mentioned."""
 _WEAK, _STRONG = 20.0, 3.0
-"""Contrast, in noise levels, above which noise is hardly seen and below which structures drown in it."""
-_SMOOTH = 0.02
-"""Ratio of the finest noise to all of it below which an image has been filtered or computed."""
+"""Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
+_NOISELESS = 0.02
+"""Ratio of the finest noise to all noise below which an image has been filtered or computed."""
 _DISAGREE = 1.6
 """Ratio of the two estimates of the noise level from which one of them is wrong."""
+_BIN = 4
+"""Side, in pixels, of the squares whose means show the brightness with little noise."""
 
 
 @dataclass(frozen=True)
-class Channel:
-    """The noise of one channel, in the units of the image.
+class ChannelNoise:
+    """Noise of one channel, in the units of the image.
 
     Attributes:
         name: Name or number of the channel.
-        sigma: Noise level after Chen, Zhu & Heng (2015), which the papers use; None for images too small for it.
-        sigma_fit: Noise level after the fit of variance against signal, root mean square over the image.
-        gain: Variance per unit of signal, the grey values that one photon makes; 0 if the noise does not grow.
-        offset: Signal at which the noise of photons vanishes; 0 where there is read noise.
+        sigma: Noise level by Chen, Zhu & Heng (2015), which the papers use; None if the image is too small for it.
+        sigma_fit: Noise level by the fit of variance against signal, root mean square over the image.
+        gain: Variance per unit of signal, the number of grey values that one photon makes; 0 if the noise does not
+            grow with the signal.
+        offset: Signal at which photon noise vanishes; 0 where there is read noise.
         read: Standard deviation where the signal is zero.
         photons: Photons per pixel at the median brightness; None if the noise does not grow with the signal.
-        correlation_length: Noise at low frequencies over that of white noise of the same level; 1 if independent.
+        correlation_length: Correlation length of the noise in pixels, 1 if independent; see `Noise`.
         correlation: Autocorrelation of the noise at a distance of one pixel.
         contrast: Range of the brightness (1st to 99th percentile of the smoothed image) in noise levels.
-        saturated: Share of the pixels at which the detector is full.
-        invalid: Share of the pixels without a value (NaN or infinite).
+        saturated: Fraction of the pixels that are saturated.
+        invalid: Fraction of the pixels without a value (NaN or infinite).
     """
 
     name: str
@@ -60,32 +62,47 @@ class Channel:
     invalid: float
 
     @property
-    def grows(self) -> bool:
-        """Whether the noise grows enough with the signal, over the range of the image, to call it that of photons."""
+    def photon_noise(self) -> bool:
+        """True if photon noise adds a good part of the variance at the brightest pixels."""
         return self.gain * self.contrast > 0.5 * self.sigma_fit
+
+    @property
+    def noiseless(self) -> bool:
+        """True if the finest noise, which any detector adds, is missing."""
+        return not self.sigma_fit or (self.sigma is not None and self.sigma < _NOISELESS * self.sigma_fit)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Method and preset for an image; both None if restoring gains nothing. `reason` is for the user."""
+
+    method: str | None
+    preset: str | None
+    reason: str
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known about the noise of an image, and one to three sentences on what that means."""
+    """Noise of an image, and one to three sentences of advice on how to restore it."""
 
     name: str
     axes: str
     shape: tuple[int, ...]
     dtype: str
-    channels: tuple[Channel, ...]
+    channels: tuple[ChannelNoise, ...]
+    recommendation: Recommendation
     advice: tuple[str, ...]
 
 
 def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
-    """Measure the noise of each channel of an image, and say what that means for restoring it.
+    """Measure the noise of each channel of an image, and recommend how to restore it.
 
     Args:
         image: An array, or an `Image`.
         axes: One letter per dimension, needed for arrays with more than two dimensions.
 
     Raises:
-        PristineError: The axes do not fit, or there is nothing to measure.
+        PristineError: The axes do not fit, or the image cannot be restored.
     """
     if not isinstance(image, Image):
         array = np.asarray(image)
@@ -96,105 +113,115 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
             )
         image = Image(array, axes or "YX")
     check_restorable(image)
-    channels = tuple(_measure(name, values) for name, values in _channels(image))
-    return Diagnosis(image.name, image.axes, image.shape, image.dtype.name, channels, advise(channels))
-
-
-def advise(channels: Sequence[Channel]) -> tuple[str, ...]:
-    """What the figures mean for the choice of method, in one to three sentences: the one place where this is said."""
-    said = [_which_method(channels), *_cautions(channels)]
-    return tuple(said[:_MOST_ADVICE])
-
-
-def _which_method(channels: Sequence[Channel]) -> str:
-    correlation = max(channel.correlation for channel in channels)
-    if all(_is_smooth(channel) for channel in channels):
-        return "No noise was found: the image is computed, compressed or filtered already, and restoring gains nothing."
-    if correlation >= _CORRELATED:
-        return (
-            f"The noise of neighbouring pixels is correlated ({correlation:.2f}): use 'inr' with the preset "
-            "'balanced', which allows for it; 'paper', which takes pixels for independent, would keep some of it."
-        )
-    if any(channel.grows for channel in channels):
-        return (
-            "The noise is that of photons and independent from pixel to pixel: use 'inr' with the preset 'balanced', "
-            "which makes it equally strong everywhere before it fits."
-        )
-    return (
-        "The noise is equally strong everywhere and independent from pixel to pixel: "
-        "use 'inr' with the preset 'balanced'."
+    channels = tuple(_measure(name, values) for name, values in _split_channels(image))
+    return Diagnosis(
+        image.name, image.axes, image.shape, image.dtype.name, channels, recommend(channels), advise(channels)
     )
 
 
-def _cautions(channels: Sequence[Channel]) -> Iterator[str]:
-    """What to look out for, the gravest first."""
+def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
+    """Say in one to three sentences which method fits the noise, and which faults to look out for."""
+    return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
+
+
+def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
+    """Recommend a method and a preset for noise like this."""
+    if all(channel.noiseless for channel in channels):
+        return Recommendation(
+            None,
+            None,
+            "No noise was found: the image is computed, compressed or filtered, so restoring gains nothing.",
+        )
+    if any(is_correlated(channel.correlation_length) for channel in channels):
+        correlation = max(channel.correlation for channel in channels)
+        reason = (
+            f"The noise is correlated between neighbouring pixels ({correlation:.2f}): use 'inr' with the preset "
+            "'balanced', which allows for it; 'paper' assumes independent noise and would keep some."
+        )
+    elif any(channel.photon_noise for channel in channels):
+        reason = (
+            "The noise is photon noise, independent from pixel to pixel: use 'inr' with the preset 'balanced', which "
+            "first makes the noise equally strong everywhere."
+        )
+    else:
+        reason = (
+            "The noise is equally strong everywhere and independent from pixel to pixel: "
+            "use 'inr' with the preset 'balanced'."
+        )
+    return Recommendation("inr", "balanced", reason)
+
+
+def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
+    """Sentences about faults of the image, most serious first."""
     saturated = max(channel.saturated for channel in channels)
     invalid = max(channel.invalid for channel in channels)
-    contrast = [channel.contrast for channel in channels if not _is_smooth(channel)]
+    contrast = [channel.contrast for channel in channels if not channel.noiseless]
     if saturated > _SATURATED:
         yield (
-            f"{saturated:.1%} of the pixels are saturated; their brightness is lost and cannot be restored, "
-            "so expose shorter or lower the gain next time."
+            f"{saturated:.1%} of the pixels are saturated: their brightness is lost and cannot be restored; "
+            "use a shorter exposure or a lower gain next time."
         )
-    if any(_disagree(channel) for channel in channels):
+    if any(_estimates_disagree(channel) for channel in channels):
         yield (
-            "The two estimates of the noise level disagree, as they do where fine texture fills the image: "
-            "look at what was removed, and set 'sigma' from a flat part of the image if there is structure in it."
+            "The two estimates of the noise level disagree, as they do if fine texture fills the image: look for "
+            "structure in the noise that was removed, and if there is any, set 'sigma' from a flat part of the image."
         )
     if contrast and min(contrast) < _STRONG:
-        yield "Structures are hardly stronger than the noise: trust only what is seen in more than one exposure."
+        yield "Structures are hardly stronger than the noise: trust only those that show in more than one exposure."
     if contrast and min(contrast) > _WEAK:
-        yield "The noise is weak: there is little to gain, and the preset 'fast' may do."
+        yield "The noise is weak: there is little to gain, and the preset 'fast' may be enough."
     if invalid:
-        yield f"{invalid:.2%} of the pixels have no value (NaN or infinite); they are filled from the fit."
+        yield f"{invalid:.2%} of the pixels have no value (NaN or infinite); restoring fills them in."
 
 
-def _is_smooth(channel: Channel) -> bool:
-    """Whether what looks like correlated noise lacks the finest detail that any detector adds."""
-    return not channel.sigma_fit or (channel.sigma is not None and channel.sigma < _SMOOTH * channel.sigma_fit)
-
-
-def _disagree(channel: Channel) -> bool:
-    """Whether the estimates differ by more than correlation, which only one of them sees, explains."""
-    if channel.sigma is None or not channel.sigma or not channel.sigma_fit:
+def _estimates_disagree(channel: ChannelNoise) -> bool:
+    """True if the two noise levels differ by more than correlation, which only the fit sees, explains."""
+    if not channel.sigma or not channel.sigma_fit:
         return False
     ratio = channel.sigma / channel.sigma_fit
-    return ratio > _DISAGREE or (ratio < 1 / _DISAGREE and channel.correlation < _CORRELATED)
+    return ratio > _DISAGREE or (ratio < 1 / _DISAGREE and not is_correlated(channel.correlation_length))
 
 
-def _channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
+def _split_channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
     """Name and values `(planes, Y, X)` of each channel and colour."""
     colours = [axis for axis in image.axes if axis in COLOUR]
     others = [axis for axis in image.axes if axis not in "CSYX"]
     order = [image.axes.index(axis) for axis in (*colours, *others, "Y", "X")]
     data = np.asarray(image.data).transpose(order)
     for index in np.ndindex(*data.shape[: len(colours)]):
-        names = [_name(image, axis, i) for axis, i in zip(colours, index, strict=True)]
+        names = [_channel_name(image, axis, number) for axis, number in zip(colours, index, strict=True)]
         yield " ".join(names), data[index].reshape(-1, *data.shape[-2:])
 
 
-def _name(image: Image, axis: str, index: int) -> str:
+def _channel_name(image: Image, axis: str, index: int) -> str:
     if axis == "C" and len(image.channels) == image.size("C"):
         return image.channels[index]
     return ("red", "green", "blue", "alpha")[index] if axis == "S" else f"{axis} {index}"
 
 
-def _measure(name: str, values: NDArray[Any]) -> Channel:
-    """The figures of one channel `(planes, Y, X)`; the noise is that of a few planes spread over it."""
-    some = values[np.linspace(0, len(values) - 1, min(len(values), _MOST_PLANES)).astype(int)]
-    valid = find_valid(some[None])
-    filled = fill_invalid(some[None], valid)[0]
+def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
+    """Measure one channel `(planes, Y, X)`; its noise in a few planes, evenly spread."""
+    planes = values[np.linspace(0, len(values) - 1, min(len(values), _MAX_PLANES)).astype(int)]
+    valid = find_valid(planes[None])
+    filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
-    smooth = filled.reshape(len(filled), -1) if noise.sigma == 0 else _binned(filled)
+    try:
+        sigma = estimate_sigma(filled[None])
+    except ImageError:  # too small
+        sigma = None
+    smooth = filled
+    if noise.sigma > 0:
+        y, x = (n // _BIN * _BIN for n in filled.shape[1:])
+        smooth = filled[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
     low, median, high = np.percentile(smooth, [1, 50, 99])
-    return Channel(
+    return ChannelNoise(
         name=name,
-        sigma=_sigma(filled),
+        sigma=sigma,
         sigma_fit=noise.sigma,
         gain=noise.gain,
         offset=noise.offset,
         read=noise.read,
-        photons=max(float(median) - noise.offset, 0.0) / noise.gain if noise.photons else None,
+        photons=max(float(median) - noise.offset, 0.0) / noise.gain if noise.signal_dependent else None,
         correlation_length=noise.correlation_length,
         correlation=noise.correlation,
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
@@ -203,25 +230,11 @@ def _measure(name: str, values: NDArray[Any]) -> Channel:
     )
 
 
-def _sigma(planes: NDArray[np.float64]) -> float | None:
-    try:
-        return estimate_sigma(planes[None])
-    except ImageError:
-        return None
-
-
-def _binned(planes: NDArray[np.float64], side: int = 4) -> NDArray[np.float64]:
-    """Means of squares of `side` × `side` pixels: brightness with little noise."""
-    y, x = (n // side * side for n in planes.shape[1:])
-    parts = planes[:, :y, :x].reshape(len(planes), y // side, side, x // side, side)
-    return np.asarray(parts.mean(axis=(2, 4)))
-
-
 def _saturated(values: NDArray[Any]) -> float:
-    """Share of the pixels at the brightest value, if that ends the type's range or occurs suspiciously often."""
+    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
     finite = values[np.isfinite(values)]
     top = finite.max()
     count = int(np.sum(finite == top))
-    end = values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max
-    often = count > max(20, 2e-4 * finite.size) and top > np.median(finite)
-    return count / finite.size if end or often else 0.0
+    largest = values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max
+    frequent = count > max(20, 2e-4 * finite.size) and top > np.median(finite)
+    return count / finite.size if largest or frequent else 0.0

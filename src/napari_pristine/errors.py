@@ -1,16 +1,16 @@
-"""Every error the software raises on purpose.
+"""All errors that the package raises on purpose.
 
     PristineError
     ├── AxesError         the axes do not fit the image
     ├── SettingError      a setting is unknown or out of range
-    ├── ImageError        the image cannot be restored as it is
+    ├── ImageError        the image cannot be restored
     ├── FileError         a file cannot be read or written
-    ├── ModelError        a network does not fit the image or the method
+    ├── ModelError        a model does not fit the image or the method
     └── ComputeError      the computation failed
         └── OutOfMemory   the device ran out of memory
 
 A message says what is wrong, what was found and what to do.
-None of these derives from `RuntimeError`: generator workers of superqt and napari swallow that one.
+None of these derives from `RuntimeError`, which generator workers of superqt and napari swallow.
 """
 
 
@@ -27,7 +27,7 @@ class SettingError(PristineError):
 
 
 class ImageError(PristineError):
-    """The image cannot be restored as it is."""
+    """The image cannot be restored."""
 
 
 class FileError(PristineError):
@@ -35,7 +35,7 @@ class FileError(PristineError):
 
 
 class ModelError(PristineError):
-    """A network does not fit the image or the method."""
+    """A model does not fit the image or the method."""
 
 
 class ComputeError(PristineError):
@@ -43,4 +43,4 @@ class ComputeError(PristineError):
 
 
 class OutOfMemory(ComputeError):
-    """The device ran out of memory, also with the work cut to its smallest pieces."""
+    """The device ran out of memory, even with the smallest tiles."""

@@ -115,23 +115,23 @@ class _Stable:
     """Makes the noise of one channel equally strong everywhere, as its `Intensity` does, which may be nowhere."""
 
     def __init__(self, intensity: Intensity) -> None:
-        self.stabilised = intensity.stabilised
-        if self.stabilised:
-            self.top = float(self.stabilised.do(np.array([2 * self.stabilised.largest]))[0])
-            table = self.stabilised.undo(np.linspace(0, self.top, _STEPS))
+        self.anscombe = intensity.anscombe
+        if self.anscombe:
+            self.top = float(self.anscombe.forward(np.array([2 * self.anscombe.largest]))[0])
+            table = self.anscombe.inverse(np.linspace(0, self.top, _STEPS))
             self.table = torch.from_numpy(table.astype(np.float32))
 
     def do(self, values: Tensor) -> Tensor:
         """Values to units of the noise."""
-        if not self.stabilised:
+        if not self.anscombe:
             return values
-        noise = self.stabilised.noise
+        noise = self.anscombe.noise
         photons = (values - noise.offset) / noise.gain
         return 2 * (photons + 0.375 + (noise.read / noise.gain) ** 2).clamp(min=0).sqrt()
 
     def undo(self, stable: Tensor) -> Tensor:
         """Units of the noise to values."""
-        if not self.stabilised:
+        if not self.anscombe:
             return stable
         at = stable.clamp(0, self.top) * ((_STEPS - 1) / self.top)
         low = at.floor().clamp(max=_STEPS - 2)

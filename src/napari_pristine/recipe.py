@@ -15,7 +15,7 @@ from napari_pristine.device import Device
 from napari_pristine.errors import SettingError
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams
-from napari_pristine.settings import Params, make, meant, setting, shorten
+from napari_pristine.settings import Params, did_you_mean, make, setting, shorten
 
 
 class InputFile(Params):
@@ -121,9 +121,9 @@ def newer_version_hint(version: object) -> str:
 def _suggestion(method: str, preset: str) -> str:
     """Name of a method or preset that an unknown one may be a misspelling of."""
     if method not in METHODS:
-        return meant(shorten(method), METHODS)
+        return did_you_mean(shorten(method), METHODS)
     presets = METHODS[method].presets
-    return "" if preset in presets else meant(shorten(preset), presets)
+    return "" if preset in presets else did_you_mean(shorten(preset), presets)
 
 
 def _check_nesting(unknown: Iterable[str], method: str, params: MethodParams) -> None:

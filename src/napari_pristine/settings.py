@@ -1,7 +1,7 @@
-"""How anything that can be set is declared: once.
+"""Declare settings once: their type, range, default, unit and help text.
 
-From a field made by `setting()` come its validation, the row of the form, the command-line option, the key in
-recipes and the row in the documentation. Nothing else may name a setting's range, default or text.
+A field made by `setting()` gives the validation, the row of the form, the command-line option, the key in recipes and
+the row in the documentation. No other place may repeat the range, default or help text of a setting.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from napari_pristine.errors import SettingError
 
-_LONGEST = 80
-"""Letters of what was given that a message repeats."""
+_MAX_QUOTED = 80
+"""Letters of a wrong value that a message quotes."""
 
 
 class Params(BaseModel):
-    """Base of everything that holds settings: immutable, and no unknown names."""
+    """Base of all classes that hold settings: immutable, without unknown names."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True
@@ -30,19 +30,16 @@ class Params(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_none(cls, values: Any) -> Any:
-        """The word `none` is no value where that is allowed, and no value is the word where that is a choice."""
+        """Read the word `none` as None in optional settings, and None as the word where that is a choice."""
         if not isinstance(values, dict):
             return values
-        return {name: _none_in(cls.model_fields.get(name), value) for name, value in values.items()}
-
-
-def _none_in(field: Any, value: Any) -> Any:
-    if field is None or not (value is None or (isinstance(value, str) and value.lower() == "none")):
-        return value
-    options = get_args(field.annotation)
-    if type(None) in options:
-        return None
-    return "none" if "none" in options else value
+        read = dict(values)
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            if field and (value is None or (isinstance(value, str) and value.lower() == "none")):
+                options = get_args(field.annotation)
+                read[name] = None if type(None) in options else "none" if "none" in options else value
+        return read
 
 
 def setting(
@@ -50,8 +47,13 @@ def setting(
 ) -> Any:
     """Declare a setting of a `Params` class.
 
-    `text` is one sentence for the user, `none` what no value means, `bounds` are pydantic's `ge`, `gt`, `le`, `lt`;
-    `advanced` settings are folded away in forms.
+    Args:
+        default: Default value.
+        text: One sentence of help for the user.
+        unit: Unit of the value.
+        none: Meaning of None for optional settings, in a few words.
+        advanced: Fold the setting away in forms.
+        **bounds: Range, as pydantic's `ge`, `gt`, `le`, `lt`.
     """
     extra: dict[str, JsonValue] = {"unit": unit, "none": none, "advanced": advanced}
     limits: dict[str, Any] = dict(bounds)
@@ -60,7 +62,20 @@ def setting(
 
 @dataclass(frozen=True)
 class Setting:
-    """One declared setting, as forms, the shell and the docs see it."""
+    """One declared setting, for forms, the command line and the documentation.
+
+    Attributes:
+        name: Name in recipes and on the command line.
+        type: Type of the values; that of the choices if there are any.
+        default: Default value.
+        text: One sentence of help.
+        unit: Unit of the value; may be empty.
+        none: Meaning of None, in a few words.
+        advanced: Folded away in forms.
+        optional: None is allowed.
+        choices: All allowed values, if they can be listed.
+        bounds: Range, with pydantic's `ge`, `gt`, `le`, `lt` as keys.
+    """
 
     name: str
     type: type
@@ -75,21 +90,21 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """The name as a label: words, first letter capital, unit in brackets."""
+        """Label in forms: the name as words, with the unit in brackets."""
         words = self.name.replace("_", " ").capitalize()
         return f"{words} ({self.unit})" if self.unit else words
 
     @property
     def allowed(self) -> str:
-        """What values are allowed, in words, such as `0 < x ≤ 1` or `auto, on, off`."""
+        """Allowed values for people, such as `> 0 and ≤ 1` or `auto, on, off`."""
         if self.choices:
             return ", ".join(str(choice) for choice in self.choices)
         below = " and ".join(f"{sign} {self.bounds[key]:.10g}" for key, sign in _SIGNS.items() if key in self.bounds)
         return below or self.type.__name__
 
     @property
-    def wanted(self) -> str:
-        """What a value has to be, in words, such as `a whole number ≥ 1 (in pixels), or none (measured)`."""
+    def requirement(self) -> str:
+        """Requirement for messages, such as `a whole number ≥ 1 (in pixels), or none (measured)`."""
         kind = "one of" if self.choices else _KINDS.get(self.type, "names with values")
         within = f" {self.allowed}" if self.choices or self.bounds else ""
         unit = f" (in {self.unit})" if self.unit else ""
@@ -102,7 +117,7 @@ _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def settings_of(params: type[Params]) -> tuple[Setting, ...]:
-    """All settings that a `Params` class declares, in the order of its fields."""
+    """List the settings that a `Params` class declares, in the order of its fields."""
     return tuple(_setting_of(name, field) for name, field in params.model_fields.items())
 
 
@@ -130,7 +145,11 @@ P = TypeVar("P", bound=BaseModel)
 
 
 def make(params: type[P], values: Mapping[str, Any]) -> P:
-    """Build validated `params` from plain values or strings.
+    """Make validated settings from plain values or strings.
+
+    Args:
+        params: Class of the settings.
+        values: Value of each setting that differs from its default.
 
     Raises:
         SettingError: A name is unknown or a value out of range; the message names the setting.
@@ -138,33 +157,29 @@ def make(params: type[P], values: Mapping[str, Any]) -> P:
     try:
         return params.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingError(_first_complaint(params, error)) from error
+        raise SettingError(_describe_error(params, error)) from error
 
 
-def _first_complaint(params: type[BaseModel], error: ValidationError) -> str:
-    complaint = error.errors()[0]
-    name = shorten(".".join(str(part) for part in complaint["loc"]) or params.__name__)
-    if complaint["type"] == "extra_forbidden":
-        return f"there is no setting '{name}'; {_known(params.model_fields)}{meant(name, params.model_fields)}"
-    got = f"got {shorten(repr(complaint['input']))}"
-    field = params.model_fields.get(name)
-    # what stands within names with values has no field of its own
-    wanted = "a text" if field is None else _setting_of(name, field).wanted
-    return f"setting '{name}' must be {wanted}; {got}"
+def _describe_error(params: type[BaseModel], error: ValidationError) -> str:
+    """Message for the first of the errors that pydantic found."""
+    first = error.errors()[0]
+    name = shorten(".".join(str(part) for part in first["loc"]) or params.__name__)
+    fields = params.model_fields
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting '{name}'; the settings are {', '.join(sorted(fields))}{did_you_mean(name, fields)}"
+    # an item of a setting that is a mapping, such as `select.T`, has no field of its own
+    wanted = _setting_of(name, fields[name]).requirement if name in fields else "a text"
+    return f"setting '{name}' must be {wanted}; got {shorten(repr(first['input']))}"
 
 
 def shorten(text: str) -> str:
-    """What a user or a file has given, as it fits into a message."""
+    """Put a text of a user or a file on one line, short enough for a message."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    return line if len(line) <= _MAX_QUOTED else f"{line[:_MAX_QUOTED]}…"
 
 
-def meant(given: str, names: Iterable[str]) -> str:
-    """Which of the names that are known is like the one given, as the end of a message; empty if none is."""
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """Suggest the known name most like the given one, as the end of a message; empty if none is alike."""
     known = {name.lower(): name for name in names}
     alike = difflib.get_close_matches(given.lower(), known, n=1)
     return f"; did you mean '{known[alike[0]]}'?" if alike else ""
-
-
-def _known(names: Iterable[str]) -> str:
-    return f"the settings are {', '.join(sorted(names))}"

@@ -1,4 +1,4 @@
-"""Values as text: durations, single lines, JSON."""
+"""Format values as text: durations, single lines, JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds for people, such as `3.2 s`, `4 min 10 s` or `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -18,21 +18,22 @@ def duration(seconds: float) -> str:
 
 
 def one_line(text: object) -> str:
-    """Text without line breaks."""
+    """Put a text on one line, with single spaces."""
     return " ".join(str(text).split())
 
 
 def printable(text: str) -> str:
-    """Text with escapes for what is no Unicode, which names on Linux may hold, and no terminal or file takes."""
+    """Escape what is no Unicode: names of files on Linux may hold it, but terminals and text files refuse it."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON; numbers that JSON does not know (infinite, NaN) become null."""
+    """Format a value as one line of JSON; infinite numbers and NaN become null, unknown objects their text."""
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
+    """Reduce dataclasses, mappings and tuples to the types that JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):

@@ -121,7 +121,7 @@ def facts_of(
         "shape": list(opened.like.shape),
         "dtype": opened.like.dtype.name,
         "recipe": identity["recipe"],
-        "quality": blocks.tally.quality().facts(),
+        "quality": blocks.tally.quality().to_dict(),
         "seconds": round(blocks.seconds, 3),
         "device": ", ".join(sorted(blocks.devices)),
         "notes": blocks.texts(),

@@ -15,7 +15,7 @@ from napari_pristine.text import duration
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from napari_pristine.diagnosis import Channel, Diagnosis
+    from napari_pristine.diagnosis import ChannelNoise, Diagnosis
     from napari_pristine.image.quality import Comparison
     from napari_pristine.jobs.restore import Restored
     from napari_pristine.methods.method import Method
@@ -69,16 +69,16 @@ def describe_diagnosis(found: Diagnosis) -> str:
     return "\n".join([*lines, *(textwrap.fill(sentence, _WIDTH) for sentence in found.advice)])
 
 
-def _channel_rows(channel: Channel) -> dict[str, str]:
+def _channel_rows(channel: ChannelNoise) -> dict[str, str]:
     return {
         "noise level (Chen, Zhu & Heng)": "–" if channel.sigma is None else f"{channel.sigma:.4g}",
         "noise level (fit of photons and camera)": f"{channel.sigma_fit:.4g}",
-        "gain, grey values per photon": f"{channel.gain:.4g}" if channel.grows else "–",
-        "offset, grey values": f"{channel.offset:.4g}" if channel.grows else "–",
+        "gain, grey values per photon": f"{channel.gain:.4g}" if channel.photon_noise else "–",
+        "offset, grey values": f"{channel.offset:.4g}" if channel.photon_noise else "–",
         "read noise, grey values": f"{channel.read:.4g}",
         "photons per pixel (median)": "–" if channel.photons is None else f"{channel.photons:.3g}",
         "correlation of neighbours": f"{channel.correlation:.2f}",
-        "reach of the noise (1: independent)": f"{channel.correlation_length:.2f}",
+        "correlation length of the noise, pixels": f"{channel.correlation_length:.2f}",
         "contrast, noise levels": f"{channel.contrast:.1f}",
         "saturated": f"{channel.saturated:.3%}",
         "invalid": f"{channel.invalid:.3%}",

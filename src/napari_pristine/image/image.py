@@ -1,4 +1,4 @@
-"""Image: what the user has."""
+"""Image: an array with names, spacing and units for its axes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
-from napari_pristine.image.lazy_slice import Part
+from napari_pristine.image.lazy_slice import LazySlice
 
 COLOUR = "CS"
-"""Channels, and the samples of RGB pixels."""
+"""Axes of colour: channels, and the samples of RGB pixels."""
 _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
-SMALLEST = 16
-"""Pixels along Y and X below which there is too little to learn from."""
+MIN_SIDE = 16
+"""Least number of pixels along Y and X that an image must have to be restored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +26,19 @@ class Image:
     """An array with names, spacing and units for its axes.
 
     Attributes:
-        data: The values; a numpy array, or anything with shape, dtype and basic slicing (dask, zarr), which
-            is read lazily, block by block.
+        data: A numpy array, or anything with shape, dtype and basic slicing (dask, zarr), which is read lazily,
+            block by block.
         axes: One capital letter per dimension, as in tifffile: `T` time, `Z` depth, `C` channel, `Y`, `X`,
-            `S` samples of RGB, any other letter for anything else.
-        scale: Distance between neighbours, per axis.
-        units: Unit of that distance, per axis; `"pixel"` where there is none.
-        translate: Position of the first element in the same units, per axis.
-        name: What the user calls it.
-        channels: Names along `C`, if there are any.
+            `S` samples of RGB; any other letter for any other axis.
+        scale: Distance between neighbours along each axis.
+        units: Unit of `scale` and `translate` for each axis; `"pixel"` if unknown.
+        translate: Position of the first element along each axis.
+        name: Name for messages, layers and files.
+        channels: Names of the channels along `C`, if known.
+        metadata: Anything else that the file says about the image.
+
+    Raises:
+        AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
     """
 
     data: Any
@@ -52,7 +56,9 @@ class Image:
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
             if len(values) != ndim:
-                raise AxesError(f"{name} has {len(values)} values but the image has {ndim} axes ({self.axes})")
+                raise AxesError(
+                    f"{name} has {len(values)} values but the image has {ndim} axes ({self.axes}); give one per axis"
+                )
             object.__setattr__(self, name, values)
 
     @property
@@ -67,14 +73,17 @@ class Image:
         return dtype
 
     def size(self, axis: str) -> int:
-        """Size along the axis with this letter; 1 if there is none."""
+        """Size along the axis with this letter; 1 if the image lacks it."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     def select(self, ranges: Mapping[str, str]) -> Image:
-        """The part within `ranges`, such as `{"T": "0:10", "C": "1"}`; axes, spacing and position are kept.
+        """Select a part of the image, which keeps all axes, spacing and position.
+
+        Args:
+            ranges: Range along each axis, as one index or `start:stop:step`, such as `{"T": "0:10", "C": "1"}`.
 
         Raises:
-            SettingError: An axis is unknown or a range is empty or not of the form `start:stop:step`.
+            SettingError: An axis is unknown, or a range is empty or malformed.
         """
         if not ranges:
             return self
@@ -82,28 +91,24 @@ class Image:
         for axis, text in ranges.items():
             if len(axis) != 1 or axis not in self.axes:
                 raise SettingError(f"cannot select along '{axis}': the image has the axes {self.axes}")
-            slices[self.axes.index(axis)] = _as_slice(axis, text, self.size(axis))
-        starts = [s.indices(n) for s, n in zip(slices, self.shape, strict=True)]
+            slices[self.axes.index(axis)] = _parse_range(axis, text, self.size(axis))
+        index = tuple(slices)
+        starts, _, steps = zip(*(s.indices(n) for s, n in zip(slices, self.shape, strict=True)), strict=True)
         channels = self.channels
         if channels and "C" in ranges:
             channels = channels[slices[self.axes.index("C")]]
         return replace(
             self,
-            data=self._part(tuple(slices)),
-            scale=tuple(d * step for d, (_, _, step) in zip(self.scale, starts, strict=True)),
-            translate=tuple(
-                t + d * start for t, d, (start, _, _) in zip(self.translate, self.scale, starts, strict=True)
-            ),
+            data=self.data[index] if isinstance(self.data, np.ndarray) else LazySlice(self.data, index),
+            scale=tuple(d * step for d, step in zip(self.scale, steps, strict=True)),
+            translate=tuple(t + d * start for t, d, start in zip(self.translate, self.scale, starts, strict=True)),
             channels=channels,
         )
 
-    def _part(self, index: tuple[slice, ...]) -> Any:
-        return self.data[index] if isinstance(self.data, np.ndarray) else Part(self.data, index)
-
     def spacing(self, axes: str) -> tuple[float, ...]:
-        """Distance of neighbours along some axes, in µm where the unit is one of length, else as in `scale`.
+        """Distance between neighbours along some axes: in µm if all have units of length, else as in `scale`.
 
-        If the units of the axes are of different kinds, such as time and length, all distances are 1.
+        All distances are 1 if the units differ and are not all of length, such as time and length.
         """
         scales = [self.scale[self.axes.index(axis)] for axis in axes]
         units = [self.units[self.axes.index(axis)] for axis in axes]
@@ -113,12 +118,12 @@ class Image:
         return tuple(scales) if len(set(units)) == 1 else (1.0,) * len(axes)
 
     def on_finer_grid(self, data: Any, factors: tuple[int, ...]) -> Image:
-        """This image with other values, on a grid `factors` times finer along each axis that covers the same field."""
+        """Copy of the image with `data` on a grid `factors` times finer along each axis, over the same field."""
         return replace(
             self,
             data=data,
             scale=tuple(d / f for d, f in zip(self.scale, factors, strict=True)),
-            # centres of pixels stay inside the old pixels
+            # the edges of the field stay, so the centre of the first pixel moves towards its edge
             translate=tuple(
                 t + d * (1 / f - 1) / 2 for t, d, f in zip(self.translate, self.scale, factors, strict=True)
             ),
@@ -126,9 +131,13 @@ class Image:
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:
-    """Raise an `AxesError` unless `axes` names each dimension of `shape` once, `Y` and `X` among them."""
+    """Check that `axes` names each dimension of `shape` once, `Y` and `X` among them.
+
+    Raises:
+        AxesError: It does not.
+    """
     if len(shape) < 2:
-        raise AxesError(f"an image has at least two dimensions, Y and X; this has the shape {tuple(shape)}")
+        raise AxesError(f"an image needs at least two dimensions, Y and X; this array has the shape {tuple(shape)}")
     if len(axes) != len(shape):
         raise AxesError(
             f"axes '{axes}' name {len(axes)} dimensions but the image has {len(shape)} (shape {tuple(shape)}); "
@@ -137,61 +146,61 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     if not (axes.isascii() and axes.isalpha() and axes.isupper()) or len(set(axes)) != len(axes):
         raise AxesError(f"axes '{axes}' are not distinct capital letters; use T, Z, C, Y, X and S, e.g. 'TCYX'")
     if not {"Y", "X"} <= set(axes):
-        raise AxesError(f"axes '{axes}' lack Y or X; name the two axes of the picture Y and X, e.g. 'TYX'")
+        raise AxesError(f"axes '{axes}' lack Y or X; name the two axes of the image plane Y and X, e.g. 'TYX'")
     if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
         size = dict(zip(axes, shape, strict=True))["S"]
         raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:
-    """Axes for an array of which nothing else is known: `YXS` for colour pictures, else the last of `TZCYX`."""
+    """Guess axes from a shape alone: `YXS` for RGB(A) images, else `YX`, `TYX`, `TCYX` or `TZCYX`."""
     if len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4:
         return guess_axes(shape[:-1]) + "S"
     usual = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TZCYX"}
-    others = [letter for letter in "QRPONMLKJIHG" if letter not in "TZCYX"]
-    extra = len(shape) - 5
-    return usual.get(len(shape)) or "".join(others[:extra]) + "TZCYX"
+    return usual.get(len(shape)) or "QRPONMLKJIHG"[: len(shape) - 5] + "TZCYX"
 
 
 def check_restorable(image: Image) -> None:
-    """Raise an `ImageError` for images that cannot be restored, whatever the method.
+    """Check that an image can be restored by any method, without reading its pixels.
 
-    Only what is known without reading the pixels is checked here.
+    Raises:
+        ImageError: It cannot; the message says why.
     """
     kind = image.dtype.kind
     if kind == "c":
         raise ImageError(
-            f"'{image.name}' has complex values ({image.dtype}); restore its magnitude, or its parts one by one"
+            f"'{image.name}' has complex values ({image.dtype}); restore its magnitude, or real and imaginary part"
         )
     if kind == "b":
-        raise ImageError(f"'{image.name}' is boolean, a mask and not a picture; give the image that it was made from")
+        raise ImageError(f"'{image.name}' is boolean, like a mask; give the image that it was made from")
     if kind not in "uif":
-        raise ImageError(f"'{image.name}' has values of type {image.dtype}; integers or floats are needed")
+        raise ImageError(f"'{image.name}' has values of type {image.dtype}; an image needs integers or floats")
     if 0 in image.shape:
-        raise ImageError(f"'{image.name}' is empty (shape {image.shape}); nothing to restore")
-    small = [axis for axis in "YX" if image.size(axis) < SMALLEST]
+        raise ImageError(f"'{image.name}' is empty (shape {image.shape}); there is nothing to restore")
+    small = [axis for axis in "YX" if image.size(axis) < MIN_SIDE]
     if small:
         raise ImageError(
             f"'{image.name}' has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise "
-            f"from signal; at least {SMALLEST} × {SMALLEST} are needed (are the axes '{image.axes}' right?)"
+            f"from signal; at least {MIN_SIDE} × {MIN_SIDE} are needed (are the axes '{image.axes}' right?)"
         )
 
 
-def _as_slice(axis: str, text: str, size: int) -> slice:
+def _parse_range(axis: str, text: str, size: int) -> slice:
+    """Parse one index or `start:stop:step` along an axis of this size."""
     try:
         parts = [int(part) if part.strip() else None for part in str(text).split(":")]
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or (len(parts) == 3 and parts[2] is not None and parts[2] < 1):
         raise SettingError(
-            f"cannot read the range '{text}' along {axis}; write one number, start:stop or start:stop:step"
+            f"the range '{text}' along {axis} is malformed; write one number, start:stop or start:stop:step"
         )
     if len(parts) == 1:
         index = parts[0]
         if index is None or not -size <= index < size:
-            raise SettingError(f"there is no {axis} = {text}: the image has {size} along {axis}, counted from 0")
+            raise SettingError(f"there is no {axis} = {text}: the image has size {size} there, counted from 0")
         return slice(index % size, index % size + 1)
     chosen = slice(*parts)
     if not len(range(*chosen.indices(size))):
-        raise SettingError(f"the range '{text}' along {axis} is empty: there are {size}, counted from 0")
+        raise SettingError(f"the range '{text}' along {axis} is empty: the image has size {size} there, counted from 0")
     return chosen

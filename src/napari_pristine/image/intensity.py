@@ -1,4 +1,4 @@
-"""From the values of an image to what a method sees, and back without losing anything."""
+"""Convert the values of an image to the normalised pixels that a method sees, and back without loss or bias."""
 
 from __future__ import annotations
 
@@ -17,42 +17,54 @@ from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
 
-LEAST_SEEN = 0.01
-"""Share of the pixels that must have a value, and that a mask must leave."""
+MIN_VALID = 0.01
+"""Fraction of the pixels that must have a value, and that a mask must leave, at least."""
 _NODES, _WEIGHTS = hermegauss(31)
-_NORMAL = (_NODES, _WEIGHTS / _WEIGHTS.sum())
-"""Points and weights of a mean over the normal distribution."""
+"""Points and weights of a mean over the normal distribution, by Gauss-Hermite quadrature."""
+_HOT_HEIGHT = 20.0
+"""Height of a hot pixel above all of its neighbours, in noise levels."""
+_HOT_NEIGHBOUR = 0.2
+"""Height of the brightest neighbour relative to that of a hot pixel, at most; optics spread a point of light more."""
+_NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
-class Stabilised:
-    """The generalised Anscombe transform for one `Noise`, and its exact unbiased inverse.
+class AnscombeTransform:
+    """Generalised Anscombe transform for one `Noise`, with its exact unbiased inverse.
 
-    Forward: f = 2 √(p + 3/8 + s²) with p the signal in photons and s the read noise in photons
-    (Starck, Murtagh & Bijaoui 1998); the noise of f has unit variance.
-    Inverse: the photons whose *expected* transform is f (Mäkitalo & Foi 2013), by table.
+    Forward: f = 2 √(p + 3/8 + s²), with p the signal and s the read noise, both in photons (Starck, Murtagh & Bijaoui
+    1998); the noise of f has unit variance at any brightness.
+
+    Inverse: the mean signal whose *expected* transform is f (Mäkitalo & Foi 2013), from a table. A fit or a filter
+    averages noisy transformed pixels, so its result is an expectation, which the algebraic inverse would underrate.
+
+    Attributes:
+        noise: Noise that grows with the signal (`gain` above 0).
+        largest: Largest value to transform, in the units of the image; the inverse covers twice this signal.
     """
 
     noise: Noise
     largest: float
 
     @property
-    def _read(self) -> float:
+    def read_photons(self) -> float:
+        """Read noise in photons: s in the formula."""
         return self.noise.read / self.noise.gain
 
-    def do(self, values: Array) -> Array:
-        """Values to units of the noise."""
-        return _anscombe((values - self.noise.offset) / self.noise.gain, self._read)
+    def forward(self, values: Array) -> Array:
+        """Transform values in the units of the image."""
+        return _anscombe((values - self.noise.offset) / self.noise.gain, self.read_photons)
 
-    def undo(self, stable: Array) -> Array:
-        """Units of the noise to values."""
-        photons, expected = self._table
-        return self.noise.gain * np.interp(stable, expected, photons) + self.noise.offset
+    def inverse(self, transformed: Array) -> Array:
+        """Mean signal, in the units of the image, that belongs to expected transforms."""
+        expected, photons = self.inverse_table
+        return self.noise.gain * np.interp(transformed, expected, photons) + self.noise.offset
 
     @property
-    def _table(self) -> tuple[Array, Array]:
-        most = max(2 * (self.largest - self.noise.offset) / self.noise.gain, 100.0)
-        return _table(self._read, 2.0 ** np.ceil(np.log2(most)))
+    def inverse_table(self) -> tuple[Array, Array]:
+        """Expected transforms, ascending, and the mean signal in photons of each, to be interpolated linearly."""
+        largest = max(2 * (self.largest - self.noise.offset) / self.noise.gain, 100.0)
+        return _inverse_table(self.read_photons, 2.0 ** np.ceil(np.log2(largest)))
 
 
 def _anscombe(photons: Array, read: float) -> Array:
@@ -60,96 +72,98 @@ def _anscombe(photons: Array, read: float) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _table(read: float, most: float) -> tuple[Array, Array]:
-    """Mean signals in photons, and the expectation of their transform."""
-    below = np.linspace(-(read**2), 0, 80 if read else 0, endpoint=False)
-    photons = np.concatenate([below, np.linspace(0, 8, 120), np.geomspace(8.02, most, 1000)])
-    return photons, np.maximum.accumulate([_expected_anscombe(p, read) for p in photons])
+def _inverse_table(read: float, largest: float) -> tuple[Array, Array]:
+    """Expected transforms and mean signals in photons, from -read² to `largest`."""
+    negative = np.linspace(-(read**2), 0, 80 if read else 0, endpoint=False)
+    photons = np.concatenate([negative, np.linspace(0, 8, 120), np.geomspace(8.02, largest, 1000)])
+    return np.maximum.accumulate([_expected_transform(mean, read) for mean in photons]), photons
 
 
-def _expected_anscombe(mean: float, read: float) -> float:
+def _expected_transform(mean: float, read: float) -> float:
     """E[f] for Poisson photons with this mean and Gaussian read noise, both in photons."""
     if mean + read**2 > 60:  # second-order expansion about the mean; off by less than 1e-4
         centre = mean + 0.375 + read**2
         return float(2 * np.sqrt(centre) - (mean + read**2) / (4 * centre**1.5))
-    if mean < 0:  # a background was subtracted: what looks like read noise is that of its photons
-        return float(_chances(mean + read**2) @ _anscombe(_counts(mean + read**2) - read**2, read))
-    nodes, weights = _NORMAL
-    return float(_chances(mean) @ _anscombe(_counts(mean)[:, None] + read * nodes, read) @ weights)
+    if mean < 0:  # a background was subtracted: the apparent read noise is that of its photons
+        counts, chances = _poisson(mean + read**2)
+        return float(chances @ _anscombe(counts - read**2, read))
+    counts, chances = _poisson(mean)
+    return float(chances @ _anscombe(counts[:, None] + read * _NODES, read) @ (_WEIGHTS / _WEIGHTS.sum()))
 
 
-def _counts(mean: float) -> Array:
-    """The numbers of photons that there may be."""
-    return np.arange(int(mean + 12 * np.sqrt(mean) + 25), dtype=np.float64)
-
-
-def _chances(mean: float) -> Array:
-    """Probability of each of these numbers."""
-    counts = _counts(mean)
-    return np.asarray(np.exp(counts * np.log(max(mean, 1e-300)) - mean - gammaln(counts + 1)))
+def _poisson(mean: float) -> tuple[Array, Array]:
+    """Photon counts from 0 on, and the probability of each."""
+    counts = np.arange(int(mean + 12 * np.sqrt(mean) + 25), dtype=np.float64)
+    return counts, np.exp(counts * np.log(max(mean, 1e-300)) - mean - gammaln(counts + 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Intensity:
-    """How the values of one channel become pixels: stabilise (or not), subtract the mean, divide by the spread."""
+    """Conversion of the values of one channel to pixels: transform (or not), subtract the mean, divide by the std.
+
+    Attributes:
+        noise: Noise of the values.
+        anscombe: Transform that makes the noise equally strong at any brightness; None for values as they are.
+        mean: Mean of the transformed values.
+        std: Their standard deviation.
+    """
 
     noise: Noise
-    stabilised: Stabilised | None
+    anscombe: AnscombeTransform | None
     mean: float
     std: float
 
     @property
     def sigma(self) -> float:
         """Noise level in the units of the pixels."""
-        return (1.0 if self.stabilised else self.noise.sigma) / self.std
+        return (1.0 if self.anscombe else self.noise.sigma) / self.std
 
-    def do(self, values: NDArray[Any]) -> Array:
-        """Values to pixels."""
+    def normalise(self, values: NDArray[Any]) -> Array:
+        """Convert values to pixels."""
         values = np.asarray(values, dtype=np.float64)
-        stable = self.stabilised.do(values) if self.stabilised else values
-        return (stable - self.mean) / self.std
+        return ((self.anscombe.forward(values) if self.anscombe else values) - self.mean) / self.std
 
-    def undo(self, pixels: NDArray[Any]) -> Array:
-        """Pixels to values."""
-        stable = np.asarray(pixels, dtype=np.float64) * self.std + self.mean
-        return self.stabilised.undo(stable) if self.stabilised else stable
+    def denormalise(self, pixels: NDArray[Any]) -> Array:
+        """Convert pixels to values."""
+        transformed = np.asarray(pixels, dtype=np.float64) * self.std + self.mean
+        return self.anscombe.inverse(transformed) if self.anscombe else transformed
 
 
 def measure_intensity(
     values: NDArray[Any], noise: Noise, *, stabilise: bool, like: Intensity | None = None
 ) -> Intensity:
-    """Find the `Intensity` of one channel `(*space)` without invalid values.
+    """Measure how the values of one channel are converted to pixels of zero mean and unit standard deviation.
 
     Args:
-        values: The values.
-        noise: Their noise.
-        stabilise: Whether it is to be made equally strong everywhere.
-        like: That of other values, of which these are to become a part: its mean and spread are taken.
+        values: `(*space)`, all finite.
+        noise: Noise of the values.
+        stabilise: Make the noise equally strong everywhere, if it grows with the signal.
+        like: Conversion of a larger image of which the values are a part; its mean and std are taken.
     """
     values = np.asarray(values, dtype=np.float64)
-    stabilised = Stabilised(noise, float(values.max())) if stabilise and noise.photons else None
+    anscombe = AnscombeTransform(noise, float(values.max())) if stabilise and noise.signal_dependent else None
     if like is not None:
-        return Intensity(noise, stabilised, like.mean, like.std)
-    stable = stabilised.do(values) if stabilised else values
-    return Intensity(noise, stabilised, float(stable.mean()), float(stable.std()) or 1.0)
+        return Intensity(noise, anscombe, like.mean, like.std)
+    transformed = anscombe.forward(values) if anscombe else values
+    return Intensity(noise, anscombe, float(transformed.mean()), float(transformed.std()) or 1.0)
 
 
 def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where all channels of a block `(C, *space)` have finite values: `(*space)`.
+    """Find the pixels of a block `(C, *space)` at which all channels are finite, `(*space)`.
 
     Raises:
-        ImageError: Less than a hundredth of the values is finite.
+        ImageError: Less than a hundredth of the pixels is finite.
     """
     valid: NDArray[np.bool_] = np.isfinite(block).all(axis=0)
-    if valid.mean() < LEAST_SEEN:
+    if valid.mean() < MIN_VALID:
         raise ImageError(
-            f"{1 - valid.mean():.1%} of the pixels are NaN or infinite; {LEAST_SEEN:.0%} at least must have a value"
+            f"{1 - valid.mean():.1%} of the pixels are NaN or infinite; at least {MIN_VALID:.0%} must have a value"
         )
     return valid
 
 
 def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
-    """The block as float64 with the nearest valid value in the place of each invalid one."""
+    """Replace each invalid value of a block `(C, *space)` by the nearest valid one of its channel; float64."""
     filled = np.asarray(block, dtype=np.float64)
     if valid.all():
         return filled
@@ -157,8 +171,22 @@ def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
     return np.stack([channel[tuple(nearest)] for channel in filled])
 
 
+def find_hot_pixels(channel: Array, noise: Noise) -> NDArray[np.bool_]:
+    """Find single stuck pixels of a channel `(*space)`: far brighter than all of their neighbours in the plane."""
+    if noise.sigma == 0:
+        return np.zeros(channel.shape, dtype=bool)
+    footprint = _NEIGHBOURS.reshape([1] * (channel.ndim - 2) + [3, 3])
+    level: Array = ndimage.median_filter(channel, footprint=footprint)
+    brightest: Array = ndimage.maximum_filter(channel, footprint=footprint)
+    # the variance of one photon at least: in the dark, single photons are far brighter than all around them
+    least = max(noise.gain**2, 0.01 * noise.sigma**2)
+    std = np.sqrt(np.maximum(noise.gain * brightest + noise.variance, least))
+    height = channel - level
+    return np.asarray((channel - brightest > _HOT_HEIGHT * std) & (brightest - level < _HOT_NEIGHBOUR * height))
+
+
 def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values as `dtype`: rounded and clipped to its range for integers, clipped to finite values for floats."""
+    """Convert values to `dtype`, clipped to its range; rounded for integers, never infinite for floats."""
     limits: Any = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
     rounded = np.rint(values) if dtype.kind in "ui" else values
     highest = float(limits.max)

@@ -1,9 +1,9 @@
-"""How good a result is: without a reference from what was removed, with one by the usual figures."""
+"""Quality of a result: without a reference, from the residual; with one, by PSNR, SSIM and NRMSE."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from napari_pristine.errors import ImageError
 Array = NDArray[np.float64]
 
 _WINDOW = 11
-"""Side of the larger of the two windows of SSIM."""
+"""Side, in pixels, of the larger of the two windows of SSIM."""
 
 
 @dataclass(frozen=True)
@@ -52,43 +52,65 @@ class Quality:
     stopped: tuple[str, ...] = ()
     channels: tuple[ChannelQuality, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
-        """It as plain JSON values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain JSON values."""
         return {**asdict(self), "stopped": list(self.stopped), "channels": [asdict(c) for c in self.channels]}
 
 
-def judge(
+class ResidualFigures(NamedTuple):
+    """Figures of the residual of one channel: of the noisy image minus the restored one.
+
+    Attributes:
+        residual: Root mean square of the residual, in noise levels; 0 if the noise level is 0.
+        whiteness: Mean correlation of the residual with itself one pixel further along Y and X; 0 for white noise.
+        structure: Correlation of the residual with the restored image at scales of 1 to 4 pixels; 0 if no structure
+            was removed.
+    """
+
+    residual: float
+    whiteness: float
+    structure: float
+
+
+def measure_residual(
     noisy: NDArray[Any], restored: NDArray[Any], valid: NDArray[np.bool_], sigma: float
-) -> tuple[float, float, float]:
-    """Residual (in noise levels), whiteness and structure of one channel `(*space)`."""
+) -> ResidualFigures:
+    """Measure the residual of one channel, which for a good result looks like white noise.
+
+    Args:
+        noisy: `(*space)`; the last two axes are Y and X.
+        restored: `(*space)`.
+        valid: `(*space)`, False where the noisy value does not count.
+        sigma: Noise level in the same units.
+    """
     removed = np.where(valid, np.asarray(noisy, np.float64) - restored, 0.0)
     level = float(np.sqrt(np.mean(removed[valid] ** 2)))
     removed -= removed.mean()
     power = np.mean(removed**2)
     if power == 0 or sigma == 0:
-        return (level / sigma if sigma else 0.0), 0.0, 0.0
-    along = [np.mean(removed[..., 1:] * removed[..., :-1]), np.mean(removed[..., 1:, :] * removed[..., :-1, :])]
-    return level / sigma, float(np.mean(along) / power), _correlation(removed, np.asarray(restored, np.float64))
-
-
-def _correlation(removed: Array, restored: Array) -> float:
-    """Correlation of both after a band-pass about the scale of fine structure, 1 to 4 pixels."""
-    a, b = (ndimage.gaussian_filter(x, 1.0) - ndimage.gaussian_filter(x, 4.0) for x in (removed, restored))
+        return ResidualFigures(level / sigma if sigma else 0.0, 0.0, 0.0)
+    lags = [np.mean(removed[..., 1:] * removed[..., :-1]), np.mean(removed[..., 1:, :] * removed[..., :-1, :])]
+    # a band-pass around the scale of fine structure
+    a, b = (
+        ndimage.gaussian_filter(x, 1.0) - ndimage.gaussian_filter(x, 4.0)
+        for x in (removed, np.asarray(restored, np.float64))
+    )
     norm = np.sqrt(np.mean(a**2) * np.mean(b**2))
-    return float(np.mean(a * b) / norm) if norm > 0 else 0.0
+    structure = float(np.mean(a * b) / norm) if norm > 0 else 0.0
+    return ResidualFigures(level / sigma, float(np.mean(lags) / power), structure)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An image against its reference.
+    """Figures of an image compared with its reference.
 
     Attributes:
         psnr: Peak signal-to-noise ratio in dB.
-        psnr_affine: The same after the gain and offset that fit best: brightness drifts between captures.
+        psnr_affine: The same after fitting gain and offset, since brightness drifts between exposures.
         ssim: Structural similarity with a uniform 7 × 7 window and sample covariance (scikit-image's default).
         ssim_gaussian: The same with a Gaussian window, sigma 1.5, and population covariance (Wang et al. 2004).
         nrmse: Root mean square error over the root mean square of the reference.
-        data_range: The range that PSNR and SSIM refer to.
+        data_range: Largest possible minus smallest possible value, to which PSNR and SSIM refer.
     """
 
     psnr: float
@@ -100,30 +122,33 @@ class Comparison:
 
 
 def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, samples: int | None = None) -> Comparison:
-    """Compare two arrays of one shape, all but the last two axes (before `samples`) averaged plane by plane in SSIM.
+    """Compare an image with its reference; SSIM is the mean over the planes of the last two axes.
 
     Args:
-        image: The image.
-        reference: What it should be.
-        data_range: Largest possible minus smallest possible value.
-        samples: Axis that holds the colours of a pixel, if there is one.
+        image: Real numbers, all finite.
+        reference: The same shape.
+        data_range: Largest possible minus smallest possible value, such as 255.
+        samples: Axis of the colours of RGB pixels, if there is one; each colour is a plane of its own.
 
     Raises:
-        ImageError: The shapes differ, or values are not finite.
+        ImageError: The shapes differ, values are not finite or not real, the images are too small for SSIM, or the
+            data range is not positive.
     """
     if image.shape != reference.shape:
-        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; they must be equal")
+        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; give one shape")
     if "c" in (image.dtype.kind, reference.dtype.kind):
-        raise ImageError("complex values cannot be compared; compare their magnitudes")
+        raise ImageError("images with complex values cannot be compared; compare their magnitudes")
     if not data_range > 0:
-        raise ImageError(f"the data range is {data_range}, it must be above 0; give that of the detector, e.g. 255")
+        raise ImageError(f"the data range must be above 0 but is {data_range}; give that of the detector, e.g. 255")
     x, y = image.astype(np.float64), reference.astype(np.float64)
-    if min((np.moveaxis(x, samples, 0) if samples is not None else x).shape[-2:]) < _WINDOW:
-        raise ImageError(f"pictures of less than {_WINDOW} × {_WINDOW} pixels (shape {x.shape}) are too small for SSIM")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ImageError("there are NaN or infinite values in the image or its reference; they cannot be compared")
     if samples is not None:
         x, y = np.moveaxis(x, samples, 0), np.moveaxis(y, samples, 0)
+    if min(x.shape[-2:]) < _WINDOW:
+        raise ImageError(
+            f"the image (shape {image.shape}) is too small for SSIM, which needs {_WINDOW} × {_WINDOW} pixels"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ImageError("the image or its reference has NaN or infinite values; fill them before comparing")
     design = np.stack([x.ravel(), np.ones(x.size)], axis=1)
     fitted = design @ np.linalg.lstsq(design, y.ravel(), rcond=None)[0]
     return Comparison(
@@ -136,10 +161,11 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
     )
 
 
-def _psnr(square: float, data_range: float) -> float:
-    return float(10 * np.log10(data_range**2 / square)) if square > 0 else float("inf")
+def _psnr(squared_error: float, data_range: float) -> float:
+    return float(10 * np.log10(data_range**2 / squared_error)) if squared_error > 0 else float("inf")
 
 
-def _ssim(x: Array, y: Array, **form: Any) -> float:
+def _ssim(x: Array, y: Array, **options: Any) -> float:
+    """Mean SSIM of the planes of the last two axes."""
     planes = zip(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]), strict=True)
-    return float(np.mean([structural_similarity(a, b, **form) for a, b in planes]))
+    return float(np.mean([structural_similarity(a, b, **options) for a, b in planes]))

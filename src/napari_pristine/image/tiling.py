@@ -1,4 +1,4 @@
-"""Cut a block into overlapping tiles, and blend them without seams."""
+"""Tiling: cut a block into overlapping tiles, and blend them without seams."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OVERLAP = 32
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of one size, evenly spread over a block, at least `overlap` wide in common.
+    """Tiles of one size that are evenly spread over a block and overlap their neighbours.
 
     Attributes:
         shape: Shape of the block, without channels.
-        side: Sides of a tile.
-        overlap: Least overlap between neighbours, in pixels.
+        side: Side of a tile along each axis, in pixels.
+        overlap: Least overlap of neighbouring tiles along each axis that is cut, in pixels.
     """
 
     shape: tuple[int, ...]
@@ -31,19 +31,24 @@ class Tiling:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], side: int, overlap: int) -> Tiling:
-        """Tiles with sides of at most `side` pixels in two dimensions, and boxes of as many pixels in three."""
+        """Choose the tiles of a block.
+
+        Args:
+            shape: Shape of the block, without channels.
+            side: Largest side of a tile in two dimensions; in three, a tile has about as many pixels as such a square.
+            overlap: Least overlap in two dimensions, in pixels; in three, less, in proportion.
+        """
         if len(shape) < 3:
             return cls(shape, tuple(min(side, n) for n in shape), min(overlap, side // 2))
         sides, left = list(shape), float(side**2)
-        for rank, axis in enumerate(sorted(range(len(shape)), key=lambda axis: shape[axis])):
-            sides[axis] = min(shape[axis], max(round(left ** (1 / (len(shape) - rank))), 1))
-            left /= sides[axis]  # what a thin axis leaves over goes to the others
-        common = round(overlap ** (2 / len(shape)))
-        cut = [part for part, whole in zip(sides, shape, strict=True) if part < whole]
-        return cls(shape, tuple(sides), min([common, *(part // 2 for part in cut)]))
+        for done, axis in enumerate(sorted(range(len(shape)), key=lambda axis: shape[axis])):
+            sides[axis] = min(shape[axis], max(round(left ** (1 / (len(shape) - done))), 1))
+            left /= sides[axis]  # thin axes, which come first, leave more pixels to the others
+        cut = [length for length, whole in zip(sides, shape, strict=True) if length < whole]
+        return cls(shape, tuple(sides), min([round(overlap ** (2 / len(shape))), *(length // 2 for length in cut)]))
 
     def tightened(self) -> Tiling:
-        """As many tiles, but none larger than it has to be."""
+        """Tiling with as many tiles, as small as the overlap allows."""
         counts = [len(self.starts(axis)) for axis in range(len(self.shape))]
         sides = [-(-(n + (count - 1) * self.overlap) // count) for n, count in zip(self.shape, counts, strict=True)]
         return Tiling(self.shape, tuple(sides), self.overlap)
@@ -63,16 +68,16 @@ class Tiling:
 
     @property
     def slices(self) -> list[tuple[slice, ...]]:
-        """The part of the block that each tile covers."""
+        """Part of the block that each tile covers."""
         return [tuple(slice(a, a + n) for a, n in zip(corner, self.side, strict=True)) for corner in self.corners]
 
     @cached_property
     def window(self) -> NDArray[np.float32]:
-        """Weight of each pixel of a tile, highest in its middle and positive everywhere."""
-        return self.window_of(self.side)
+        """Weight of each pixel of a tile when tiles are blended: highest in the middle, positive everywhere."""
+        return self._window(self.side)
 
-    def window_of(self, sides: tuple[int, ...]) -> NDArray[np.float32]:
-        """The same for tiles on another grid, `sides` pixels long."""
+    def _window(self, sides: tuple[int, ...]) -> NDArray[np.float32]:
+        """Window for tiles on a finer grid, with `sides` pixels along each axis."""
         window = np.ones(sides, dtype=np.float32)
         for axis, (size, side, count) in enumerate(zip(self.shape, self.side, sides, strict=True)):
             if side < size:
@@ -81,25 +86,29 @@ class Tiling:
         return np.maximum(window, 1e-4).astype(np.float32)
 
     def blend(self, tiles: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Tiles `(C, *side)` as one block `(C, *shape)`, weighted by the window.
+        """Blend tiles to one block, as their mean weighted by the window.
 
-        Tiles on a grid that is finer by whole numbers give a block on that grid.
+        Args:
+            tiles: `(C, *side)` each; or on a grid that is finer by whole factors, which gives a block on that grid.
+
+        Returns:
+            `(C, *shape)`.
         """
         sides = tiles[0].shape[1:]
-        finer = [count // side for count, side in zip(sides, self.side, strict=True)]
-        whole = tuple(n * f for n, f in zip(self.shape, finer, strict=True))
-        window = self.window if sides == self.side else self.window_of(sides)
-        total: NDArray[np.float32] = np.zeros((len(tiles[0]), *whole), dtype=np.float32)
-        weight: NDArray[np.float32] = np.zeros(whole, dtype=np.float32)
-        for tile, part in zip(tiles, self.slices, strict=True):
-            fine = tuple(slice(p.start * f, p.stop * f) for p, f in zip(part, finer, strict=True))
-            total[(slice(None), *fine)] += tile * window
-            weight[fine] += window
+        factors = [count // side for count, side in zip(sides, self.side, strict=True)]
+        shape = tuple(n * factor for n, factor in zip(self.shape, factors, strict=True))
+        window = self.window if sides == self.side else self._window(sides)
+        total: NDArray[np.float32] = np.zeros((len(tiles[0]), *shape), dtype=np.float32)
+        weight: NDArray[np.float32] = np.zeros(shape, dtype=np.float32)
+        for tile, covered in zip(tiles, self.slices, strict=True):
+            part = tuple(slice(c.start * f, c.stop * f) for c, f in zip(covered, factors, strict=True))
+            total[(slice(None), *part)] += tile * window
+            weight[part] += window
         return np.divide(total, weight, dtype=np.float32)
 
 
 def repeat(pixels: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:
-    """Pixels `(..., *space)` on a grid that is `factors` times finer along the axes of space."""
+    """Repeat pixels `(..., *space)` on a grid that is `factors` times finer along the axes of space."""
     for axis, factor in enumerate(factors, pixels.ndim - len(factors)):
         pixels = np.repeat(pixels, factor, axis=axis) if factor > 1 else pixels
     return pixels

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.intensity import LEAST_SEEN, Intensity, fill_invalid, find_valid, measure_intensity
-from napari_pristine.image.noise import MARGIN, Noise, estimate_sigma
-from napari_pristine.image.outliers import find_hot
-from napari_pristine.image.quality import judge
+from napari_pristine.image.intensity import (
+    MIN_VALID,
+    Intensity,
+    fill_invalid,
+    find_hot_pixels,
+    find_valid,
+    measure_intensity,
+)
+from napari_pristine.image.noise import BLANK_SIDE, Noise, estimate_sigma
+from napari_pristine.image.quality import measure_residual
 from napari_pristine.image.refine import refine
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
@@ -100,7 +106,7 @@ class Block:
     @cached_property
     def variance(self) -> Pixels | None:
         """Noise variance of each pixel, `(C, *space)`, where it grows with the signal and is not stabilised."""
-        if not self.params.degraded or not any(i.noise.photons for i in self.intensities):
+        if not self.params.degraded or not any(i.noise.signal_dependent for i in self.intensities):
             return None
         maps = []
         for intensity, values in zip(self.intensities, self.filled, strict=True):
@@ -120,7 +126,7 @@ class Block:
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
         """Turn restored pixels into values in the units of the image."""
-        values = np.stack([i.undo(channel) for i, channel in zip(self.intensities, restored, strict=True)])
+        values = np.stack([i.denormalise(channel) for i, channel in zip(self.intensities, restored, strict=True)])
         if self.empty is not None:
             factors = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
             np.copyto(values, repeat(self.filled, factors), where=repeat(self.empty, factors))
@@ -129,11 +135,11 @@ class Block:
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""
         levels = [
-            intensity.noise.sigma if intensity.stabilised else sigma * intensity.std
+            intensity.noise.sigma if intensity.anscombe else sigma * intensity.std
             for intensity, sigma in zip(self.intensities, self.sigma, strict=True)
         ]
         return tuple(
-            (level, *judge(noisy, restored, self.valid, level))
+            (level, *measure_residual(noisy, restored, self.valid, level))
             for level, noisy, restored in zip(levels, self.filled, values, strict=True)
         )
 
@@ -181,14 +187,14 @@ def make_block(
     valid = find_valid(values)
     if masked is not None:
         valid &= ~masked
-        if valid.mean() < LEAST_SEEN:
+        if valid.mean() < MIN_VALID:
             raise ImageError(
-                f"the mask leaves {valid.mean():.2%} of the pixels; at least {LEAST_SEEN:.0%} must be visible"
+                f"the mask leaves {valid.mean():.2%} of the pixels; at least {MIN_VALID:.0%} must be visible"
             )
     filled = fill_invalid(values, valid)
     hot = np.zeros_like(valid)
     if params.hot_pixels:
-        hot = valid & np.any([find_hot(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
+        hot = valid & np.any([find_hot_pixels(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
         filled = fill_invalid(filled, valid & ~hot)
     if all(np.ptp(channel) == 0 for channel in filled):
         raise _nothing_to_restore(filled)
@@ -199,7 +205,7 @@ def make_block(
         measure_intensity(channel, n, stabilise=stabilise, like=known)
         for channel, n, known in zip(filled, noise, like or itertools.repeat(None), strict=False)
     )
-    pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
+    pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
         filled=filled,
         valid=valid & ~hot,
@@ -253,7 +259,7 @@ def _nothing_to_restore(values: NDArray[Any]) -> ImageError:
 
 def _find_empty(filled: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Find where a block `(C, *space)` has one value far around in its planes: nothing was recorded there."""
-    sides = (1,) * (filled.ndim - 3) + (MARGIN, MARGIN)
+    sides = (1,) * (filled.ndim - 3) + (BLANK_SIDE, BLANK_SIDE)
     empty = np.ones(filled.shape[1:], bool)
     for channel in filled:
         empty &= ndimage.maximum_filter(channel, sides) == ndimage.minimum_filter(channel, sides)
@@ -265,7 +271,7 @@ def _normalise_extra(image: ExtraBlock, intensities: tuple[Intensity, ...], axes
     check_numbers(image.values)
     valid = find_valid(image.values)
     filled = fill_invalid(image.values, valid)
-    pixels = np.stack([i.do(channel) for i, channel in zip(intensities, filled, strict=True)])
+    pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
     # its own noise, whatever sigma is set for the first; filled in, a sparse image tells nothing of its noise
     measured = valid.mean() > _MIN_SEEN_FOR_NOISE
     sigma = [_estimate(p, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
@@ -284,7 +290,7 @@ def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> 
     known = max(intensity.sigma, _MIN_SIGMA)
     if params.sigma is not None or (params.stabilise and not params.degraded):
         return known
-    if params.degraded and intensity.noise.photons:
+    if params.degraded and intensity.noise.signal_dependent:
         return known
     level = _estimate(pixels, intensity.sigma)
     return min(level, known) if params.degraded else level  # the texture of a coarse image looks like noise

@@ -53,7 +53,7 @@ class Restored:
         """How the result was made, as plain JSON values."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
-            "quality": self.quality.facts(),
+            "quality": self.quality.to_dict(),
             "seconds": round(self.seconds, 3),
             "device": self.device,
             "notes": [note.text for note in self.notes],

@@ -9,12 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from napari_pristine.image.noise import is_correlated
 from napari_pristine.methods.method import CropSource, NoisyBlock, StopReason
 from napari_pristine.nets.unet import Plan, UNet, small_plan
 from napari_pristine.settings import Params, setting
 
-CORRELATED = 1.15
-"""Reach of the noise from which a pixel's neighbours tell much of its noise."""
 _NOISELESS = 2e-6
 """Noise level up to which a channel has no noise, such as the opacity of a picture from the screen."""
 _UNSEEN = 1e-3
@@ -111,7 +110,7 @@ def match_mean(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
 def finished(title: str, steps: int, source: CropSource) -> StopReason:
     """The end of a fit that took all steps, for methods that need independent noise and pixels without gaps."""
     doubts: list[str] = []
-    if source.correlation_length >= CORRELATED:
+    if is_correlated(source.correlation_length):
         doubts.append(
             f"the noise of neighbouring pixels is correlated (correlation length {source.correlation_length:.1f}, 1 if "
             f"independent): {title} takes it for structure; use inr or sampling"

@@ -20,7 +20,7 @@ from pydantic import field_validator
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.consensus import denoise, spectra
+from napari_pristine.image.refine import denoise_consensus, refine_channels
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.degradation import Degradation, ExtraImage, parse_extra_images
 from napari_pristine.methods.finer import render_finer
@@ -225,7 +225,7 @@ def _believed(picture: NoisyBlock, scene: Tensor) -> Tensor:
     level = picture.sigma.reshape(-1, *[1] * picture.valid.dim())
     unit = level if picture.variance is None else picture.variance.sqrt()
     noisy, pilot = ((pixels / unit).cpu().numpy() for pixels in (picture.pixels, scene))
-    return torch.from_numpy(spectra(noisy, pilot, 1.0)).to(scene) * unit
+    return torch.from_numpy(refine_channels(noisy, pilot, 1.0)).to(scene) * unit
 
 
 def _trust(pictures: list[tuple[NoisyBlock, Degradation]]) -> float:
@@ -246,7 +246,7 @@ def _view(picture: NoisyBlock, how: Degradation, least: float) -> View:
 
 
 def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:
-    return torch.from_numpy(denoise(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
+    return torch.from_numpy(denoise_consensus(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
 
 
 def _views(noisy: NoisyBlock, params: LinrParams) -> list[tuple[NoisyBlock, Degradation]]:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from napari_pristine.image.noise import is_correlated
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.fit_inr import draw_pixels, mean_slope, noise_level, slope_weight
 from napari_pristine.methods.fit_unet import (
@@ -38,8 +39,6 @@ from napari_pristine.nets.masks import dilate, visible_mask
 from napari_pristine.nets.unet import UNet, noise2noise_plan
 from napari_pristine.settings import setting
 
-_CORRELATED = 1.1
-"""Reach from which the noise counts as correlated."""
 _FOR_INDEPENDENT = (0.8, 0, 16)
 _FOR_CORRELATED = (0.3, 1, 16)
 """Share of the pixels shown, margin and passes, by the noise."""
@@ -237,7 +236,7 @@ class _Task:
         """The task for a block; what the settings leave open follows the noise."""
         generator = torch.Generator().manual_seed(noisy.seed)
         fold = torch.randint(params.folds, noisy.valid.shape, generator=generator).to(noisy.valid.device)
-        visible, margin, passes = _FOR_CORRELATED if noisy.correlation_length > _CORRELATED else _FOR_INDEPENDENT
+        visible, margin, passes = _FOR_CORRELATED if is_correlated(noisy.correlation_length) else _FOR_INDEPENDENT
         return cls(
             noisy,
             params,

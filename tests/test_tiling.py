@@ -1,4 +1,4 @@
-"""Tiles cover a block, overlap as promised, and are put together without seams."""
+"""Tiles cover a block, overlap enough, and are blended without seams."""
 
 from __future__ import annotations
 
