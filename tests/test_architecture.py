@@ -1,12 +1,14 @@
-"""The rooms of the package know only those below them, and it is light to import."""
+"""Imports go one way, Qt and torch stay in their parts, and files keep the rules of the house."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -32,44 +34,69 @@ LAYERS = (
     {"cli"},
     {"gui"},
 )
-"""Each room may import those of the layers above it in this list."""
-WINDOWS = {"qtpy", "magicgui", "superqt", "napari", "PyQt5", "PyQt6", "PySide2", "PySide6"}
-LIGHT = ["errors", "events", "settings", "image", "io", "samples", "diagnosis"]
-"""Rooms that do without torch."""
-DOORS = {"__init__", "__main__"}
-FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+"""Parts of the package (folders, and files at its root); each may import those of the layers above it in this list."""
+QT = {"qtpy", "magicgui", "superqt", "napari", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+WITHOUT_TORCH = ["errors", "events", "settings", "text", "image", "io", "samples", "diagnosis"]
+ENTRY_POINTS = {"__init__", "__main__"}
+FINISHED = ["diagnosis", "errors", "image", "settings", "text", "device"]
+"""Parts whose docstrings are checked."""
+NOT_YET = {"image/axes.py", "image/chunks.py"}
+"""Files of these parts whose docstrings are not checked yet."""
+MAX_LINES = 450
+QUESTION = re.compile(r"(?:^|[.:;!?]\s+|\n\s*)((?:What|Whether|Which|Where|How|Who|Why)\b[^\n]{0,60})")
+"""A sentence that opens like a question: a noun or a verb says the same more plainly."""
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(path: Path) -> str:
     """The folder of a file, or its name at the root of the package."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names: set[str] = set()
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """Rooms of this package that a file imports."""
-    parts = [name.split(".") for name in imported(path)]
-    rooms = {part[1] for part in parts if part[0] == "napari_pristine" and len(part) > 1}
-    return {room for room in rooms if not room.startswith("__")}
+def parts_imported(path: Path) -> set[str]:
+    """Parts of this package that a file imports."""
+    dotted = [name.split(".") for name in imported(path)]
+    parts = {names[1] for names in dotted if names[0] == "napari_pristine" and len(names) > 1}
+    return {part for part in parts if not part.startswith("__")}
 
 
-def layer_of(room: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+def layer_of(part: str) -> int:
+    return next(number for number, parts in enumerate(LAYERS) if part in parts)
 
 
-def modules(rooms: list[str]) -> list[str]:
-    """Names of all modules in these rooms."""
-    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in FILES if room_of(path) in rooms]
+def modules(parts: Iterable[str]) -> list[str]:
+    """Names of all modules in these parts."""
+    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in FILES if part_of(path) in parts]
     return [".".join(path.parts).removesuffix(".__init__") for path in paths]
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of all docstrings of a file: of modules, classes, functions and variables."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
 
 
 def python(code: str, *arguments: str) -> None:
@@ -80,33 +107,64 @@ def python(code: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_room_has_its_layer() -> None:
-    known = set.union(*LAYERS) | DOORS
-    assert {room_of(path) for path in FILES} - known == set(), "say in LAYERS and the design which rooms these may use"
+def test_every_part_has_a_layer() -> None:
+    known = set.union(*LAYERS) | ENTRY_POINTS
+    assert {part_of(path) for path in FILES} - known == set(), "add these to LAYERS and to docs/architecture.md"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in FILES if room_of(p) not in DOORS], ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_a_room_imports_only_what_is_below_it(path: Path) -> None:
-    room = room_of(path)
-    above = [other for other in rooms_imported(path) - {room} if layer_of(other) >= layer_of(room)]
+def test_folders_are_one_level_deep() -> None:
+    assert [name_of(path) for path in FILES if len(path.relative_to(PACKAGE).parts) > 2] == []
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part_of(p) not in ENTRY_POINTS], ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    part = part_of(path)
+    above = [other for other in parts_imported(path) - {part} if layer_of(other) >= layer_of(part)]
     assert above == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_windows_are_in_one_room_and_torch_is_where_it_computes(path: Path) -> None:
-    foreign = {name.split(".")[0] for name in imported(path)}
-    if room_of(path) != "gui":
-        assert foreign & WINDOWS == set()
-    if room_of(path) in [*LIGHT, *DOORS]:
-        assert "torch" not in foreign
+def test_qt_is_imported_in_gui_only_and_torch_only_to_compute() -> None:
+    for path in FILES:
+        foreign = {name.split(".")[0] for name in imported(path)}
+        assert part_of(path) == "gui" or not foreign & QT, name_of(path)
+        assert part_of(path) not in [*WITHOUT_TORCH, *ENTRY_POINTS] or "torch" not in foreign, name_of(path)
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_all_functions_are_typed() -> None:
+    untyped = []
+    for path in FILES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                a = node.args
+                given = [*a.posonlyargs, *a.args, *a.kwonlyargs, *([a.vararg] if a.vararg else [])]
+                given += [a.kwarg] if a.kwarg else []
+                bare = [arg.arg for arg in given if arg.annotation is None and arg.arg not in ("self", "cls")]
+                if bare or node.returns is None:
+                    untyped.append(f"{name_of(path)}:{node.lineno} {node.name} {bare}")
+    assert untyped == []
+
+
+@pytest.mark.parametrize("part", FINISHED)
+def test_no_sentence_of_a_docstring_opens_like_a_question(part: str) -> None:
+    found = [
+        f"{name_of(path)}:{line}: {match[1]}"
+        for path in FILES
+        if part_of(path) == part and name_of(path) not in NOT_YET
+        for line, text in docstrings(path)
+        for match in QUESTION.finditer(text)
+    ]
+    assert found == []
 
 
 def test_methods_do_not_know_each_other() -> None:
     homes = {method.fit.__module__ for method in METHODS.values()}
     for home in homes:
-        names = set(imported(Path(str(import_module(home).__file__))))
+        names = imported(Path(str(import_module(home).__file__)))
         assert not [name for name in names for other in homes - {home} if name.startswith(other)]
 
 
@@ -119,22 +177,22 @@ def test_the_package_is_light_to_import() -> None:
     )
 
 
-def test_files_and_pictures_do_without_torch() -> None:
+def test_images_and_files_need_neither_torch_nor_qt() -> None:
     python(
         "import sys\n"
         "from importlib import import_module\n"
         "for name in sys.argv[1:]: import_module(name)\n"
-        f"found = {{'torch', *{WINDOWS!r}}} & set(sys.modules)\n"
+        f"found = {{'torch', *{QT!r}}} & set(sys.modules)\n"
         "assert not found, found",
-        *modules(LIGHT),
+        *modules(WITHOUT_TORCH),
     )
 
 
-def test_the_core_works_where_there_are_no_windows(tmp_path: Path) -> None:
-    """On a node of a cluster: every module below gui is imported, an image restored, written and read."""
+def test_everything_below_gui_works_without_qt(tmp_path: Path) -> None:
+    """As on a node of a cluster: import every module below gui; restore, write and read an image."""
     python(
         "import sys\n"
-        f"for name in {WINDOWS!r}: sys.modules[name] = None\n"
+        f"for name in {QT!r}: sys.modules[name] = None\n"
         "from importlib import import_module\n"
         "for name in sys.argv[2:]: import_module(name)\n"
         "import numpy as np\n"
@@ -145,7 +203,7 @@ def test_the_core_works_where_there_are_no_windows(tmp_path: Path) -> None:
         "again = pristine.read(sys.argv[1])\n"
         "assert np.array_equal(again.data, restored.data)",
         str(tmp_path / "restored.tif"),
-        *modules([room for rooms in LAYERS for room in rooms if room != "gui"]),
+        *modules(set.union(*LAYERS) - {"gui"}),
     )
 
 
@@ -160,10 +218,10 @@ def test_other_names_are_not() -> None:
         _ = napari_pristine.magic
 
 
-def test_public_names_are_told_to_type_checkers_too() -> None:
-    source = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    told = {a.asname or a.name for node in ast.walk(source) if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert set(napari_pristine.__all__) - {"__version__"} <= told
+def test_type_checkers_see_all_public_names() -> None:
+    source = tree_of(PACKAGE / "__init__.py")
+    seen = {a.asname or a.name for node in ast.walk(source) if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert set(napari_pristine.__all__) - {"__version__"} <= seen
 
 
 ERRORS = [error for _, error in inspect.getmembers(errors, inspect.isclass)]

@@ -1,1 +1,1 @@
-"""What an image is and how it is cut, scaled, measured and put together again: numpy only."""
+"""Images: axes, blocks and tiles, intensity, noise, refinement and quality; numpy only, without torch, files or Qt."""
