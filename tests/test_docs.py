@@ -1,4 +1,4 @@
-"""Every code block of the README and the documentation runs; every picture and link of theirs is there."""
+"""Code blocks of the README and the documentation run; their links and pictures exist."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_method_has_its_page_in_the_navigation() -> None:
 
 
 def test_recipes_in_the_documentation_can_be_read(tmp_path: Path) -> None:
-    """But for those that name a file, which is not there."""
+    """Recipes that name a model are left out: its file is not here."""
     blocks = BLOCK.findall((ROOT / "docs" / "batch.md").read_text())
     recipes = [text for language, text in blocks if language == "yaml" and "method:" in text and "model:" not in text]
     assert recipes

@@ -39,7 +39,7 @@ def test_all_usual_types_can_be_restored_without_reading_them(dtype: str) -> Non
     ],
     ids=["complex", "bool", "object", "text", "empty", "flat", "narrow"],
 )
-def test_what_cannot_be_restored_is_refused_with_a_reason(data: Unread, words: list[str]) -> None:
+def test_images_that_cannot_be_restored_are_refused_with_a_reason(data: Unread, words: list[str]) -> None:
     with pytest.raises(ImageError) as caught:
         check_restorable(Image(data, "YX", name="cells"))
     text = str(caught.value)
@@ -53,7 +53,7 @@ def test_an_empty_stack_is_refused() -> None:
         check_restorable(Image(Unread((0, 64, 64), "u1"), "TYX"))
 
 
-def test_the_size_that_counts_is_that_of_the_picture() -> None:
+def test_the_least_size_is_that_of_y_and_x() -> None:
     check_restorable(Image(Unread((2, MIN_SIDE, MIN_SIDE), "u1"), "ZYX"))
     with pytest.raises(ImageError, match="64 × 2"):  # a stack whose axes were taken for another's
         check_restorable(Image(Unread((64, 64, 2), "u1"), "TYX"))

@@ -166,14 +166,14 @@ def test_integers_are_valid_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("invalid", "text"), [(1000, r"100\.0%"), (995, r"99\.5%")])
-def test_an_image_of_next_to_nothing_is_refused(invalid: int, text: str) -> None:
+def test_a_block_almost_without_values_is_refused(invalid: int, text: str) -> None:
     block = np.ones(1000)
     block[:invalid] = np.nan
     with pytest.raises(ImageError, match=rf"{text} of the pixels are NaN or infinite; at least 1% must"):
         find_valid(block.reshape(1, 10, 100))
 
 
-def test_what_is_invalid_takes_its_nearest_neighbours_value() -> None:
+def test_invalid_pixels_take_the_nearest_valid_value() -> None:
     block = np.stack([np.arange(25.0).reshape(5, 5), np.arange(25.0).reshape(5, 5) + 100])
     block[0, 0, 0], block[1, 4, 4] = np.nan, np.inf
     kept = block.copy()

@@ -86,7 +86,7 @@ def test_colours_are_compared_one_by_one() -> None:
     ],
     ids=["shape", "no range", "nan range", "nan", "smaller than the window"],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_images_that_cannot_be_compared_are_refused(
     image: np.ndarray, reference: np.ndarray, data_range: float, words: str
 ) -> None:
     with pytest.raises(ImageError, match=words):
@@ -115,7 +115,7 @@ def test_structure_that_was_lost_is_seen() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_correlation_of_what_was_removed_is_seen_in_any_direction(axis: int) -> None:
+def test_correlation_of_the_residual_is_seen_in_any_direction(axis: int) -> None:
     stripes = ndimage.gaussian_filter1d(noise(), 1.0, axis=axis)
     assert measure_residual(picture() + stripes, picture(), EVERYWHERE, float(stripes.std()))[1] > 0.3
 

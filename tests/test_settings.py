@@ -26,7 +26,7 @@ BEYOND: dict[str, Callable[[float], float]] = {
 }  # fmt: skip
 
 
-class TrainingImage(Params):
+class Example(Params):
     count: int = setting(3, "How many.", ge=1, le=9)
     rate: float | None = setting(None, "How fast; none measures it.", unit="pixels", gt=0, advanced=True)
     mode: str = setting("a", "Which.")
@@ -65,8 +65,8 @@ def test_any_allowed_value_survives_json(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_what_json_cannot_hold_is_refused(value: float) -> None:
-    assert "'rate'" in complaint(TrainingImage, {"rate": value})
+def test_numbers_that_json_cannot_hold_are_refused(value: float) -> None:
+    assert "'rate'" in complaint(Example, {"rate": value})
 
 
 @pytest.mark.parametrize("key", list(METHODS))
@@ -118,7 +118,7 @@ def test_a_value_out_of_range_is_refused_by_name(params: type[Params], declared:
     ],
 )
 def test_a_refusal_names_the_setting_and_what_is_allowed(values: dict[str, Any], words: list[str]) -> None:
-    text = complaint(TrainingImage, values)
+    text = complaint(Example, values)
     assert [word for word in words if word not in text] == []
     assert len(text) < 200
 
@@ -148,24 +148,24 @@ def test_a_recipe_says_what_is_wrong_with_it(values: dict[str, Any], words: list
 
 
 def test_strings_from_the_shell_become_values() -> None:
-    assert make(TrainingImage, {"count": "4", "rate": "0.5"}) == TrainingImage(count=4, rate=0.5)
+    assert make(Example, {"count": "4", "rate": "0.5"}) == Example(count=4, rate=0.5)
 
 
 @pytest.mark.parametrize("word", ["none", "None", None])
 def test_none_is_no_value_or_the_choice_of_that_name(word: str | None) -> None:
-    example = make(TrainingImage, {"rate": word, "kind": word})
+    example = make(Example, {"rate": word, "kind": word})
     assert (example.rate, example.kind) == (None, "none")
-    assert make(TrainingImage, {"mode": "none"}).mode == "none"
+    assert make(Example, {"mode": "none"}).mode == "none"
 
 
 def test_settings_cannot_change_once_made() -> None:
-    example = TrainingImage()
+    example = Example()
     with pytest.raises(ValidationError, match="frozen"):
         example.count = 4
 
 
 def test_a_declaration_is_all_that_forms_need() -> None:
-    count, rate, mode, *_ = settings_of(TrainingImage)
+    count, rate, mode, *_ = settings_of(Example)
     assert (count.name, count.type, count.default, count.text) == ("count", int, 3, "How many.")
     assert (count.allowed, count.optional, count.advanced) == ("≥ 1 and ≤ 9", False, False)
     assert (rate.type, rate.default, rate.optional, rate.advanced) == (float, None, True, True)
