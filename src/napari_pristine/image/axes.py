@@ -21,7 +21,7 @@ Region: TypeAlias = tuple[int | slice, ...]
 
 @dataclass(frozen=True)
 class AxesPlan:
-    """How an image is cut into blocks: which axes are restored jointly, and which are looped over.
+    """Plan for cutting an image into blocks: axes that are restored jointly, and axes that are looped over.
 
     A block has the shape `(C, *space)`: its first axis holds all joint colour axes (size 1 if there are none), the
     other joint axes follow, Y and X last. Blocks that would be too large are chunks: they overlap, and only their
@@ -187,7 +187,7 @@ class AxesPlan:
         return replace(self, shape=shape, chunks=self.chunks and self.chunks.upscaled(factors))
 
     def describe(self) -> str:
-        """Which axes are restored jointly and which are looped over, for people."""
+        """Describe for people the axes that are restored jointly, and those that are looped over."""
         size = self.sizes
         joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
         loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes)

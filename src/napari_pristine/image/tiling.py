@@ -74,9 +74,9 @@ class Tiling:
     @cached_property
     def window(self) -> NDArray[np.float32]:
         """Weight of each pixel of a tile when tiles are blended: highest in the middle, positive everywhere."""
-        return self._window(self.side)
+        return self.window_of(self.side)
 
-    def _window(self, sides: tuple[int, ...]) -> NDArray[np.float32]:
+    def window_of(self, sides: tuple[int, ...]) -> NDArray[np.float32]:
         """Window for tiles on a finer grid, with `sides` pixels along each axis."""
         window = np.ones(sides, dtype=np.float32)
         for axis, (size, side, count) in enumerate(zip(self.shape, self.side, sides, strict=True)):
@@ -97,7 +97,7 @@ class Tiling:
         sides = tiles[0].shape[1:]
         factors = [count // side for count, side in zip(sides, self.side, strict=True)]
         shape = tuple(n * factor for n, factor in zip(self.shape, factors, strict=True))
-        window = self.window if sides == self.side else self._window(sides)
+        window = self.window if sides == self.side else self.window_of(sides)
         total: NDArray[np.float32] = np.zeros((len(tiles[0]), *shape), dtype=np.float32)
         weight: NDArray[np.float32] = np.zeros(shape, dtype=np.float32)
         for tile, covered in zip(tiles, self.slices, strict=True):
