@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # seconds depend on how busy the machine is
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
