@@ -27,7 +27,7 @@ class Command(Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is.
+    """Progress of a job.
 
     Block `block` of `blocks` (counted from 0) is being fitted and has taken `step` of at most `steps` optimiser steps.
     `residual` is the root mean square of fit minus input in noise levels: at 1, as much was removed as there is noise.
@@ -92,7 +92,7 @@ class BlockDone:
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch is.
+    """Progress of a batch.
 
     Attributes:
         items: Number of finished files, of `total`.

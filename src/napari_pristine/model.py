@@ -33,7 +33,7 @@ _SIDE = 64
 
 
 class Facts(BaseModel):
-    """How a model was trained; for people, nothing depends on it.
+    """History of a model, for people; nothing depends on it.
 
     Attributes:
         images: Names of the images that it was trained on, the first thousand.

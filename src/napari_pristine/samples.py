@@ -122,7 +122,7 @@ def _picture(image: Image, channel: str) -> Image:
 
 
 def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """What the camera makes of the photons that are expected at each pixel."""
+    """Simulate the camera: gray values for the expected number of photons of each pixel."""
     values = OFFSET + GAIN * rng.poisson(photons) + rng.normal(0.0, READ, photons.shape)
     return np.clip(np.rint(values), 0, np.iinfo(np.uint16).max).astype(np.uint16)
 

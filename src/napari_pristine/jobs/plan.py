@@ -100,12 +100,12 @@ class RestorationPlan:
 
     @property
     def needs_training(self) -> bool:
-        """Whether a network is trained on all blocks of a channel before any of them is restored."""
+        """True if a network is trained on all blocks of a channel before any of them is restored."""
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
 
     @property
     def warm_starts(self) -> bool:
-        """Whether blocks start from the networks of their neighbours."""
+        """True if blocks start from the networks of their neighbours."""
         return self.params.warm_start and self.method.learn is None
 
     @property

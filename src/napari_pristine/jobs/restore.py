@@ -50,7 +50,7 @@ class Restored:
         return self.image.data
 
     def provenance(self) -> dict[str, Any]:
-        """How the result was made, as plain JSON values."""
+        """Describe how the result was made, as plain JSON values."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "quality": self.quality.to_dict(),
