@@ -7,25 +7,30 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.batch import TASKS, BatchPlan, run_batch
-from benchmarks.cases import Case
+from benchmarks.batch import TASKS, run_batch
 from benchmarks.entries import find_entries
-from benchmarks.page import markdown, merge
-from benchmarks.quality import Plan, run_quality
-from benchmarks.records import Records
-from benchmarks.speed import SpeedPlan, run_speed
-from benchmarks.suites import SUITES, find_cases
-from benchmarks.warm import WarmPlan, run_warm
-from napari_pristine.errors import PristineError, SettingError
+from benchmarks.measure import check_noisy, measure_all
+from benchmarks.speed import run_speed
+from benchmarks.suites import SUITES, Case, find_cases
+from benchmarks.tables import heading, line, markdown, merge
+from benchmarks.warm import run_warm
+from napari_pristine.errors import ComputeError, PristineError, SettingError
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a benchmark; 0 all good, 1 something failed, 2 wrong use or unusable input, 130 stopped by Ctrl-C."""
+    """Run a benchmark.
+
+    Returns:
+        Exit status: 0 all good, 1 a restoration failed, 2 wrong use or unusable input, 130 stopped by Ctrl-C.
+    """
     args = _parser().parse_args(argv)
     try:
+        if "changes" in args:
+            args.changes = _parse_changes(args.changes)
         status: int = args.run(args)
     except PristineError as error:
         print(error, file=sys.stderr)
@@ -38,86 +43,79 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_quality(commands.add_parser("quality", help="how good each method is, beside classical and published ones"))
-    _add_table(commands.add_parser("table", help="the rows of several runs in one table"))
-    _add_speed(commands.add_parser("speed", help="how soon our fit and a textbook loop reach a given quality"))
-    _add_warm(commands.add_parser("warm", help="what a fit saves that starts from the frame before"))
-    _add_batch(commands.add_parser("batch", help="frames per minute and memory of batches; warm starts, workers"))
-    return parser
 
+    def command(name: str, run: Any, text: str) -> Any:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added.add_argument
 
-def _add_quality(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_quality)
-    _add_images(parser, list(SUITES))
-    _add_common(parser)
+    add = command("quality", _quality, "quality, time and memory of each method, beside classical and published ones")
+    _add_images(add, list(SUITES))
+    _add_common(add)
     methods = (
         "comma-separated, such as inr,tv,gaussian,bm3d-vst or inr:paper; 'classical' for all classical ones; "
         "blind2unblind@type learns from all noisy images of the type, @suite of the suite (default: the suite's)"
     )
-    parser.add_argument("--methods", type=_words, help=methods)
-    parser.add_argument("--limit", type=int, help="so many images of each type at most")
-    parser.add_argument("--preset", type=_words, default=["balanced"], help="presets of our methods, comma-separated")
-    unchecked = "measure images whose noisy PSNR is not the published one"
-    parser.add_argument("--unchecked", action="store_true", help=unchecked)
-    parser.add_argument("--resume", action="store_true", help="skip what is in the file of --json already")
-    parser.add_argument("--markdown", type=Path, help="file for the tables of the documentation")
+    add("--methods", type=_words, help=methods)
+    add("--limit", type=int, help="largest number of images of each type")
+    add("--preset", type=_words, default=["balanced"], help="presets of our methods, comma-separated")
+    add("--unchecked", action="store_true", help="also measure images whose noisy PSNR is not the published one")
+    add("--resume", action="store_true", help="skip what the file of --json holds already")
+    add("--markdown", type=Path, help="file for the tables of the documentation")
+
+    add = command("table", _table, "join the measurements of several runs in one table")
+    add("files", nargs="+", type=Path, help="files of --json; later ones replace measurements of earlier ones")
+    add("--suite", type=_words, default=[], help="suites, comma-separated (default: all)")
+    add("--levels", type=_numbers, default=[], help="numbers of frames averaged, comma-separated (default: all)")
+    add("--markdown", type=Path, help="file for the tables (default: print them)")
+
+    add = command("speed", _speed, "time until our fit and a textbook loop reach a given quality")
+    _add_images(add, ["fmd"])
+    _add_common(add, crop=256)
+    add("--method", default="inr", help="our method (default: inr)")
+    add("--preset", default="balanced", help="its preset (default: balanced)")
+    add("--steps", type=int, default=2000, help="largest number of steps of the textbook loop (default: 2000)")
+
+    add = command("warm", _warm, "steps that are saved when a fit starts from the network of the previous frame")
+    _add_common(add, crop=128)
+    add("--file", type=Path, help="a stack with the axes TYX (default: a simulated one)")
+    add("--frames", type=int, default=4, help="number of frames to take (default: 4)")
+    add("--method", default="inr", help="our method (default: inr)")
+    add("--preset", default="balanced", help="its preset (default: balanced)")
+
+    add = command("batch", _batch, "frames per minute and memory of batches; warm starts, workers, large images")
+    usual = list(TASKS)[:-2]
+    add("--tasks", type=_words, default=usual, help=f"comma-separated, of {', '.join(TASKS)} (default: the first four)")
+    add("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated (default: 10,40)")
+    add("--side", type=int, default=128, help="pixels of a frame along Y and X (default: 128)")
+    add("--method", default="inr", help="our method (default: inr)")
+    add("--preset", default="fast", help="its preset (default: fast)")
+    _add_changes(add)
+    add("--folder", type=Path, help="folder to keep all files in (default: they are deleted)")
+    add("--json", type=Path, help="file for the figures")
+    return parser
 
 
-def _add_table(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_table)
-    parser.add_argument("files", nargs="+", type=Path, help="files of --json; later ones replace rows of earlier ones")
-    parser.add_argument("--suite", type=_words, default=[], help="suites, comma-separated (default: all)")
-    parser.add_argument("--levels", type=_numbers, default=[], help="frames averaged, comma-separated (default: all)")
-    parser.add_argument("--markdown", type=Path, help="file for the tables (default: they are printed)")
+def _add_images(add: Any, suites: Sequence[str]) -> None:
+    data = "folder of folders of images, for awgn also a folder of images (default: PRISTINE_DATA or ../shared/data)"
+    add("--suite", default="fmd", choices=suites, help="images, and the way they are compared")
+    add("--data", type=Path, default=Path(os.environ.get("PRISTINE_DATA", _DATA)), help=data)
+    add("--levels", type=_numbers, help="numbers of frames averaged, comma-separated (default: the suite's)")
+    add("--captures", type=_numbers, help="captures, comma-separated, or 'all' (default: the suite's)")
+    add("--images", type=_words, default=[], help="names without suffix, comma-separated")
 
 
-def _add_speed(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_speed)
-    _add_images(parser, ["fmd"])
-    _add_common(parser, crop=256)
-    parser.add_argument("--method", default="inr")
-    parser.add_argument("--preset", default="balanced")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of the textbook loop at most")
+def _add_common(add: Any, crop: int | None = None) -> None:
+    default = f" (default: {crop})" if crop else " (default: full images)"
+    add("--crop", type=int, default=crop, help=f"use the central square with this side in pixels{default}")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where our methods compute")
+    add("--seed", type=int, default=0, help="seed of our methods (default: 0)")
+    _add_changes(add)
+    add("--json", type=Path, help="file for the figures, complete after each of them")
 
 
-def _add_warm(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_warm)
-    _add_common(parser, crop=128)
-    parser.add_argument("--file", type=Path, help="a stack with the axes TYX (default: a simulated one)")
-    parser.add_argument("--frames", type=int, default=4, help="how many frames of it")
-    parser.add_argument("--method", default="inr")
-    parser.add_argument("--preset", default="balanced")
-
-
-def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_batch)
-    tasks = f"comma-separated, of {', '.join(TASKS)} (default: all but large and plane)"
-    parser.add_argument("--tasks", type=_words, default=list(TASKS[:-2]), help=tasks)
-    parser.add_argument("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated")
-    parser.add_argument("--side", type=int, default=128, help="pixels of a frame along Y and X")
-    parser.add_argument("--method", default="inr")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method")
-    parser.add_argument("--folder", type=Path, help="folder to keep all files in (default: they are deleted)")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-
-
-def _add_images(parser: argparse.ArgumentParser, suites: Sequence[str]) -> None:
-    data = "folder of folders of images, or for awgn of images (default: PRISTINE_DATA or ../shared/data)"
-    parser.add_argument("--suite", default="fmd", choices=suites, help="images and how they are compared")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("PRISTINE_DATA", _DATA)), help=data)
-    parser.add_argument("--levels", type=_numbers, help="frames averaged, comma-separated (default: the suite's)")
-    parser.add_argument("--captures", type=_numbers, help="captures, comma-separated, or 'all' (default: the suite's)")
-    parser.add_argument("--images", type=_words, default=[], help="names without suffix, comma-separated")
-
-
-def _add_common(parser: argparse.ArgumentParser, crop: int | None = None) -> None:
-    default = f" (default: {crop})" if crop else " (default: full frames)"
-    parser.add_argument("--crop", type=int, default=crop, help=f"use the central square with this side{default}")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of our methods")
-    parser.add_argument("--json", type=Path, help="file for the figures, complete after each of them")
+def _add_changes(add: Any) -> None:
+    add("--set", action="append", default=[], dest="changes", metavar="NAME=VALUE", help="a setting of our methods")
 
 
 def _words(text: str) -> list[str]:
@@ -128,88 +126,81 @@ def _numbers(text: str) -> list[int]:
     return [] if text == "all" else [int(word) for word in _words(text)]
 
 
-def _changes(pairs: Sequence[str]) -> dict[str, str]:
+def _parse_changes(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
             raise SettingError(f"cannot read the setting '{pair}'; write --set NAME=VALUE")
     return {name.strip(): value.strip() for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _quality(args: argparse.Namespace) -> int:
-    suite = SUITES[args.suite]
-    plan = Plan(
-        suite=args.suite,
-        cases=_cases(args, args.limit),
-        pool=find_cases(args.data, args.suite, args.levels),
-        entries=find_entries(args.methods or suite.methods, args.preset, _changes(args.set), suite.references),
-        crop=args.crop,
-        device=args.device,
-        seed=args.seed,
-        checked=not args.unchecked,
-        markdown=args.markdown,
-    )
-    return run_quality(plan, Records(args.json, resume=args.resume))
-
-
 def _cases(args: argparse.Namespace, limit: int | None = None) -> list[Case]:
-    captures = SUITES[args.suite].captures if args.captures is None else args.captures
+    captures = SUITES[args.suite].default_captures if args.captures is None else args.captures
     return find_cases(args.data, args.suite, args.levels, captures, args.images, limit)
+
+
+def _quality(args: argparse.Namespace) -> int:
+    """Measure, print each measurement and the tables."""
+    suite, cases = SUITES[args.suite], _cases(args, args.limit)
+    entries = find_entries(args.methods or suite.default_methods, args.preset, args.changes, suite.references)
+    for entry in entries:
+        if entry.preset and not any(map(entry.accepts, cases)):
+            raise SettingError(
+                f"{entry.label} only removes noise, which is not the task of the suite '{args.suite}'; "
+                "take linr or a classical method"
+            )
+    print(suite.protocol.text)
+    if suite.differs:
+        print(f"Differences from the publications: {suite.differs}")
+    if args.crop is not None:
+        print("Published figures are those of full images, except the INS paper's PolyU (256 pixels).")
+    if suite.is_fmd and not args.unchecked:
+        print(*check_noisy(cases), sep="\n")
+    width = max(22, *(len(case.name) + 1 for case in cases))
+    print(heading(width), flush=True)
+    training = find_cases(args.data, args.suite, args.levels)
+    keep = {"json": args.json, "resume": args.resume}
+    found, failed = [], False
+    for result in measure_all(cases, entries, training, crop=args.crop, device=args.device, seed=args.seed, **keep):
+        if isinstance(result, ComputeError):
+            print(result, file=sys.stderr)
+            failed = True
+        else:
+            print(line(result, width), flush=True)
+            found.append(result)
+    if found:
+        print(f"\n{markdown(found)}")
+        if args.markdown:
+            args.markdown.write_text(markdown(found) + "\n", "utf-8")
+    return 1 if failed else 0
 
 
 def _table(args: argparse.Namespace) -> int:
     text = markdown(merge(args.files, args.suite, args.levels))
     if args.markdown:
-        args.markdown.write_text(text, "utf-8")
+        args.markdown.write_text(text + "\n", "utf-8")
     else:
         print(text)
     return 0
 
 
 def _speed(args: argparse.Namespace) -> int:
-    plan = SpeedPlan(
-        cases=_cases(args),
-        method=args.method,
-        preset=args.preset,
-        changes=_changes(args.set),
-        crop=args.crop,
-        device=args.device,
-        seed=args.seed,
-        steps=args.steps,
-        json=args.json,
-    )
-    return run_speed(plan)
+    own = _keywords(args, "method", "preset", "changes", "crop", "device", "seed", "steps", "json")
+    return run_speed(_cases(args), **own)
 
 
 def _warm(args: argparse.Namespace) -> int:
-    plan = WarmPlan(
-        file=args.file,
-        frames=args.frames,
-        crop=args.crop,
-        method=args.method,
-        preset=args.preset,
-        changes=_changes(args.set),
-        device=args.device,
-        seed=args.seed,
-        json=args.json,
-    )
-    return run_warm(plan)
+    own = _keywords(args, "file", "frames", "crop", "method", "preset", "changes", "device", "seed", "json")
+    return run_warm(**own)
 
 
 def _batch(args: argparse.Namespace) -> int:
     if unknown := [task for task in args.tasks if task not in TASKS]:
         raise SettingError(f"there is no task '{unknown[0]}'; the tasks are {', '.join(TASKS)}")
-    return run_batch(
-        BatchPlan(
-            tasks=tuple(args.tasks),
-            frames=tuple(args.frames),
-            side=args.side,
-            method=args.method,
-            preset=args.preset,
-            changes=_changes(args.set),
-            folder=args.folder,
-            json=args.json,
-        )
-    )
+    return run_batch(args.tasks, **_keywords(args, "folder", "json", "frames", "side", "method", "preset", "changes"))
+
+
+def _keywords(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names}
 
 
 if __name__ == "__main__":

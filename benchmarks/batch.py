@@ -1,6 +1,7 @@
-"""`python -m benchmarks batch`: what a batch takes: frames per minute, memory against frames, warm starts, workers.
+"""`python -m benchmarks batch`: frames per minute and memory of batches; warm starts, workers, large images.
 
-Each run is a process of its own, `pristine batch` as a user starts it; its seconds hold the start of Python and torch.
+Each run starts `pristine batch` as a user does, in a process of its own with one thread per worker; its seconds
+include the start of Python and torch.
 """
 
 from __future__ import annotations
@@ -10,72 +11,52 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import tifffile
+import zarr
+from numpy.typing import NDArray
 
-from benchmarks.large import write_plane, write_tiff, write_zarr
-from napari_pristine.image.image import Image
+import napari_pristine as pristine
+from benchmarks.measure import save_json
+from napari_pristine.errors import ComputeError
 from napari_pristine.image.quality import compare
-from napari_pristine.io.atomic import appearing
-from napari_pristine.io.registry import read, write
-from napari_pristine.jobs.train import learn
-from napari_pristine.model import save_model
-from napari_pristine.recipe import Recipe
-from napari_pristine.recipe_file import save_recipe
 from napari_pristine.samples import simulate_timelapse
-from napari_pristine.settings import make
 
-TASKS = ("frames", "warm", "workers", "small", "large", "plane")
-_LOOK = 0.2
-"""Seconds between two looks at the memory."""
-_LARGE = ("large.ome.zarr", 2500, "huge.tif", 500)
-"""Names and numbers of frames of 2048 x 2048 pixels of 16 bits: 21 GB as OME-Zarr, 4.2 GB as BigTIFF."""
-_PLANE = ("plane.ome.zarr", 20000, 3)
-"""Name of a single plane, its side in pixels of 16 bits, and how many squares of 1024 pixels are not empty in it."""
-_ONE_BY_ONE = "import sys; from napari_pristine import cli, ranks; ranks._ROOM = 1; sys.exit(cli.main(sys.argv[1:]))"
-"""The program as it would be if it fitted one block after the other."""
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """What to measure.
-
-    Attributes:
-        tasks: Some of `TASKS`.
-        frames: Numbers of frames of the stacks.
-        side: Pixels of a frame along Y and X.
-        method: That fits frames one by one; large images are restored by a model of blind2unblind.
-        changes: Settings of the method that differ from the preset.
-        folder: Where large images are written and kept, so that a second run need not write them again.
-    """
-
-    tasks: tuple[str, ...]
-    frames: tuple[int, ...]
-    side: int
-    method: str
-    preset: str
-    changes: Mapping[str, str]
-    folder: Path | None
-    json: Path | None
+_INTERVAL = 0.2  # seconds between two readings of the memory
+_LARGE_STACKS = {"large.ome.zarr": ((2500, 2048, 2048), 3), "huge.tif": ((500, 2048, 2048), 2)}
+"""Shape TYX and number of frames that are not empty: 21 GB as OME-Zarr and 4.2 GB as BigTIFF, 16 bits."""
+_LARGE_PLANE = ("plane.ome.zarr", (20000, 20000), 3)
+"""Name and shape of a single plane of 0.8 GB, and the number of squares in it that are not empty."""
+_ONE_BLOCK_AT_A_TIME = """
+import sys
+from dataclasses import replace
+from napari_pristine.cli.main import main
+from napari_pristine.methods import METHODS
+for key, method in METHODS.items():
+    METHODS[key] = replace(method, fit_batch=None)
+sys.exit(main(sys.argv[1:]))
+"""
+"""`pristine` as it would be if no method could fit several blocks at once."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One batch; `peak` is the most memory of all its processes together, in bytes, as the system counts it."""
+    """One batch."""
 
     name: str
     frames: int
     seconds: float
-    peak: int
-    psnr: float | None = None
+    peak: int  # largest resident memory of all its processes together, in bytes
+    psnr: float | None = None  # in dB, where the truth is known
 
     def line(self) -> str:
-        """It in words."""
+        """Format the run for the terminal."""
         rate = 60 * self.frames / self.seconds
         psnr = "" if self.psnr is None else f"  {self.psnr:6.2f} dB"
         return f"{self.name:32}{self.frames:6} frames  {self.seconds:8.1f} s  {rate:8.1f} per minute  " + (
@@ -84,166 +65,192 @@ class Run:
 
 
 @dataclass
-class Bench:
-    """The runs of a plan."""
+class BatchBenchmark:
+    """Runs of `pristine batch` on simulated stacks and on large images."""
 
-    plan: BatchPlan
-    folder: Path
+    folder: Path  # for all files; large images that it holds already are used again
+    frames: Sequence[int]  # numbers of frames of the stacks
+    side: int  # pixels of a frame along Y and X
+    method: str  # that fits the frames; large images are restored by a model of blind2unblind
+    preset: str
+    changes: Mapping[str, str]  # settings that differ from the preset
     runs: list[Run] = field(default_factory=list)
 
-    def recipe(self, name: str, **fields: Any) -> Path:
-        """A recipe file."""
+    def frame_counts(self) -> None:
+        """Frames per minute and memory against the number of frames."""
+        for frames in self.frames:
+            self._run(f"{self.method}, {frames} frames", self._recipe("frames"), self._stack(frames), frames)
+
+    def warm_starts(self) -> None:
+        """The same stack with cold starts, and with each frame started from the previous one."""
+        frames = self.frames[0]
+        for name, warm in (("cold", False), ("warm", True)):
+            recipe = self._recipe(name, settings={**self.changes, "warm_start": warm})
+            self._run(f"{self.method}, {name} starts", recipe, self._stack(frames), frames)
+
+    def workers(self) -> None:
+        """The same stack with one worker and with two."""
+        frames, recipe = self.frames[-1], self._recipe("workers")
+        results = [
+            self._run(name, recipe, self._stack(frames), frames, workers=workers)
+            for name, workers in (("1 worker", 1), ("2 workers", 2))
+        ]
+        equal = np.array_equal(*(pristine.read(result).data for result in results))
+        print(f"both results are {'equal' if equal else 'NOT EQUAL'}")
+
+    def small_frames(self) -> None:
+        """Frames so small that several are fitted at once, and the same frames one after the other."""
+        frames, recipe = self.frames[-1], self._recipe("small")
+        source = self._stack(frames, side=64)
+        one_by_one = ("-c", _ONE_BLOCK_AT_A_TIME)
+        self._run("64 x 64, one by one", recipe, source, frames, program=one_by_one)
+        self._run("64 x 64, at once", recipe, source, frames)
+
+    def large_stacks(self) -> None:
+        """Stacks larger than the memory that a batch may use, restored by a saved model."""
+        for name, (shape, filled) in _LARGE_STACKS.items():
+            self._restore_large(name, shape, filled)
+
+    def large_plane(self) -> None:
+        """One plane larger than the memory that a batch may use, restored by the same model."""
+        self._restore_large(*_LARGE_PLANE)
+
+    def _restore_large(self, name: str, shape: tuple[int, ...], filled: int) -> None:
+        source, model = self.folder / name, self.folder / "large.safetensors"
+        if not source.exists():
+            write_large(source, shape, filled)
+        method: dict[str, Any] = {"method": "blind2unblind", "preset": "fast", "settings": {"steps": 300}}
+        if not model.exists():
+            noisy, _ = simulate_timelapse((256, 256), frames=4)
+            pristine.save_model(model, pristine.learn([noisy], **method))
+        recipe = self._recipe("large", **method, model=str(model))
+        self._run(name, recipe, source, 1 if len(shape) == 2 else shape[0], "--memory", "2GB")
+
+    def _recipe(self, name: str, **fields: Any) -> Path:
+        """Write a recipe; JSON is YAML, too."""
         path = self.folder / f"{name}.yaml"
-        chosen = {"method": self.plan.method, "preset": self.plan.preset, "settings": dict(self.plan.changes)}
-        save_recipe(path, make(Recipe, {**chosen, **fields}), overwrite=True)
+        values = {"method": self.method, "preset": self.preset, "settings": dict(self.changes), **fields}
+        path.write_text(json.dumps(values), encoding="utf-8")
         return path
 
-    def run(
+    def _stack(self, frames: int, side: int | None = None) -> Path:
+        """Write a simulated stack TYX, and its truth beside it, unless they are there."""
+        side = side or self.side
+        path = self.folder / f"stack{frames}x{side}.tif"
+        if not path.exists():
+            noisy, truth = simulate_timelapse((side, side), frames=frames)
+            pristine.write(path, pristine.Image(noisy.data[:, 0], "TYX"))
+            np.save(path.with_suffix(".npy"), truth.data[:, 0])
+        return path
+
+    def _run(
         self,
         name: str,
         recipe: Path,
         source: Path,
         frames: int,
-        options: Sequence[str] = (),
+        *options: str,
+        workers: int = 1,
         program: Sequence[str] = ("-m", "napari_pristine"),
     ) -> Path:
-        """One batch; returns its result."""
+        """Run one batch, print its figures and return the file of the result."""
         output = self.folder / f"out {name}"
-        words = ["batch", str(recipe), str(source), "-o", str(output), "--overwrite", *options]
-        began = time.monotonic()
-        peak = _peak([sys.executable, *program, *words])
-        seconds = time.monotonic() - began
-        result = next(
-            path
-            for path in output.iterdir()
-            if path.name.startswith(source.name.split(".")[0]) and path.suffix in (".tif", ".zarr")
+        start = time.monotonic()
+        peak = run_and_watch(
+            [
+                *(sys.executable, *program, "batch", str(recipe), str(source), "-o", str(output), "--overwrite"),
+                *("--workers", str(workers), "--threads", "1", *options),
+            ]
         )
-        self.runs.append(Run(name, frames, seconds, peak, self.psnr(source, result)))
+        seconds = time.monotonic() - start
+        stem = source.name.split(".")[0]
+        result = next(p for p in output.iterdir() if p.name.startswith(stem) and p.suffix in (".tif", ".zarr"))
+        psnr = None
+        if source.with_suffix(".npy").exists():
+            truth = np.load(source.with_suffix(".npy"))
+            psnr = compare(np.asarray(pristine.read(result).data), truth, float(truth.max() - truth.min())).psnr
+        self.runs.append(Run(name, frames, seconds, peak, psnr))
         print(self.runs[-1].line(), flush=True)
         return result
 
-    def psnr(self, source: Path, result: Path) -> float | None:
-        """Against the truth of a simulated stack; none for others."""
-        truth = source.with_suffix(".npy")
-        if not truth.exists():
-            return None
-        right = np.load(truth)
-        return compare(np.asarray(read(result).data), right, float(right.max() - right.min())).psnr
+
+TASKS = {
+    "frames": BatchBenchmark.frame_counts,
+    "warm": BatchBenchmark.warm_starts,
+    "workers": BatchBenchmark.workers,
+    "small": BatchBenchmark.small_frames,
+    "large": BatchBenchmark.large_stacks,
+    "plane": BatchBenchmark.large_plane,
+}
 
 
-def run_batch(plan: BatchPlan) -> int:
-    """Measure all that is planned."""
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(plan, plan.folder or Path(scratch))
-        bench.folder.mkdir(parents=True, exist_ok=True)
-        for task in plan.tasks:
-            _TASKS[task](bench)
-    if plan.json:
-        with appearing(plan.json, overwrite=True) as part:
-            part.write_text(json.dumps([asdict(run) for run in bench.runs], indent=1), encoding="utf-8")
+def run_batch(tasks: Sequence[str], folder: Path | None, json: Path | None, **options: Any) -> int:
+    """Run some of `TASKS`; `folder` is None for a temporary one, `options` are fields of `BatchBenchmark`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        benchmark = BatchBenchmark((folder or Path(temporary)).absolute(), **options)
+        benchmark.folder.mkdir(parents=True, exist_ok=True)
+        for task in tasks:
+            TASKS[task](benchmark)
+    if json:
+        save_json(json, [asdict(run) for run in benchmark.runs])
     return 0
 
 
-def _frames(bench: Bench) -> None:
-    """Frames per minute and memory, by the number of frames."""
-    recipe = bench.recipe("frames")
-    for frames in bench.plan.frames:
-        bench.run(f"{bench.plan.method}, {frames} frames", recipe, _stack(bench, frames), frames)
+def run_and_watch(command: Sequence[str]) -> int:
+    """Run a command; return the largest resident memory of it and its child processes together, in bytes.
 
-
-def _warm(bench: Bench) -> None:
-    """The same stack with and without starting from the frame before."""
-    frames = bench.plan.frames[0]
-    for name, warm in (("cold", False), ("warm", True)):
-        recipe = bench.recipe(name, settings={**bench.plan.changes, "warm_start": warm})
-        bench.run(f"{bench.plan.method}, {name} starts", recipe, _stack(bench, frames), frames)
-
-
-def _workers(bench: Bench) -> None:
-    """The same stack by one process, and by two."""
-    frames, recipe = bench.plan.frames[-1], bench.recipe("workers")
-    results = [
-        bench.run(f"{workers} worker{'s' * (workers > 1)}", recipe, _stack(bench, frames), frames, options)
-        for workers, options in ((1, ()), (2, ("--workers", "2")))
-    ]
-    same = np.array_equal(*(read(result).data for result in results))
-    print(f"both results are {'equal' if same else 'NOT EQUAL'}")
-
-
-def _small(bench: Bench) -> None:
-    """Frames so small that several are fitted at once, and one after the other."""
-    frames, recipe = bench.plan.frames[-1], bench.recipe("small")
-    source = _stack(bench, frames, side=64)
-    for name, program in (("one by one", ("-c", _ONE_BY_ONE)), ("at once", ("-m", "napari_pristine"))):
-        bench.run(f"64 x 64, {name}", recipe, source, frames, program=program)
-
-
-def _large(bench: Bench) -> None:
-    """Images larger than memory, by a network that has learned."""
-    recipe = _learned(bench)
-    for source, frames in _large_images(bench.folder):
-        bench.run(source.name, recipe, source, frames, ("--memory", "2GB"))
-
-
-def _plane(bench: Bench) -> None:
-    """A single plane larger than memory should have to hold, by the same network."""
-    name, side, filled = _PLANE
-    source = bench.folder / name
-    if not source.exists():
-        write_plane(source, side, filled)
-    bench.run(source.name, _learned(bench), source, 1, ("--memory", "2GB"))
-
-
-def _learned(bench: Bench) -> Path:
-    """The recipe of a network that has learned."""
-    model = bench.folder / "large.safetensors"
-    if not model.exists():
-        noisy, _ = simulate_timelapse((256, 256), frames=4)
-        settings = {"steps": 300}
-        save_model(model, learn([noisy], "blind2unblind", preset="fast", settings=settings), overwrite=True)
-    return bench.recipe("large", method="blind2unblind", preset="fast", settings={"steps": 300}, model=str(model))
-
-
-def _large_images(folder: Path) -> Iterator[tuple[Path, int]]:
-    zarr_name, zarr_frames, tiff_name, tiff_frames = _LARGE
-    if not (folder / zarr_name).exists():
-        write_zarr(folder / zarr_name, zarr_frames, 2048, 3)
-    if not (folder / tiff_name).exists():
-        write_tiff(folder / tiff_name, tiff_frames, 2048, 2)
-    yield folder / zarr_name, zarr_frames
-    yield folder / tiff_name, tiff_frames
-
-
-def _stack(bench: Bench, frames: int, side: int = 0) -> Path:
-    """A simulated stack TYX, and its truth beside it; with sides as planned if none is given."""
-    side = side or bench.plan.side
-    path = bench.folder / f"stack{frames}x{side}.tif"
-    if not path.exists():
-        noisy, truth = simulate_timelapse((side, side), frames=frames)
-        write(path, Image(noisy.data[:, 0], "TYX"))
-        np.save(path.with_suffix(".npy"), truth.data[:, 0])
-    return path
-
-
-_TASKS = dict(zip(TASKS, (_frames, _warm, _workers, _small, _large, _plane), strict=True))
-
-
-def _peak(words: Sequence[str]) -> int:
-    """Run a command; the most memory of it and its children together, in bytes."""
+    Raises:
+        ComputeError: The command failed; it has printed the reason.
+    """
     peak = 0
-    with subprocess.Popen(words) as process:
+    with subprocess.Popen(command) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, _memory(watched))
-            time.sleep(_LOOK)
+            try:
+                processes = (watched, *watched.children(recursive=True))
+                peak = max(peak, sum(one.memory_info().rss for one in processes))
+            except psutil.Error:  # one of them has just ended
+                pass
+            time.sleep(_INTERVAL)
     if process.returncode:
-        raise SystemExit(process.returncode)
+        raise ComputeError(f"'pristine batch' ended with exit status {process.returncode}; its own message is above")
     return peak
 
 
-def _memory(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children."""
-    try:
-        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
-    except psutil.Error:  # one of them has just ended
-        return 0
+def write_large(path: Path, shape: tuple[int, ...], filled: int) -> None:
+    """Write an image of 16 bits that is almost empty, so that it can be stored: OME-Zarr 0.5 or, for `.tif`, BigTIFF.
+
+    Args:
+        path: The file or folder.
+        shape: Of a stack `(T, Y, X)` or a plane `(Y, X)`.
+        filled: Number of frames, or of squares of 1024 pixels on the diagonal of the plane, that are not empty.
+    """
+    axes, side = "TYX"[-len(shape) :], min(shape[-1], 2048)
+    array: Any
+    if path.suffix == ".tif":  # the empty frames are holes in the file
+        array = tifffile.memmap(path, shape=shape, dtype="uint16", bigtiff=True, ome=True, metadata={"axes": axes})
+    else:
+        time_axis = {"name": "t", "type": "time", "unit": "second"}
+        names = [time_axis if a == "T" else {"name": a.lower(), "type": "space", "unit": "micrometer"} for a in axes]
+        scale = {"type": "scale", "scale": [1.0 if axis == "T" else 0.1 for axis in axes]}
+        levels = [{"path": "0", "coordinateTransformations": [scale]}]
+        ome = {"version": "0.5", "multiscales": [{"axes": names, "datasets": levels}]}
+        chunks = (*(1,) * (len(shape) - 2), min(side, 1024), min(side, 1024))
+        group = zarr.create_group(path, attributes={"ome": ome})
+        array = group.create_array("0", shape=shape, chunks=chunks, dtype="uint16")
+    places = shape[0] if len(shape) == 3 else shape[0] // 2048
+    for place in np.linspace(0, places - 1, filled).astype(int).tolist():
+        if len(shape) == 3:
+            array[place] = _blobs(side, place)
+        else:
+            square = slice(place * 2048 + 512, place * 2048 + 1536)
+            array[square, square] = _blobs(1024, place)
+    if isinstance(array, np.memmap):
+        array.flush()
+
+
+def _blobs(side: int, seed: int) -> NDArray[np.uint16]:
+    """Simulate blobs with photon noise."""
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    signal = 20 + 40 * np.square(np.sin(x / 17 + seed) * np.sin(y / 23))
+    return np.asarray(np.random.default_rng(seed).poisson(signal), np.uint16)

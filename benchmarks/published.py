@@ -1,13 +1,86 @@
-"""Numbers that others published, as their tables have them, for the suites and in the names of our cases."""
+"""Results that others published, as their tables print them."""
 
 from __future__ import annotations
 
-from benchmarks.printed import PSF, Published, by_image, by_level, by_type, figure
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-IMAGES = 48
-"""In the mixed test set of FMD (Zhang et al. 2019): 12 types × 4 captures."""
+LEVELS = (1, 2, 4, 8, 16)  # noise levels of the FMD data set: the number of frames that were averaged
 
-NOISY: dict[str, tuple[float, ...]] = {
+
+class TableCell(NamedTuple):
+    """The subject of a published score.
+
+    A score belongs to one image; to the mean of a type (no image); to the mean of all types (neither); or to the mean
+    of all types and levels (level 0).
+    """
+
+    level: int = 1
+    type: str = ""
+    image: str = ""
+
+
+class Score(NamedTuple):
+    """PSNR in dB, and SSIM where it was published."""
+
+    psnr: float
+    ssim: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.psnr:.2f}" if self.ssim is None else f"{self.psnr:.2f} / {self.ssim:.3f}"
+
+    @classmethod
+    def parse(cls, text: str) -> Score:
+        """Read `"30.73"` or `"30.73/0.916"`."""
+        psnr, _, ssim = text.partition("/")
+        return cls(float(psnr), float(ssim) if ssim else None)
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One method in one published table."""
+
+    method: str  # its name in the publication
+    source: str  # the publication and table
+    scores: Mapping[TableCell, Score]
+    counterpart: str = ""  # our method or baseline that does the same, if there is one
+
+    def text(self, cell: TableCell) -> str:
+        """Format the score of a cell; empty if none was published."""
+        return str(self.scores[cell]) if cell in self.scores else ""
+
+
+def _line(method: str, source: str, cells: Iterable[TableCell], text: str, counterpart: str = "") -> PublishedResult:
+    """Read a line of scores, one for each cell; `-` stands for none."""
+    scores = {cell: Score.parse(word) for cell, word in zip(cells, text.split(), strict=False) if word != "-"}
+    return PublishedResult(method, source, scores, counterpart)
+
+
+def _types(*types: str) -> tuple[TableCell, ...]:
+    return tuple(TableCell(1, kind) for kind in types)
+
+
+def _by_image(source: str, kind: str, methods: Mapping[str, str], text: str) -> tuple[PublishedResult, ...]:
+    """Read a table with a row for each image and a column for each method.
+
+    Args:
+        source: The publication and table.
+        kind: Type of the images.
+        methods: Published name of each column → our counterpart.
+        text: The table; the row `mean` is the mean of all images.
+    """
+    rows = [line.split() for line in text.strip().splitlines()]
+    cells = [TableCell(1, kind, "" if row[0] == "mean" else row[0]) for row in rows]
+    return tuple(
+        _line(method, source, cells, " ".join(row[column] for row in rows), counterpart)
+        for column, (method, counterpart) in enumerate(methods.items(), start=1)
+    )
+
+
+FMD_IMAGES = 48  # images in the mixed test set of FMD (Zhang et al. 2019): 12 types × 4 captures
+
+FMD_NOISY: dict[str, tuple[float, ...]] = {
     "Confocal_BPAE_B": (31.99, 34.83, 37.53, 40.61, 42.13),
     "Confocal_BPAE_G": (28.43, 31.34, 33.99, 37.03, 40.87),
     "Confocal_BPAE_R": (33.00, 36.06, 38.15, 40.95, 43.47),
@@ -21,7 +94,7 @@ NOISY: dict[str, tuple[float, ...]] = {
     "WideField_BPAE_G": (23.88, 26.96, 30.13, 33.48, 37.40),
     "WideField_BPAE_R": (26.2,),
 }
-"""PSNR in dB of the noisy images, mean of the four captures of a type, per level as far as it is known."""
+"""PSNR in dB of the noisy images of FMD: mean of the four captures of a type, one value per level where published."""
 
 _FMD = "FMD benchmark, 48 images"
 _INS = "INS paper, table 1"
@@ -29,28 +102,26 @@ _INS_FMD = "INS paper, table 1, 48 images"
 _GUO = "Guo et al. 2025"
 _GUO_FMD = "Guo et al. 2025, 48 images"
 _B2U = "Blind2Unblind paper, table 4, 50 frames of one view"
-_B2U_TYPES = ("Confocal_FISH", "Confocal_MICE", "TwoPhoton_MICE")
+_B2U_TYPES = _types("Confocal_FISH", "Confocal_MICE", "TwoPhoton_MICE")
+_LEVELS, _ALL = tuple(TableCell(level) for level in LEVELS), (TableCell(0),)
 _IDDP = "IDDP paper, table 3, mean of 120 images at five levels"
 _KIM_POLYU = "Kim et al. 2022, table 3"
 _LINR_POLYU = "LINR paper, table 14, 1000 steps, SSIM with a range of 2"
-_KODAK = ("kodak24 gauss25", "kodak24 poisson30")
+_SET12, _KODAK = _types("set12 gauss25"), _types("kodak24 gauss25", "kodak24 poisson30")
 
 
-def _camera(suite: str, text: str) -> tuple[Published, ...]:
-    """A column of the INS paper's table 1."""
-    names = ("BM3D", "DIP", "Self2Self", "PD-denoising", "NN+denoiser", "ScoreDVI", "MASH", "INS")
-    ours, words = {"BM3D": "bm3d-vst", "INS": "sampling"}, text.split()
-    return tuple(by_type(n, _INS, (suite,), w, ours.get(n, "")) for n, w in zip(names, words, strict=True))
-
-
-def _iddp(name: str, text: str, label: str = "") -> Published:
-    return Published(name, _IDDP, {PSF(0): figure(text)}, label)
+def _camera(suite: str, text: str) -> tuple[PublishedResult, ...]:
+    """Read one column of table 1 of the INS paper."""
+    methods = ("BM3D", "DIP", "Self2Self", "PD-denoising", "NN+denoiser", "ScoreDVI", "MASH", "INS")
+    counterparts = {"BM3D": "bm3d-vst", "INS": "sampling"}
+    columns = zip(methods, text.split(), strict=True)
+    return tuple(_line(method, _INS, _types(suite), word, counterparts.get(method, "")) for method, word in columns)
 
 
 _SR = {"Bicubic": "bicubic", "Nearest": "nearest", "DIP": "", "LINR": "linr"}
 _JOINT = {"DIP": "", "LINR": "linr"}
-LINR: dict[str, tuple[Published, ...]] = {
-    "linr-denoise": by_image(
+_LINR: dict[str, tuple[PublishedResult, ...]] = {
+    "linr-denoise": _by_image(
         "LINR paper, table 1", "gauss25", {"DIP": "", "Self2Self": "", "LINR": "linr"},
         """
         baboon 19.68/0.502 20.29/0.581 23.67/0.794
@@ -66,7 +137,7 @@ LINR: dict[str, tuple[Published, ...]] = {
         """,
     ),
     "linr-sr": (
-        *by_image(
+        *_by_image(
             "LINR paper, table 13", "x2", _SR,
             """
             baby 36.02 32.64 26.63 32.87
@@ -77,7 +148,7 @@ LINR: dict[str, tuple[Published, ...]] = {
             mean 32.24 28.98 26.03 32.48
             """,
         ),
-        *by_image(
+        *_by_image(
             "LINR paper, table 2", "x4", _SR,
             """
             baby 30.73/0.916 27.76/0.875 26.40/0.827 31.20/0.921
@@ -88,7 +159,7 @@ LINR: dict[str, tuple[Published, ...]] = {
             mean 26.96/0.871 24.50/0.818 25.10/0.817 28.60/0.908
             """,
         ),
-        *by_image(
+        *_by_image(
             "LINR paper, table 12", "x8", _SR,
             """
             baby 26.14 24.03 24.53 27.32
@@ -100,7 +171,7 @@ LINR: dict[str, tuple[Published, ...]] = {
             """,
         ),
     ),
-    "linr-inpaint": by_image(
+    "linr-inpaint": _by_image(
         "LINR paper, table 3", "10%", {"DIP": "", "Self2Self": "", "LINR": "linr"},
         """
         kate 25.87/0.893 22.60/0.841 31.78/0.956
@@ -112,7 +183,7 @@ LINR: dict[str, tuple[Published, ...]] = {
         mean 24.57/0.826 21.68/0.763 26.85/0.884
         """,
     ),
-    "linr-deblur": by_image(
+    "linr-deblur": _by_image(
         "LINR paper, table 4", "gauss1.6", {"DIP": "", "DeepRED": "", "LINR": "linr"},
         """
         leaves 28.15 29.85 30.10
@@ -123,7 +194,7 @@ LINR: dict[str, tuple[Published, ...]] = {
         """,
     ),
     "linr-joint": (
-        *by_image(
+        *_by_image(
             "LINR paper, table 5", "x4+noise", _JOINT,
             """
             baby 25.96/0.823 31.80/0.927
@@ -134,7 +205,7 @@ LINR: dict[str, tuple[Published, ...]] = {
             mean 25.06/0.821 30.98/0.932
             """,
         ),
-        *by_image(
+        *_by_image(
             "LINR paper, table 6", "10%+noise", _JOINT,
             """
             kate 25.93/0.893 33.41/0.964
@@ -150,7 +221,7 @@ LINR: dict[str, tuple[Published, ...]] = {
             mean 25.62/0.802 29.65/0.886
             """,
         ),
-        *by_image(
+        *_by_image(
             "LINR paper, table 7", "x4+10%", _JOINT,
             """
             baby 25.83/0.821 31.57/0.924
@@ -163,56 +234,56 @@ LINR: dict[str, tuple[Published, ...]] = {
         ),
     ),
 }  # fmt: skip
-"""The tables of the LINR paper (Xu & Jiao 2023), where every method has 500 steps, 4000 when deblurring."""
+"""Tables of the LINR paper (Xu & Jiao 2023), in which each method takes 500 steps, or 4000 to deblur."""
 
-PUBLISHED: dict[str, tuple[Published, ...]] = {
+PUBLISHED: dict[str, tuple[PublishedResult, ...]] = {
     "fmd": (
-        by_level("noisy", _FMD, "27.22 30.08 32.86 36.03 39.70", "noisy"),
-        by_level(
-            "INR", "Kim et al. 2022, table 2, images not stated",
+        _line("noisy", _FMD, _LEVELS, "27.22 30.08 32.86 36.03 39.70", "noisy"),
+        _line(
+            "INR", "Kim et al. 2022, table 2, images not stated", _LEVELS,
             "34.01/0.809 36.83/0.863 39.76/0.903 40.01/0.968 41.56/0.977", "inr",
         ),
-        by_level("VST + BM3D", _FMD, "32.71 34.09 36.05 38.01 40.60", "bm3d-vst"),
-        by_level("VST + NLM", _FMD, "31.25 32.85 34.92 37.09 40.04"),
-        by_level("PURE-LET", _FMD, "31.95 33.49 35.29 37.25 39.59"),
-        by_level("Noise2Noise U-Net (supervised)", _FMD, "34.70 35.54 37.06 38.60 40.35"),
-        by_level("BM3D", _INS_FMD, "30.06/0.771"),
-        by_level("DIP", _INS_FMD, "32.90/0.854"),
-        by_level("Self2Self", _INS_FMD, "30.76/0.695"),
-        by_level("ScoreDVI", _INS_FMD, "33.10/0.865"),
-        by_level("MASH", _INS_FMD, "33.71/0.882"),
-        by_level("INS", _INS_FMD, "33.95/0.885", "sampling"),
-        by_level("ZS-N2N", _GUO_FMD, "31.65/0.767"),
-        by_level("Pixel2Pixel", _GUO_FMD, "33.26/0.830"),
-        by_level("NLR", _GUO_FMD, "33.47/0.882"),
+        _line("VST + BM3D", _FMD, _LEVELS, "32.71 34.09 36.05 38.01 40.60", "bm3d-vst"),
+        _line("VST + NLM", _FMD, _LEVELS, "31.25 32.85 34.92 37.09 40.04"),
+        _line("PURE-LET", _FMD, _LEVELS, "31.95 33.49 35.29 37.25 39.59"),
+        _line("Noise2Noise U-Net (supervised)", _FMD, _LEVELS, "34.70 35.54 37.06 38.60 40.35"),
+        _line("BM3D", _INS_FMD, _LEVELS, "30.06/0.771"),
+        _line("DIP", _INS_FMD, _LEVELS, "32.90/0.854"),
+        _line("Self2Self", _INS_FMD, _LEVELS, "30.76/0.695"),
+        _line("ScoreDVI", _INS_FMD, _LEVELS, "33.10/0.865"),
+        _line("MASH", _INS_FMD, _LEVELS, "33.71/0.882"),
+        _line("INS", _INS_FMD, _LEVELS, "33.95/0.885", "sampling"),
+        _line("ZS-N2N", _GUO_FMD, _LEVELS, "31.65/0.767"),
+        _line("Pixel2Pixel", _GUO_FMD, _LEVELS, "33.26/0.830"),
+        _line("NLR", _GUO_FMD, _LEVELS, "33.47/0.882"),
     ),
     "fmd-b2u": (
-        by_type("Blind2Unblind", _B2U, _B2U_TYPES, "32.74/0.897 38.44/0.964 34.03/0.916", "blind2unblind"),
-        by_type("U-Net, clean truth", _B2U, _B2U_TYPES, "32.79/0.905 38.40/0.966 34.02/0.925"),
-        by_type("Noise2Noise", _B2U, _B2U_TYPES, "32.75/0.903 38.37/0.965 33.80/0.923"),
-        by_type("BM3D", _B2U, _B2U_TYPES, "32.16/0.886 37.93/0.963 33.83/0.924", "bm3d-vst"),
-        by_type("Noise2Void", _B2U, _B2U_TYPES, "32.08/0.886 37.49/0.960 33.38/0.916"),
-        by_type("Neighbor2Neighbor", _B2U, _B2U_TYPES, "32.11/0.890 37.07/0.960 33.40/0.921"),
+        _line("Blind2Unblind", _B2U, _B2U_TYPES, "32.74/0.897 38.44/0.964 34.03/0.916", "blind2unblind"),
+        _line("U-Net, clean truth", _B2U, _B2U_TYPES, "32.79/0.905 38.40/0.966 34.02/0.925"),
+        _line("Noise2Noise", _B2U, _B2U_TYPES, "32.75/0.903 38.37/0.965 33.80/0.923"),
+        _line("BM3D", _B2U, _B2U_TYPES, "32.16/0.886 37.93/0.963 33.83/0.924", "bm3d-vst"),
+        _line("Noise2Void", _B2U, _B2U_TYPES, "32.08/0.886 37.49/0.960 33.38/0.916"),
+        _line("Neighbor2Neighbor", _B2U, _B2U_TYPES, "32.11/0.890 37.07/0.960 33.40/0.921"),
     ),
     "fmd-iddp": (
-        _iddp("IDDP", "37.81/0.951", "iddp"),
-        _iddp("BM3D", "35.43/0.932", "bm3d-vst"),
-        _iddp("Neighbor2Neighbor", "37.52/0.944"),
-        _iddp("Blind2Unblind", "37.60/0.946", "blind2unblind"),
-        _iddp("Noise2Noise", "38.01/0.953"),
-        _iddp("U-Net (supervised)", "38.15/0.955"),
+        _line("IDDP", _IDDP, _ALL, "37.81/0.951", "iddp"),
+        _line("BM3D", _IDDP, _ALL, "35.43/0.932", "bm3d-vst"),
+        _line("Neighbor2Neighbor", _IDDP, _ALL, "37.52/0.944"),
+        _line("Blind2Unblind", _IDDP, _ALL, "37.60/0.946", "blind2unblind"),
+        _line("Noise2Noise", _IDDP, _ALL, "38.01/0.953"),
+        _line("U-Net (supervised)", _IDDP, _ALL, "38.15/0.955"),
     ),
     "polyu": (
         *_camera(
             "polyu",
             "37.40/0.953 37.17/0.912 37.52/0.926 37.04/0.940 37.66/0.956 37.77/0.959 37.62/0.932 37.88/0.959",
         ),
-        by_type("INR", _KIM_POLYU, ("polyu",), "37.71", "inr"),
-        by_type("CBM3D", _KIM_POLYU, ("polyu",), "36.98"),
-        by_type("DIP", _KIM_POLYU, ("polyu",), "36.95"),
-        by_type("LINR", _LINR_POLYU, ("polyu",), "37.12/0.979", "linr"),
-        by_type("DIP", _LINR_POLYU, ("polyu",), "36.07/0.968"),
-        by_type("Self2Self", _LINR_POLYU, ("polyu",), "32.42/0.954"),
+        _line("INR", _KIM_POLYU, _types("polyu"), "37.71", "inr"),
+        _line("CBM3D", _KIM_POLYU, _types("polyu"), "36.98"),
+        _line("DIP", _KIM_POLYU, _types("polyu"), "36.95"),
+        _line("LINR", _LINR_POLYU, _types("polyu"), "37.12/0.979", "linr"),
+        _line("DIP", _LINR_POLYU, _types("polyu"), "36.07/0.968"),
+        _line("Self2Self", _LINR_POLYU, _types("polyu"), "32.42/0.954"),
     ),
     "cc": _camera(
         "cc",
@@ -220,16 +291,16 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     ),
     "sidd": _camera("sidd", "25.65/0.475 32.11/0.740 29.46/0.595 33.97/0.820 - 34.75/0.856 35.06/0.851 35.31/0.868"),
     "awgn": (
-        by_type("Blind2Unblind", "its paper, table 2", ("set12 gauss25",), "30.09/0.854", "blind2unblind"),
-        by_type("U-Net, clean truth", "Blind2Unblind paper, table 2", ("set12 gauss25",), "30.07/0.852"),
-        by_type("R2R", "Blind2Unblind paper, table 2", ("set12 gauss25",), "30.06/0.851"),
-        by_type("Blind2Unblind", "its paper, table 1", _KODAK, "32.27/0.880 31.64/0.871", "blind2unblind"),
-        by_type("INS", _GUO, _KODAK, "23.55", "sampling"),
-        by_type("MASH", _GUO, _KODAK, "24.29"),
-        by_type("Self2Self", _GUO, _KODAK, "28.39"),
-        by_type("NLR", _GUO, _KODAK, "29.12"),
-        by_type("Pixel2Pixel", _GUO, _KODAK, "29.31"),
-        *by_image(
+        _line("Blind2Unblind", "its paper, table 2", _SET12, "30.09/0.854", "blind2unblind"),
+        _line("U-Net, clean truth", "Blind2Unblind paper, table 2", _SET12, "30.07/0.852"),
+        _line("R2R", "Blind2Unblind paper, table 2", _SET12, "30.06/0.851"),
+        _line("Blind2Unblind", "its paper, table 1", _KODAK, "32.27/0.880 31.64/0.871", "blind2unblind"),
+        _line("INS", _GUO, _KODAK, "23.55", "sampling"),
+        _line("MASH", _GUO, _KODAK, "24.29"),
+        _line("Self2Self", _GUO, _KODAK, "28.39"),
+        _line("NLR", _GUO, _KODAK, "29.12"),
+        _line("Pixel2Pixel", _GUO, _KODAK, "29.31"),
+        *_by_image(
             "Kim et al. 2022, table 1, mean of 5 levels of their own", "set9 gauss0-25",
             {"DIP": "", "Noise2Void": "", "Noise2Self": "", "Noise2Fast": "", "Self2Self": "", "INR": "inr"},
             """
@@ -245,6 +316,6 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
             """,
         ),
     ),
-    **LINR,
+    **_LINR,
 }  # fmt: skip
-"""By suite. PSNR in dB, by the suite's protocol as far as the source says."""
+"""Published results of each suite. PSNR in dB, by the protocol of the suite as far as the source states one."""

@@ -1,51 +1,52 @@
-"""`python -m benchmarks speed`: how soon our fit and a textbook loop of the same method reach a given quality.
+"""`python -m benchmarks speed`: time until our fit and a textbook loop of the same method reach a given quality.
 
-Both run in one process with the same threads and take turns, the one that has used less time so far first, so that
-whatever else the machine does hits both. Looking at the quality is not timed.
+Both run in one process with the same threads and take turns, the one that has used less time first, so that other
+load of the machine slows both alike. Computing the quality is not timed.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from benchmarks.cases import Case
 from benchmarks.entries import label_of
-from benchmarks.fitting import Trial, noise_of
-from benchmarks.pair import Pair, load
-from benchmarks.textbook import textbook_fit
-from napari_pristine.device import Device, describe_device, pick_device
-from napari_pristine.image.noise import estimate_sigma
-from napari_pristine.io.atomic import appearing
+from benchmarks.images import Array, ImagePair, read_pair
+from benchmarks.measure import save_json
+from benchmarks.suites import Case
+from napari_pristine.device import Device, describe_device, pick_device, seeded
+from napari_pristine.image.noise import estimate_sigma, measure_noise
+from napari_pristine.jobs.block import make_block
 from napari_pristine.methods import find_method
 
-_GROWTH = 1.1
-"""Ratio of the steps at which our fit is looked at."""
-_PATIENCE = 200
-"""Steps without a better picture after which the textbook loop is over its best."""
+_GROWTH = 1.1  # ratio of one step at which the quality of our fit is computed to the step before
+_PATIENCE = 200  # steps without a better image after which the textbook loop ends
+_OMEGA = 30.0
+_LEARNING_RATE = 1e-4
+_WEIGHT_DECAY = 1e-3
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a fit is: `seconds` of its own time, quality in dB, residual in noise levels."""
+    """The state of a fit at one step."""
 
     step: int
-    seconds: float
-    psnr: float
-    psnr_affine: float
-    residual: float
+    seconds: float  # that the fit has used
+    psnr: float  # in dB, by protocol A
+    psnr_affine: float  # in dB after the best gain and offset
+    residual: float  # root mean square, in noise levels
 
 
 @dataclass(frozen=True)
 class Race:
-    """Two fits of one image, `ours` and `textbook`."""
+    """Our fit and the textbook loop on one image."""
 
     image: str
     crop: int | None
@@ -54,109 +55,98 @@ class Race:
     ours: tuple[Point, ...]
     textbook: tuple[Point, ...]
 
-    def reached(self, quality: float, measure: str = "psnr") -> tuple[float, float]:
-        """Seconds until ours and the textbook loop have this PSNR (or `psnr_affine`); infinite if never."""
+    def times(self, quality: float, measure: str = "psnr") -> tuple[float, float]:
+        """Seconds until ours and the textbook loop reach a PSNR (`measure`: `psnr` or `psnr_affine`); inf if never."""
 
         def soonest(points: Sequence[Point]) -> float:
-            # not the first in order: rendering takes a little longer at one step than at the next
+            # not simply the first one: rendering takes longer at some steps than at the next
             return min((point.seconds for point in points if getattr(point, measure) >= quality), default=math.inf)
 
         return soonest(self.ours), soonest(self.textbook)
 
     def best(self, measure: str = "psnr") -> float:
-        """The textbook loop at its best step, which only one who has the truth can know."""
+        """PSNR of the textbook loop at its best step, which only somebody who has the truth can know."""
         return float(max(getattr(point, measure) for point in self.textbook))
 
-    @property
     def targets(self) -> list[tuple[str, str, float]]:
-        """Name, measure and value of what is to be reached: the textbook's best, a little below, and its own stop."""
-        at_noise = [point.psnr for point in self.textbook if point.residual <= 1]
-        best = self.best()
+        """List the qualities to reach, `(name, measure, dB)`: the textbook's best, a little less, and its own stop."""
+        best, at_noise_level = self.best(), [point.psnr for point in self.textbook if point.residual <= 1]
         return [
             ("textbook's best", "psnr", best),
             *((f"best - {below} dB", "psnr", best - below) for below in (0.5, 1, 2)),
-            *(("textbook's stop", "psnr", psnr) for psnr in at_noise[:1]),
+            *(("textbook's stop", "psnr", psnr) for psnr in at_noise_level[:1]),
             ("best, affine", "psnr_affine", self.best("psnr_affine")),
         ]
 
-
-@dataclass(frozen=True)
-class SpeedPlan:
-    """What to time and where to keep it."""
-
-    cases: Sequence[Case]
-    method: str
-    preset: str
-    changes: Mapping[str, str]
-    crop: int | None
-    device: Device
-    seed: int
-    steps: int
-    json: Path | None
+    def report(self) -> str:
+        """List the times of both for each quality."""
+        last = self.ours[-1]
+        end = f"{last.psnr:.2f} dB (affine {last.psnr_affine:.2f}) after {last.seconds:.1f} s"
+        lines = [f"{self.image} ({self.label}): ours ends at {end}"]
+        for name, measure, quality in self.targets():
+            ours, textbook = self.times(quality, measure)
+            ratio = f"{textbook / ours:.1f} times sooner" if ours < math.inf else "ours never reaches it"
+            lines.append(f"  {name:<16} reaches {quality:.2f} dB in {ours:.2f} s against {textbook:.2f} s: {ratio}")
+        return "\n".join(lines)
 
 
-class _Stopwatch:
-    """Seconds of the timed sections, each of which ends when the device is done."""
+def run_speed(
+    cases: Sequence[Case],
+    *,
+    method: str,
+    preset: str,
+    changes: Mapping[str, str],
+    crop: int | None,
+    device: Device,
+    seed: int,
+    steps: int,
+    json: Path | None,
+) -> int:
+    """Time both fits on all images and print the times; the options are those of the command."""
+    chosen, note = pick_device(device)
+    if note:
+        print(note.text)
+    print(f"on {describe_device(chosen)}; PSNR by protocol A; times without computing the quality")
+    races: list[Race] = []
+    for case in cases:
+        pair = read_pair(case.noisy, case.truth).cropped(crop)
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds = 0.0
+        def fits(steps: int, pair: ImagePair = pair) -> dict[str, Iterator[Point]]:
+            return {
+                "ours": run_ours(pair, method, preset, changes, chosen, seed),
+                "textbook": run_textbook(pair, chosen, seed, steps),
+            }
 
-    def __enter__(self) -> None:
-        self.started = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds += time.perf_counter() - self.started
-
-
-def ours(pair: Pair, plan: SpeedPlan, device: torch.device) -> Iterator[Point]:
-    """Our fit, from measuring the noise to the picture in hand, looked at at some steps."""
-    watch, method, shown = _Stopwatch(device), find_method(plan.method), 10.0
-    params = method.settings(plan.preset, plan.changes)
-    with watch:
-        trial = Trial.of(method, params, pair.noisy, noise_of([pair.noisy]), device, plan.seed)
-        net = trial.network()
-        fit = trial.fit(net)
-    while True:
-        with watch:
-            step = next(fit, None)
-        if step is None:
-            return
-        if step.done < min(shown, step.total):
-            continue
-        shown = max(shown * _GROWTH, step.done + 1)
-        render = _Stopwatch(device)
-        with render:
-            picture = trial.render(net)
-        # the picture is in hand only after it is rendered; later points do not pay for this look
-        seconds, residual = watch.seconds + render.seconds, float(step.residual) ** 0.5
-        yield Point(step.done, seconds, *pair.psnr(picture), residual)
-
-
-def textbook(pair: Pair, device: torch.device, seed: int, steps: int) -> Iterator[Point]:
-    """The textbook loop, looked at at every step, until it is well past its best."""
-    watch, best = _Stopwatch(device), (0.0, 0)
-    with watch:
-        picture = torch.from_numpy(2 * pair.noisy / pair.full - 1).float().to(device)
-        sigma = estimate_sigma(2 * pair.noisy[None] / pair.full - 1)
-        fit = textbook_fit(picture, steps, seed)
-    for step in range(1, steps + 1):
-        with watch:
-            square, values = next(fit)
-        psnr, affine = pair.psnr((values.cpu().double().numpy() + 1) / 2 * pair.full)
-        yield Point(step, watch.seconds, psnr, affine, square**0.5 / sigma)
-        best = max(best, (psnr, step))
-        # its own rule may come late, or never where noise is correlated
-        if step - best[1] > (_PATIENCE if square**0.5 < sigma else 3 * _PATIENCE):
-            return
+        for fit in fits(3).values():
+            next(fit)  # warm up: build once what lasts for the process
+        points = take_turns(fits(steps))
+        label = label_of(method, preset, changes)
+        races.append(Race(case.name, crop, label, describe_device(chosen), points["ours"], points["textbook"]))
+        print(races[-1].report(), flush=True)
+        if json:
+            save_json(json, {"races": [asdict(race) for race in races]})
+    print(summary(races))
+    return 0
 
 
-def race(runners: dict[str, Iterator[Point]]) -> dict[str, tuple[Point, ...]]:
-    """Let fits take turns until all have ended."""
-    points: dict[str, list[Point]] = {name: [] for name in runners}
-    running = dict(runners)
+def summary(races: Sequence[Race]) -> str:
+    """Summarise all images: geometric mean of the ratios of the times, where ours gets there, and the smallest."""
+    times = [race.times(race.best()) for race in races]
+    ratios = [textbook / ours for ours, textbook in times if ours < math.inf]
+    gain = np.mean([race.ours[-1].psnr - race.best() for race in races])
+    sooner = ""
+    if ratios:
+        sooner = f", {np.exp(np.mean(np.log(ratios))):.1f} times sooner (geometric mean; least {min(ratios):.1f})"
+    return (
+        f"the best of the textbook loop is reached in {len(ratios)} of {len(races)} images{sooner}; "
+        f"our end is {gain:+.2f} dB from it"
+    )
+
+
+def take_turns(fits: Mapping[str, Iterator[Point]]) -> dict[str, tuple[Point, ...]]:
+    """Run fits side by side until all have ended, always the one that has used least time."""
+    points: dict[str, list[Point]] = {name: [] for name in fits}
+    running = dict(fits)
     while running:
         name = min(running, key=lambda n: points[n][-1].seconds if points[n] else 0.0)
         point = next(running[name], None)
@@ -167,59 +157,133 @@ def race(runners: dict[str, Iterator[Point]]) -> dict[str, tuple[Point, ...]]:
     return {name: tuple(found) for name, found in points.items()}
 
 
-def run_speed(plan: SpeedPlan) -> int:
-    """Time all images and print who reaches what when."""
-    device, note = pick_device(plan.device)
-    if note:
-        print(note.text)
-    print(f"on {describe_device(device)}; PSNR by protocol A; times without looking at the quality")
-    races: list[Race] = []
-    for case in plan.cases:
-        pair = load(case.noisy, case.truth).cropped(plan.crop)
-        _warm_up(pair, plan, device)
-        points = race(
-            {
-                "ours": ours(pair, plan, device),
-                "textbook": textbook(pair, device, plan.seed, plan.steps),
-            }
-        )
-        label = label_of(plan.method, plan.preset, plan.changes)
-        races.append(Race(case.name, plan.crop, label, describe_device(device), points["ours"], points["textbook"]))
-        print(report(races[-1]), flush=True)
-        if plan.json:
-            with appearing(plan.json, overwrite=True) as part:
-                part.write_text(json.dumps({"races": [asdict(r) for r in races]}, indent=1), "utf-8")
-    print(summary(races))
-    return 0
+class _Stopwatch:
+    """Sum of the seconds of the timed sections; each ends when the device has finished."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - self.start
 
 
-def _warm_up(pair: Pair, plan: SpeedPlan, device: torch.device) -> None:
-    """A look at each, so that neither pays for what is made once per process."""
-    for runner in (ours(pair, plan, device), textbook(pair, device, plan.seed, 3)):
-        next(runner)
+class Fit:
+    """A fit of one of our methods to an image `(Y, X)` that fits into one tile, open to a look at any step.
+
+    It does the same as `napari_pristine.restore`, which shows its image only now and then.
+    """
+
+    def __init__(
+        self, image: Array, method: str, preset: str, changes: Mapping[str, Any], device: torch.device, seed: int
+    ) -> None:
+        self.method = find_method(method)
+        self.params = self.method.settings(preset, changes)
+        self.block = make_block(image[None], [measure_noise(image)], self.params)
+        self.noisy = self.block.noisy(device, seed)
+        with seeded(seed):
+            net: nn.Module = self.method.network(self.params, 1, self.block.space)
+        self.net = net.to(device)
+        self.steps = self.method.fit(self.net, self.noisy, self.params, False)
+
+    def render(self) -> Array:
+        """Return the restored image `(Y, X)` as it is at this step."""
+        with torch.no_grad():
+            pixels = self.method.restore(self.net, self.noisy, self.params).cpu().numpy()
+        if self.params.refine:
+            pixels = self.block.refine(pixels, (slice(None), slice(None)))
+        values: Array = self.block.denormalise(pixels)[0]
+        return values
 
 
-def report(race: Race) -> str:
-    """One image: who reaches what when."""
-    last = race.ours[-1]
-    end = f"{last.psnr:.2f} dB (affine {last.psnr_affine:.2f}) after {last.seconds:.1f} s"
-    lines = [f"{race.image} ({race.label}): ours ends at {end}"]
-    for name, measure, quality in race.targets:
-        mine, theirs = race.reached(quality, measure)
-        times = f"{theirs / mine:.1f} times sooner" if mine < math.inf else "ours never reaches it"
-        lines.append(f"  {name:<16} reaches {quality:.2f} dB in {mine:.2f} s against {theirs:.2f} s: {times}")
-    return "\n".join(lines)
+def run_ours(
+    pair: ImagePair, method: str, preset: str, changes: Mapping[str, str], device: torch.device, seed: int
+) -> Iterator[Point]:
+    """Fit, from measuring the noise to the restored image; yield the state at some of the steps."""
+    watch, next_look = _Stopwatch(device), 10.0
+    with watch:
+        fit = Fit(pair.noisy, method, preset, changes, device, seed)
+    while True:
+        with watch:
+            step = next(fit.steps, None)
+        if step is None:
+            return
+        if step.done < min(next_look, step.total):
+            continue
+        next_look = max(next_look * _GROWTH, step.done + 1)
+        rendering = _Stopwatch(device)
+        with rendering:
+            restored = fit.render()
+        # a user has the image after it is rendered; later points do not pay for this look
+        seconds, residual = watch.seconds + rendering.seconds, float(step.residual) ** 0.5
+        yield Point(step.done, seconds, *pair.psnr(restored), residual)
 
 
-def summary(races: Sequence[Race]) -> str:
-    """All images: geometric mean of the ratios where there is one, and the least."""
-    pairs = [race.reached(race.best()) for race in races]
-    ratios = [theirs / mine for mine, theirs in pairs if mine < math.inf]
-    gain = np.mean([race.ours[-1].psnr - race.best() for race in races])
-    sooner = ""
-    if ratios:
-        sooner = f", {np.exp(np.mean(np.log(ratios))):.1f} times sooner (geometric mean; least {min(ratios):.1f})"
-    return (
-        f"the best of the textbook loop is reached in {len(ratios)} of {len(races)} images{sooner}; "
-        f"our end is {gain:+.2f} dB from it"
-    )
+# the method as anyone would write it down from the paper (Kim, Lee & Shin 2022), independent of our code
+
+
+def run_textbook(pair: ImagePair, device: torch.device, seed: int, steps: int) -> Iterator[Point]:
+    """Run the textbook loop until it is well past its best; yield the state at every step."""
+    watch, best, best_step = _Stopwatch(device), 0.0, 0
+    with watch:
+        pixels = 2 * pair.noisy / pair.full_scale - 1
+        sigma = estimate_sigma(pixels[None])
+        fit = textbook_fit(torch.from_numpy(pixels).float().to(device), steps, seed)
+    for step in range(1, steps + 1):
+        with watch:
+            square, values = next(fit)
+        psnr, affine = pair.psnr((values.cpu().double().numpy() + 1) / 2 * pair.full_scale)
+        yield Point(step, watch.seconds, psnr, affine, square**0.5 / sigma)
+        if psnr > best:
+            best, best_step = psnr, step
+        # its own stopping rule may apply late, or never where the noise is correlated
+        if step - best_step > (_PATIENCE if square**0.5 < sigma else 3 * _PATIENCE):
+            return
+
+
+def textbook_fit(image: Tensor, steps: int, seed: int) -> Iterator[tuple[float, Tensor]]:
+    """Fit one SIREN to all pixels of an image `(Y, X)` from -1 to 1 with Adam.
+
+    Yields:
+        Mean squared residual and prediction `(Y, X)` of each step.
+    """
+    torch.manual_seed(seed)
+    # section 4.1 of the paper; at least 64, below which the residual never falls to the noise level
+    net = make_siren(max(64, round(256 * image.numel() / 512**2))).to(image.device)
+    axes = [torch.linspace(-1, 1, size) for size in image.shape]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2).to(image.device)
+    decayed = [weight for sine in list(net)[-3:-1] for weight in sine.parameters()]
+    others = [weight for layer in [*list(net)[:-3], net[-1]] for weight in layer.parameters()]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": decayed, "weight_decay": _WEIGHT_DECAY}]
+    adam = torch.optim.Adam(groups, lr=_LEARNING_RATE)
+    for _ in range(steps):
+        values = net(points).reshape(image.shape)
+        loss = nn.functional.mse_loss(values, image)
+        adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        yield loss.item(), values.detach()
+
+
+class _Sine(nn.Module):
+    def __init__(self, inputs: int, outputs: int, bound: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        nn.init.uniform_(self.linear.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(_OMEGA * self.linear(x))
+
+
+def make_siren(width: int, layers: int = 6) -> nn.Sequential:
+    """Make sine layers and a linear one, from `(points, 2)` to `(points, 1)`; weights as in SIREN, section 3.2."""
+    bound = (6 / width) ** 0.5 / _OMEGA
+    sines = [_Sine(2, width, 1 / 2), *(_Sine(width, width, bound) for _ in range(layers - 1))]
+    head = nn.Linear(width, 1)
+    nn.init.uniform_(head.weight, -bound, bound)
+    return nn.Sequential(*sines, head)

@@ -10,8 +10,7 @@ from statistics import mean
 
 import pytest
 from benchmarks.__main__ import main
-from benchmarks.check import check_noisy
-from benchmarks.records import read_rows
+from benchmarks.measure import check_noisy, read_measurements
 from benchmarks.suites import find_cases
 
 pytestmark = pytest.mark.data
@@ -23,7 +22,7 @@ def measured(data: Path, folder: Path, *words: str) -> float:
     """Mean PSNR of all rows of a benchmark."""
     file = folder / "rows.json"
     assert main(["quality", "--data", str(data), "--json", str(file), "--unchecked", *words]) == 0
-    return mean(row.psnr for row in read_rows(file) if row.job.method != "noisy")
+    return mean(m.psnr for m in read_measurements(file) if m.setup.method != "noisy")
 
 
 def test_the_images_of_fmd_are_those_of_the_publication(data_folder: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,13 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.__main__ import main
-from benchmarks.baselines import BASELINES, Baseline
-from benchmarks.cases import Case
-from benchmarks.check import check_noisy
-from benchmarks.entries import find_entries
-from benchmarks.fitting import Trial, noise_of
-from benchmarks.measure import measure, measure_apart
-from benchmarks.page import markdown
-from benchmarks.pair import Pair, load
-from benchmarks.printed import PSF
-from benchmarks.published import NOISY, PUBLISHED
-from benchmarks.rows import Job, Row
-from benchmarks.speed import Point, Race, race
-from benchmarks.suites import find_cases
-from benchmarks.table import summarise
-from benchmarks.textbook import textbook_fit
+from benchmarks.entries import BASELINES, Baseline, find_entries
+from benchmarks.images import ImagePair, read_pair
+from benchmarks.measure import Measurement, Setup, check_noisy, measure, measure_in_new_process
+from benchmarks.published import FMD_NOISY, PUBLISHED, TableCell
+from benchmarks.speed import Fit, Point, Race, take_turns, textbook_fit
+from benchmarks.suites import Case, find_cases
+from benchmarks.tables import markdown
 from numpy.typing import NDArray
 
 import napari_pristine as pristine
@@ -56,14 +48,15 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(**changes: Any) -> Job:
-    usual = Job("gaussian-1", "gaussian-1", {}, "Confocal_Yeast_1", "Confocal_Yeast", 1, None, "cpu", 0)
+def setup(**changes: Any) -> Setup:
+    usual = Setup("gaussian-1", "gaussian-1", {}, "Confocal_Yeast_1", "Confocal_Yeast", 1, None, "cpu", 0)
     return replace(usual, **changes)
 
 
-def row(image: str, label: str, psnr: float) -> Row:
+def measurement(image: str, label: str, psnr: float) -> Measurement:
     kind = image.rpartition("_")[0]
-    return Row(job(image=image, type=kind, label=label), psnr, psnr + 1, 0.9, 0.9, 2.0, 100.0, "process", "cpu")
+    of = setup(image=image, type=kind, label=label)
+    return Measurement(of, psnr, psnr + 1, 0.9, 0.9, 2.0, 100.0, "process", "cpu")
 
 
 # the images
@@ -72,7 +65,7 @@ def row(image: str, label: str, psnr: float) -> Row:
 def test_types_and_captures_come_from_the_names(data: Path) -> None:
     found = [(case.type, case.capture) for case in find_cases(data, "fmd", [1])]
     assert found == [("Confocal_Yeast", 1), ("Confocal_Yeast", 2), ("WideField_Yeast_G", 1), ("WideField_Yeast_G", 2)]
-    assert [case.name for case in find_cases(data, "fmd", [1], captures=[2], images=["Confocal_Yeast_2"])] == [
+    assert [case.name for case in find_cases(data, "fmd", [1], captures=[2], names=["Confocal_Yeast_2"])] == [
         "Confocal_Yeast_2"
     ]
 
@@ -83,7 +76,7 @@ def test_what_is_missing_is_named(data: Path) -> None:
     with pytest.raises(SettingError, match="no level 3; its levels are 1, 2"):
         find_cases(data, "fmd", [3])
     with pytest.raises(FileError, match="images named Other_1"):
-        find_cases(data, "fmd", [1], images=["Other_1", "Confocal_Yeast_1"])
+        find_cases(data, "fmd", [1], names=["Other_1", "Confocal_Yeast_1"])
     (data / "fmd_test_mix/gt/Confocal_Yeast_2.png").unlink()
     with pytest.raises(FileError, match=r"no truth.*Confocal_Yeast_2"):
         find_cases(data, "fmd", [1])
@@ -92,14 +85,14 @@ def test_what_is_missing_is_named(data: Path) -> None:
 def test_colour_pictures_are_refused(data: Path) -> None:
     path = data / "fmd_test_mix/gt/Confocal_Yeast_1.png"
     pristine.write(path, Image(np.zeros((SIDE, SIDE, 3), np.uint8), "YXS"), overwrite=True)
-    with pytest.raises(ImageError, match="two grey pictures"):
-        load(data / "fmd_test_mix/noisy_avg1/Confocal_Yeast_1.png", path)
+    with pytest.raises(ImageError, match="two grey images"):
+        read_pair(data / "fmd_test_mix/noisy_avg1/Confocal_Yeast_1.png", path)
 
 
 def test_crops_are_central_and_results_are_clipped_but_not_rounded() -> None:
     picture = np.zeros((20, 24))
     picture[8:12, 10:14] = 200.0
-    pair = Pair(picture, picture, full=255.0).cropped(12)
+    pair = ImagePair(picture, picture, full_scale=255.0).cropped(12)
     assert pair.truth.shape == (12, 12)
     assert pair.truth[4:8, 4:8].min() == 200
     assert pair.score(pair.truth - 1000 * (pair.truth == 0)).psnr == np.inf
@@ -110,16 +103,16 @@ def test_crops_are_central_and_results_are_clipped_but_not_rounded() -> None:
 
 def test_the_short_way_to_psnr_is_as_exact_as_the_long_one() -> None:
     noisy, truth = simulated()
-    pair = Pair(noisy.astype(float), truth.astype(float), 255.0)
+    pair = ImagePair(noisy.astype(float), truth.astype(float), 255.0)
     score = pair.score(3 * pair.noisy - 40)
     assert pair.psnr(3 * pair.noisy - 40) == pytest.approx((score.psnr, score.psnr_affine), abs=1e-6)
 
 
 def write_all_types(data: Path, shift: float) -> None:
     """All 48 names, with the published noisy PSNR of their type plus a shift in dB."""
-    off = PUBLISHED["fmd"][0].figures[PSF(1)].psnr - np.mean([levels[0] for levels in NOISY.values()])
+    off = PUBLISHED["fmd"][0].scores[TableCell(1)].psnr - np.mean([levels[0] for levels in FMD_NOISY.values()])
     checker = np.indices((12, 12)).sum(axis=0) % 2 * 2.0 - 1
-    for kind, levels in NOISY.items():
+    for kind, levels in FMD_NOISY.items():
         error = 65535 * 10 ** (-(levels[0] + off + shift) / 20)
         for capture in (1, 2, 3, 4):
             noisy = (32768 + np.round(error * checker)).astype(np.uint16)
@@ -146,22 +139,23 @@ def test_a_part_of_the_set_is_checked_type_by_type(data: Path) -> None:
 # what takes part
 
 
-@pytest.mark.parametrize("key", [key for key in BASELINES if key != "noisy"])
+@pytest.mark.parametrize("key", [key for key in BASELINES if BASELINES[key].task == "denoise" and key != "noisy"])
 def test_a_baseline_makes_a_picture_better(key: str) -> None:
     noisy, truth = simulated(side=64)
-    pair = Pair(noisy.astype(float), truth.astype(float), 255.0)
-    gain = pair.score(BASELINES[key].run(pair.noisy)).psnr - pair.score(pair.noisy).psnr
+    pair = ImagePair(noisy.astype(float), truth.astype(float), 255.0)
+    gain = pair.score(BASELINES[key].run(pair.noisy, 1)).psnr - pair.score(pair.noisy).psnr
     assert gain > (2.0 if key in ("gaussian-1", "gaussian-1.5", "tv", "bm3d-vst") else 0.5)
 
 
 @pytest.mark.parametrize("key", ["gaussian-1", "tv", "nlm", "wavelet"])
 def test_a_baseline_does_not_depend_on_the_units(key: str) -> None:
     picture = simulated()[0].astype(float)
-    np.testing.assert_allclose(BASELINES[key].run(picture / 255) * 255, BASELINES[key].run(picture), atol=0.3)
+    run = BASELINES[key].run
+    np.testing.assert_allclose(run(picture / 255, 1) * 255, run(picture, 1), atol=0.3)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BASELINES, "tv", Baseline(BASELINES["tv"].run, ("no_such_package",)))
+    monkeypatch.setitem(BASELINES, "tv", Baseline(BASELINES["tv"].run, packages={"no_such_module": "no_such_package"}))
     with pytest.raises(SettingError, match=r"'tv' needs no_such_package.*pip install"):
         find_entries(["tv"], [], {})
 
@@ -185,15 +179,19 @@ def test_entries_are_named_after_method_preset_and_changes() -> None:
 def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
     case = find_cases(data, "fmd", [1])[0]
     ballast = np.ones(60_000_000)  # 460 MiB here must not count there
-    (apart,), here = measure_apart([(job(), case)]), measure(job(), case)
+    (apart,), here = measure_in_new_process([(setup(), case)]), measure(setup(), case)
     assert (apart.psnr, apart.ssim) == (here.psnr, here.ssim)
     assert here.memory > ballast.nbytes / 2**20 > apart.memory > 20
-    assert Row.from_json(json.loads(json.dumps(apart.__dict__ | {"job": apart.job.__dict__}))) == apart
+    assert Measurement.from_json(json.loads(json.dumps(asdict(apart)))) == apart
 
 
 def test_a_failure_in_that_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(ComputeError, match=r"gaussian-1 failed on Confocal_Yeast_1: .*does not exist"):
-        list(measure_apart([(job(), Case("none", "none", 1, 1, tmp_path / "none.png", tmp_path / "none.png"))]))
+        list(
+            measure_in_new_process(
+                [(setup(), Case("fmd", "none", "none", tmp_path / "none.png", tmp_path / "none.png"))]
+            )
+        )
 
 
 # the whole
@@ -207,14 +205,14 @@ def test_quality_writes_rows_and_takes_up_where_it_stopped(data: Path, capsys: p
     file, page = data / "rows.json", data / "page.md"
     keep = ["--json", str(file), "--markdown", str(page), "--crop", "32"]
     assert quality(data, "--methods", "gaussian-1", *keep) == 0
-    first = json.loads(file.read_text("utf-8"))["rows"]
-    assert [r["job"]["label"] for r in first] == ["noisy", "gaussian-1"] * 2
+    first = json.loads(file.read_text("utf-8"))["measurements"]
+    assert [r["setup"]["label"] for r in first] == ["noisy", "gaussian-1"] * 2
     assert quality(data, "--methods", "gaussian-1", *keep) == 2
     assert "add --resume" in capsys.readouterr().err
     assert quality(data, "--methods", "gaussian-1,inr", "--preset", "fast", "--set", "steps=20", *keep, "--resume") == 0
-    rows = json.loads(file.read_text("utf-8"))["rows"]
+    rows = json.loads(file.read_text("utf-8"))["measurements"]
     assert rows[:4] == first
-    assert [r["job"]["label"] for r in rows[4:]] == ["inr:fast steps=20"] * 2
+    assert [r["setup"]["label"] for r in rows[4:]] == ["inr:fast steps=20"] * 2
     assert "Confocal_Yeast_1" in capsys.readouterr().out
     table = page.read_text("utf-8")
     assert "| method | Confocal Yeast | WideField Yeast G | mean |" in table
@@ -239,29 +237,23 @@ def test_wrong_use_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_means_are_over_types_and_only_where_all_images_are_there() -> None:
-    full = [row("A_1", "x", 30.0), row("A_2", "x", 32.0), row("B_1", "x", 40.0)]
-    both = summarise([*full, row("A_1", "y", 50.0)])
-    assert both[0].psnr == {"A": 31.0, "B": 40.0}
-    assert both[0].mean == "35.50 / 36.50"
-    assert both[1].mean == "–"
-    assert "| y | 50.00 / 51.00 | – | – |" in markdown([*full, row("A_1", "y", 50.0)])
+    full = [measurement("A_1", "x", 30.0), measurement("A_2", "x", 32.0), measurement("B_1", "x", 40.0)]
+    table = markdown([*full, measurement("A_1", "y", 50.0)])
+    assert "| x | 31.00 / 32.00 | 40.00 / 41.00 | 35.50 / 36.50 |" in table
+    assert "| y | 50.00 / 51.00 (1 of 2) | – | – |" in table
 
 
 # fits
 
 
-def test_a_trial_is_what_restore_does() -> None:
+def test_a_fit_gives_what_restore_gives() -> None:
     noisy, _ = simulate_image((SIDE, SIDE), photons=60.0)
-    picture = noisy.data.astype(np.float64)
-    method = METHODS["inr"]
-    trial = Trial.of(
-        method, method.settings("balanced", {"steps": 20}), picture, noise_of([picture]), torch.device("cpu"), 3
-    )
-    net = trial.network()
-    for _ in trial.fit(net):
+    image = noisy.data.astype(np.float64)
+    fit = Fit(image, "inr", "balanced", {"steps": 20}, torch.device("cpu"), 3)
+    for _ in fit.steps:
         pass
-    product = pristine.restore(picture, "inr", settings={"steps": 20}, device="cpu", seed=3)
-    np.testing.assert_array_equal(trial.render(net), product.data)
+    restored = pristine.restore(image, "inr", settings={"steps": 20}, device="cpu", seed=3)
+    np.testing.assert_array_equal(fit.render(), restored.data)
 
 
 def test_the_textbook_loop_fits_and_repeats_itself() -> None:
@@ -282,9 +274,9 @@ def test_a_race_tells_who_was_first() -> None:
         "x", None, "inr", "cpu", points((1, 25), (2.5, 31), (2, 30.2)), points((4, 25), (8, 28), (10, 30), (12, 29))
     )
     assert found.best() == 30
-    assert found.reached(30) == (2, 10)
-    assert found.reached(30.5) == (2.5, np.inf)
-    assert ("textbook's stop", "psnr", 28) in found.targets
+    assert found.times(30) == (2, 10)
+    assert found.times(30.5) == (2.5, np.inf)
+    assert ("textbook's stop", "psnr", 28) in found.targets()
 
 
 def test_runners_take_turns_by_their_own_time() -> None:
@@ -295,7 +287,7 @@ def test_runners_take_turns_by_their_own_time() -> None:
             order.append(name)
             yield Point(i, i * pace, 0.0, 0.0, 0.0)
 
-    both = race({"slow": runner("slow", 3.0), "quick": runner("quick", 1.0)})
+    both = take_turns({"slow": runner("slow", 3.0), "quick": runner("quick", 1.0)})
     assert order == ["slow", "quick", "quick", "quick", "slow", "slow"]
     assert len(both["slow"]) == len(both["quick"]) == 3
 
@@ -318,9 +310,9 @@ def test_warm_counts_the_steps_that_are_enough(tmp_path: Path, capsys: pytest.Ca
     pristine.write(path, Image(stack, "TYX"))
     wanted = ["warm", "--frames", "2", "--crop", "32", "--device", "cpu", "--set", "steps=60"]
     assert main([*wanted, "--file", str(path), "--json", str(tmp_path / "warm.json")]) == 0
-    shares = json.loads((tmp_path / "warm.json").read_text("utf-8"))["shares"]
-    assert [outcome["steps"] for outcome in shares] == [3, 6, 12, 24]
-    assert all(outcome["warm"] < outcome["cold"] for outcome in shares[:2])
+    found = json.loads((tmp_path / "warm.json").read_text("utf-8"))["fractions"]
+    assert [outcome["steps"] for outcome in found] == [3, 6, 12, 24]
+    assert all(outcome["warm"] < outcome["cold"] for outcome in found[:2])
     assert main([*wanted[:1], "--frames", "1", *wanted[3:]]) == 2
     assert "--frames 2 or more" in capsys.readouterr().err
 
@@ -345,7 +337,7 @@ def test_the_real_images_have_the_published_noise(data_folder: Path) -> None:
     ],
 )
 def test_baselines_give_known_figures(data_folder: Path, image: str, key: str, psnr: float, affine: float) -> None:
-    case = find_cases(data_folder, "fmd", [1], images=[image])[0]
-    pair = load(case.noisy, case.truth)
-    score = pair.score(BASELINES[key].run(pair.noisy))
+    case = find_cases(data_folder, "fmd", [1], names=[image])[0]
+    pair = read_pair(case.noisy, case.truth)
+    score = pair.score(BASELINES[key].run(pair.noisy, 1))
     assert (score.psnr, score.psnr_affine) == (pytest.approx(psnr, abs=0.06), pytest.approx(affine, abs=0.06))
