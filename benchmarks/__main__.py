@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.batch import TASKS, run_batch
 from benchmarks.entries import find_entries
 from benchmarks.measure import check_noisy, measure_all
-from benchmarks.speed import run_speed
+from benchmarks.speed import FitOptions, run_speed
 from benchmarks.suites import SUITES, Case, find_cases
 from benchmarks.tables import heading, line, markdown, merge
 from benchmarks.warm import run_warm
@@ -72,24 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     add = command("speed", _speed, "time until our fit and a textbook loop reach a given quality")
     _add_images(add, ["fmd"])
     _add_common(add, crop=256)
-    add("--method", default="inr", help="our method (default: inr)")
-    add("--preset", default="balanced", help="its preset (default: balanced)")
+    _add_method(add, "balanced")
     add("--steps", type=int, default=2000, help="largest number of steps of the textbook loop (default: 2000)")
 
     add = command("warm", _warm, "steps that are saved when a fit starts from the network of the previous frame")
     _add_common(add, crop=128)
     add("--file", type=Path, help="a stack with the axes TYX (default: a simulated one)")
     add("--frames", type=int, default=4, help="number of frames to take (default: 4)")
-    add("--method", default="inr", help="our method (default: inr)")
-    add("--preset", default="balanced", help="its preset (default: balanced)")
+    _add_method(add, "balanced")
 
     add = command("batch", _batch, "frames per minute and memory of batches; warm starts, workers, large images")
     usual = list(TASKS)[:-2]
     add("--tasks", type=_words, default=usual, help=f"comma-separated, of {', '.join(TASKS)} (default: the first four)")
     add("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated (default: 10,40)")
     add("--side", type=int, default=128, help="pixels of a frame along Y and X (default: 128)")
-    add("--method", default="inr", help="our method (default: inr)")
-    add("--preset", default="fast", help="its preset (default: fast)")
+    _add_method(add, "fast")
     _add_changes(add)
     add("--folder", type=Path, help="folder to keep all files in (default: they are deleted)")
     add("--json", type=Path, help="file for the figures")
@@ -112,6 +109,11 @@ def _add_common(add: Any, crop: int | None = None) -> None:
     add("--seed", type=int, default=0, help="seed of our methods (default: 0)")
     _add_changes(add)
     add("--json", type=Path, help="file for the figures, complete after each of them")
+
+
+def _add_method(add: Any, preset: str) -> None:
+    add("--method", default="inr", help="our method (default: inr)")
+    add("--preset", default=preset, help=f"its preset (default: {preset})")
 
 
 def _add_changes(add: Any) -> None:
@@ -183,24 +185,23 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
+def _fit_options(args: argparse.Namespace) -> FitOptions:
+    return FitOptions(args.method, args.preset, args.changes, args.crop, args.device, args.seed)
+
+
 def _speed(args: argparse.Namespace) -> int:
-    own = _keywords(args, "method", "preset", "changes", "crop", "device", "seed", "steps", "json")
-    return run_speed(_cases(args), **own)
+    return run_speed(_cases(args), _fit_options(args), args.steps, args.json)
 
 
 def _warm(args: argparse.Namespace) -> int:
-    own = _keywords(args, "file", "frames", "crop", "method", "preset", "changes", "device", "seed", "json")
-    return run_warm(**own)
+    return run_warm(_fit_options(args), args.file, args.frames, args.json)
 
 
 def _batch(args: argparse.Namespace) -> int:
     if unknown := [task for task in args.tasks if task not in TASKS]:
         raise SettingError(f"there is no task '{unknown[0]}'; the tasks are {', '.join(TASKS)}")
-    return run_batch(args.tasks, **_keywords(args, "folder", "json", "frames", "side", "method", "preset", "changes"))
-
-
-def _keywords(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in names}
+    fields = {name: getattr(args, name) for name in ("frames", "side", "method", "preset", "changes")}
+    return run_batch(args.tasks, args.folder, args.json, **fields)
 
 
 if __name__ == "__main__":

@@ -180,20 +180,16 @@ def find_entries(
     entries: dict[str, Entry] = {}
     for name in [*references, *names]:
         for key in GROUPS.get(name, (name,)):
-            found = [_baseline(key)] if key in BASELINES else _our_entries(key, presets, changes)
+            found = [Entry(key, key)] if key in BASELINES else _our_entries(key, presets, changes)
+            packages = BASELINES[key].packages if key in BASELINES else {}
+            missing = " ".join(package for module, package in packages.items() if find_spec(module) is None)
+            if missing:
+                raise SettingError(
+                    f"the baseline '{key}' needs {missing}, which is not installed; "
+                    f"run 'pip install {missing}' or leave it out of --methods"
+                )
             entries |= {entry.label: entry for entry in found}
     return list(entries.values())
-
-
-def _baseline(key: str) -> Entry:
-    packages = BASELINES[key].packages
-    missing = " ".join(name for module, name in packages.items() if find_spec(module) is None)
-    if missing:
-        raise SettingError(
-            f"the baseline '{key}' needs {missing}, which is not installed; "
-            f"run 'pip install {missing}' or leave it out of --methods"
-        )
-    return Entry(key, key)
 
 
 def _our_entries(name: str, presets: Iterable[str], changes: Mapping[str, str]) -> list[Entry]:
@@ -207,12 +203,11 @@ def _our_entries(name: str, presets: Iterable[str], changes: Mapping[str, str]) 
     if scope and (scope not in SCOPES or method.learn is None):
         known = ", ".join(f"{k}@{one}" for k, m in methods.items() if m.learn for one in SCOPES)
         raise SettingError(f"'{name}' cannot learn from many images; those that can are {known or 'none'}")
-    return [
-        Entry(
-            label_of(key, one, changes, scope), key, one, method.settings(one, changes).model_dump(mode="json"), scope
-        )
-        for one in ([preset] if preset else presets)
-    ]
+    entries = []
+    for one in [preset] if preset else presets:
+        settings = method.settings(one, changes).model_dump(mode="json")
+        entries.append(Entry(label_of(key, one, changes, scope), key, one, settings, scope))
+    return entries
 
 
 def label_of(method: str, preset: str, changes: Mapping[str, str], scope: str = "") -> str:

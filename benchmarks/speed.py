@@ -34,6 +34,23 @@ _WEIGHT_DECAY = 1e-3
 
 
 @dataclass(frozen=True)
+class FitOptions:
+    """A fit of one of our methods, as the commands `speed` and `warm` run it."""
+
+    method: str
+    preset: str
+    changes: Mapping[str, str]  # settings that differ from the preset
+    crop: int | None  # side of the central square to take; None for whole images
+    device: Device
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """Name in the tables."""
+        return label_of(self.method, self.preset, self.changes)
+
+
+@dataclass(frozen=True)
 class Point:
     """The state of a fit at one step."""
 
@@ -57,12 +74,12 @@ class Race:
 
     def times(self, quality: float, measure: str = "psnr") -> tuple[float, float]:
         """Seconds until ours and the textbook loop reach a PSNR (`measure`: `psnr` or `psnr_affine`); inf if never."""
-
-        def soonest(points: Sequence[Point]) -> float:
-            # not simply the first one: rendering takes longer at some steps than at the next
-            return min((point.seconds for point in points if getattr(point, measure) >= quality), default=math.inf)
-
-        return soonest(self.ours), soonest(self.textbook)
+        # not simply the first point: rendering takes longer at some steps than at the next
+        ours, textbook = (
+            min((point.seconds for point in points if getattr(point, measure) >= quality), default=math.inf)
+            for points in (self.ours, self.textbook)
+        )
+        return ours, textbook
 
     def best(self, measure: str = "psnr") -> float:
         """PSNR of the textbook loop at its best step, which only somebody who has the truth can know."""
@@ -90,38 +107,28 @@ class Race:
         return "\n".join(lines)
 
 
-def run_speed(
-    cases: Sequence[Case],
-    *,
-    method: str,
-    preset: str,
-    changes: Mapping[str, str],
-    crop: int | None,
-    device: Device,
-    seed: int,
-    steps: int,
-    json: Path | None,
-) -> int:
-    """Time both fits on all images and print the times; the options are those of the command."""
-    chosen, note = pick_device(device)
+def run_speed(cases: Sequence[Case], options: FitOptions, steps: int, json: Path | None) -> int:
+    """Time both fits on all images and print the times.
+
+    Args:
+        cases: The images.
+        options: Our fit.
+        steps: Largest number of steps of the textbook loop.
+        json: File for all points; None for none.
+    """
+    device, note = pick_device(options.device)
     if note:
         print(note.text)
-    print(f"on {describe_device(chosen)}; PSNR by protocol A; times without computing the quality")
+    print(f"on {describe_device(device)}; PSNR by protocol A; times without computing the quality")
     races: list[Race] = []
     for case in cases:
-        pair = read_pair(case.noisy, case.truth).cropped(crop)
-
-        def fits(steps: int, pair: ImagePair = pair) -> dict[str, Iterator[Point]]:
-            return {
-                "ours": run_ours(pair, method, preset, changes, chosen, seed),
-                "textbook": run_textbook(pair, chosen, seed, steps),
-            }
-
-        for fit in fits(3).values():
-            next(fit)  # warm up: build once what lasts for the process
-        points = take_turns(fits(steps))
-        label = label_of(method, preset, changes)
-        races.append(Race(case.name, crop, label, describe_device(chosen), points["ours"], points["textbook"]))
+        pair = read_pair(case.noisy, case.truth).cropped(options.crop)
+        # each starts once before it is timed, to build what lasts for the process
+        next(run_ours(pair, options, device))
+        next(run_textbook(pair, device, options.seed, steps))
+        fits = {"ours": run_ours(pair, options, device), "textbook": run_textbook(pair, device, options.seed, steps)}
+        points = take_turns(fits)
+        races.append(Race(case.name, options.crop, options.label, describe_device(device), **points))
         print(races[-1].report(), flush=True)
         if json:
             save_json(json, {"races": [asdict(race) for race in races]})
@@ -179,14 +186,12 @@ class Fit:
     It does the same as `napari_pristine.restore`, which shows its image only now and then.
     """
 
-    def __init__(
-        self, image: Array, method: str, preset: str, changes: Mapping[str, Any], device: torch.device, seed: int
-    ) -> None:
-        self.method = find_method(method)
-        self.params = self.method.settings(preset, changes)
+    def __init__(self, image: Array, options: FitOptions, device: torch.device) -> None:
+        self.method = find_method(options.method)
+        self.params = self.method.settings(options.preset, options.changes)
         self.block = make_block(image[None], [measure_noise(image)], self.params)
-        self.noisy = self.block.noisy(device, seed)
-        with seeded(seed):
+        self.noisy = self.block.noisy(device, options.seed)
+        with seeded(options.seed):
             net: nn.Module = self.method.network(self.params, 1, self.block.space)
         self.net = net.to(device)
         self.steps = self.method.fit(self.net, self.noisy, self.params, False)
@@ -201,13 +206,11 @@ class Fit:
         return values
 
 
-def run_ours(
-    pair: ImagePair, method: str, preset: str, changes: Mapping[str, str], device: torch.device, seed: int
-) -> Iterator[Point]:
+def run_ours(pair: ImagePair, options: FitOptions, device: torch.device) -> Iterator[Point]:
     """Fit, from measuring the noise to the restored image; yield the state at some of the steps."""
     watch, next_look = _Stopwatch(device), 10.0
     with watch:
-        fit = Fit(pair.noisy, method, preset, changes, device, seed)
+        fit = Fit(pair.noisy, options, device)
     while True:
         with watch:
             step = next(fit.steps, None)

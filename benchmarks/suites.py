@@ -320,5 +320,5 @@ def load_case(case: Case, crop: int | None = None) -> ImagePair:
         truth = images.crop_to_multiple(clean, degradation.settings.get("finer", 1))
         random = images.random_generator(f"{case.suite} {case.type} {case.name}")
         *extra, noisy = [step(truth, random) for step in reversed(degradation.steps)]
-        pair = ImagePair(noisy, truth, extra_images=tuple(extra))
+        pair = ImagePair(noisy, truth, extra_images=tuple(reversed(extra)))
     return replace(pair, protocol=suite.protocol)

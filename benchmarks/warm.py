@@ -7,7 +7,7 @@ tenth of the pixels is hidden from the fits and serves as the target: its noise 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 import napari_pristine as pristine
-from benchmarks.entries import label_of
 from benchmarks.images import Array, crop_square
 from benchmarks.measure import save_json
+from benchmarks.speed import FitOptions
 from napari_pristine.errors import AxesError, SettingError
 from napari_pristine.image.image import Image
 from napari_pristine.methods import find_method
@@ -38,37 +38,34 @@ class Outcome:
     cold: float
 
 
-def run_warm(
-    *,
-    file: Path | None,
-    frames: int,
-    crop: int,
-    method: str,
-    preset: str,
-    changes: Mapping[str, str],
-    device: str,
-    seed: int,
-    json: Path | None,
-) -> int:
-    """Restore a stack with warm and with cold starts and print the errors; the options are those of the command.
+def run_warm(options: FitOptions, file: Path | None, frames: int, json: Path | None) -> int:
+    """Restore a stack with warm and with cold starts and print the errors.
+
+    Args:
+        options: The fit; its seed also decides the simulated stack and the hidden pixels.
+        file: A stack with the axes TYX; None simulates one.
+        frames: Number of frames to take.
+        json: File for the errors; None for none.
 
     Raises:
         AxesError: The file does not hold a stack of grey frames.
         SettingError: The method has no steps to save, or there is only one frame.
     """
-    settings = find_method(method).settings(preset, changes).model_dump()
+    method, changes, crop, seed = options.method, options.changes, options.crop or 128, options.seed
+    settings = find_method(method).settings(options.preset, changes).model_dump()
     if not {"steps", "warm_steps"} <= settings.keys():
         raise SettingError(f"{method} has no settings 'steps' and 'warm_steps', so there is nothing to compare")
     name, noisy, target = _read(file, frames, crop, seed) if file else _simulate(frames, crop, seed)
     if len(noisy) < 2:
         raise SettingError("one frame has no predecessor; take --frames 2 or more")
-    print(f"{name}: {len(noisy)} frames, {label_of(method, preset, changes)}")
+    print(f"{name}: {len(noisy)} frames, {options.label}")
 
     def error(**more: Any) -> float:
         """Mean error of all frames but the first, which never starts warm."""
         restored = pristine.restore(
-            noisy, method, axes="TYX", preset=preset, settings={**changes, **more}, device=device, seed=seed
-        )
+            noisy, method, axes="TYX", preset=options.preset, settings={**changes, **more}, device=options.device,
+            seed=seed,
+        )  # fmt: skip
         squares = np.nanmean((restored.data - target) ** 2, axis=(1, 2))
         return float(np.mean(np.sqrt(squares[1:])))
 

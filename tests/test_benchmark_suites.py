@@ -1,4 +1,4 @@
-"""The suites of the papers: which cases they make, how they degrade and compare, and what is published of them."""
+"""The suites of the papers: their cases, degradations and protocols, and the published results."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_each_protocol_compares_as_its_paper() -> None:
     assert luma.score(np.clip(grey + 51, 0, None)).psnr > 10 * np.log10(255**2 / 51**2)
 
 
-# what takes part
+# methods
 
 
 @pytest.mark.parametrize("key", [key for key in BASELINES if BASELINES[key].task != "denoise"])
@@ -272,12 +272,12 @@ def test_split_runs_make_one_table(data: Path, tmp_path: Path, capsys: pytest.Ca
     for name in ("baby", "woman"):
         files.append(tmp_path / f"{name}.json")
         assert quality(data, "linr-sr", "--methods", "bicubic", "--images", name, "--json", str(files[-1])) == 0
-    said = capsys.readouterr().out
-    assert "x4  30.73 / 0.916" in said  # what is published of bicubic beside ours
-    assert "| Bicubic | – | 26.96 / 0.871 | – | LINR paper, table 2 |" in said
-    rows = json.loads(files[0].read_text("utf-8"))["measurements"]
-    assert {row["setup"]["type"] for row in rows} == {"x2", "x4", "x8"}
-    assert all(row["date"].startswith("20") for row in rows)
+    printed = capsys.readouterr().out
+    assert "x4  30.73 / 0.916" in printed  # published results of bicubic beside ours
+    assert "| Bicubic | – | 26.96 / 0.871 | – | LINR paper, table 2 |" in printed
+    found = json.loads(files[0].read_text("utf-8"))["measurements"]
+    assert {m["setup"]["type"] for m in found} == {"x2", "x4", "x8"}
+    assert all(m["date"].startswith("20") for m in found)
     assert main(["table", *map(str, files), "--markdown", str(tmp_path / "page.md")]) == 0
     page = (tmp_path / "page.md").read_text("utf-8")
     assert page.startswith("2 images, full images, on cpu, 20")
@@ -305,12 +305,12 @@ def test_a_network_learns_once_for_all_images_of_a_type(data: Path, tmp_path: Pa
     entry = ["--methods", "blind2unblind@type", "--preset", "fast", "--set", "steps=2", "--unchecked"]
     images = "Confocal_FISH_1,Confocal_FISH_2"
     assert quality(data, "fmd-b2u", *entry, "--crop", "40", "--images", images, "--json", str(file)) == 0
-    rows = [row for row in json.loads(file.read_text("utf-8"))["measurements"] if row["setup"]["scope"]]
-    assert [(row["setup"]["image"], row["images"]) for row in rows] == [("Confocal_FISH_1", 2), ("Confocal_FISH_2", 2)]
-    assert rows[0]["learning"] == rows[1]["learning"] > 0
+    found = [m for m in json.loads(file.read_text("utf-8"))["measurements"] if m["setup"]["scope"]]
+    assert [(m["setup"]["image"], m["images"]) for m in found] == [("Confocal_FISH_1", 2), ("Confocal_FISH_2", 2)]
+    assert found[0]["learning"] == found[1]["learning"] > 0
 
 
-# what is published
+# published results
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -13,7 +13,7 @@ from benchmarks.entries import BASELINES, Baseline, find_entries
 from benchmarks.images import ImagePair, read_pair
 from benchmarks.measure import Measurement, Setup, check_noisy, measure, measure_in_new_process
 from benchmarks.published import FMD_NOISY, PUBLISHED, TableCell
-from benchmarks.speed import Fit, Point, Race, take_turns, textbook_fit
+from benchmarks.speed import Fit, FitOptions, Point, Race, take_turns, textbook_fit
 from benchmarks.suites import Case, find_cases
 from benchmarks.tables import markdown
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def test_types_and_captures_come_from_the_names(data: Path) -> None:
     ]
 
 
-def test_what_is_missing_is_named(data: Path) -> None:
+def test_missing_files_are_named(data: Path) -> None:
     with pytest.raises(FileError, match="noisy_avg4"):
         find_cases(data, "fmd", [4])
     with pytest.raises(SettingError, match="no level 3; its levels are 1, 2"):
@@ -82,7 +82,7 @@ def test_what_is_missing_is_named(data: Path) -> None:
         find_cases(data, "fmd", [1])
 
 
-def test_colour_pictures_are_refused(data: Path) -> None:
+def test_colour_images_are_refused(data: Path) -> None:
     path = data / "fmd_test_mix/gt/Confocal_Yeast_1.png"
     pristine.write(path, Image(np.zeros((SIDE, SIDE, 3), np.uint8), "YXS"), overwrite=True)
     with pytest.raises(ImageError, match="two grey images"):
@@ -101,7 +101,7 @@ def test_crops_are_central_and_results_are_clipped_but_not_rounded() -> None:
         pair.cropped(13)
 
 
-def test_the_short_way_to_psnr_is_as_exact_as_the_long_one() -> None:
+def test_fast_psnr_equals_that_of_the_full_comparison() -> None:
     noisy, truth = simulated()
     pair = ImagePair(noisy.astype(float), truth.astype(float), 255.0)
     score = pair.score(3 * pair.noisy - 40)
@@ -136,11 +136,11 @@ def test_a_part_of_the_set_is_checked_type_by_type(data: Path) -> None:
         check_noisy(find_cases(data, "fmd", [1]))
 
 
-# what takes part
+# methods
 
 
 @pytest.mark.parametrize("key", [key for key in BASELINES if BASELINES[key].task == "denoise" and key != "noisy"])
-def test_a_baseline_makes_a_picture_better(key: str) -> None:
+def test_a_baseline_improves_an_image(key: str) -> None:
     noisy, truth = simulated(side=64)
     pair = ImagePair(noisy.astype(float), truth.astype(float), 255.0)
     gain = pair.score(BASELINES[key].run(pair.noisy, 1)).psnr - pair.score(pair.noisy).psnr
@@ -173,10 +173,10 @@ def test_entries_are_named_after_method_preset_and_changes() -> None:
         find_entries(["inrr"], ["fast"], {})
 
 
-# one measurement
+# measuring
 
 
-def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
+def test_a_measurement_runs_in_a_fresh_process(data: Path) -> None:
     case = find_cases(data, "fmd", [1])[0]
     ballast = np.ones(60_000_000)  # 460 MiB here must not count there
     (apart,), here = measure_in_new_process([(setup(), case)]), measure(setup(), case)
@@ -185,7 +185,7 @@ def test_a_row_is_measured_in_a_fresh_process(data: Path) -> None:
     assert Measurement.from_json(json.loads(json.dumps(asdict(apart)))) == apart
 
 
-def test_a_failure_in_that_process_is_told(tmp_path: Path) -> None:
+def test_a_failure_in_that_process_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ComputeError, match=r"gaussian-1 failed on Confocal_Yeast_1: .*does not exist"):
         list(
             measure_in_new_process(
@@ -194,25 +194,25 @@ def test_a_failure_in_that_process_is_told(tmp_path: Path) -> None:
         )
 
 
-# the whole
+# the commands
 
 
 def quality(data: Path, *more: str) -> int:
     return main(["quality", "--data", str(data), "--captures", "1", "--device", "cpu", *more])
 
 
-def test_quality_writes_rows_and_takes_up_where_it_stopped(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, page = data / "rows.json", data / "page.md"
+def test_quality_writes_measurements_and_can_be_resumed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = data / "found.json", data / "page.md"
     keep = ["--json", str(file), "--markdown", str(page), "--crop", "32"]
-    assert quality(data, "--methods", "gaussian-1", *keep) == 0
+    assert quality(data, "--methods", "noisy", *keep) == 0
     first = json.loads(file.read_text("utf-8"))["measurements"]
-    assert [r["setup"]["label"] for r in first] == ["noisy", "gaussian-1"] * 2
-    assert quality(data, "--methods", "gaussian-1", *keep) == 2
+    assert [m["setup"]["label"] for m in first] == ["noisy"] * 2
+    assert quality(data, "--methods", "noisy", *keep) == 2
     assert "add --resume" in capsys.readouterr().err
-    assert quality(data, "--methods", "gaussian-1,inr", "--preset", "fast", "--set", "steps=20", *keep, "--resume") == 0
-    rows = json.loads(file.read_text("utf-8"))["measurements"]
-    assert rows[:4] == first
-    assert [r["setup"]["label"] for r in rows[4:]] == ["inr:fast steps=20"] * 2
+    assert quality(data, "--methods", "inr", "--preset", "fast", "--set", "steps=20", *keep, "--resume") == 0
+    found = json.loads(file.read_text("utf-8"))["measurements"]
+    assert found[:2] == first
+    assert [m["setup"]["label"] for m in found[2:]] == ["inr:fast steps=20"] * 2
     assert "Confocal_Yeast_1" in capsys.readouterr().out
     table = page.read_text("utf-8")
     assert "| method | Confocal Yeast | WideField Yeast G | mean |" in table
@@ -220,16 +220,16 @@ def test_quality_writes_rows_and_takes_up_where_it_stopped(data: Path, capsys: p
     assert "| 27.22 |" in table
 
 
-def test_a_run_goes_on_after_a_failure_and_says_so(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flat = np.full((SIDE, SIDE), 7, np.uint8)
-    write_pair(data, "Confocal_Yeast_1", flat, flat + np.arange(SIDE, dtype=np.uint8))
-    assert quality(data, "--methods", "inr", "--set", "steps=5") == 1
-    said = capsys.readouterr()
-    assert "failed on Confocal_Yeast_1" in said.err
-    assert "WideField_Yeast_G_1       1  inr:balanced steps=5" in said.out
+def test_a_run_continues_after_a_failure_and_reports_it(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noisy, truth = simulated()
+    write_pair(data, "Confocal_Yeast_1", noisy, truth[:-1])
+    assert quality(data, "--methods", "noisy", "--unchecked") == 1
+    printed = capsys.readouterr()
+    assert "noisy failed on Confocal_Yeast_1" in printed.err
+    assert "WideField_Yeast_G_1       1  noisy" in printed.out
 
 
-def test_wrong_use_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_gives_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quality(data, "--methods", "inr", "--set", "step=5") == 2
     assert "there is no setting 'step'" in capsys.readouterr().err
     assert quality(data / "nowhere", "--methods", "tv") == 2
@@ -249,7 +249,7 @@ def test_means_are_over_types_and_only_where_all_images_are_there() -> None:
 def test_a_fit_gives_what_restore_gives() -> None:
     noisy, _ = simulate_image((SIDE, SIDE), photons=60.0)
     image = noisy.data.astype(np.float64)
-    fit = Fit(image, "inr", "balanced", {"steps": 20}, torch.device("cpu"), 3)
+    fit = Fit(image, FitOptions("inr", "balanced", {"steps": "20"}, None, "cpu", 3), torch.device("cpu"))
     for _ in fit.steps:
         pass
     restored = pristine.restore(image, "inr", settings={"steps": 20}, device="cpu", seed=3)
@@ -269,7 +269,7 @@ def points(*found: tuple[float, float]) -> tuple[Point, ...]:
     )
 
 
-def test_a_race_tells_who_was_first() -> None:
+def test_a_race_finds_the_time_of_each_quality() -> None:
     found = Race(
         "x", None, "inr", "cpu", points((1, 25), (2.5, 31), (2, 30.2)), points((4, 25), (8, 28), (10, 30), (12, 29))
     )
@@ -279,7 +279,7 @@ def test_a_race_tells_who_was_first() -> None:
     assert ("textbook's stop", "psnr", 28) in found.targets()
 
 
-def test_runners_take_turns_by_their_own_time() -> None:
+def test_fits_take_turns_by_the_time_that_they_used() -> None:
     order: list[str] = []
 
     def runner(name: str, pace: float) -> Any:
@@ -294,8 +294,8 @@ def test_runners_take_turns_by_their_own_time() -> None:
 
 def test_speed_times_both(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = data / "races.json"
-    wanted = ["speed", "--data", str(data), "--images", "Confocal_Yeast_1", "--crop", "32", "--device", "cpu"]
-    assert main([*wanted, "--steps", "12", "--set", "steps=30", "--json", str(file)]) == 0
+    command = ["speed", "--data", str(data), "--images", "Confocal_Yeast_1", "--crop", "32", "--device", "cpu"]
+    assert main([*command, "--steps", "12", "--set", "steps=30", "--json", str(file)]) == 0
     assert "the best of the textbook loop is reached in 1 of 1 images" in capsys.readouterr().out
     found = json.loads(file.read_text("utf-8"))["races"][0]
     assert found["ours"][-1]["step"] == 30
@@ -308,12 +308,12 @@ def test_warm_counts_the_steps_that_are_enough(tmp_path: Path, capsys: pytest.Ca
     stack = np.stack([simulated(0, 32)[0]] * 2)
     path = tmp_path / "stack.tif"
     pristine.write(path, Image(stack, "TYX"))
-    wanted = ["warm", "--frames", "2", "--crop", "32", "--device", "cpu", "--set", "steps=60"]
-    assert main([*wanted, "--file", str(path), "--json", str(tmp_path / "warm.json")]) == 0
+    command = ["warm", "--frames", "2", "--crop", "32", "--device", "cpu", "--set", "steps=60"]
+    assert main([*command, "--file", str(path), "--json", str(tmp_path / "warm.json")]) == 0
     found = json.loads((tmp_path / "warm.json").read_text("utf-8"))["fractions"]
     assert [outcome["steps"] for outcome in found] == [3, 6, 12, 24]
     assert all(outcome["warm"] < outcome["cold"] for outcome in found[:2])
-    assert main([*wanted[:1], "--frames", "1", *wanted[3:]]) == 2
+    assert main([*command[:1], "--frames", "1", *command[3:]]) == 2
     assert "--frames 2 or more" in capsys.readouterr().err
 
 
