@@ -301,29 +301,25 @@ def check_noisy(cases: Iterable[Case]) -> list[str]:
         for case in of_level:
             pair = read_pair(case.noisy, case.truth)
             psnr.setdefault(case.type, []).append(pair.psnr(pair.noisy)[0])
+        checks = []
         for kind, values in psnr.items():
-            text = f"level {level}, {kind}: noisy {np.mean(values):.2f} dB"
             published = FMD_NOISY.get(kind, ())[LEVELS.index(level) :][:1]
-            if not published:
-                lines.append(f"{text} (nothing published to check it against)")
-                continue
-            lines.append(f"{text} ({len(values)} captures), published {published[0]:.2f} for all 4")
-            _check_difference(lines[-1], float(np.mean(values)) - published[0], _TOLERANCE[level])
+            if published:
+                checks.append((f"{kind} ({len(values)} of 4 captures)", values, published[0], _TOLERANCE[level]))
+            else:
+                lines.append(
+                    f"level {level}, {kind}: noisy {np.mean(values):.2f} dB, nothing published to check it against"
+                )
         everything = [value for values in psnr.values() for value in values]
-        if psnr.keys() != FMD_NOISY.keys() or len(everything) != FMD_IMAGES:
-            found = f"{len(everything)} of {FMD_IMAGES} images"
-            lines.append(f"level {level}: {found}: each type checked to within {_TOLERANCE[level]} dB only")
-        else:
-            mean, wanted = float(np.mean(everything)), PUBLISHED["fmd"][0].scores[TableCell(level)].psnr
-            text = f"level {level}: all {FMD_IMAGES} images, noisy {mean:.3f} dB"
-            lines.append(f"{text}: checked against {wanted:.2f} to within 0.01 dB")
-            _check_difference(f"{text}, published {wanted:.2f}", mean - wanted, 0.01)
+        if psnr.keys() == FMD_NOISY.keys() and len(everything) == FMD_IMAGES:
+            published_mean = PUBLISHED["fmd"][0].scores[TableCell(level)].psnr
+            checks.append((f"all {FMD_IMAGES} images", everything, published_mean, 0.01))
+        for name, values, wanted, tolerance in checks:
+            mean = float(np.mean(values))
+            lines.append(f"level {level}, {name}: noisy {mean:.3f} dB, published {wanted:.2f}")
+            if abs(mean - wanted) > tolerance:
+                raise ImageError(
+                    f"{lines[-1]}; more than {tolerance} dB apart: these are other images, or another pairing or "
+                    "level; --unchecked measures them anyway"
+                )
     return lines
-
-
-def _check_difference(text: str, difference: float, tolerance: float) -> None:
-    if abs(difference) > tolerance:
-        raise ImageError(
-            f"{text}; more than {tolerance} dB apart: these are other images, or another pairing or level; "
-            "--unchecked measures them anyway"
-        )
