@@ -1,4 +1,4 @@
-"""How good, how fast and how large: our methods beside classical ones and published numbers.
+"""Quality, speed and memory of our methods, beside classical methods and published results.
 
-Run `python -m benchmarks --help` from the root of the repository. Nothing here needs napari.
+Run `python -m benchmarks --help` from the root of the repository. napari is not needed.
 """

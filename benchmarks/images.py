@@ -181,8 +181,11 @@ def poisson_noise(clean: Array, random: np.random.Generator, peak: float) -> Arr
     return np.asarray(random.poisson(clean / FULL_SCALE * peak) * (FULL_SCALE / peak), np.float64)
 
 
-def downsample(clean: Array, _: object, factor: int) -> Array:
-    """Reduce by a whole factor with Pillow's Lanczos filter, to 8 bits; the sides must be multiples of the factor."""
+def downsample(clean: Array, random: np.random.Generator | None, factor: int) -> Array:
+    """Reduce by a whole factor with Pillow's Lanczos filter, to 8 bits; the sides must be multiples of it.
+
+    `random` is not used; all degradations have it.
+    """
     height, width = clean.shape[:2]
     image = PIL.Image.fromarray(clean.astype(np.uint8))
     size = (width // factor, height // factor)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, make_parser
+from benchmarks.batch import write_large
 from benchmarks.entries import BASELINES, Baseline, find_entries
 from benchmarks.images import ImagePair, read_pair
 from benchmarks.measure import Measurement, Setup, check_noisy, measure, measure_in_new_process
@@ -229,6 +231,18 @@ def test_a_run_continues_after_a_failure_and_reports_it(data: Path, capsys: pyte
     assert "WideField_Yeast_G_1       1  noisy" in printed.out
 
 
+@pytest.mark.parametrize("page", ["benchmarks", "experiments"])
+def test_commands_of_the_documentation_are_understood(page: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / f"{page}.md").read_text("utf-8")
+    commands = [line.split()[4:] for line in text.splitlines() if line.startswith("$ python -m benchmarks ")]
+    commands += [code.split()[3:] for code in re.findall(r"`(python -m benchmarks \w[^`…]*)`", text)]
+    assert commands or "benchmarks quality" in text
+    for words in commands:
+        args = make_parser().parse_args(words)
+        for name in getattr(args, "methods", None) or []:
+            assert find_entries([name], args.preset, {}, ())
+
+
 def test_wrong_use_gives_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quality(data, "--methods", "inr", "--set", "step=5") == 2
     assert "there is no setting 'step'" in capsys.readouterr().err
@@ -315,6 +329,23 @@ def test_warm_counts_the_steps_that_are_enough(tmp_path: Path, capsys: pytest.Ca
     assert all(outcome["warm"] < outcome["cold"] for outcome in found[:2])
     assert main([*command[:1], "--frames", "1", *command[3:]]) == 2
     assert "--frames 2 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "filled"),
+    [
+        ("a.ome.zarr", (6, 64, 64), [0, 5]),
+        ("a.tif", (6, 64, 64), [0, 5]),
+        ("plane.ome.zarr", (4096, 4096), [600, 3000]),
+    ],
+)
+def test_large_images_are_almost_empty(name: str, shape: tuple[int, ...], filled: list[int], tmp_path: Path) -> None:
+    write_large(tmp_path / name, shape, 2)
+    image = pristine.read(tmp_path / name)
+    assert (image.axes, image.shape) == ("TYX"[-len(shape) :], shape)
+    rows = image.data.reshape(len(image.data), -1)
+    assert rows[filled].any(axis=1).all()
+    assert not rows[[1, 2, 3, 4]].any()
 
 
 # real images
