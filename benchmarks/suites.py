@@ -20,6 +20,7 @@ from benchmarks.images import PROTOCOL_A, Array, ImagePair, Protocol, crop_squar
 from benchmarks.published import LEVELS
 from napari_pristine.errors import FileError, SettingError
 
+Degrade = Callable[[Array, np.random.Generator], Array]
 _SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _FMD_NAME = re.compile(r"(?P<type>.+)_(?P<capture>\d+)")
 _DECORATION = re.compile(r"^image_|_?\d*rgb$")  # parts of a file name that are not part of the name of the image
@@ -33,9 +34,7 @@ class Degradation:
 
     name: str = ""  # type of the cases
     folder: str = ""  # of the clean images
-    steps: tuple[
-        Callable[[Array, np.random.Generator], Array], ...
-    ] = ()  # make each image of the pair; none: real noise
+    steps: tuple[Degrade, ...] = ()  # each makes one image of the pair; none where the noise is real
     tasks: tuple[str, ...] = ("denoise",)  # of each of these images: `denoise`, `enlarge`, `inpaint` or `deblur`
     settings: Mapping[str, Any] = field(default_factory=dict)  # tell `linr` how the images were degraded
     paper_settings: Mapping[str, Any] = field(default_factory=dict)  # of the LINR paper for such images only
