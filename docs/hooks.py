@@ -26,7 +26,7 @@ def settings_table(key: str) -> str:
 
 
 def _text(value: Any, none: str) -> str:
-    if value is None:
+    if value is None or value == ():
         return none
     if isinstance(value, bool):
         return "on" if value else "off"

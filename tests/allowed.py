@@ -7,16 +7,20 @@ from typing import Any
 import hypothesis.strategies as st
 
 from napari_pristine import METHODS
+from napari_pristine.methods.degradation import ExtraImage
 from napari_pristine.settings import Setting, settings_of
 
 TUNABLE = [(key, s) for key, method in METHODS.items() for s in settings_of(method.params)]
-TEXTS: dict[str, st.SearchStrategy[str]] = {
-    "psf_file": st.text(),
-    "also": st.lists(st.sampled_from(["b.tif", "my b.tif finer=2", "c.npy blur=gaussian blur_width=2.5"])).map(
-        "; ".join
-    ),
-}
+TEXTS = {"psf_file": st.text()}
 """What a setting that is a text may hold; a new one has to be added here."""
+LISTS = {
+    "extra_images": st.lists(
+        st.builds(
+            ExtraImage, file=st.sampled_from(["", "my b.tif"]), finer=st.integers(1, 4), blur_width=st.floats(0, 9)
+        )
+    ).map(tuple)
+}
+"""The same for lists."""
 
 
 @st.composite
@@ -34,5 +38,7 @@ def allowed_values(draw: st.DrawFn, declared: Setting) -> Any:
         return draw(st.integers(int(low), int(high)))
     if declared.type is str:
         return draw(TEXTS[declared.name])
+    if declared.type is list:
+        return draw(LISTS[declared.name])
     assert declared.type is float
     return draw(st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds))

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from napari_pristine.methods.blind2unblind import (
     BLIND2UNBLIND,
-    Revisible,
-    blind_errors,
+    Blind2UnblindNet,
+    blind_residuals,
     draw_masks,
     fit,
     network,
     predict_blind,
     restore,
     revisible_loss,
-    see,
+    visible_residual,
 )
-from napari_pristine.methods.fit_unet import anneal_lr, augment, match_mean
+from napari_pristine.methods.fit_unet import augment, match_mean
 from napari_pristine.methods.method import NoisyBlock, StopReason
-from napari_pristine.nets.masks import cell_masks, fill, gather
+from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
 from napari_pristine.nets.unet import UNet, small_plan
 
 
@@ -42,7 +42,7 @@ def tiny() -> UNet:
     return UNet(small_plan(6, 2), 1)
 
 
-def run(net: Revisible, noisy: NoisyBlock, **changes: object) -> StopReason:
+def run(net: Blind2UnblindNet, noisy: NoisyBlock, **changes: object) -> StopReason:
     steps = fit(net, noisy, BLIND2UNBLIND.settings("fast", changes), False)
     while True:
         try:
@@ -54,36 +54,36 @@ def run(net: Revisible, noisy: NoisyBlock, **changes: object) -> StopReason:
 
 def test_without_what_is_seen_the_loss_is_the_blind_error() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
-    blind = blind_errors(net, crops, masks)
-    said = torch.stack([gather(net(fill(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
+    blind = blind_residuals(net, crops, masks)
+    said = torch.stack([gather_hidden(net(fill_hidden(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
     expected = (said - crops).square().mean()
     for eta in (0.0, 1.0, 2.5):
-        loss = revisible_loss(blind, see(net, crops)[:, None], masks, 0.0, eta)
+        loss = revisible_loss(blind, visible_residual(net, crops)[:, None], masks, 0.0, eta)
         assert torch.isclose(loss, (1 + eta) * expected, rtol=1e-4)
 
 
 def test_the_loss_is_that_of_equation_12() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
-    said = torch.stack([gather(net(fill(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
+    said = torch.stack([gather_hidden(net(fill_hidden(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
     expected = (said + 7 * net(crops) - 8 * crops).square().mean() + (said - crops).square().mean()
     assert torch.isclose(
-        revisible_loss(blind_errors(net, crops, masks), see(net, crops)[:, None], masks, 7, 1), expected
+        revisible_loss(blind_residuals(net, crops, masks), visible_residual(net, crops)[:, None], masks, 7, 1), expected
     )
 
 
 def test_nothing_is_learned_through_what_is_seen() -> None:
     net, crops = tiny(), torch.randn(2, 1, 16, 16)
-    seen = see(net, crops)
+    seen = visible_residual(net, crops)
     assert seen.any()
     assert not seen.requires_grad
 
 
 def test_some_copies_give_the_mean_of_all() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 2)
-    seen = see(net, crops)[:, None]
+    seen = visible_residual(net, crops)[:, None]
 
     def loss(some: Tensor) -> float:
-        return float(revisible_loss(blind_errors(net, crops, some), seen, some, 2.0, 1.0).detach())
+        return float(revisible_loss(blind_residuals(net, crops, some), seen, some, 2.0, 1.0).detach())
 
     assert np.mean([loss(mask[None]) for mask in masks]) == pytest.approx(loss(masks), rel=1e-4)
 
@@ -174,19 +174,6 @@ def test_crops_are_turned_in_all_eight_ways_and_stay_whole() -> None:
     wide = augment(torch.arange(6.0).reshape(1, 1, 2, 3).expand(200, 1, 2, 3), torch.Generator().manual_seed(0))
     assert wide.shape == (200, 1, 2, 3)
     assert len({tuple(c.flatten().tolist()) for c in wide}) == 4
-
-
-def test_the_step_size_cools_or_is_halved() -> None:
-    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-
-    def rate(progress: float, cooling: float, halvings: int) -> float:
-        anneal_lr([optimiser], progress, cooling, halvings)
-        return float(optimiser.param_groups[0]["lr"])
-
-    assert [rate(t, 0.5, 0) for t in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.51, 0.02])
-    assert [rate(t, 0.0, 4) for t in (0, 0.19, 0.21, 0.5, 0.81, 1)] == pytest.approx(
-        [1, 1, 1 / 2, 1 / 4, 1 / 16, 1 / 16]
-    )
 
 
 def test_brightness_is_that_of_the_valid_noisy_pixels() -> None:

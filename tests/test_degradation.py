@@ -1,35 +1,96 @@
-"""How a picture came from its scene, as settings say it: files that change, and texts that name them."""
+"""Further images of a scene as texts, mappings and objects."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import numpy as np
-import torch
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from napari_pristine.methods.degradation import Degradation, parse_extra_images
-from napari_pristine.physics.operator import Grid, degrade
+from napari_pristine import Recipe
+from napari_pristine.errors import SettingError
+from napari_pristine.methods.degradation import ExtraImage, format_extra_images, parse_extra_images
+from napari_pristine.methods.linr import LINR
+from napari_pristine.recipe_file import load_recipe, save_recipe
 
-
-def test_a_measured_spot_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
-    path, there = tmp_path / "spot.npy", Grid("YX", (9, 9), (1.0, 1.0))
-    point = torch.zeros(1, 9, 9)
-    point[0, 4, 4] = 1
-
-    def brightest(spot: np.ndarray, time: int) -> float:
-        np.save(path, spot)
-        os.utime(path, ns=(time, time))
-        operators = Degradation(blur="file", psf_file=str(path)).operators(there)
-        return float(degrade(point, operators, there).max())
-
-    sharp, wide = np.zeros((5, 5)), np.ones((5, 5))
-    sharp[2, 2] = 1
-    assert brightest(sharp, 10**18) > 0.99
-    assert brightest(wide, 10**18 + 1) < 0.05  # as large, and as old to the second
+COARSE = ExtraImage(file="my dish/coarse.tif", finer=4, downsampling="lanczos", weight=0.1)
+BLURRED = ExtraImage(file="b;c.tif", blur="file", psf_file="a bead.tif")
+TEXT = 'my dish/coarse.tif finer=4 downsampling=lanczos weight=0.1; "b;c.tif" blur=file psf_file="a bead.tif";'
 
 
-def test_semicolons_in_quotes_belong_to_the_name() -> None:
-    one, two = parse_extra_images('"a;b.tif" finer=2; c.tif psf_file="d;e.tif" weight=0.5;')
-    assert (one.file, one.finer) == ("a;b.tif", 2)
-    assert (two.file, two.psf_file, two.weight) == ("c.tif", "d;e.tif", 0.5)
+def test_a_text_names_images_and_their_settings() -> None:
+    assert parse_extra_images(TEXT) == (COARSE, BLURRED)
+    assert parse_extra_images("finer=2; weight=0.5") == (ExtraImage(finer=2), ExtraImage(weight=0.5))
+    assert parse_extra_images(" ; ") == ()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            ExtraImage,
+            file=st.sampled_from(["a.tif", "a b/c.tif", "x;y.tif"]),
+            finer=st.integers(1, 16),
+            blur=st.sampled_from(["none", "airy", "file"]),
+            psf_file=st.sampled_from(["", "a bead.tif", "a;b.npy"]),
+            weight=st.none() | st.floats(0, 1000),
+        )
+    )
+)
+def test_images_survive_as_a_text(images: list[ExtraImage]) -> None:
+    assert parse_extra_images(format_extra_images(images)) == tuple(images)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"also": TEXT},  # of version 0.1
+        {"extra_images": TEXT},
+        {"extra_images": [COARSE, BLURRED]},
+        {"extra_images": TEXT.removesuffix(";").split("; ")},
+        {"extra_images": [COARSE.model_dump(), BLURRED.model_dump(exclude_defaults=True)]},
+        {"extra_images": (COARSE,) + parse_extra_images(TEXT)[1:], "also": ""},
+    ],
+    ids=["also", "text", "objects", "texts", "mappings", "empty also"],
+)
+def test_a_recipe_takes_them_in_every_form(given: dict[str, object], tmp_path: Path) -> None:
+    recipe = Recipe(method="linr", settings=given)
+    assert recipe.params.extra_images == (COARSE, BLURRED)
+    assert "also" not in recipe.settings
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    save_recipe(tmp_path / "r.yaml", recipe)
+    assert load_recipe(tmp_path / "r.yaml").params == recipe.params
+
+
+def test_files_are_named_by_their_roles() -> None:
+    params = LINR.settings(changes={"blur": "file", "psf_file": "bead.tif", "extra_images": [COARSE, BLURRED, {}]})
+    assert params.input_files == {
+        "psf": "bead.tif",
+        "extra_image_1": "my dish/coarse.tif",
+        "extra_image_2": "b;c.tif",
+        "extra_image_2_psf": "a bead.tif",
+    }
+    assert LINR.settings(changes={"psf_file": "unused.tif"}).input_files == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a.tif finer=0", "setting 'finer' must be .* ≥ 1.*in 'a.tif finer=0'"),
+        ("a.tif finest=2", "no setting 'finest'"),
+        ("a.tif finer=2 what", "cannot read 'what'"),
+        ("a.tif file=b.tif", "write the file first"),
+        ([{}, {"file": "a.tif", "finer": 0}], "setting 'finer' must be .* ≥ 1.*image 2 of the list"),
+        (3, "setting 'extra_images' must be a list; got 3"),
+        ([3], "extra_images"),
+    ],
+)
+def test_errors_say_what_cannot_be_read(value: object, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        LINR.settings(changes={"extra_images": value})
+
+
+def test_both_names_at_once_are_refused() -> None:
+    with pytest.raises(SettingError, match="leave also out"):
+        LINR.settings(changes={"extra_images": "a.tif", "also": "b.tif"})

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_pristine.methods.iddp import IDDP, IddpParams, _Best, blurred, fit, losses, network, restore, signs
+from napari_pristine.methods.iddp import (
+    IDDP,
+    IddpParams,
+    BestNetwork,
+    box_blur,
+    fit,
+    losses,
+    network,
+    restore,
+    random_signs,
+)
 from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, small_plan
 
@@ -43,7 +53,7 @@ def gradients(net: UNet) -> torch.Tensor:
 
 def test_nothing_is_learned_from_the_first_pass_but_its_likeness_to_the_blur() -> None:
     net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
-    flips = signs(crops, torch.Generator().manual_seed(0))
+    flips = random_signs(crops, torch.Generator().manual_seed(0))
     _, again, _ = losses(net, crops, flips, few())
     torch.autograd.backward(again)
     ours = gradients(net)
@@ -57,7 +67,7 @@ def test_nothing_is_learned_from_the_first_pass_but_its_likeness_to_the_blur() -
 
 def test_without_stopping_the_gradient_there_is_more() -> None:
     net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
-    flips = signs(crops, torch.Generator().manual_seed(0))
+    flips = random_signs(crops, torch.Generator().manual_seed(0))
     found = []
     for stop in (True, False):
         net.zero_grad(set_to_none=True)
@@ -67,17 +77,17 @@ def test_without_stopping_the_gradient_there_is_more() -> None:
 
 
 def test_signs_are_fair_and_drawn_for_each_element() -> None:
-    flips = signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
+    flips = random_signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
     assert set(flips.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(flips.mean())) < 0.01
     assert abs(float((flips[:, 0] * flips[:, 1]).mean())) < 0.02
-    again = signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
+    again = random_signs(torch.zeros(4, 3, 100, 100), torch.Generator().manual_seed(0))
     assert torch.equal(flips, again)
 
 
 def test_the_residual_is_that_of_the_noisy_image() -> None:
     net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
-    residual = losses(net, crops, signs(crops, torch.Generator()), few())[2]
+    residual = losses(net, crops, random_signs(crops, torch.Generator()), few())[2]
     assert torch.allclose(residual, crops - net(crops), atol=1e-6)
     assert not residual.requires_grad
 
@@ -86,7 +96,7 @@ def test_clamping_keeps_what_is_made_anew_within_the_range() -> None:
     seen: list[torch.Tensor] = []
     net, crops = UNet(small_plan(6, 2), 1), torch.rand(2, 1, 16, 16)
     net.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
-    flips = signs(crops, torch.Generator().manual_seed(0))
+    flips = random_signs(crops, torch.Generator().manual_seed(0))
     for clamp in (False, True):
         losses(net, crops, flips, few(clamp=clamp))
     free, kept = seen[1], seen[3]
@@ -97,11 +107,11 @@ def test_clamping_keeps_what_is_made_anew_within_the_range() -> None:
 
 @pytest.mark.parametrize("space", [(12, 9), (2, 1), (3, 7, 8)])
 def test_the_blur_keeps_what_is_constant_and_the_mean_of_noise(space: tuple[int, ...]) -> None:
-    assert torch.allclose(blurred(torch.full((2, 1, *space), 3.0), 5), torch.tensor(3.0))
+    assert torch.allclose(box_blur(torch.full((2, 1, *space), 3.0), 5), torch.tensor(3.0))
     point = torch.zeros(1, 1, 11, 11)
     point[..., 5, 5] = 1
-    assert torch.allclose(blurred(point, 5)[..., 3:8, 3:8], torch.tensor(1 / 25))
-    assert float(blurred(point, 5).sum()) == pytest.approx(1)
+    assert torch.allclose(box_blur(point, 5)[..., 3:8, 3:8], torch.tensor(1 / 25))
+    assert float(box_blur(point, 5).sum()) == pytest.approx(1)
 
 
 def test_a_residual_at_the_noise_level_stops_the_fit() -> None:
@@ -113,11 +123,11 @@ def test_a_residual_at_the_noise_level_stops_the_fit() -> None:
 def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
     params = few()
     net = network(params, 1, (40, 48))
-    best = _Best(net)
+    best = BestNetwork(net)
     for step, residual in ((50, 1.3), (51, 1.0), (52, 1.0)):
-        best.watch(step, torch.tensor(residual))
+        best.update(step, torch.tensor(residual))
     for step in range(53, 150):
-        best.watch(step, torch.tensor(1.02))
+        best.update(step, torch.tensor(1.02))
     kept = torch.cat([p.flatten().clone() for p in net.ema.parameters()])
     with torch.no_grad():
         for weight in net.ema.parameters():
@@ -125,7 +135,7 @@ def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
     best.bring_back()  # hardly worse: the last is kept
     assert not torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
     for step in range(150, 250):
-        best.watch(step, torch.tensor(1.5))
+        best.update(step, torch.tensor(1.5))
     best.bring_back()
     assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
 
@@ -158,12 +168,12 @@ def test_the_paper_preset_is_the_published_network() -> None:
 
 def test_a_fit_that_diverges_returns_to_the_best_network() -> None:
     net = network(few(), 1, (40, 48))
-    best = _Best(net)
-    best.watch(50, torch.tensor(1.0))
+    best = BestNetwork(net)
+    best.update(50, torch.tensor(1.0))
     kept = torch.cat([p.flatten().clone() for p in net.ema.parameters()])
     with torch.no_grad():
         for weight in net.ema.parameters():
             weight.fill_(torch.nan)
-    best.watch(51, torch.tensor(torch.nan))
+    best.update(51, torch.tensor(torch.nan))
     best.bring_back()
     assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))

@@ -12,11 +12,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.methods.degradation import ExtraImage, parse_extra_images
 from napari_pristine.methods.linr import LINR
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import Grid
+from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.physics.sampling import Downsample
 
 SIGMA = 0.02
@@ -106,7 +106,7 @@ def test_two_pictures_are_better_than_each() -> None:
     noisy, coarse = seen(truth, 0.3), seen(binned(truth, 4), 0.02)
     alone = restored(noisy, steps=150)
     other = restored(coarse, finer=4, steps=150)
-    both = restored(replace(noisy, others=(coarse,)), also="coarse.tif finer=4", steps=150)
+    both = restored(replace(noisy, others=(coarse,)), extra_images="coarse.tif finer=4", steps=150)
     assert both.shape == truth.shape
     assert error(both, truth) < 0.9 * min(error(alone, truth), error(other, truth))
 
@@ -130,7 +130,7 @@ def test_rounds_of_refinement_sharpen_what_a_rough_fit_began() -> None:
 def test_a_picture_with_little_light_and_a_coarse_one_are_joined() -> None:
     truth = scene()
     noisy, coarse = seen(truth, 0.4), seen(binned(truth, 4), 0.02)
-    both = refined(replace(noisy, others=(coarse,)), also="coarse.tif finer=4", rough_steps=5)
+    both = refined(replace(noisy, others=(coarse,)), extra_images="coarse.tif finer=4", rough_steps=5)
     assert error(both, truth) < 0.7 * min(0.4, error(refined(coarse, finer=4, rough_steps=5), truth))
 
 
@@ -138,8 +138,8 @@ def test_two_pictures_of_all_the_scene_are_better_than_one() -> None:
     truth = scene()
     first = seen(truth, 0.4)
     second = replace(first, pixels=truth + 0.4 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2)))
-    one = refined(replace(first, others=(first,)), also="same.tif", rough_steps=5)
-    both = refined(replace(first, others=(second,)), also="second.tif", rough_steps=5)
+    one = refined(replace(first, others=(first,)), extra_images="same.tif", rough_steps=5)
+    both = refined(replace(first, others=(second,)), extra_images="second.tif", rough_steps=5)
     assert error(both, truth) < 0.85 * error(one, truth)
     assert error(both, truth) < 0.5 * 0.4
 
@@ -167,12 +167,12 @@ def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
 
 def test_pictures_that_do_not_fit_each_other_are_refused() -> None:
     noisy = seen(scene())
-    with pytest.raises(SettingError, match="also names 1 pictures, and 0 came"):
-        restored(noisy, also="x.tif finer=2")
+    with pytest.raises(SettingError, match="describes 1 further images of the scene, and 0 are given"):
+        restored(noisy, extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="pixels are needed"):
-        restored(replace(noisy, others=(seen(scene(20)),)), also="x.tif finer=2")
+        restored(replace(noisy, others=(seen(scene(20)),)), extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="multiples of"):
-        restored(seen(scene(47)), also="x.tif finer=2")
+        restored(seen(scene(47)), extra_images="x.tif finer=2")
 
 
 def test_optics_ask_for_the_pixel_size() -> None:
@@ -181,30 +181,14 @@ def test_optics_ask_for_the_pixel_size() -> None:
     assert restored(seen(scene()), blur="airy", pixel_size=0.1, steps=2).isfinite().all()
 
 
-def test_more_pictures_are_named_in_words() -> None:
-    one, two = parse_extra_images(
-        'my dish/low res.tif finer=4 downsampling=lanczos; "b.tif" psf_file="a b.tif" weight=0.1'
-    )
-    assert (one.file, one.finer, one.downsampling) == ("my dish/low res.tif", 4, "lanczos")
-    assert two == ExtraImage(file="b.tif", psf_file="a b.tif", weight=0.1)
-    assert parse_extra_images(" ; ") == ()
-    assert LINR.settings(changes={"also": "a.tif finer=2"}).others == (ExtraImage(file="a.tif", finer=2),)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("a.tif finer=0", "finer"),
-        ("a.tif finest=2", "no setting 'finest'"),
-        ("a.tif finer=2 what", "cannot read 'what'"),
-        ("a.tif file=b.tif", "stands first"),
-    ],
-)
-def test_what_cannot_be_read_is_told(text: str, complaint: str) -> None:
-    with pytest.raises(SettingError, match=complaint):
-        LINR.settings(changes={"also": text})
-
-
-def test_a_missing_spot_is_told() -> None:
-    with pytest.raises(SettingError, match="no file 'nowhere"):
-        restored(seen(scene()), blur="file", psf_file="nowhere.tif", steps=1)
+def test_a_measured_psf_comes_with_the_block() -> None:
+    truth = scene()
+    std = 1.5
+    bead = torch.zeros(15, 15)
+    bead[7, 7] = 1
+    psf = MeasuredPSF(ndimage.gaussian_filter(bead.double().numpy(), std))
+    noisy = seen(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, std, std))))
+    found = refined(replace(noisy, psf=psf), blur="file", rounds=5, rough_steps=5)
+    assert error(found, truth) < 0.7 * error(noisy.pixels, truth)
+    with pytest.raises(SettingError, match="needs a measured point spread function"):
+        restored(noisy, blur="file", steps=1)

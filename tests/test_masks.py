@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_pristine.nets.masks import cell_masks, dilate, fill, gather, visible_mask
+from napari_pristine.nets.masks import cell_masks, dilate, fill_hidden, gather_hidden, visible_mask
 
 SPACES = st.lists(st.integers(1, 11), min_size=2, max_size=3).map(tuple)
 
@@ -30,7 +30,7 @@ def test_no_neighbour_of_a_hidden_pixel_is_hidden(space: tuple[int, ...], width:
 @given(SPACES.filter(lambda space: space[-1] * space[-2] > 1), st.integers(2, 4))
 def test_a_constant_image_stays_constant_up_to_the_border(space: tuple[int, ...], width: int) -> None:
     pixels = torch.full((2, 1, *space), 3.7)
-    filled = fill(pixels[:, None], cell_masks(space, width)[:, None])
+    filled = fill_hidden(pixels[:, None], cell_masks(space, width)[:, None])
     assert filled.shape == (2, width**2, 1, *space)
     assert torch.allclose(filled, pixels[:, None], atol=1e-5)
 
@@ -41,15 +41,15 @@ def test_what_is_hidden_is_told_by_its_neighbours_alone(space: tuple[int, ...], 
     masks = cell_masks(space, width)[:, None]
     for mask in masks:
         changed = torch.where(mask, pixels + 5, pixels)
-        assert torch.equal(fill(pixels, mask), fill(changed, mask))
-        assert torch.equal(fill(pixels, mask)[..., ~mask[0]], pixels[..., ~mask[0]])
+        assert torch.equal(fill_hidden(pixels, mask), fill_hidden(changed, mask))
+        assert torch.equal(fill_hidden(pixels, mask)[..., ~mask[0]], pixels[..., ~mask[0]])
 
 
 def test_the_neighbours_have_the_weights_of_the_paper() -> None:
     pixels = torch.tensor([[9.0, 1.0, 0.0], [2.0, 50.0, 3.0], [0.0, 4.0, 0.0]])[None, None]
     hidden = torch.zeros(3, 3, dtype=torch.bool)
     hidden[1, 1] = True
-    assert float(fill(pixels, hidden)[0, 0, 1, 1]) == pytest.approx((1 + 2 + 3 + 4) / 6 + 9 / 12)
+    assert float(fill_hidden(pixels, hidden)[0, 0, 1, 1]) == pytest.approx((1 + 2 + 3 + 4) / 6 + 9 / 12)
 
 
 @given(SPACES, st.integers(2, 4))
@@ -57,12 +57,12 @@ def test_gathering_takes_from_each_copy_what_was_hidden(space: tuple[int, ...], 
     masks = cell_masks(space, width)
     pixels = torch.randn(2, 3, *space)
     copies = torch.where(masks[:, None], pixels[:, None], torch.tensor(torch.nan))
-    assert torch.equal(gather(copies, masks), pixels)
+    assert torch.equal(gather_hidden(copies, masks), pixels)
 
 
 def test_some_of_the_copies_give_some_of_the_pixels() -> None:
     masks = cell_masks((8, 8), 4)[[0, 5]]
-    gathered = gather(torch.ones(1, 2, 1, 8, 8), masks)
+    gathered = gather_hidden(torch.ones(1, 2, 1, 8, 8), masks)
     assert torch.equal(gathered[0, 0] > 0, masks.any(dim=0))
 
 

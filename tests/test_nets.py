@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.nets.ema import EmaModel
-from napari_pristine.nets.field import Field
+from napari_pristine.nets.field import Field, blend, combine_fields
 from napari_pristine.nets.muon import Muon
 from napari_pristine.nets.siren import OMEGA, Siren
 
@@ -39,7 +40,7 @@ def largest(values: Tensor) -> float:
 )
 def test_siren_has_the_size_of_the_papers(width: int, layers: int, channels: int, count: int) -> None:
     assert size(Siren(2, channels, width, layers)) == count
-    assert size(Siren(2, channels, width, layers, copies=3)) == 3 * count
+    assert size(Siren(2, channels, width, layers, networks=3)) == 3 * count
 
 
 def test_siren_starts_as_published() -> None:
@@ -69,7 +70,7 @@ def test_what_enters_each_sine_keeps_its_spread() -> None:
 
 @pytest.mark.parametrize("frequency", [3.0, 40.0])
 def test_frequency_bounds_the_first_layer_and_scatter_its_phases(frequency: float) -> None:
-    siren = Siren(ndim=3, channels=1, width=512, layers=2, frequency=frequency, scatter=True)
+    siren = Siren(ndim=3, channels=1, width=512, layers=2, frequency=frequency, random_phase=True)
     assert OMEGA * largest(siren.weights[0]) == pytest.approx(frequency, rel=0.02)
     phases = OMEGA * siren.biases[0].detach()
     assert largest(phases) == pytest.approx(math.pi, rel=0.02)
@@ -78,7 +79,7 @@ def test_frequency_bounds_the_first_layer_and_scatter_its_phases(frequency: floa
 
 @pytest.mark.parametrize(("ndim", "channels", "copies"), [(2, 1, 1), (2, 3, 4), (3, 2, 2)])
 def test_siren_equals_a_plain_loop_of_layers_and_sines(ndim: int, channels: int, copies: int) -> None:
-    siren = Siren(ndim, channels, width=32, layers=3, copies=copies)
+    siren = Siren(ndim, channels, width=32, layers=3, networks=copies)
     at = torch.rand(50, ndim) * 2 - 1
     found = siren(at)
     assert found.shape == (copies, 50, channels)
@@ -93,7 +94,7 @@ def test_siren_equals_a_plain_loop_of_layers_and_sines(ndim: int, channels: int,
 
 
 def test_copies_differ_and_do_not_touch_each_other() -> None:
-    siren = Siren(2, 1, width=16, layers=3, copies=3)
+    siren = Siren(2, 1, width=16, layers=3, networks=3)
     values = siren(grid(5))
     assert not torch.allclose(values[0], values[1])
     values[1].square().sum().backward()
@@ -186,12 +187,50 @@ def test_muon_stands_still_without_a_slope() -> None:
 
 
 @pytest.mark.parametrize("shape", [(20, 33), (4, 18, 25)])
-def test_a_field_renders_what_it_says_at_the_pixels(shape: tuple[int, ...]) -> None:
+def test_a_field_renders_its_values_at_the_pixels(shape: tuple[int, ...]) -> None:
     patches = Tiling.of(shape, 12, 4)
     field = Field(patches, channels=2, width=8, layers=2, frequency=0.3, fits=3).eval()
     with torch.no_grad():
-        values = field(field.pixels())  # (copies, *side, C)
+        values = field(field.positions)  # (networks, *side, C)
     fits = values.reshape(3, len(patches.corners), *patches.side, 2).mean(dim=0)
     expected = patches.blend(list(fits.movedim(-1, 1).numpy()))
     assert torch.allclose(field.render(), torch.from_numpy(expected), atol=1e-5)
     assert field.render().shape == (2, *shape)
+
+
+@pytest.mark.parametrize("upsampling", [(2, 3), (1, 1)])
+def test_a_finer_grid_has_the_same_borders(upsampling: tuple[int, int]) -> None:
+    field = Field(Tiling.of((20, 33), 12, 4), channels=1, width=8, layers=2, frequency=0.3).eval()
+    fine = field.render(upsampling)
+    assert fine.shape == (1, 20 * upsampling[0], 33 * upsampling[1])
+    # a slowly varying function is about linear within a pixel
+    coarse = fine.reshape(1, 20, upsampling[0], 33, upsampling[1]).mean(dim=(2, 4))
+    assert torch.allclose(coarse, field.render(), atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (6, 18, 25)])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_blending_tensors_is_blending_arrays_to_the_last_bit(shape: tuple[int, ...], factor: int) -> None:
+    tiling = Tiling.of(shape, 12, 4)
+    tiles = [torch.randn(2, *(factor * n for n in tiling.side)) for _ in tiling.slices]
+    blended = blend(tiling, tiles)
+    assert blended.dtype == torch.float32
+    np.testing.assert_array_equal(blended.numpy(), tiling.blend([tile.numpy() for tile in tiles]))
+    assert torch.equal(blend(tiling, [torch.stack([tile, -tile]) for tile in tiles]), torch.stack([blended, -blended]))
+
+
+def test_rendering_stays_on_the_device() -> None:
+    """On torch's device without data, which refuses tensors of others as any GPU does."""
+    field = Field(Tiling.of((20, 33), 12, 4), channels=1, width=8, layers=2, frequency=0.3).to("meta")
+    assert field.render((2, 2)).device.type == "meta"
+
+
+def test_a_combined_field_trains_the_fields_that_it_is_made_of() -> None:
+    fields = [Field(Tiling.of((20, 20), 12, 4), 1, width=8, layers=2, frequency=0.3) for _ in range(2)]
+    alone = [field(field.positions[None]) for field in fields]
+    combined = combine_fields(fields)
+    assert torch.allclose(combined(combined.positions[None]), torch.cat(alone), atol=1e-5)
+    with torch.no_grad():
+        for weight in combined.parameters():
+            weight.zero_()
+    assert not any(weight.any() for field in fields for weight in field.parameters())

@@ -11,7 +11,13 @@ from tests.test_methods import photons, scene
 from torch import Tensor
 
 from napari_pristine.methods.method import NoisyBlock
-from napari_pristine.methods.sampling import SAMPLING, Sampler, SamplingParams, _fit_functions, _Task
+from napari_pristine.methods.sampling import (
+    SAMPLING,
+    MaskedBlock,
+    SamplingNet,
+    SamplingParams,
+    accumulate_field_gradients,
+)
 
 SMALL = {"steps": 3, "batch": 1, "side": 32, "width": 4, "levels": 1, "refresh": 1}
 
@@ -24,7 +30,7 @@ def noisy_block(correlation_length: float = 1.0) -> NoisyBlock:
     )
 
 
-def fitted(noisy: NoisyBlock, params: SamplingParams) -> Sampler:
+def fitted(noisy: NoisyBlock, params: SamplingParams) -> SamplingNet:
     torch.manual_seed(0)
     net = SAMPLING.network(params, len(noisy.pixels), tuple(noisy.valid.shape))
     for _ in SAMPLING.fit(net, noisy, params, False):
@@ -33,7 +39,7 @@ def fitted(noisy: NoisyBlock, params: SamplingParams) -> Sampler:
     return net
 
 
-def weights(net: Sampler) -> list[Tensor]:
+def weights(net: SamplingNet) -> list[Tensor]:
     return [weight.detach().clone() for weight in net.field.siren.model.parameters()]
 
 
@@ -51,7 +57,7 @@ def test_the_function_is_trained_too(preset: str) -> None:
 
 def test_correlated_noise_is_shown_less() -> None:
     independent, correlated = (
-        _Task.of(noisy_block(correlation_length), SAMPLING.settings()) for correlation_length in (1.0, 1.8)
+        MaskedBlock.of(noisy_block(correlation_length), SAMPLING.settings()) for correlation_length in (1.0, 1.8)
     )
     assert correlated.visible < 0.5 < independent.visible
     assert correlated.margin > independent.margin
@@ -59,7 +65,7 @@ def test_correlated_noise_is_shown_less() -> None:
 
 
 def test_what_is_set_goes_before_what_the_noise_says() -> None:
-    task = _Task.of(noisy_block(1.8), SAMPLING.settings("balanced", {"visible": 0.5, "margin": 0, "passes": 3}))
+    task = MaskedBlock.of(noisy_block(1.8), SAMPLING.settings("balanced", {"visible": 0.5, "margin": 0, "passes": 3}))
     assert (task.visible, task.margin, task.passes) == (0.5, 0, 3)
 
 
@@ -70,7 +76,8 @@ def filled_in(folds: int) -> list[Tensor]:
     other = noisy.pixels.clone()
     other[0, 17, 23] += 50
     return [
-        _Task.of(n, params).filling(fitted(n, params).field)[0, 17, 23] for n in (noisy, replace(noisy, pixels=other))
+        MaskedBlock.of(n, params).fill(fitted(n, params).field)[0, 17, 23]
+        for n in (noisy, replace(noisy, pixels=other))
     ]
 
 
@@ -98,14 +105,14 @@ def test_the_paper_is_the_paper() -> None:
     params = SAMPLING.settings("paper")
     net = SAMPLING.network(params, 3, (64, 64))
     assert sum(weight.numel() for weight in net.denoiser.model.parameters()) == 991_203  # section 4.1: 1.0 M
-    assert net.field.siren.model.copies == 1
+    assert net.field.siren.model.networks == 1
     assert [tuple(weight.shape[1:]) for weight in net.field.siren.model.weights] == [(2, 32), *[(32, 32)] * 5, (32, 3)]
     assert (params.steps, params.visible, params.margin, params.function_rate, params.learning_rate) == (
         1200, 0.1, 1, 1e-4, 4e-4,
     )  # fmt: skip
 
 
-def passes_of(net: Sampler, noisy: NoisyBlock, params: SamplingParams) -> list[int]:
+def passes_of(net: SamplingNet, noisy: NoisyBlock, params: SamplingParams) -> list[int]:
     """How many pictures the U-Net is shown in each step."""
     shown: list[int] = []
     net.denoiser.model.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
@@ -122,22 +129,6 @@ def test_the_paper_agrees_on_the_mask_of_the_step_not_on_the_mean_over_hundreds(
     assert passes_of(SAMPLING.network(params, 1, (40, 48)), noisy_block(), params) == [2, 2, 2]
 
 
-def test_the_step_size_of_the_paper_falls_to_nothing_along_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates: list[float] = []
-    step = torch.optim.Adam.step
-
-    def watched(adam: torch.optim.Adam, *args: Any) -> Any:
-        rates.append(float(adam.param_groups[0]["lr"]))
-        return step(adam, *args)
-
-    monkeypatch.setattr(torch.optim.Adam, "step", watched)
-    params = SAMPLING.settings("paper", {"steps": 4, "width": 4, "levels": 2})
-    for _ in SAMPLING.fit(SAMPLING.network(params, 1, (40, 48)), noisy_block(), params, False):
-        pass
-    network = [rate / 4e-4 for rate in rates[1::2]]  # after each of the function's
-    assert network == pytest.approx([0.8536, 0.5, 0.1464, 0], abs=1e-4)
-
-
 @pytest.mark.parametrize("changes", [{}, {"consistency": 1.0}, {"function_batch": None}])
 def test_the_function_is_fitted_where_the_pixels_are(changes: dict[str, Any]) -> None:
     """On no device at all, which minds tensors of another as any GPU does."""
@@ -148,12 +139,12 @@ def test_the_function_is_fitted_where_the_pixels_are(changes: dict[str, Any]) ->
     field = net.field
     places: list[Tensor] = []
     field.register_forward_pre_hook(lambda _, values: places.append(values[0]))
-    task = _Task.of(noisy, params)
-    for _ in _fit_functions(field, task, task.show(), noisy.pixels):
+    task = MaskedBlock.of(noisy, params)
+    for _ in accumulate_field_gradients(field, task, task.draw_visible(), noisy.pixels):
         pass
     assert places
     assert {place.device.type for place in places} == {"meta"}
-    assert {part.device.type for part in task.blind_loss(net.denoiser, noisy.pixels, task.show())} == {"meta"}
+    assert {part.device.type for part in task.blind_loss(net.denoiser, noisy.pixels, task.draw_visible())} == {"meta"}
 
 
 def test_a_channel_without_noise_does_not_count_in_the_residual() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
-from napari_pristine.methods.fit_unet import finished, variances
+from napari_pristine.methods.fit_unet import noise_variances, took_all_steps
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
 from napari_pristine.methods.method import Method, NoisyBlock, StopReason
@@ -50,7 +50,7 @@ def test_channels_of_stacks_have_noise_levels_of_their_own(method: Method[Any, A
 def test_the_residual_is_measured_channel_by_channel() -> None:
     for space in ((3, 20, 24), (20, 24)):
         noisy = noise(3, space, (0.5, 1.0, 4.0))
-        square = (noisy.pixels[None] ** 2 / variances(noisy, len(space))).mean(dim=[0, *range(2, len(space) + 2)])
+        square = (noisy.pixels[None] ** 2 / noise_variances(noisy, len(space))).mean(dim=[0, *range(2, len(space) + 2)])
         assert square.tolist() == pytest.approx([1, 1, 1], abs=0.2)
 
 
@@ -78,10 +78,10 @@ def test_opacity_has_no_noise_to_compare_with(method: Method[Any, Any]) -> None:
 def test_channels_without_noise_do_not_change_the_mean() -> None:
     rgb = noise(3, (40, 48), (0.5, 1.0, 2.0))
     rgba = replace(rgb, pixels=torch.cat([rgb.pixels, torch.zeros(1, 40, 48)]), sigma=torch.tensor([0.5, 1, 2, 1e-6]))
-    means = [float((noisy.pixels.square() / variances(noisy, 2)).mean()) for noisy in (rgb, rgba)]
+    means = [float((noisy.pixels.square() / noise_variances(noisy, 2)).mean()) for noisy in (rgb, rgba)]
     assert means[0] == pytest.approx(means[1])
     quiet = noise(1, (8, 8), (1e-6,))
-    assert variances(quiet, 2).isfinite().all()
+    assert noise_variances(quiet, 2).isfinite().all()
 
 
 def test_gaps_are_warned_of() -> None:
@@ -90,7 +90,7 @@ def test_gaps_are_warned_of() -> None:
     def end(missing: int, correlation_length: float = 1.0) -> StopReason:
         valid = noisy.valid.clone()
         valid.view(-1)[:missing] = False
-        return finished("IDDP", 7, replace(noisy, valid=valid, correlation_length=correlation_length))
+        return took_all_steps("IDDP", 7, replace(noisy, valid=valid, correlation_length=correlation_length))
 
     assert end(0) == end(1) == StopReason("took all 7 steps")
     assert end(100).warning

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from napari_pristine.nets.unet import (
-    Plan,
+    UNetPlan,
     UNet,
     blind2unblind_plan,
     noise2grad_plan,
@@ -41,13 +41,13 @@ def _same_numbers() -> None:
         (noise2grad_plan(), 3, 841_347),
     ],
 )
-def test_they_have_the_size_of_the_papers(plan: Plan, channels: int, count: int) -> None:
+def test_they_have_the_size_of_the_papers(plan: UNetPlan, channels: int, count: int) -> None:
     assert sum(p.numel() for p in UNet(plan, channels).parameters()) == count
 
 
 @ALL
 @pytest.mark.parametrize("space", [(1, 1), (3, 50), (33, 64), (1, 5, 7), (4, 17, 16)])
-def test_any_size_is_kept(plan: Plan, space: tuple[int, ...]) -> None:
+def test_any_size_is_kept(plan: UNetPlan, space: tuple[int, ...]) -> None:
     net = UNet(plan, 2, len(space))
     with torch.no_grad():
         values = net(torch.randn(2, 2, *space))
@@ -57,7 +57,7 @@ def test_any_size_is_kept(plan: Plan, space: tuple[int, ...]) -> None:
 
 @ALL
 @pytest.mark.parametrize("space", [(21, 64), (30, 3), (3, 40, 9)])
-def test_ends_are_mirrored(plan: Plan, space: tuple[int, ...]) -> None:
+def test_ends_are_mirrored(plan: UNetPlan, space: tuple[int, ...]) -> None:
     net, pixels = UNet(plan, 1, len(space)), np.random.default_rng(0).normal(size=space).astype(np.float32)
     wide = np.pad(pixels, [(0, 0)] * (len(space) - 2) + [(0, -n % 2 ** len(plan.down)) for n in space[-2:]], "reflect")
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_ends_are_mirrored(plan: Plan, space: tuple[int, ...]) -> None:
 
 
 @ALL
-def test_nothing_is_pooled_along_thin_stacks(plan: Plan) -> None:
+def test_nothing_is_pooled_along_thin_stacks(plan: UNetPlan) -> None:
     net = UNet(plan, 1, 3)
     with torch.no_grad():
         assert net(torch.randn(1, 1, 3, 32, 32)).shape == (1, 1, 3, 32, 32)

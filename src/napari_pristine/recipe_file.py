@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -96,7 +97,13 @@ def _lines(recipe: Recipe) -> Iterator[str]:
             continue
         yield _line("", setting.name, None, setting)
         for name, item in value.items():
-            yield _line("  ", name, item, inner.get(name) if setting.name == "settings" else None)
+            declared = inner.get(name) if setting.name == "settings" else None
+            if isinstance(item, (list, tuple)) and item:
+                yield _line("  ", name, None, declared)
+                listed = yaml.safe_dump(list(item), sort_keys=False, allow_unicode=True, width=2**31)
+                yield from textwrap.indent(listed, "    ").splitlines()
+            else:
+                yield _line("  ", name, item, declared)
 
 
 def _line(indent: str, name: str, value: Any, setting: Setting | None) -> str:

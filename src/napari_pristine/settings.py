@@ -112,7 +112,7 @@ class Setting:
         return f"{kind}{within}{unit}{none}"
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list"}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -125,6 +125,8 @@ def _setting_of(name: str, field: Any) -> Setting:
     options = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
     plain = next((option for option in options if option is not type(None)), field.annotation)
     choices = get_args(plain) if get_origin(plain) is Literal else ()
+    if get_origin(plain) is tuple:
+        plain = list  # of values that are described by a text, or by names with values
     bounds = {key: getattr(m, key) for m in field.metadata for key in _SIGNS if hasattr(m, key)}
     extra = field.json_schema_extra or {}
     return Setting(

@@ -18,7 +18,7 @@ from napari_pristine.gui.layers import axes_of, image_of, values_of
 from napari_pristine.image.image import Image
 from napari_pristine.methods.degradation import Degradation
 
-SETTING = "also"
+SETTING = "extra_images"
 """The setting of methods that restore several pictures together; it says how each of the others came about."""
 
 

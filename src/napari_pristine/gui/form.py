@@ -78,7 +78,9 @@ class Form(QWidget):  # type: ignore[misc]
 
     def __init__(self, params: type[Params]) -> None:
         super().__init__()
-        self.rows = {setting.name: _row(setting, self.changed.emit) for setting in settings_of(params)}
+        # lists are made elsewhere
+        declared = [setting for setting in settings_of(params) if setting.type is not list]
+        self.rows = {setting.name: _row(setting, self.changed.emit) for setting in declared}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(_sheet([row for row in self.rows.values() if not row.setting.advanced]))
@@ -95,17 +97,12 @@ class Form(QWidget):  # type: ignore[misc]
         """The values of all settings, as they stand in the form."""
         return {name: row.get() for name, row in self.rows.items()}
 
-    def hide_row(self, name: str) -> None:
-        """Show no row for a setting that is set elsewhere."""
-        widget = self.rows[name].widget
-        widget.hide()
-        widget.parentWidget().layout().labelForField(widget).hide()
-
     def set(self, values: Mapping[str, Any]) -> None:
         """Show these values; settings that are not named stay as they are."""
         blocked = self.blockSignals(True)
-        for name, value in values.items():
-            self.rows[name].put(value)
+        for name, row in self.rows.items():
+            if name in values:
+                row.put(values[name])
         self.blockSignals(blocked)
         self.changed.emit()
 

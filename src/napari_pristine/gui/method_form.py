@@ -83,7 +83,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         if self.pictures.pictures:
             raise SettingError(
                 "a recipe cannot hold the layers of further pictures of the scene; leave them out with ✕, or restore "
-                "files by 'pristine restore' with --set also=..."
+                "files by 'pristine restore' with --set extra_images=..."
             )
         if self.models.chosen is not None and not self.models.chosen.file:
             raise SettingError(
@@ -160,9 +160,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             rows.addWidget(part)
         rows.addStretch()
         self.models.setVisible(self.method.learn is not None)
-        self.pictures.setVisible(SETTING in self.form.rows)
-        if SETTING in self.form.rows:
-            self.form.hide_row(SETTING)
+        self.pictures.setVisible(SETTING in self.method.params.model_fields)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -12,7 +12,17 @@ from napari_pristine.methods.linr import LINR
 from napari_pristine.methods.method import Method
 from napari_pristine.methods.sampling import SAMPLING
 
-METHODS: dict[str, Method[Any, Any]] = {method.key: method for method in (INR, SAMPLING, IDDP, BLIND2UNBLIND, LINR)}
+METHODS: dict[str, Method[Any, Any]] = {
+    method.key: method
+    for method in (
+        INR,
+        SAMPLING,
+        IDDP,
+        BLIND2UNBLIND,
+        LINR,
+    )
+}
+"""All methods by key, in the order in which they are listed for users."""
 
 
 def find_method(key: str) -> Method[Any, Any]:

@@ -1,6 +1,6 @@
-"""Implicit: what the methods that fit a continuous function to pixels have in common.
+"""The pieces of a fit of an implicit neural representation (INR), a continuous function, to pixels.
 
-The settings of such a fit, and the pieces of its loop: targets, random pixels, loss, slope, optimisers.
+Settings, targets, random positions, loss and gradients, optimisers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from napari_pristine.methods.method import NoisyBlock
+from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.muon import Muon
 from napari_pristine.nets.siren import Siren
 from napari_pristine.settings import Params, setting
 
-_BLOCK = {1: 32, 2: 8, 3: 4}
-"""Side of the small blocks in which random pixels are drawn, by number of dimensions: neighbours give the slope."""
-_CHUNK = 1 << 20
-"""Activations of one layer that are computed at once: 4 MiB, which stay in a processor's cache."""
+_NEIGHBOURHOOD = {1: 32, 2: 8, 3: 4}
+"""Side of the small boxes in which random pixels are drawn, by number of axes: differences of neighbours in a box give
+the slope."""
 _FLAT = 0.03
-"""Slopes below this share of the noise level count as flat."""
-_REACH_POWER = 2.0
-"""How the weight of the slope grows with the reach of correlated noise."""
+"""Slopes below this fraction of the noise level count as flat."""
+_CORRELATION_POWER = 2.0
+"""Exponent with which the weight of the slope grows with the correlation length of the noise."""
 
 
 class FieldParams(Params):
@@ -37,12 +37,12 @@ class FieldParams(Params):
         0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
     )
     stop_at: float = setting(
-        0.0, "Stop when the residual is this strong; 0 takes all steps.", unit="noise levels", ge=0, le=10
+        0.0, "Stop when the residual is as low as this; 0 takes all steps.", unit="noise levels", ge=0, le=10
     )
     fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
     patch: int | None = setting(
         96,
-        "Side of the patches with a network each.",
+        "Side of the patches, each of which has a network of its own.",
         none="one for all",
         unit="pixels",
         ge=24,
@@ -61,7 +61,7 @@ class FieldParams(Params):
     layers: int = setting(3, "Sine layers.", ge=2, le=16, advanced=True)
     frequency: float | None = setting(
         0.5,
-        "Highest frequency at the start; the paper: 15 radians per half side.",
+        "Highest initial frequency; the paper: 15 radians per half side.",
         none="as in the paper",
         unit="radians per pixel",
         gt=0,
@@ -70,19 +70,37 @@ class FieldParams(Params):
     )
     batch: int | None = setting(512, "Pixels per patch and step.", none="all", unit="pixels", ge=64, advanced=True)
     optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
-    learning_rate: float = setting(1e-3, "Step size of Adam.", gt=0, le=1, advanced=True)
-    muon_rate: float = setting(1e-3, "Step size of Muon.", gt=0, le=1, advanced=True)
+    learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
+    muon_rate: float = setting(1e-3, "Learning rate of Muon.", gt=0, le=1, advanced=True)
     cooling: float = setting(
-        0.6, "Share of the steps, at the end, over which the step size falls to 2 %.", ge=0, le=1, advanced=True
+        0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
     )
-    averaging: float = setting(0.99, "Memory of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
-    weight_decay: float = setting(0.0, "Decay of the weights of the last two sine layers.", ge=0, le=1, advanced=True)
+    averaging: float = setting(0.99, "Decay of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
+    weight_decay: float = setting(0.0, "Weight decay of the last two sine layers.", ge=0, le=1, advanced=True)
     holdout: float = setting(
-        0.0, "Share of pixels kept from the fit; their error decides when to stop.", ge=0, le=0.5, advanced=True
+        0.0,
+        "Fraction of the pixels that is held out; the fit stops when their error no longer falls.",
+        ge=0,
+        le=0.5,
+        advanced=True,
     )
     warm_steps: float = setting(
-        0.4, "Share of the steps for a frame that starts from its neighbour's network.", gt=0, le=1, advanced=True
+        0.4,
+        "Fraction of the steps for a frame that starts from the network of the frame before.",
+        gt=0,
+        le=1,
+        advanced=True,
     )
+
+    def steps_of(self, warm: bool, at_most: int | None = None) -> int:
+        """Steps of a fit that starts anew, or from a fitted network."""
+        steps = self.steps if at_most is None else min(self.steps, at_most)
+        return max(1, round(steps * (self.warm_steps if warm else 1)))
+
+    def stop_rules(self, warm: bool) -> StopRules:
+        """The stopping rules of a fit that starts anew, or from a fitted network."""
+        memory = 0.0 if self.batch is None else 0.95
+        return StopRules(self.stop_at, self.holdout > 0, memory, early=0 if warm else EARLY)
 
 
 def paper_width(space: tuple[int, ...]) -> int:
@@ -94,179 +112,178 @@ def paper_width(space: tuple[int, ...]) -> int:
     return min(max(8 * round(256 * math.prod(space) / 512**2 / 8), 64), 512)
 
 
+def noise_level(block: NoisyBlock) -> float:
+    """One noise level for all channels: their root mean square."""
+    return float(block.sigma.square().mean().sqrt())
+
+
+def slope_weight(block: NoisyBlock) -> float:
+    """Weight of the slope for a smoothness of 1: it follows level and correlation length of the noise."""
+    return float(noise_level(block) * block.correlation_length**_CORRELATION_POWER)
+
+
+def valid_fraction(block: NoisyBlock) -> float:
+    """Fraction of the pixels that have a value."""
+    return max(float(block.valid.float().mean()), 1e-6)
+
+
+@torch.no_grad()
+def adapt_frequency(net: Field, block: NoisyBlock, params: FieldParams) -> None:
+    """Lower the initial frequencies where pixels are missing: the mean distance of valid pixels limits the detail."""
+    if params.frequency is None:  # as in the paper
+        return
+    for siren in (net.siren.model, net.siren.ema):
+        siren.weights[0].mul_(valid_fraction(block) ** (1 / net.ndim))
+
+
+def pixels_per_step(block: NoisyBlock, params: FieldParams) -> int | None:
+    """Pixels to draw per patch and step, so that as many valid ones as `batch` says are among them; `None`: all."""
+    return None if params.batch is None else math.ceil(params.batch / valid_fraction(block))
+
+
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What the networks are to say at the pixels of their patches.
+    """The pixels that the networks are fitted to, cut into patches.
 
     Attributes:
-        values: `(copies, *side, C)`.
-        fitted: `(copies, *side, 1)`: 1 where a pixel counts, 0 where it has no value or is held out.
+        values: `(networks, *side, C)`.
+        fitted: `(networks, *side, 1)`: 1 where a pixel counts, 0 where it has no value or is held out.
         held_out: The same, 1 where a pixel is held out.
-        shares: Shares of the pixels of the block that are fitted and that are held out, `(2, copies)`.
-        sigma: Noise level in the units of the values, `(copies,)`.
-        penalty: Weight of the slope, `(copies,)`; none if it has none.
+        fractions: Fractions of the pixels of the block that are fitted and that are held out, `(2, networks)`.
+        sigma: Noise level in the units of the values, `(networks,)`.
+        slope_weight: Weight of the slope, `(networks,)`; none if slopes cost nothing.
     """
 
     values: Tensor
     fitted: Tensor
     held_out: Tensor
-    shares: Tensor
+    fractions: Tensor
     sigma: Tensor
-    penalty: Tensor | None
+    slope_weight: Tensor | None
+
+    @classmethod
+    def of(cls, net: Field, block: NoisyBlock, params: FieldParams, generator: torch.Generator) -> Targets:
+        """The targets of a block; `generator` draws the pixels to hold out."""
+        valid = block.valid[None].float()
+        held_out = valid * (torch.rand(valid.shape, generator=generator) < params.holdout).to(valid)
+        values, fitted, hidden = (net.cut_patches(p) for p in (block.pixels, valid - held_out, held_out))
+        fractions = torch.stack([fitted.mean(), hidden.mean()]).clamp(min=1e-6)
+        sigma = values.new_full((len(values),), noise_level(block))
+        weight = torch.full_like(sigma, params.smoothness * slope_weight(block)) if params.smoothness else None
+        return cls(values, fitted, hidden, fractions[:, None].expand(2, len(values)), sigma, weight)
+
+    @classmethod
+    def concatenate(cls, targets: Sequence[Targets]) -> Targets:
+        """The targets of several blocks for their combined field, see `nets.field.combine_fields`."""
+        weights = [t.slope_weight for t in targets if t.slope_weight is not None]
+        return cls(
+            values=torch.cat([t.values for t in targets]),
+            fitted=torch.cat([t.fitted for t in targets]),
+            held_out=torch.cat([t.held_out for t in targets]),
+            fractions=torch.cat([t.fractions for t in targets], dim=1),
+            sigma=torch.cat([t.sigma for t in targets]),
+            slope_weight=torch.cat(weights) if weights else None,
+        )
 
 
-def targets_of(net: Field, noisy: NoisyBlock, params: FieldParams, generator: torch.Generator) -> Targets:
-    """What `net` is to learn of a block; some of its pixels are held out if the settings say so."""
-    valid = noisy.valid[None].float()
-    held_out = valid * (torch.rand(valid.shape, generator=generator) < params.holdout).to(valid)
-    values, fitted, hidden = net.cut(noisy.pixels), net.cut(valid - held_out), net.cut(held_out)
-    shares = torch.stack([fitted.mean(), hidden.mean()]).clamp(min=1e-6)
-    sigma = values.new_full((len(values),), noise_level(noisy))
-    penalty = torch.full_like(sigma, params.smoothness * slope_weight(noisy)) if params.smoothness else None
-    return Targets(values, fitted, hidden, shares[:, None].expand(2, len(values)), sigma, penalty)
+def boxes_per_step(net: Field, batch: int) -> int:
+    """Small boxes of neighbouring pixels that are drawn for a step of `batch` pixels per patch."""
+    return max(1, batch // math.prod(_box_sides(net)))
 
 
-def joined(targets: Sequence[Targets]) -> Targets:
-    """What fields side by side are to learn of their blocks, see `nets.field.side_by_side`."""
-    penalties = [t.penalty for t in targets if t.penalty is not None]
-    return Targets(
-        values=torch.cat([t.values for t in targets]),
-        fitted=torch.cat([t.fitted for t in targets]),
-        held_out=torch.cat([t.held_out for t in targets]),
-        shares=torch.cat([t.shares for t in targets], dim=1),
-        sigma=torch.cat([t.sigma for t in targets]),
-        penalty=torch.cat(penalties) if penalties else None,
-    )
-
-
-def noise_level(noisy: NoisyBlock) -> float:
-    """One noise level for all channels: their root mean square."""
-    return float(noisy.sigma.square().mean().sqrt())
-
-
-def slope_weight(noisy: NoisyBlock) -> float:
-    """Weight of the slope for a smoothness of 1: it follows the level of the noise and how far it is correlated."""
-    return float(noise_level(noisy) * noisy.correlation_length**_REACH_POWER)
-
-
-def seen_share(noisy: NoisyBlock) -> float:
-    """Share of the pixels that have a value."""
-    return max(float(noisy.valid.float().mean()), 1e-6)
-
-
-@torch.no_grad()
-def slow_down(net: Field, noisy: NoisyBlock, params: FieldParams) -> None:
-    """Let the function vary as fast as the pixels that are seen can tell: their mean distance counts, not one pixel."""
-    if params.frequency is None:  # as in the paper
-        return
-    for siren in (net.siren.model, net.siren.ema):
-        siren.weights[0].mul_(seen_share(noisy) ** (1 / net.ndim))
-
-
-def batch_of(noisy: NoisyBlock, params: FieldParams) -> int | None:
-    """Pixels per patch and step, so many that as many are seen as where none is hidden; all if none."""
-    return None if params.batch is None else math.ceil(params.batch / seen_share(noisy))
-
-
-def points_at_once(net: Field) -> int:
-    """Points per network whose activations fit the cache; a GPU has no use for small parts."""
-    weight: Tensor = net.siren.ema.weights[0]
-    return max(1, _CHUNK * (1 if weight.device.type == "cpu" else 16) // (len(weight) * weight.shape[-1]))
-
-
-def draws(net: Field, batch: int) -> int:
-    """Small blocks of pixels that are drawn for a step."""
-    return max(1, batch // math.prod(_drawn(net)))
-
-
-def _drawn(net: Field) -> tuple[int, ...]:
-    """Sides of the small blocks."""
+def _box_sides(net: Field) -> tuple[int, ...]:
     side = net.patches.side
-    return tuple(min(_BLOCK[len(side)], n) for n in side)
+    return tuple(min(_NEIGHBOURHOOD[len(side)], n) for n in side)
 
 
-def draw_pixels(net: Field, batch: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
-    """The pixels of one step, in parts that fit the cache, and the share of each part.
-
-    A part is `(blocks, *block, ndim)`: a slab of the patch where all pixels are fitted, else small blocks at random.
+def draw_positions(net: Field, batch: int | None, generator: torch.Generator) -> Iterator[tuple[Tensor, float]]:
+    """Draw the positions of one step, in parts that fit the cache.
 
     Args:
-        net: The networks; all of them see the same pixels of their patches.
+        net: The networks; all of them use the same positions in their patches.
         batch: Pixels per patch; all if none.
-        generator: Where the random numbers come from.
+        generator: Source of the random numbers.
+
+    Yields:
+        Positions `(boxes, *box, ndim)` in pixels, small boxes at random places or slabs of the whole patch, and the
+        fraction that they are of the step.
     """
     side = net.patches.side
-    points = points_at_once(net)
     if batch is None:
-        # slopes between slabs are not seen: no slabs thinner than the blocks
-        slabs = torch.split(net.pixels(), max(_BLOCK[len(side)], points // math.prod(side[1:])))
-        yield from ((slab[None], len(slab) / side[0]) for slab in slabs)
+        # no slope is computed across the ends of a slab: slabs are no thinner than boxes
+        thickness = max(_NEIGHBOURHOOD[len(side)], net.chunk_size // math.prod(side[1:]))
+        yield from ((slab[None], len(slab) / side[0]) for slab in torch.split(net.positions, thickness))
         return
-    sides, count = _drawn(net), draws(net, batch)
+    sides, count = _box_sides(net), boxes_per_step(net, batch)
     room = torch.tensor([n - b + 1 for n, b in zip(side, sides, strict=True)])
     corners = (torch.rand((count, len(side)), generator=generator) * room).long()
-    inside = net.pixels()[tuple(slice(b) for b in sides)]
-    blocks = corners.reshape(count, *[1] * len(side), len(side)) + inside
-    yield from ((part, len(part) / count) for part in torch.split(blocks, max(1, points // math.prod(sides))))
+    boxes = corners.reshape(count, *[1] * len(side), len(side)) + net.positions[tuple(slice(b) for b in sides)]
+    for part in torch.split(boxes, max(1, net.chunk_size // math.prod(sides))):
+        yield part, len(part) / count
 
 
-def backward(net: Field, pixels: Tensor, share: float, targets: Targets) -> Tensor:
-    """Add the gradients of these pixels' part of the loss.
+def accumulate_gradients(net: Field, positions: Tensor, fraction: float, targets: Targets) -> Tensor:
+    """Add the gradients of a part of the loss: squared error + weight · mean slope.
+
+    Args:
+        net: The networks.
+        positions: From `draw_positions`.
+        fraction: That the positions are of the step.
+        targets: The pixels to fit.
 
     Returns:
-        Mean squared error of the pixels fitted and of those held out, in noise variances, times `share`: `(2,)`.
+        Mean squared error of the pixels fitted and of those held out, in noise variances, times `fraction`: `(2,)`.
     """
-    pixels = pixels.to(targets.values.device)
-    index: Any = (slice(None), *pixels.unbind(-1))
+    positions = positions.to(targets.values.device)
+    index: Any = (slice(None), *positions.unbind(-1))
     fitted, held_out = targets.fitted[index], targets.held_out[index]
-    values = net(pixels)
+    values = net(positions)
     square = (values - targets.values[index]).square().mean(dim=-1, keepdim=True)
-    whole = square[0].numel() / share * targets.shares  # the pixels of all parts of this step that count
-    misfit = (square * fitted).flatten(1).sum(dim=1) / whole[0]
+    counts = square[0].numel() / fraction * targets.fractions  # pixels fitted and held out in all parts of the step
+    misfit = (square * fitted).flatten(1).sum(dim=1) / counts[0]
     loss = misfit
-    if targets.penalty is not None:
-        loss = loss + share * targets.penalty * slopes(values, targets.sigma)
-    # the sum: each network sees the gradient that it would see alone
+    if targets.slope_weight is not None:
+        loss = loss + fraction * targets.slope_weight * mean_slopes(values, targets.sigma)
+    # the sum over networks: each gets the gradient that it would get alone
     loss.sum().backward()
-    hidden = (square.detach() * held_out).flatten(1).sum(dim=1) / whole[1]
+    hidden = (square.detach() * held_out).flatten(1).sum(dim=1) / counts[1]
     return (torch.stack([misfit.detach(), hidden]) / targets.sigma**2).mean(dim=1)
 
 
-def mean_slope(values: Tensor, sigma: float, steps: tuple[float, ...] | None = None) -> Tensor:
-    """The mean of the slopes of all copies, for one noise level; see `slopes`."""
-    return slopes(values, torch.full_like(values[:, 0].flatten(1)[:, 0], sigma), steps).mean()
-
-
-def slopes(values: Tensor, sigma: Tensor, steps: tuple[float, ...] | None = None) -> Tensor:
-    """Mean length of the gradient of each copy over its blocks `(copies, blocks, *block, C)`, in units per pixel.
-
-    Neighbours are `steps` pixels apart, 1 if none is given.
+def mean_slopes(values: Tensor, sigma: Tensor | float, spacing: Sequence[float] = ()) -> Tensor:
+    """Mean length of the gradient of each network's function, in units per pixel: `(networks,)`.
 
     The mean over positions of √(∂y² + ∂x²) is the total variation (Rudin, Osher & Fatemi 1992) of the function.
-    Channels share their edges: one length for all of them. Slopes far below the noise levels `sigma`, `(copies,)`,
-    count as flat.
+    Channels share their edges: there is one length for all of them.
+
+    Args:
+        values: Of the functions on boxes of neighbouring positions, `(networks, boxes, *box, C)`.
+        sigma: Noise level, one for all or `(networks,)`; slopes far below it count as flat.
+        spacing: Distance of neighbours along each axis, in pixels; 1 if empty.
     """
     last = values.dim() - 1
-    apart = [1.0 if steps is None else steps[axis - 2] for axis in range(2, last) if values.shape[axis] > 1]
+    distances = [spacing[axis - 2] if spacing else 1.0 for axis in range(2, last) if values.shape[axis] > 1]
     values = values.reshape([n for axis, n in enumerate(values.shape) if n > 1 or axis in (0, 1, last)])
     axes = range(2, values.dim() - 1)
     inner = values[(slice(None), slice(None), *[slice(None, -1) for _ in axes])]
-    square = ((_FLAT * sigma) ** 2).reshape(-1, *[1] * (inner.dim() - 2)).expand(inner.shape[:-1])
-    for axis, step in zip(axes, apart, strict=True):
-        ahead = [slice(1, None) if a == axis else slice(None, -1) for a in axes]
-        square = square + (values[(slice(None), slice(None), *ahead)] - inner).square().mean(dim=-1) / step**2
+    level = torch.as_tensor(sigma, dtype=values.dtype, device=values.device).expand(len(values))
+    square = ((_FLAT * level) ** 2).reshape(-1, *[1] * (inner.dim() - 2)).expand(inner.shape[:-1])
+    for axis, distance in zip(axes, distances, strict=True):
+        shifted = [slice(1, None) if a == axis else slice(None, -1) for a in axes]
+        difference = values[(slice(None), slice(None), *shifted)] - inner
+        square = square + difference.square().mean(dim=-1) / distance**2
     return square.sqrt().flatten(1).mean(dim=1)
 
 
 def optimisers(net: Siren, params: FieldParams) -> list[torch.optim.Optimizer]:
-    """Adam for all, or Muon for the matrices between sine layers and Adam for the rest."""
+    """Adam for all weights, or Muon for the matrices between sine layers and Adam for the rest."""
     matrices = list(net.weights)
     if params.optimiser == "muon":
-        hidden = matrices[1:-1]
         rest = [matrices[0], matrices[-1], *net.biases]
-        return [torch.optim.Adam(rest, lr=params.learning_rate, betas=(0.9, 0.99)), Muon(hidden, lr=params.muon_rate)]
+        adam = torch.optim.Adam(rest, lr=params.learning_rate, betas=(0.9, 0.99))
+        return [adam, Muon(matrices[1:-1], lr=params.muon_rate)]
     groups: list[dict[str, Any]] = [
         {"params": [*matrices[:-3], matrices[-1], *net.biases]},
-        {"params": matrices[-3:-1], "weight_decay": params.weight_decay},  # coupled, as an L2 term of the loss is
+        {"params": matrices[-3:-1], "weight_decay": params.weight_decay},  # coupled: an L2 term of the loss
     ]
     return [torch.optim.Adam(groups, lr=params.learning_rate)]

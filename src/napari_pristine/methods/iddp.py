@@ -1,8 +1,8 @@
-"""IDDP: a network learns to restore what it has restored already, made noisy anew by its own residual.
+"""IDDP: a network learns to restore its own output, made noisy again by its own residual.
 
 After Lin, Zhuang, Ding, Zeng, Huang, Tu & Paisley (2023), "Self-supervised image denoising using implicit deep denoiser
 prior", AAAI. The residual of the noisy image, with random signs, is noise of the right strength everywhere; a weak pull
-towards the blurred image keeps the network from saying just what it sees.
+towards the blurred image keeps the network from the identity.
 """
 
 from __future__ import annotations
@@ -13,125 +13,155 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_pristine.methods.fit_unet import TrainingParams, anneal_lr, denoiser, draw, finished, match_mean, variances
+from napari_pristine.methods.fit_unet import (
+    TrainingParams,
+    draw_crops,
+    make_unet,
+    match_mean,
+    noise_variances,
+    took_all_steps,
+)
 from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step
+from napari_pristine.methods.optimisation import FINAL_RATE, Optimisation, linear_decay
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.unet import UNet, noise2grad_plan
 from napari_pristine.settings import setting
 
 _MEMORY = 0.95
-"""Of the running mean of the residual, which differs from crop to crop."""
+"""Decay of the running mean of the residual, which differs from crop to crop."""
 _TOLERANCE = 0.05
-"""Noise levels by which the residual may leave the best it was."""
+"""Noise levels by which the residual may end farther from the noise level than the best one."""
 
 
 class IddpParams(TrainingParams, MethodParams):
     """Learns from the noisy images alone; for noise that is independent from pixel to pixel."""
 
-    stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before learning.")
-    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
-    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
     stop_at: float = setting(
         0.0,
-        "Stop when the residual is this strong, or no longer falls; 0 takes all steps.",
+        "Stop when the residual is as low as this, or no longer falls; 0 takes all steps.",
         unit="noise levels",
         ge=0,
         le=10,
     )
     keep_best: bool = setting(
         True,
-        "Return to the network whose residual was closest to the noise level, if the fit leaves it.",
+        "Return to the network whose residual was closest to the noise level, if the fit moves away from it.",
         advanced=True,
     )
-    blur_weight: float = setting(0.005, "Weight of the likeness to the blurred image (α).", ge=0, le=10)
+    blur_weight: float = setting(0.005, "Weight of the distance to the blurred image (α).", ge=0, le=10)
     renoised_weight: float = setting(
-        1.0, "Weight of restoring what was made noisy anew (β).", ge=0, le=10, advanced=True
+        1.0, "Weight of restoring the output with its residual added again (β).", ge=0, le=10, advanced=True
     )
     blur: int = setting(
         5, "Side of the squares that the blur averages over.", unit="pixels", ge=3, le=15, advanced=True
     )
-    clamp: bool = setting(False, "Keep what is made noisy anew within the range of the noisy image.", advanced=True)
-    stop_gradient: bool = setting(True, "Do not learn from how the first result could ease the second.", advanced=True)
-    momentum: float = setting(0.9, "Memory of Adam for gradients (β₁).", ge=0, lt=1, advanced=True)
+    clamp: bool = setting(
+        False, "Keep the output with its residual added within the range of the noisy image.", advanced=True
+    )
+    stop_gradient: bool = setting(
+        True, "Do not let the first output learn to make its own restoration easier.", advanced=True
+    )
+    momentum: float = setting(0.9, "Decay of Adam's mean of gradients (β₁).", ge=0, lt=1, advanced=True)
+    cooling: float = setting(
+        0.6, "Fraction of the steps, at the end, over which the learning rate falls.", ge=0, le=1, advanced=True
+    )
+    final_rate: float = setting(
+        FINAL_RATE, "Fraction of the learning rate that is left at the end.", ge=0, le=1, advanced=True
+    )
 
 
 def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> EmaModel[UNet]:
     """A U-Net for any size."""
-    return EmaModel(denoiser(params, noise2grad_plan(params.width, params.levels), channels, space))
+    return EmaModel(make_unet(params, noise2grad_plan(params.width, params.levels), channels, space))
 
 
 def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool) -> Fit:
     """Minimise α·|F(y) − blurred y|² + β·|F(F(y) ± residual) − F(y)|²."""
     generator = torch.Generator().manual_seed(source.seed)
-    optimiser = torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999))
+    optimisation = Optimisation(
+        net,
+        torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999)),
+        schedule=linear_decay(params.cooling, params.final_rate),
+        averaging=params.averaging,
+        mixed_precision=params.mixed_precision,
+    )
     steps = params.steps_of(warm)
     rules = StopRules(params.stop_at, held_out=False, memory=_MEMORY)
-    best = _Best(net)
+    best = BestNetwork(net)
     net.train()
     try:
         for step in range(1, steps + 1):
-            crops = draw(source, params, generator)
-            anneal_lr([optimiser], (step - 1) / steps, params.cooling)
-            optimiser.zero_grad(set_to_none=True)
-            likeness, again, residual = losses(net.model, crops, signs(crops, generator), params)
-            torch.autograd.backward(params.blur_weight * likeness + params.renoised_weight * again)
-            optimiser.step()
-            net.update(params.memory(step))
-            square = (residual.square() / variances(source, crops.dim() - 2)).mean()
-            if stop := rules.met(step, torch.stack([square, torch.zeros_like(square)])):
-                return stop
+            crops = draw_crops(source, params, generator)
+            optimisation.zero_grad()
+            with optimisation.autocast():
+                blur_loss, renoised_loss, residual = losses(net.model, crops, random_signs(crops, generator), params)
+            torch.autograd.backward(params.blur_weight * blur_loss + params.renoised_weight * renoised_loss)
+            optimisation.step((step - 1) / steps)
+            square = (residual.square() / noise_variances(source, crops.dim() - 2)).mean()
+            if reason := rules.check(step, torch.stack([square, torch.zeros_like(square)])):
+                return reason
             if params.keep_best:
-                best.watch(step, square)
+                best.update(step, square)
             yield Step(step, steps, square)
-        return finished("IDDP", steps, source)
+        return took_all_steps("IDDP", steps, source)
     finally:
         best.bring_back()
 
 
-def restore(net: EmaModel[UNet], noisy: NoisyBlock, params: IddpParams) -> Tensor:
-    """What the averaged network says, `(C, *space)`."""
-    restored: Tensor = net.ema(noisy.pixels[None])[0]
-    return match_mean(restored, noisy.pixels, noisy.valid) if params.brightness else restored
+def restore(net: EmaModel[UNet], block: NoisyBlock, params: IddpParams) -> Tensor:
+    """The output of the averaged network, `(C, *space)`."""
+    restored: Tensor = net.ema(block.pixels[None])[0]
+    return match_mean(restored, block.pixels, block.valid) if params.brightness else restored
 
 
-def losses(net: UNet, crops: Tensor, flips: Tensor, params: IddpParams) -> tuple[Tensor, Tensor, Tensor]:
-    """Likeness of F(y) to the blurred image, error of restoring it anew, and the residual y − F(y) `(N, C, *sides)`.
+def losses(net: UNet, crops: Tensor, signs: Tensor, params: IddpParams) -> tuple[Tensor, Tensor, Tensor]:
+    """The two losses and the residual.
 
-    The second pass is fed with, and compared to, the first one's result as a fixed number (eq. 16 and 17): else the
-    network would ease its own task, by blurring.
+    The second pass is fed with, and compared to, the first output as a constant (eq. 16 and 17): else the network
+    would make its own task easier, by blurring.
+
+    Args:
+        net: F.
+        crops: y, `(N, C, *sides)`.
+        signs: A random sign for each element.
+        params: The settings.
+
+    Returns:
+        Squared distance of F(y) to the blurred y, squared error of F(F(y) ± residual), and the residual y − F(y).
     """
     first = net(crops)
     residual = crops - first.detach()
     target = first.detach() if params.stop_gradient else first
-    anew = target + flips * (crops - target)
+    renoised = target + signs * (crops - target)
     if params.clamp:
         axes = [0, *range(2, crops.dim())]
-        anew = torch.minimum(torch.maximum(anew, crops.amin(axes, keepdim=True)), crops.amax(axes, keepdim=True))
-    likeness = functional.mse_loss(first, blurred(crops, params.blur))
-    return likeness, functional.mse_loss(net(anew), target), residual
+        low, high = crops.amin(axes, keepdim=True), crops.amax(axes, keepdim=True)
+        renoised = torch.minimum(torch.maximum(renoised, low), high)
+    blur_loss = functional.mse_loss(first, box_blur(crops, params.blur))
+    return blur_loss, functional.mse_loss(net(renoised), target), residual
 
 
-def signs(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """A random sign for each element."""
-    flips = 2 * torch.randint(2, crops.shape, generator=generator) - 1
-    return flips.to(crops)
+def random_signs(crops: Tensor, generator: torch.Generator) -> Tensor:
+    """A random sign for each element, on the device of the crops."""
+    signs = 2 * torch.randint(2, crops.shape, generator=generator) - 1
+    return signs.to(crops)
 
 
-def blurred(pixels: Tensor, side: int) -> Tensor:
-    """The mean over squares in the plane of pixels `(N, C, *space)`, mirrored at the ends."""
+def box_blur(pixels: Tensor, side: int) -> Tensor:
+    """The mean over squares in the plane of pixels `(N, C, *space)`, mirrored at the border."""
     planes = pixels.reshape(-1, 1, *pixels.shape[-2:])
     for axis in (-2, -1):
         n = planes.shape[axis]
-        places = torch.arange(-(side // 2), n + side // 2, device=pixels.device) % max(2 * n - 2, 1)
-        planes = planes.index_select(axis, torch.minimum(places, (2 * n - 2 - places).abs()))
+        index = torch.arange(-(side // 2), n + side // 2, device=pixels.device) % max(2 * n - 2, 1)
+        planes = planes.index_select(axis, torch.minimum(index, (2 * n - 2 - index).abs()))
     return functional.avg_pool2d(planes, side // 2 * 2 + 1, stride=1).reshape(pixels.shape)
 
 
-class _Best:
-    """Remembers the averaged network whose residual was closest to the noise level.
+class BestNetwork:
+    """The averaged network whose residual was closest to the noise level.
 
-    A network that begins to say what it sees leaves a weaker residual, one that smooths away detail a stronger one.
+    A network that begins to copy its input leaves a weaker residual, one that smooths away detail a stronger one.
     """
 
     def __init__(self, net: EmaModel[UNet]) -> None:
@@ -140,24 +170,24 @@ class _Best:
         self.distance = math.inf
         self.weights: list[Tensor] = []
 
-    def watch(self, step: int, square: Tensor) -> None:
-        """Take note of the mean squared residual after a step, in noise variances."""
+    def update(self, step: int, square: Tensor) -> None:
+        """Keep the weights after a step if its mean squared residual, in noise variances, is the best so far."""
         value = float(square)
         self.mean = value if self.mean is None else _MEMORY * self.mean + (1 - _MEMORY) * value
-        if step >= EARLY and self.now < self.distance:
-            self.distance = self.now
+        if step >= EARLY and self.current_distance < self.distance:
+            self.distance = self.current_distance
             self.weights = [weight.detach().clone() for weight in self.net.ema.parameters()]
 
     @property
-    def now(self) -> float:
-        """Distance of the residual from the noise level, in noise levels."""
+    def current_distance(self) -> float:
+        """Distance of the running residual from the noise level, in noise levels."""
         return abs(math.sqrt(self.mean or 0.0) - 1)
 
     @torch.no_grad()
     def bring_back(self) -> None:
-        """Return to the best network if the fit has left it for good; smaller changes are the crops' own."""
-        stayed = self.now <= self.distance + _TOLERANCE  # a fit that has diverged, to NaN, has not
-        if self.weights and not stayed:
+        """Return to the best network if the fit has left it for good; smaller changes are due to the random crops."""
+        close = self.current_distance <= self.distance + _TOLERANCE  # false for a fit that has diverged to NaN
+        if self.weights and not close:
             for weight, best in zip(self.net.ema.parameters(), self.weights, strict=True):
                 weight.copy_(best)
 
@@ -182,6 +212,7 @@ IDDP = Method(
             "levels": 3,
             "learning_rate": 2e-4,
             "cooling": 0.5,
+            "final_rate": 0.0,
             "momentum": 0.5,
             "averaging": 0.0,
             "blur_weight": 0.001,
@@ -193,8 +224,10 @@ IDDP = Method(
             "refine": False,
         },
     },
+    exam={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=network,
     fit=fit,
     restore=restore,
     learn=fit,
+    needs_independent_noise=True,
 )

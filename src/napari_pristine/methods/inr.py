@@ -2,8 +2,8 @@
 
 After Kim, Lee & Shin (2022), "Zero-shot blind image denoising via implicit neural representations", arXiv 2204.02405.
 
-The `paper` preset is one SIREN for the whole picture, stopped when its residual is as strong as the noise.
-The others fit many small SIRENs to overlapping patches of the variance-stabilised picture, on random pixels, with a
+The `paper` preset is one SIREN for the whole image, stopped when its residual is as strong as the noise.
+The others fit many small SIRENs to overlapping patches of the variance-stabilised image, on random pixels, with a
 penalty on the slope of the function whose weight follows the noise, and use the average of the iterates.
 """
 
@@ -18,29 +18,21 @@ from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.fit_inr import (
     FieldParams,
     Targets,
-    backward,
-    batch_of,
-    draw_pixels,
-    draws,
-    joined,
+    accumulate_gradients,
+    adapt_frequency,
+    boxes_per_step,
+    draw_positions,
     optimisers,
     paper_width,
-    slow_down,
-    targets_of,
+    pixels_per_step,
 )
-from napari_pristine.methods.fit_unet import anneal_lr
 from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason
-from napari_pristine.methods.stopping import EARLY, StopRules
-from napari_pristine.nets.field import Field, side_by_side
-from napari_pristine.settings import setting
+from napari_pristine.methods.optimisation import Optimisation, linear_decay
+from napari_pristine.nets.field import Field, combine_fields
 
 
 class InrParams(FieldParams, MethodParams):
     """Fits a continuous function to each image; nothing to train beforehand."""
-
-    stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
-    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
-    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
 
 
 def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
@@ -50,68 +42,63 @@ def network(params: InrParams, channels: int, space: tuple[int, ...]) -> Field:
     return Field(patches, channels, width, params.layers, params.frequency, params.fits)
 
 
-def fit(net: Field, noisy: NoisyBlock, params: InrParams, warm: bool) -> Fit:
+def fit(net: Field, block: NoisyBlock, params: InrParams, warm: bool) -> Fit:
     """Minimise squared error + smoothness · noise level · mean slope."""
-    return fit_batch([net], [noisy], params, warm)
+    return fit_batch([net], [block], params, warm)
 
 
-def fit_batch(nets: Sequence[Field], noisies: Sequence[NoisyBlock], params: InrParams, warm: bool) -> Fit:
-    """Do so for several blocks at once; those that take as many pixels for a step all see the same ones."""
-    alike: dict[int, list[tuple[Field, NoisyBlock]]] = {}
-    for net, noisy in zip(nets, noisies, strict=True):
-        batch = batch_of(noisy, params)
-        alike.setdefault(0 if batch is None else draws(net, batch), []).append((net, noisy))
-    fits = [_joined(pairs, params, warm) for pairs in alike.values()]
+def fit_batch(nets: Sequence[Field], blocks: Sequence[NoisyBlock], params: InrParams, warm: bool) -> Fit:
+    """The same for several blocks at once; those that draw as many pixels per step are fitted as one field."""
+    groups: dict[int, list[tuple[Field, NoisyBlock]]] = {}
+    for net, block in zip(nets, blocks, strict=True):
+        batch = pixels_per_step(block, params)
+        groups.setdefault(0 if batch is None else boxes_per_step(net, batch), []).append((net, block))
+    fits = [_fit_group(group, params, warm) for group in groups.values()]
     while True:
-        for under_way in list(fits):
+        for running in list(fits):
             try:
-                step = next(under_way)
+                step = next(running)
             except StopIteration as end:
-                fits.remove(under_way)
-                stop: StopReason = end.value
+                fits.remove(running)
+                reason: StopReason = end.value
         if not fits:
-            return stop
+            return reason
         yield step
 
 
-def _joined(pairs: Sequence[tuple[Field, NoisyBlock]], params: InrParams, warm: bool) -> Fit:
-    """The fit to several blocks in one batched network."""
+def _fit_group(group: Sequence[tuple[Field, NoisyBlock]], params: InrParams, warm: bool) -> Fit:
+    """Fit the combined field of several blocks, which share the random positions of each step."""
     if not warm:
-        for net, noisy in pairs:
-            slow_down(net, noisy, params)
-    generators = [torch.Generator().manual_seed(noisy.seed) for _, noisy in pairs]
-    targets = joined([targets_of(*pair, params, g) for pair, g in zip(pairs, generators, strict=True)])
-    net, noisy = side_by_side([net for net, _ in pairs]), pairs[0][1]
-    return _fit(net, targets, params, warm, batch_of(noisy, params), generators[0])
-
-
-def _fit(
-    net: Field, targets: Targets, params: InrParams, warm: bool, batch: int | None, generator: torch.Generator
-) -> Fit:
-    """The loop."""
-    optims = optimisers(net.siren.model, params)
-    memory = 0.0 if params.batch is None else 0.95
-    rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
-    steps = max(1, round(params.steps * (params.warm_steps if warm else 1)))
-    level = (targets.values.square().flatten(1).mean(dim=1) / targets.sigma**2).mean()
+        for net, block in group:
+            adapt_frequency(net, block, params)
+    generators = [torch.Generator().manual_seed(block.seed) for _, block in group]
+    targets = Targets.concatenate(
+        [Targets.of(net, block, params, g) for (net, block), g in zip(group, generators, strict=True)]
+    )
+    net, generator = combine_fields([net for net, _ in group]), generators[0]
+    batch = pixels_per_step(group[0][1], params)
+    optimisation = Optimisation(
+        net.siren,
+        optimisers(net.siren.model, params),
+        schedule=linear_decay(params.cooling),
+        averaging=params.averaging,
+    )
+    rules, steps = params.stop_rules(warm), params.steps_of(warm)
+    residual = (targets.values.square().flatten(1).mean(dim=1) / targets.sigma**2).mean()
     net.train()
     for step in range(1, steps + 1):
-        for optimiser in optims:
-            optimiser.zero_grad(set_to_none=True)
+        optimisation.zero_grad()
         misfit = torch.zeros(2, device=targets.values.device)
-        for pixels, share in draw_pixels(net, batch, generator):
-            misfit += backward(net, pixels, share, targets)
-            if share < 1:  # a whole step may take long, and someone may wish to stop
-                yield Step(step - 1, steps, level)
-        level = misfit[0]
-        # before the update: the function whose residual met the rule is the one to return (section 3.3)
-        if stop := rules.met(step, misfit):
-            return stop
-        anneal_lr(optims, step / steps, params.cooling)
-        for optimiser in optims:
-            optimiser.step()
-        net.siren.update(min(params.averaging, step / (step + 10)))
-        yield Step(step, steps, level)
+        for positions, fraction in draw_positions(net, batch, generator):
+            misfit += accumulate_gradients(net, positions, fraction, targets)
+            if fraction < 1:  # a whole step may take long, and should not delay a cancel
+                yield Step(step - 1, steps, residual)
+        residual = misfit[0]
+        # before the update: the function whose residual met the rule is the result (section 3.3)
+        if reason := rules.check(step, misfit):
+            return reason
+        optimisation.step(step / steps)
+        yield Step(step, steps, residual)
     return StopReason(f"took all {steps} steps")
 
 
@@ -122,7 +109,7 @@ def networks_per_block(params: InrParams, space: tuple[int, ...]) -> int:
     return len(Tiling.of(space, params.patch, params.overlap).corners) * params.fits
 
 
-def restore(net: Field, noisy: NoisyBlock, params: InrParams) -> Tensor:
+def restore(net: Field, block: NoisyBlock, params: InrParams) -> Tensor:
     """The function at the pixel centres, `(C, *space)`."""
     return net.render()
 
@@ -158,6 +145,7 @@ INR = Method(
             "tile": 512,
         },
     },
+    exam={"steps": 60},
     network=network,
     fit=fit,
     fit_batch=fit_batch,

@@ -1,11 +1,11 @@
-"""LINR: one continuous function behind one or several degraded pictures of a scene.
+"""LINR: one continuous function behind one or several degraded images of a scene.
 
 After Xu & Jiao (2023), "Revisiting implicit neural representations in low-level vision", Neural Fields workshop of
-ICLR. Denoises, resolves finer, fills in, deblurs, and joins pictures of one scene: the function is fitted so that,
-blurred and sampled as each picture was, it gives that picture.
+ICLR. Denoises, resolves finer, fills in, deblurs, and joins images of one scene: the function is fitted so that,
+blurred and sampled as each image was, it gives that image.
 
 The `paper` preset is one SIREN for the whole scene and a fixed number of steps. The others fit many small SIRENs to
-overlapping patches, on random blocks, with a penalty on the slope, and use the average of the iterates.
+overlapping patches, on random boxes of pixels, with a slope penalty, and use the average of the iterates.
 """
 
 from __future__ import annotations
@@ -13,116 +13,127 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import field_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.refine import denoise_consensus, refine_channels
+from napari_pristine.image.consensus import denoise, spectra
 from napari_pristine.image.tiling import Tiling
-from napari_pristine.methods.degradation import Degradation, ExtraImage, parse_extra_images
-from napari_pristine.methods.finer import render_finer
+from napari_pristine.methods.degradation import Degradation, ExtraImage, read_extra_images
 from napari_pristine.methods.fit_inr import (
     FieldParams,
-    backward,
-    batch_of,
-    draw_pixels,
+    Targets,
+    accumulate_gradients,
+    adapt_frequency,
+    draw_positions,
     noise_level,
     optimisers,
     paper_width,
+    pixels_per_step,
     slope_weight,
-    slow_down,
-    targets_of,
 )
-from napari_pristine.methods.fit_unet import anneal_lr
 from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason
-from napari_pristine.methods.scene import LEAST, Balance, build, cell_of, least_noise, look, relative_spacing
-from napari_pristine.methods.stopping import EARLY, StopRules
+from napari_pristine.methods.optimisation import Optimisation, linear_decay
+from napari_pristine.methods.scene import (
+    LEAST_NOISE,
+    DegradedImage,
+    Scene,
+    SlopeBalance,
+    cell_sides,
+    lowest_noise,
+    make_targets,
+    relative_spacing,
+)
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import degrade
-from napari_pristine.physics.recover import View, closest, recover
+from napari_pristine.physics.recover import Observation, fit_observations, recover
 from napari_pristine.settings import setting
 
-_FEWEST = 8
-"""Cells along a patch at least."""
-
-_FIRST, _LAST = 0.9, 0.1
-"""Noise levels that the refinement begins and ends with, in spreads of the values."""
-
-_TRUST, _TRUST_IF_BLURRED, _TRUST_IF_COARSE = 1.0, 0.5, 0.3
-"""Weight of the denoised scene; less where no picture shows it as it is, since it then holds less noise than they."""
-
-_BELIEF = 0.8
-"""Weight, beside that scene, of what a picture that shows all of it holds of it: both err, in different ways."""
-
-_DETAIL = 3
-"""How many times smaller patches are where the picture does not show all of the scene."""
+_FEWEST_CELLS = 8
+"""Cells along the side of a patch, at least."""
+_SMALLER_PATCHES = 3
+"""How many times smaller patches are where no image shows all of the scene: hidden detail takes more networks."""
+_FIRST_NOISE, _LAST_NOISE = 0.9, 0.1
+"""Noise levels assumed in the first and the last round of refinement, in standard deviations of the values."""
+_PRIOR, _PRIOR_IF_BLURRED, _PRIOR_IF_COARSE = 1.0, 0.5, 0.3
+"""Weight of the denoised scene; less where no image shows it as it is, since it then has less noise than the images."""
+_SPECTRA = 0.8
+"""Weight, beside the scene, of the denoised image where an image shows all of the scene: their errors differ."""
 
 
 class LinrParams(FieldParams, MethodParams, Degradation):
-    """Fits a continuous function to degraded pictures of a scene; nothing to train beforehand."""
+    """Fits a continuous function to degraded images of a scene; nothing to train beforehand."""
 
-    also: str = setting(
-        "", "More pictures of the scene: FILE NAME=VALUE …, with semicolons between; how each came about."
+    extra_images: tuple[ExtraImage, ...] = setting(
+        (), "Further images of the scene and how each came from it: FILE NAME=VALUE …, separated by semicolons."
     )
-    stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
-    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
-    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
     rounds: int = setting(20, "Rounds of refinement, if the image is more than noisy.", ge=1, le=1000, advanced=True)
     rough_steps: int = setting(
         60, "Optimiser steps at most before rounds of refinement, which do the rest.", ge=1, le=100_000, advanced=True
     )
     scaling: Literal["spread", "range"] = setting(
-        "spread", "What spans the unit of the networks: the spread of the values, or half their range.", advanced=True
+        "spread", "Unit of the networks: the standard deviation of the values, or half their range.", advanced=True
     )
 
-    @field_validator("also")
+    @model_validator(mode="before")
     @classmethod
-    def _readable(cls, text: str) -> str:
-        parse_extra_images(text)
-        return text
+    def _read_extra_images(cls, values: Any) -> Any:
+        """Read further images from texts, and under the name `also` that version 0.1 gave them."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if (also := values.pop("also", None)) and values.get("extra_images"):
+            raise SettingError("extra_images and also, its old name, are both set; leave also out")
+        if also:
+            values["extra_images"] = also
+        if "extra_images" in values:
+            values["extra_images"] = read_extra_images(values["extra_images"])
+        return values
 
     @property
-    def others(self) -> tuple[ExtraImage, ...]:
-        """The further pictures of the scene."""
-        return parse_extra_images(self.also)
+    def degradations(self) -> tuple[Degradation, ...]:
+        """How each of the images came from the scene, that of the restored one first."""
+        return (self, *self.extra_images)
 
     def finer_by(self, axes: str) -> tuple[int, ...]:
         """How many times finer the grid of the result is, along each of the axes of space."""
-        return self.times(axes)
+        return self.factors(axes)
 
     @property
     def degraded(self) -> bool:
-        """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
-        return self.finer > 1 or self.blur != "none" or bool(self.others)
+        """Whether the image is more than noisy: blurred, coarse, or one of several images of a scene."""
+        return self.finer > 1 or self.blur != "none" or bool(self.extra_images)
 
     @property
     def refinements(self) -> int:
-        """How many rounds of refinement there are."""
+        """Rounds of refinement."""
         return self.rounds if self.refine and self.degraded else 0
 
     @property
     def input_files(self) -> dict[str, str]:
-        """Files that the settings name, by role; extra images without a file are given in Python."""
+        """Files of measured PSFs and of further images, by role; images that are given as such have no file."""
         files = {"psf": self.psf_file} if self.blur == "file" else {}
-        for number, extra in enumerate(self.others, 1):
-            files |= {f"extra_image_{number}": extra.file} if extra.file else {}
-            files |= {f"extra_image_{number}_psf": extra.psf_file} if extra.blur == "file" else {}
+        for number, image in enumerate(self.extra_images, start=1):
+            if image.file:
+                files[f"extra_image_{number}"] = image.file
+            if image.blur == "file":
+                files[f"extra_image_{number}_psf"] = image.psf_file
         return files
 
     def check(self, axes: str, others: int) -> None:
-        """Raise a `SettingError` unless there is a description for each of so many more pictures.
+        """Raise a `SettingError` unless there are settings for each of that many further images, and these axes suit.
 
         Blocks without an axis Z cannot be finer along it.
         """
-        if others != len(self.others):
+        if others != len(self.extra_images):
             raise SettingError(
-                f"'also' describes {len(self.others)} further pictures of the scene, and {others} are given; "
-                "write one description for each, with semicolons between"
+                f"'extra_images' describes {len(self.extra_images)} further images of the scene, and {others} are "
+                "given; write one description for each, separated by semicolons"
             )
-        if any(how.finer > 1 and not set(how.finer_axes) <= set(axes) for how in (self, *self.others)):
+        if any(d.finer > 1 and not set(d.finer_axes) <= set(axes) for d in self.degradations):
             raise SettingError(
                 f"finer_axes '{self.finer_axes}' name axes that are not restored together ({axes}); "
                 "set together, such as ZYX"
@@ -133,189 +144,198 @@ def network(params: LinrParams, channels: int, space: tuple[int, ...]) -> Field:
     """One SIREN for each patch and fit; one for all if `patch` is none.
 
     Raises:
-        SettingError: The pixels of all pictures do not fit into whole cells.
+        SettingError: The pixels of all images do not fit into whole cells.
     """
     axes = "ZYX"[-len(space) :]
-    cell, times = cell_of([params, *params.others], axes), params.times(axes)
-    if any(n * k % c for n, k, c in zip(space, times, cell, strict=True)):
+    cell, factors = cell_sides(params.degradations, axes), params.factors(axes)
+    if any(n * k % c for n, k, c in zip(space, factors, cell, strict=True)):
         raise SettingError(
-            f"an image of {space} pixels does not hold a whole number of pixels of the other pictures; crop it, so "
-            f"that its sides are multiples of {tuple(c // k for c, k in zip(cell, times, strict=True))}"
+            f"an image of {space} pixels does not hold a whole number of pixels of the other images; crop it, so "
+            f"that its sides are multiples of {tuple(c // k for c, k in zip(cell, factors, strict=True))}"
         )
-    cells = tuple(n * k // c for n, k, c in zip(space, times, cell, strict=True))
-    coarse = max(cell)
-    # what is hidden by blur or sampling, and is almost free of noise, takes more networks to hold
-    few = 1 if all(how.shows_all(axes) for how in (params, *params.others)) else _DETAIL
-    side = max(cells) if params.patch is None else max(params.patch // few // coarse, _FEWEST)
-    patches = Tiling.of(cells, side, math.ceil(params.overlap / few / coarse))
+    cells = tuple(n * k // c for n, k, c in zip(space, factors, cell, strict=True))
+    coarsest = max(cell)
+    divisor = 1 if all(d.is_identity(axes) for d in params.degradations) else _SMALLER_PATCHES
+    side = max(cells) if params.patch is None else max(params.patch // divisor // coarsest, _FEWEST_CELLS)
+    patches = Tiling.of(cells, side, math.ceil(params.overlap / divisor / coarsest))
     # on a finer grid neighbouring pixels are more alike
-    frequency = None if params.frequency is None else params.frequency * coarse / math.sqrt(params.finer)
+    frequency = None if params.frequency is None else params.frequency * coarsest / math.sqrt(params.finer)
     return Field(patches, channels, params.width or paper_width(patches.side), params.layers, frequency, params.fits)
 
 
-def fit(net: Field, noisy: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
-    """Minimise the sum over pictures of squared error, plus smoothness · noise level · mean slope."""
-    generator = torch.Generator().manual_seed(noisy.seed)
+def fit(net: Field, block: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
+    """Minimise the sum over images of squared errors, plus smoothness · noise level · mean slope."""
+    generator = torch.Generator().manual_seed(block.seed)
     if not warm:
-        _make_isotropic(net, noisy, params)
+        _make_isotropic(net, block, params)
         if not params.degraded:
-            slow_down(net, noisy, params)
-    parts = _parts(net, noisy, params, generator)
-    optims = optimisers(net.siren.model, params)
-    memory = 0.0 if params.batch is None else 0.95
-    rules = StopRules(params.stop_at, params.holdout > 0, memory, early=0 if warm else EARLY)
-    most = min(params.steps, params.rough_steps) if params.degraded and params.refine else params.steps
-    steps = max(1, round(most * (params.warm_steps if warm else 1)))
-    level = (noisy.pixels / noisy.sigma.reshape(-1, *[1] * (noisy.pixels.dim() - 1))).square().mean()
+            adapt_frequency(net, block, params)
+    gradients = _gradients_of_step(net, block, params, generator)
+    optimisation = Optimisation(
+        net.siren,
+        optimisers(net.siren.model, params),
+        schedule=linear_decay(params.cooling),
+        averaging=params.averaging,
+    )
+    rules = params.stop_rules(warm)
+    steps = params.steps_of(warm, params.rough_steps if params.refinements else None)
+    residual = (block.pixels / block.sigma.reshape(-1, *[1] * block.valid.dim())).square().mean()
     net.train()
     for step in range(1, steps + 1):
-        for optimiser in optims:
-            optimiser.zero_grad(set_to_none=True)
-        misfit = torch.zeros(2, device=noisy.pixels.device)
-        for part in parts():
+        optimisation.zero_grad()
+        misfit = torch.zeros(2, device=block.pixels.device)
+        for part in gradients():
             misfit += part
-            yield Step(step - 1, steps, level)  # a whole step may take long, and someone may wish to stop
-        level = misfit[0]
-        if stop := rules.met(step, misfit):
-            return stop
-        anneal_lr(optims, step / steps, params.cooling)
-        for optimiser in optims:
-            optimiser.step()
-        net.siren.update(min(params.averaging, step / (step + 10)))
-        yield Step(step, steps, level)
+            yield Step(step - 1, steps, residual)  # a whole step may take long, and should not delay a cancel
+        residual = misfit[0]
+        if reason := rules.check(step, misfit):
+            return reason
+        optimisation.step(step / steps)
+        yield Step(step, steps, residual)
     return StopReason(f"took all {steps} steps")
 
 
-def restore(net: Field, noisy: NoisyBlock, params: LinrParams) -> Tensor:
-    """The scene at the pixel centres of the finer grid, `(C, *space)`."""
-    centre, unit = _scale(noisy, params)
-    return render_finer(net, cell_of([params, *params.others], noisy.axes)) * unit + centre
+def _gradients_of_step(
+    net: Field, block: NoisyBlock, params: LinrParams, generator: torch.Generator
+) -> Callable[[], Iterator[Tensor]]:
+    """A function that adds the gradients of one step, part by part, and yields the misfit of each part.
 
-
-def seen(params: LinrParams, restored: Tensor, noisy: NoisyBlock) -> Tensor:
-    """What a picture of the restored scene would be, taken as the noisy one was."""
-    operators, scene = params.way(noisy)
-    return degrade(restored, operators, scene)
-
-
-def refine(params: LinrParams, restored: Tensor, noisy: NoisyBlock) -> Iterator[Tensor]:
-    """Turns of denoising the scene and of making it fit the pictures, from what the function said.
-
-    At the end the scene says how much to believe of each picture that shows all of it, and so of all its noise.
+    A single image that shows the scene as it is can be fitted pixel by pixel; else all of the scene is needed at once.
     """
-    pictures = _views(noisy, params)
-    least = max(least_noise([picture for picture, _ in pictures]), LEAST)
-    views = [_view(picture, how, least) for picture, how in pictures]
-    strengths = (_FIRST, min(max(_LAST, least), _FIRST))
+    centre, unit = _centre_and_unit(block, params)
+    images = [
+        DegradedImage(replace(image.block, pixels=image.block.pixels - centre), image.degradation)
+        for image in _degraded_images(block, params)
+    ]
+    if len(images) == 1 and images[0].shows_all:
+        scaled = replace(images[0].block, pixels=images[0].block.pixels / unit, sigma=block.sigma / unit)
+        targets, batch = Targets.of(net, scaled, params, generator), pixels_per_step(block, params)
+
+        def pixel_by_pixel() -> Iterator[Tensor]:
+            for positions, fraction in draw_positions(net, batch, generator):
+                yield accumulate_gradients(net, positions, fraction, targets)
+
+        return pixel_by_pixel
+
+    least = lowest_noise([image.block for image in images]) / unit
+    all_targets = make_targets(net, images, unit, params.holdout, generator)
+    scene = Scene.of(
+        net,
+        all_targets,
+        cell_sides(params.degradations, block.axes),
+        slope_weight=params.smoothness * least * slope_weight(block) / noise_level(block),
+        spacing=tuple(d / k for d, k in zip(relative_spacing(block), params.factors(block.axes), strict=True)),
+    )
+    balance, adapt = SlopeBalance(), not all(image.shows_all for image in images)
+    floor = min(1.0, min(target.sigma for target in all_targets) / least) ** 2
+
+    def whole_scene() -> Iterator[Tensor]:
+        misfit = scene.accumulate_gradients(net, balance.factor)
+        if adapt:
+            balance.update(float(misfit[0]) * floor)
+        yield misfit
+
+    return whole_scene
+
+
+def restore(net: Field, block: NoisyBlock, params: LinrParams) -> Tensor:
+    """The scene at the pixel centres of the finer grid, `(C, *space)`."""
+    centre, unit = _centre_and_unit(block, params)
+    return net.render(cell_sides(params.degradations, block.axes)) * unit + centre
+
+
+def forward_model(params: LinrParams, restored: Tensor, block: NoisyBlock) -> Tensor:
+    """The image that the restored scene would give, taken as the noisy one was."""
+    operators, grid = params.forward_operators(block)
+    return degrade(restored, operators, grid)
+
+
+def refine(params: LinrParams, restored: Tensor, block: NoisyBlock) -> Iterator[Tensor]:
+    """Alternate between denoising the scene and fitting it to the images, starting from the fitted function.
+
+    Images that show all of the scene are denoised once more at the end, with the scene as pilot.
+    """
+    images = _degraded_images(block, params)
+    least = max(lowest_noise([image.block for image in images]), LEAST_NOISE)
+    observations = [_observation(image, least) for image in images]
+    noise_levels = (_FIRST_NOISE, min(max(_LAST_NOISE, least), _FIRST_NOISE))
     scene = restored
-    for scene in recover(restored, views, _denoise, params.rounds, strengths, _trust(pictures)):
+    for scene in recover(restored, observations, _denoise, params.rounds, noise_levels, _prior_weight(images)):
         yield scene
-    full = [how.shows_all(picture.axes) and bool(picture.valid.all()) for picture, how in pictures]
-    if any(full):
-        whole = [picture for (picture, _), shows in zip(pictures, full, strict=True) if shows]
-        weights = torch.tensor([noise_level(picture) ** -2 for picture in whole])
-        said = torch.stack([_believed(picture, scene) for picture in whole])
-        mean = (said * (weights / weights.sum()).to(said).reshape(-1, *[1] * scene.dim())).sum(dim=0)
-        rest = [view for view, shows in zip(views, full, strict=True) if not shows]
-        yield closest(scene.lerp(mean, _BELIEF), rest, _TRUST * float(weights.sum()))
+    complete = [image.shows_all and bool(image.block.valid.all()) for image in images]
+    if any(complete):
+        blocks = [image.block for image, all_ in zip(images, complete, strict=True) if all_]
+        weights = torch.tensor([noise_level(b) ** -2 for b in blocks])
+        denoised = torch.stack([_denoise_by_spectra(b, scene) for b in blocks])
+        mean = (denoised * (weights / weights.sum()).to(denoised).reshape(-1, *[1] * scene.dim())).sum(dim=0)
+        others = [observation for observation, all_ in zip(observations, complete, strict=True) if not all_]
+        yield fit_observations(scene.lerp(mean, _SPECTRA), others, _PRIOR * float(weights.sum()))
 
 
-def _believed(picture: NoisyBlock, scene: Tensor) -> Tensor:
-    """What a picture that shows all of the scene holds of it, beyond its noise; the scene being what is known."""
-    level = picture.sigma.reshape(-1, *[1] * picture.valid.dim())
-    unit = level if picture.variance is None else picture.variance.sqrt()
-    noisy, pilot = ((pixels / unit).cpu().numpy() for pixels in (picture.pixels, scene))
-    return torch.from_numpy(refine_channels(noisy, pilot, 1.0)).to(scene) * unit
-
-
-def _trust(pictures: list[tuple[NoisyBlock, Degradation]]) -> float:
-    if any(how.shows_all(picture.axes) for picture, how in pictures):
-        return _TRUST
-    coarse = all(how.finer > 1 for _, how in pictures)
-    return _TRUST_IF_COARSE if coarse else _TRUST_IF_BLURRED
-
-
-def _view(picture: NoisyBlock, how: Degradation, least: float) -> View:
-    """A picture with its degradation, each pixel weighted by its noise unless the settings say how."""
-    everywhere = picture.sigma.square().reshape(-1, *[1] * picture.valid.dim())
-    variance = everywhere if picture.variance is None else picture.variance
-    weights = picture.valid / variance.clamp(min=least**2)
-    if how.weight is not None:
-        weights = picture.valid * torch.full_like(everywhere, how.weight / least**2)
-    return View(picture.pixels, weights, *how.way(picture))
+def _denoise_by_spectra(block: NoisyBlock, scene: Tensor) -> Tensor:
+    """An image that shows all of the scene, denoised by an empirical Wiener filter with the scene as pilot."""
+    level = block.sigma.reshape(-1, *[1] * block.valid.dim())
+    unit = level if block.variance is None else block.variance.sqrt()
+    noisy, pilot = ((pixels / unit).cpu().numpy() for pixels in (block.pixels, scene))
+    return torch.from_numpy(spectra(noisy, pilot, 1.0)).to(scene) * unit
 
 
 def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:
-    return torch.from_numpy(denoise_consensus(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
+    return torch.from_numpy(denoise(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
 
 
-def _views(noisy: NoisyBlock, params: LinrParams) -> list[tuple[NoisyBlock, Degradation]]:
-    """The pictures with their degradations.
+def _prior_weight(images: list[DegradedImage]) -> float:
+    if any(image.shows_all for image in images):
+        return _PRIOR
+    return _PRIOR_IF_COARSE if all(image.degradation.finer > 1 for image in images) else _PRIOR_IF_BLURRED
+
+
+def _observation(image: DegradedImage, least: float) -> Observation:
+    """An image with its operators, each pixel weighted by its noise unless a setting gives the weight."""
+    block, weight = image.block, image.degradation.weight
+    uniform = block.sigma.square().reshape(-1, *[1] * block.valid.dim())
+    variance = uniform if block.variance is None else block.variance
+    weights = block.valid / variance.clamp(min=least**2)
+    if weight is not None:
+        weights = block.valid * torch.full_like(uniform, weight / least**2)
+    return Observation(block.pixels, weights, *image.degradation.forward_operators(block))
+
+
+def _degraded_images(block: NoisyBlock, params: LinrParams) -> list[DegradedImage]:
+    """All images with their degradations.
 
     Raises:
-        SettingError: There are more or fewer pictures than settings for them.
+        SettingError: There are more or fewer images than settings for them.
     """
-    if len(noisy.others) != len(params.others):
-        raise SettingError(f"also names {len(params.others)} pictures, and {len(noisy.others)} came with the image")
-    return [(noisy, params), *zip(noisy.others, params.others, strict=True)]
+    params.check(block.axes, len(block.others))
+    return [DegradedImage(b, d) for b, d in zip((block, *block.others), params.degradations, strict=True)]
 
 
-def _scale(noisy: NoisyBlock, params: LinrParams) -> tuple[float, float]:
-    """What the networks call 0 and 1, in units of the pixels."""
+def _centre_and_unit(block: NoisyBlock, params: LinrParams) -> tuple[float, float]:
+    """The pixel values that the networks represent as 0, and as 1 above it."""
     if params.scaling == "spread":
         return 0.0, 1.0
-    seen = noisy.pixels[:, noisy.valid]
-    low, high = float(seen.min()), float(seen.max())
+    valid = block.pixels[:, block.valid]
+    low, high = float(valid.min()), float(valid.max())
     return (low + high) / 2, max((high - low) / 2, 1e-6)
 
 
 @torch.no_grad()
-def _make_isotropic(net: Field, noisy: NoisyBlock, params: LinrParams) -> None:
-    """Let the function vary as fast along each axis in µm, where pixels are not as long as wide.
+def _make_isotropic(net: Field, block: NoisyBlock, params: LinrParams) -> None:
+    """Let the function vary as fast along each axis in µm, where pixels are deeper than wide.
 
-    A first weight k times larger is a coordinate k times longer.
+    Multiplying the first weights by k stretches the coordinate by k.
     """
-    pixels = [n / c for n, c in zip(noisy.pixels.shape[1:], net.patches.shape, strict=True)]
-    lengths = [d * p for d, p in zip(relative_spacing(noisy), pixels, strict=True)]
+    pixels = [n / c for n, c in zip(block.pixels.shape[1:], net.patches.shape, strict=True)]
+    lengths = [d * p for d, p in zip(relative_spacing(block), pixels, strict=True)]
     longest = max((n - 1) * d for n, d in zip(net.patches.side, lengths, strict=True))
     whole = max(longest, 1e-6) / max(max(net.patches.side) - 1, 1)
     shortest = min(lengths) if params.frequency else whole
-    most = math.pi / params.frequency if params.frequency else math.inf  # no more than half a turn from pixel to pixel
+    limit = math.pi / params.frequency if params.frequency else math.inf  # at most half a turn from pixel to pixel
     for siren in (net.siren.model, net.siren.ema):
         weight = siren.weights[0]
-        stretch = torch.tensor([min(d / shortest, most) for d in lengths], device=weight.device)
+        stretch = torch.tensor([min(d / shortest, limit) for d in lengths], device=weight.device)
         weight.mul_(stretch[None, :, None])
-
-
-def _parts(
-    net: Field, noisy: NoisyBlock, params: LinrParams, generator: torch.Generator
-) -> Callable[[], Iterator[Tensor]]:
-    """The gradients of one step, part by part; each is told by its misfit.
-
-    A picture that shows the scene as it is can be fitted pixel by pixel; else all of the scene is needed at once.
-    """
-    centre, unit = _scale(noisy, params)
-    views = [(replace(picture, pixels=picture.pixels - centre), how) for picture, how in _views(noisy, params)]
-    if len(views) == 1 and params.shows_all(noisy.axes):
-        shown = replace(views[0][0], pixels=views[0][0].pixels / unit, sigma=noisy.sigma / unit)
-        targets, batch = targets_of(net, shown, params, generator), batch_of(noisy, params)
-        return lambda: (backward(net, pixels, share, targets) for pixels, share in draw_pixels(net, batch, generator))
-    pictures = look(net, views, unit, params.holdout, generator)
-    steps = tuple(d / k for d, k in zip(relative_spacing(noisy), params.times(noisy.axes), strict=True))
-    all_shown = all(how.shows_all(noisy.axes) for _, how in views)
-    least = least_noise([picture for picture, _ in views]) / unit
-    penalty = params.smoothness * least * slope_weight(noisy) / noise_level(noisy)
-    scene = build(net, pictures, cell_of([how for _, how in views], noisy.axes), penalty, steps)
-    balance = Balance()
-    floor = min(1.0, min(picture.sigma for picture in pictures) / least) ** 2
-
-    def whole() -> Iterator[Tensor]:
-        misfit = scene.backward(net, balance.value)
-        if not all_shown:
-            balance.follow(float(misfit[0]) * floor)
-        yield misfit
-
-    return whole
 
 
 LINR = Method(
@@ -348,10 +368,11 @@ LINR = Method(
             "tile": 16384,
         },
     },
+    exam={"steps": 60},
     network=network,
     fit=fit,
     restore=restore,
-    forward_model=seen,
+    forward_model=forward_model,
     refine=refine,
     memory=900,
 )

@@ -1,9 +1,9 @@
-"""The contract between a method and the rest: its settings, three functions, one declaration."""
+"""The contract between a method and the rest of the package: settings, three functions, one declaration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import torch
@@ -11,23 +11,24 @@ from torch import Tensor, nn
 
 from napari_pristine.errors import SettingError
 from napari_pristine.image.tiling import Tiling
+from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.settings import Params, make, setting
 
 N = TypeVar("N", bound=nn.Module)
 
 
 class MethodParams(Params):
-    """The settings that every method has; `run` acts on them before the method sees a pixel."""
+    """The settings that every method has; the jobs act on them, a method need not."""
 
     sigma: float | None = setting(
         None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
     )
-    stabilise: bool = setting(False, "Make the noise of photons equally strong everywhere before fitting.")
-    hot_pixels: bool = setting(False, "Take single pixels that outshine all around them for faults, and fill them.")
-    refine: bool = setting(False, "Return to the result what the noisy image holds of the structures found.")
-    warm_start: bool = setting(True, "Start each frame of a stack from its neighbour's network.", advanced=True)
+    stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
+    hot_pixels: bool = setting(True, "Detect hot pixels, leave them out of the fit, and fill them in.")
+    refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
+    warm_start: bool = setting(True, "Start each frame of a stack from the network of the frame before.", advanced=True)
     tile: int = setting(
-        1024, "Side of the largest square that is restored at once.", unit="pixels", ge=64, le=16384, advanced=True
+        1024, "Side of the largest square that is restored in one piece.", unit="pixels", ge=64, le=16384, advanced=True
     )
 
     def finer_by(self, axes: str) -> tuple[int, ...]:
@@ -36,30 +37,38 @@ class MethodParams(Params):
 
     @property
     def degraded(self) -> bool:
-        """Whether the image is taken for more than noisy: blurred, too coarse, one of several pictures."""
+        """Whether the image is more than noisy: blurred, coarse, or one of several images of a scene."""
         return False
 
     @property
     def refinements(self) -> int:
-        """How many rounds `refine` of the method takes; 0 where nothing is refined in rounds."""
+        """Rounds that `Method.refine` takes; 0 for methods without."""
         return 0
 
     @property
     def input_files(self) -> dict[str, str]:
-        """Files that the settings name, by role (`psf`, `extra_image_1`, `extra_image_1_psf`, …)."""
+        """Files that the settings name, by role: `psf`, `extra_image_1`, `extra_image_1_psf`, and so on."""
         return {}
 
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """Files of the further images of the scene."""
+        return tuple(file for role, file in self.input_files.items() if not role.endswith("psf"))
+
     def check(self, axes: str, others: int) -> None:
-        """Raise a `SettingError` unless the settings suit blocks with these axes of space and so many more pictures."""
+        """Raise a `SettingError` unless the settings suit blocks with these axes and that many further images."""
         if others:
-            raise SettingError(f"this method restores one picture, not {others + 1} of the same scene together")
+            raise SettingError(
+                f"this method restores a single image, and {others + 1} images of one scene are given; leave out the "
+                "further images, or use linr"
+            )
 
 
 P = TypeVar("P", bound=MethodParams)
 
 
 class CropSource(Protocol):
-    """Where a network finds noisy pixels to learn from: one block, or many images of any size."""
+    """Noisy pixels to train on: a single block, or many images of any size."""
 
     @property
     def sigma(self) -> Tensor:
@@ -67,11 +76,11 @@ class CropSource(Protocol):
 
     @property
     def correlation_length(self) -> float:
-        """Reach of the noise, see `Noisy`."""
+        """Correlation length of the noise, see `NoisyBlock`."""
 
     @property
     def seed(self) -> int:
-        """Seed of whatever is drawn at random."""
+        """Seed of all random numbers."""
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
@@ -79,21 +88,22 @@ class CropSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NoisyBlock:
-    """What a method sees of a block.
+    """A block as a method sees it.
 
     Attributes:
-        pixels: `(C, *space)`, float32, zero mean and unit spread.
+        pixels: `(C, *space)`, float32, with a mean of 0 and a standard deviation of 1.
         sigma: Noise level of each channel in the units of `pixels`, `(C,)`: root mean square over the block.
-        valid: `(*space)`, false where there is no value (NaN, infinite, masked); `pixels` holds a neighbour's value
+        valid: `(*space)`, false where there is no value (NaN, infinite, masked); `pixels` holds that of a neighbour
             there.
         correlation_length: Standard deviation of the noise at low frequencies over that of white noise of the same
-            level; 1 for independent pixels.
-        seed: Seed of whatever is drawn at random.
+            level; 1 for noise that is independent from pixel to pixel.
+        seed: Seed of all random numbers.
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
         spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
-        others: More pictures of the same scene, in the units of these pixels.
-        variance: Of the noise of each pixel, `(C, *space)`, where it is that of photons and was not stabilised; none
-            if it is the same everywhere.
+        others: Further images of the same scene, in the units of these pixels.
+        variance: Noise variance of each pixel, `(C, *space)`, for photon noise that was not stabilised; none if the
+            noise is the same everywhere.
+        psf: Measured point spread function of this image, if the settings name one.
     """
 
     pixels: Tensor
@@ -105,7 +115,7 @@ class NoisyBlock:
     spacing: tuple[float, ...] = (1.0, 1.0)
     others: tuple[NoisyBlock, ...] = ()
     variance: Tensor | None = None
-    psf: Any = None
+    psf: MeasuredPSF | None = None
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
@@ -113,7 +123,7 @@ class NoisyBlock:
 
 
 def random_crops(pixels: Tensor, count: int, sides: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """`count` crops `(count, C, *sides)` of pixels `(C, *space)`, anywhere inside."""
+    """Cut `count` crops `(count, C, *sides)` out of pixels `(C, *space)`, at random positions."""
     room = torch.tensor([n - side + 1 for n, side in zip(pixels.shape[1:], sides, strict=True)])
     corners = (torch.rand((count, len(sides)), generator=generator, dtype=torch.float64) * room).long().tolist()
     return torch.stack(
@@ -123,9 +133,12 @@ def random_crops(pixels: Tensor, count: int, sides: tuple[int, ...], generator: 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Where a fit is: `done` of at most `total` steps, and the mean squared residual in noise variances (0-dim).
+    """State of a fit after a step, or within a step that takes long.
 
-    A fit yields one after each step, and within steps that take longer than a moment.
+    Attributes:
+        done: Steps done.
+        total: Steps at most.
+        residual: Mean squared residual, in noise variances; a tensor without axes, on the device.
     """
 
     done: int
@@ -135,43 +148,47 @@ class Step:
 
 @dataclass(frozen=True)
 class StopReason:
-    """Which rule ended a fit, in words; a `warning` if the user should look at the result with care."""
+    """The rule that ended a fit, as a text for users; a `warning` if the result should be looked at with care."""
 
     text: str
     warning: bool = False
 
 
 Fit: TypeAlias = Generator[Step, None, StopReason]
-"""A fit under way: yields each step, returns which rule ended it."""
+"""A running fit: yields a `Step` after each step, and within steps that take long; returns why it ended."""
 
 
 @dataclass(frozen=True)
 class Method(Generic[P, N]):
-    """One way of restoring.
+    """A method of restoration.
 
     Attributes:
-        key: Name in recipes and in the shell.
+        key: Name in recipes, in Python and on the command line.
         title: Name for people.
-        summary: One sentence: what it does and what it is for.
+        summary: One sentence: what it does and for which images.
         cite: The publication.
         params: Class of its settings.
-        presets: Name → settings that differ from the defaults; `balanced` is the default, `paper` the publication.
+        presets: Name → settings that differ from the defaults; `balanced` is the default, `fast` for a first look,
+            `paper` follows the publication.
         network: `(params, channels, space) -> net`, untrained; `space` is the shape of the block in pixels.
-        fit: `(net, noisy, params, warm) -> Fit` trains the network in place; `warm` says that it comes from a
-            neighbouring block and needs less. Stopping it at any step leaves a usable network.
-        restore: `(net, noisy, params) -> (C, *space)`, on the finer grid if there is one; called without gradients.
-        learn: `fit` for any number of blocks and images at once; none for methods that fit each block by itself.
-            A network that has learned can be saved, and restores other images.
-        forward_model: `(params, restored, noisy) -> (C, *space)`: the image that would be recorded of the
-            restored pixels as the noisy one was; the pixels themselves for methods that model noise alone.
-        refine: `(params, restored, noisy) -> Iterator[(C, *space)]`: better and better versions of the restored
-            pixels of a picture that is `degraded`, `params.refinements` of them; none for methods that know of noise
-            alone.
-        abreast: `(nets, noisies, params, warm) -> Fit`: `fit` for several blocks of one shape at once, each of which
-            comes out as it would alone, but for rounding; none for methods that fit one block after the other.
-        networks_per_block: `(params, space) -> int`: number of small networks that are fitted to a block of this shape;
-            0 where the settings do not allow to fit several blocks at once.
+        fit: `(net, block, params, warm) -> Fit` trains the network in place; `warm` says that it was fitted to a
+            neighbouring block before, and needs fewer steps. A fit that is closed at any step leaves a usable network.
+        restore: `(net, block, params) -> (C, *space)`, on the finer grid if there is one, on the device of the block;
+            called without gradients.
+        learn: `fit` for many blocks and images at once; none for methods that fit a network to each block. A network
+            that has learned can be saved and restores other images.
+        needs_independent_noise: Whether noise that is correlated between neighbouring pixels stays in the result.
+        forward_model: `(params, restored, block) -> (C, *space)`: the image that the restored pixels would give, taken
+            as the noisy image was; the pixels themselves for methods that only remove noise.
+        refine: `(params, restored, block) -> Iterator[(C, *space)]`: better and better versions of the restored pixels
+            of a `degraded` image, `params.refinements` of them; none for methods that only remove noise.
+        fit_batch: `(nets, blocks, params, warm) -> Fit`: `fit` for several blocks of one shape at once; each comes out
+            as it would alone, but for rounding. None for methods that fit one block after the other.
+        networks_per_block: `(params, space) -> int`: how many small networks a fit to a block of this shape trains
+            side by side; 0 where the settings do not allow to fit several blocks at once.
         memory: Bytes for each value of a tile while it is fitted, at most, as measured.
+        exam: Settings with which a small image is fitted within a second or two, for tests of promises that need no
+            good result; those of the preset `fast` if empty.
     """
 
     key: str
@@ -184,11 +201,13 @@ class Method(Generic[P, N]):
     fit: Callable[[N, NoisyBlock, P, bool], Fit]
     restore: Callable[[N, NoisyBlock, P], Tensor]
     learn: Callable[[N, CropSource, P, bool], Fit] | None = None
+    needs_independent_noise: bool = False
     forward_model: Callable[[P, Tensor, NoisyBlock], Tensor] = lambda _, pixels, __: pixels
     refine: Callable[[P, Tensor, NoisyBlock], Iterator[Tensor]] | None = None
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     memory: int = 700
+    exam: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def learns_from(self) -> str:

@@ -1,14 +1,14 @@
-"""Sampling: a continuous function fills in the pixels that a network is not shown and is to predict.
+"""Sampling: a network predicts hidden pixels from distant visible ones; a continuous function fills the gaps.
 
 After Quan, Zheng, Ma & Ji (CVPR 2025), "Zero-shot blind-spot image denoising via implicit neural sampling".
 
-Each step shows the network a random part of the pixels; those that are near none of them it has to predict. The gaps
-are filled with what a SIREN, fitted to the shown pixels at the same time, says there. With few pixels shown this works
-for noise that is correlated from pixel to pixel; with most of them shown it is best for noise that is not.
+Each step shows the network a random part of the pixels, and it has to predict those that are near none of them. The
+gaps are filled with the values of a SIREN that is fitted to the visible pixels at the same time. With few visible
+pixels this works for noise that is correlated between neighbours; with many it is best for independent noise.
 
-The `paper` preset shows a tenth. The others choose by the measured reach of the noise, fit two SIRENs with a cost on
-their slope to each of many overlapping patches, each to half of the pixels, and let each pixel be filled in by the one
-that has not seen it, so that no noise finds its way round the mask.
+The `paper` preset shows a tenth. The others choose by the measured correlation length of the noise, fit two SIRENs with
+a slope penalty to each of many overlapping patches, each to half of the pixels, and fill each pixel by the one that was
+not fitted to it, so that no noise leaks round the mask.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_pristine.image.noise import is_correlated
 from napari_pristine.image.tiling import Tiling
-from napari_pristine.methods.fit_inr import draw_pixels, mean_slope, noise_level, slope_weight
+from napari_pristine.methods.fit_inr import draw_positions, mean_slopes, noise_level, slope_weight
 from napari_pristine.methods.fit_unet import (
     TrainingParams,
-    anneal_lr,
-    anneal_lr_cosine,
     augment,
-    denoiser,
+    make_unet,
     match_mean,
-    variances,
+    noise_variances,
 )
 from napari_pristine.methods.method import Fit, Method, MethodParams, NoisyBlock, Step, StopReason, random_crops
+from napari_pristine.methods.optimisation import Optimisation, cosine_decay, linear_decay
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.masks import dilate, visible_mask
 from napari_pristine.nets.unet import UNet, noise2noise_plan
 from napari_pristine.settings import setting
 
+_CORRELATED = 1.1
+"""Correlation length from which the noise counts as correlated."""
 _FOR_INDEPENDENT = (0.8, 0, 16)
 _FOR_CORRELATED = (0.3, 1, 16)
-"""Share of the pixels shown, margin and passes, by the noise."""
+"""Fraction of visible pixels, margin and passes, by the noise."""
 _OVERLAP = 16
 """Least overlap of neighbouring patches, in pixels."""
 
@@ -49,45 +49,39 @@ _OVERLAP = 16
 class SamplingParams(TrainingParams, MethodParams):
     """Fits a function and a network to each image at once; nothing to train beforehand."""
 
-    steps: int = setting(400, "Optimiser steps at most.", ge=1, le=100_000)
     visible: float | None = setting(
-        None, "Share of the pixels that the network is shown.", none="by the noise", gt=0, lt=1
+        None, "Fraction of the pixels that the network sees.", none="by the noise", gt=0, lt=1
     )
     margin: int | None = setting(
-        None, "Pixels around a shown one that are not predicted.", none="by the noise", unit="pixels", ge=0, le=3
+        None, "Pixels around a visible one that are not predicted.", none="by the noise", unit="pixels", ge=0, le=3
     )
     passes: int | None = setting(
         None,
-        "Masks that the result is averaged over; 0 shows the network the whole picture.",
+        "Masks that the result is averaged over; 0 shows the network the whole image.",
         none="by the noise",
         ge=0,
         le=10_000,
     )
     smoothness: float = setting(
-        0.85, "Weight of the function's slope; it follows the measured noise.", unit="noise levels", ge=0, le=100
+        0.85, "Weight of the function's slope penalty; it follows the noise.", unit="noise levels", ge=0, le=100
     )
-    stabilise: bool = setting(True, "Make the noise of photons equally strong everywhere before fitting.")
-    hot_pixels: bool = setting(True, "Take single pixels that outshine all around them for faults, and fill them.")
-    refine: bool = setting(True, "Return to the result what the noisy image holds of the structures found.")
     loss: Literal["squared", "absolute"] = setting(
-        "squared", "What is minimised; squared errors have the mean for their optimum.", advanced=True
+        "squared", "Errors to minimise; the optimum of squared ones is the mean.", advanced=True
     )
     consistency: float = setting(
         0.0, "Weight of the difference of function and network between pixels.", ge=0, le=100, advanced=True
     )
     answers: Literal["unseen", "all"] = setting(
-        "unseen",
-        "Which of the network's answers are averaged: of pixels that it was not shown, or of all.",
-        advanced=True,
+        "unseen", "Predictions to average: of pixels that the network did not see, or of all.", advanced=True
     )
     folds: int = setting(
         2, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
     )
-    cadence: int = setting(3, "The function takes a step in every so many of the network.", ge=1, le=100, advanced=True)
+    cadence: int = setting(3, "Steps of the network for each step of the function.", ge=1, le=100, advanced=True)
     refresh: int = setting(60, "Steps after which the gaps are filled anew.", ge=1, le=1000, advanced=True)
     patch: int | None = setting(
         96,
-        "Side of the patches with a function each.",
+        "Side of the patches, each of which has a function of its own.",
         none="one for all",
         unit="pixels",
         ge=24,
@@ -98,7 +92,7 @@ class SamplingParams(TrainingParams, MethodParams):
     function_layers: int = setting(3, "Sine layers of the function.", ge=2, le=16, advanced=True)
     frequency: float | None = setting(
         0.5,
-        "Highest frequency of the function at the start.",
+        "Highest initial frequency of the function.",
         none="as in the paper",
         unit="radians per pixel",
         gt=0,
@@ -114,19 +108,21 @@ class SamplingParams(TrainingParams, MethodParams):
         advanced=True,
     )
     cosine: bool = setting(
-        False, "Let the step size fall to 0 along a cosine, whatever the cooling says.", advanced=True
+        False,
+        "Let the network's learning rate fall to 0 along a cosine and keep the function's, instead of cooling both.",
+        advanced=True,
     )
-    function_rate: float = setting(2e-3, "Step size of Adam for the function.", gt=0, le=1, advanced=True)
+    function_rate: float = setting(2e-3, "Learning rate of Adam for the function.", gt=0, le=1, advanced=True)
     dropout: float = setting(
-        0.0, "Share of the values inside the published network that are dropped.", ge=0, lt=1, advanced=True
+        0.0, "Fraction of the activations of the published network that are dropped.", ge=0, lt=1, advanced=True
     )
     dilation: int = setting(
-        1, "Spread of the published network's convolutions.", unit="pixels", ge=1, le=4, advanced=True
+        1, "Dilation of the published network's convolutions.", unit="pixels", ge=1, le=4, advanced=True
     )
 
 
-class Sampler(nn.Module):
-    """The functions that fill in, and the network that predicts."""
+class SamplingNet(nn.Module):
+    """The functions that fill the gaps, and the network that predicts."""
 
     def __init__(self, field: Field, denoiser: UNet) -> None:
         super().__init__()
@@ -134,96 +130,113 @@ class Sampler(nn.Module):
         self.denoiser = EmaModel(denoiser)
 
 
-def network(params: SamplingParams, channels: int, space: tuple[int, ...]) -> Sampler:
+def network(params: SamplingParams, channels: int, space: tuple[int, ...]) -> SamplingNet:
     """A SIREN for each patch and fold, and a U-Net."""
     patches = Tiling.of(space, params.patch or max(space), _OVERLAP if params.patch else 0)
     field = Field(patches, channels, params.function_width, params.function_layers, params.frequency, params.folds)
     published = noise2noise_plan(
-        channels, params.width, params.levels, dropout=params.dropout, dilation=params.dilation, start="torch"
+        channels, params.width, params.levels, dropout=params.dropout, dilation=params.dilation, init="torch"
     )
-    return Sampler(field, denoiser(params, published, channels, space))
+    return SamplingNet(field, make_unet(params, published, channels, space))
 
 
-def fit(net: Sampler, noisy: NoisyBlock, params: SamplingParams, warm: bool) -> Fit:
-    """Fit the functions to the pixels shown, and the network to predict those that are not."""
-    task = _Task.of(noisy, params)
-    adam = torch.optim.Adam(net.denoiser.model.parameters(), lr=params.learning_rate)
-    function_adam = torch.optim.Adam(net.field.siren.model.parameters(), lr=params.function_rate)
+def fit(net: SamplingNet, block: NoisyBlock, params: SamplingParams, warm: bool) -> Fit:
+    """Fit the functions to the visible pixels, and the network to predict the hidden ones."""
+    masking = MaskedBlock.of(block, params)
+    cooling = linear_decay(params.cooling)
+    unet = Optimisation(
+        net.denoiser,
+        torch.optim.Adam(net.denoiser.model.parameters(), lr=params.learning_rate),
+        schedule=cosine_decay if params.cosine else cooling,
+        averaging=params.averaging,
+        mixed_precision=params.mixed_precision,
+    )
+    function = Optimisation(
+        net.field.siren,
+        torch.optim.Adam(net.field.siren.model.parameters(), lr=params.function_rate),
+        schedule=(lambda _: 1.0) if params.cosine else cooling,
+        averaging=params.averaging,
+    )
     steps, residual = params.steps_of(warm), torch.ones(())
-    filling = noisy.pixels
+    filling = block.pixels
     net.train()
     for step in range(1, steps + 1):
-        shown, due = task.show(), (step - 1) % params.refresh == 0
-        if due and params.consistency:  # as published: function and network learn from what they say of one mask
-            filling = task.filling(net.field)
+        visible, refill = masking.draw_visible(), (step - 1) % params.refresh == 0
+        if refill and params.consistency:  # as published: function and network learn from each other for one mask
+            filling = masking.fill(net.field)
         if (step - 1) % params.cadence == 0:
-            clean = task.say(net.denoiser, filling, shown) if params.consistency else filling
-            function_adam.zero_grad(set_to_none=True)
-            for share in _fit_functions(net.field, task, shown, clean):
-                if share < 1:  # a whole step may take long, and someone may wish to stop
+            clean = masking.predict_once(net.denoiser, filling, visible) if params.consistency else filling
+            function.zero_grad()
+            for fraction in accumulate_field_gradients(net.field, masking, visible, clean):
+                if fraction < 1:  # a whole step may take long, and should not delay a cancel
                     yield Step(step - 1, steps, residual)
-            function_adam.step()
-            net.field.siren.update(params.memory(1 + step // params.cadence))
-        if due and not params.consistency:
-            filling = task.filling(net.field)
-        adam.zero_grad(set_to_none=True)
-        loss, residual = task.blind_loss(net.denoiser, filling, shown)
+            function.step((step - 1) / steps)
+        if refill and not params.consistency:
+            filling = masking.fill(net.field)
+        unet.zero_grad()
+        with unet.autocast():
+            loss, residual = masking.blind_loss(net.denoiser, filling, visible)
         torch.autograd.backward(loss)
-        task.anneal_lr([adam, function_adam], step / steps)
-        adam.step()
-        net.denoiser.update(params.memory(step))
+        unet.step(step / steps)
         yield Step(step, steps, residual)
     return StopReason(f"took all {steps} steps")
 
 
-def _fit_functions(field: Field, task: _Task, shown: Tensor, clean: Tensor) -> Iterator[float]:
-    """Add the gradients of the functions' loss, part by part: the share of each.
+def accumulate_field_gradients(field: Field, masking: MaskedBlock, visible: Tensor, clean: Tensor) -> Iterator[float]:
+    """Add the gradients of the functions' loss, part by part, and yield the fraction that each part is of the step.
 
-    Loss: distance to the pixels shown + consistency · distance, a fraction of a pixel further on, to what the network
-    says of them + smoothness · mean slope.
+    Loss: distance to the visible pixels + consistency · distance, at positions shifted by a fraction of a pixel, to the
+    network's prediction of them + smoothness · mean slope.
+
+    Args:
+        field: The functions.
+        masking: The block.
+        visible: Mask of the visible pixels, `(*space)`.
+        clean: The network's prediction, `(C, *space)`; used with `consistency` alone.
     """
-    params, noisy = task.params, task.noisy
-    values, fitted = task.targets(field)
-    fitted = fitted * field.cut(shown[None].float())
-    said = field.cut(clean) if params.consistency else values
-    for drawn, share in draw_pixels(field, params.function_batch, task.generator):
-        pixels = drawn.to(values.device)
-        index: Any = (slice(None), *pixels.unbind(-1))
+    params, block = masking.params, masking.block
+    values, fitted = masking.field_targets(field)
+    fitted = fitted * field.cut_patches(visible[None].float())
+    predicted = field.cut_patches(clean) if params.consistency else values
+    for positions, fraction in draw_positions(field, params.function_batch, masking.generator):
+        at = positions.to(values.device)
+        index: Any = (slice(None), *at.unbind(-1))
         weight = fitted[index] / fitted.mean().clamp(min=1e-6)
-        here = field(pixels)
-        loss = (task.distance(here - values[index]) * weight).mean()
+        output = field(at)
+        loss = (masking.distance(output - values[index]) * weight).mean()
         if params.consistency:
-            near = field(pixels + torch.rand(pixels.shape, generator=task.generator).to(here))
-            loss = loss + params.consistency * (task.distance(near - said[index]) * weight).mean()
+            shifted = field(at + torch.rand(at.shape, generator=masking.generator).to(output))
+            loss = loss + params.consistency * (masking.distance(shifted - predicted[index]) * weight).mean()
         if params.smoothness:
-            loss = loss + params.smoothness * slope_weight(noisy) * mean_slope(here, noise_level(noisy))
-        # times the copies: each function sees the gradient that it would see alone
-        torch.autograd.backward(share * len(here) * loss)
-        yield share
+            slope = mean_slopes(output, noise_level(block)).mean()
+            loss = loss + params.smoothness * slope_weight(block) * slope
+        # times the number of networks: each gets the gradient that it would get alone
+        torch.autograd.backward(fraction * len(output) * loss)
+        yield fraction
 
 
-def restore(net: Sampler, noisy: NoisyBlock, params: SamplingParams) -> Tensor:
-    """What the network predicts, averaged over masks or seeing the whole picture, `(C, *space)`."""
-    task = _Task.of(noisy, params)
-    restored = task.predict(net.denoiser, task.filling(net.field))
-    return match_mean(restored, noisy.pixels, noisy.valid) if params.brightness else restored
+def restore(net: SamplingNet, block: NoisyBlock, params: SamplingParams) -> Tensor:
+    """The network's prediction, averaged over masks or with the whole image visible, `(C, *space)`."""
+    masking = MaskedBlock.of(block, params)
+    restored = masking.predict(net.denoiser, masking.fill(net.field))
+    return match_mean(restored, block.pixels, block.valid) if params.brightness else restored
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
-    """One block and what is to be done with it.
+class MaskedBlock:
+    """A block with the random masks that decide which pixels are visible.
 
     Attributes:
-        noisy: The block.
+        block: The block.
         params: The settings.
-        generator: Where the random numbers come from.
-        visible: Share of the pixels that the network is shown.
-        margin: Pixels around a shown one that are not predicted.
+        generator: Source of the random numbers.
+        visible: Fraction of the pixels that the network sees.
+        margin: Pixels around a visible one that are not predicted.
         passes: Masks that the result is averaged over.
-        fold: Which part of the pixels each belongs to, `(*space)`.
+        fold: Part of the pixels that each belongs to, `(*space)`.
     """
 
-    noisy: NoisyBlock
+    block: NoisyBlock
     params: SamplingParams
     generator: torch.Generator
     visible: float
@@ -232,13 +245,13 @@ class _Task:
     fold: Tensor
 
     @classmethod
-    def of(cls, noisy: NoisyBlock, params: SamplingParams) -> _Task:
-        """The task for a block; what the settings leave open follows the noise."""
-        generator = torch.Generator().manual_seed(noisy.seed)
-        fold = torch.randint(params.folds, noisy.valid.shape, generator=generator).to(noisy.valid.device)
-        visible, margin, passes = _FOR_CORRELATED if is_correlated(noisy.correlation_length) else _FOR_INDEPENDENT
+    def of(cls, block: NoisyBlock, params: SamplingParams) -> MaskedBlock:
+        """The masks for a block; settings that are none follow the noise."""
+        generator = torch.Generator().manual_seed(block.seed)
+        fold = torch.randint(params.folds, block.valid.shape, generator=generator).to(block.valid.device)
+        visible, margin, passes = _FOR_CORRELATED if block.correlation_length > _CORRELATED else _FOR_INDEPENDENT
         return cls(
-            noisy,
+            block,
             params,
             generator,
             visible if params.visible is None else params.visible,
@@ -247,73 +260,66 @@ class _Task:
             fold,
         )
 
-    def show(self) -> Tensor:
-        """A new random choice of the pixels to show, `(*space)`."""
-        return visible_mask(self.fold.shape, self.visible, self.generator).to(self.fold.device) & self.noisy.valid
+    def draw_visible(self) -> Tensor:
+        """A new random mask of the visible pixels, `(*space)`."""
+        return visible_mask(self.fold.shape, self.visible, self.generator).to(self.fold.device) & self.block.valid
 
-    def targets(self, field: Field) -> tuple[Tensor, Tensor]:
-        """Pixels and whether they are fitted by each of the functions, both cut into patches."""
-        parts = [self.noisy.valid & ((self.fold != i) | (self.params.folds == 1)) for i in range(self.params.folds)]
-        one = len(field.patches.corners)
-        fitted = [field.cut(part[None].float())[i * one : (i + 1) * one] for i, part in enumerate(parts)]
-        return field.cut(self.noisy.pixels), torch.cat(fitted)
+    def field_targets(self, field: Field) -> tuple[Tensor, Tensor]:
+        """The pixels, and 1 where each of the functions is fitted to them, both cut into patches."""
+        folds, patches = self.params.folds, len(field.patches.corners)
+        parts = [self.block.valid & ((self.fold != i) | (folds == 1)) for i in range(folds)]
+        fitted = [field.cut_patches(p[None].float())[i * patches : (i + 1) * patches] for i, p in enumerate(parts)]
+        return field.cut_patches(self.block.pixels), torch.cat(fitted)
 
-    def filling(self, field: Field) -> Tensor:
-        """What the functions say, each where it was not fitted, `(C, *space)`."""
-        said = field.renders()
-        return said.gather(0, self.fold.expand(1, *said.shape[1:]))[0]
+    def fill(self, field: Field) -> Tensor:
+        """The values of the functions, each where it was not fitted, `(C, *space)`."""
+        values = field.render_fits()
+        return values.gather(0, self.fold.expand(1, *values.shape[1:]))[0]
 
-    def blind_loss(self, net: EmaModel[UNet], filling: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean error where the network is not shown the pixels, and its mean square in noise variances."""
-        pixels, count = self.noisy.pixels, len(self.noisy.pixels)
-        stack = torch.cat([pixels, filling, shown[None].to(pixels), self.noisy.valid[None].to(pixels)])
+    def blind_loss(self, net: EmaModel[UNet], filling: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean error of the hidden pixels in random crops, and its mean square in noise variances."""
+        pixels, channels = self.block.pixels, len(self.block.pixels)
+        stack = torch.cat([pixels, filling, visible[None].to(pixels), self.block.valid[None].to(pixels)])
         sides = Tiling.of(tuple(self.fold.shape), self.params.side, 0).side
         crops = random_crops(stack, self.params.batch, sides, self.generator)
         crops = augment(crops, self.generator) if self.params.turns else crops
-        target, filled, seen, valid = torch.split(crops, [count, count, 1, 1], dim=1)
-        predicted = net(torch.where(seen > 0, target, filled), self._dropping)
-        asked = (1 - dilate(seen > 0, self.margin).to(pixels)) * valid
+        target, filled, seen, valid = torch.split(crops, [channels, channels, 1, 1], dim=1)
+        predicted = net(torch.where(seen > 0, target, filled), self._dropout)
+        hidden = (1 - dilate(seen > 0, self.margin).to(pixels)) * valid
         error = predicted - target
-        share = (asked.sum() * count).clamp(min=1)
-        residual = (error.detach().square() / variances(self.noisy, pixels.dim() - 1) * asked).sum() / share
-        return (self.distance(error) * asked).sum() / share, residual
+        count = (hidden.sum() * channels).clamp(min=1)
+        residual = (error.detach().square() / noise_variances(self.block, pixels.dim() - 1) * hidden).sum() / count
+        return (self.distance(error) * hidden).sum() / count, residual
 
     @torch.no_grad()
-    def say(self, net: EmaModel[UNet], filling: Tensor, shown: Tensor) -> Tensor:
-        """What the network that learns makes of the picture with this mask, `(C, *space)`."""
-        said: Tensor = net.model(torch.where(shown, self.noisy.pixels, filling)[None], self._dropping)[0]
-        return said
+    def predict_once(self, net: EmaModel[UNet], filling: Tensor, visible: Tensor) -> Tensor:
+        """The output of the network in training for one mask, `(C, *space)`."""
+        predicted: Tensor = net.model(torch.where(visible, self.block.pixels, filling)[None], self._dropout)[0]
+        return predicted
 
     @torch.no_grad()
     def predict(self, net: EmaModel[UNet], filling: Tensor) -> Tensor:
-        """What the network makes of the picture, `(C, *space)`: the mean over masks of what it says where not shown."""
-        pixels = self.noisy.pixels
+        """The averaged network's mean prediction over random masks, of hidden pixels alone or of all: `(C, *space)`."""
+        pixels = self.block.pixels
         if not self.passes:
-            restored: Tensor = net.ema(torch.where(self.noisy.valid, pixels, filling)[None])[0]
+            restored: Tensor = net.ema(torch.where(self.block.valid, pixels, filling)[None])[0]
             return restored
         unseen, everywhere = torch.zeros_like(pixels), torch.zeros_like(pixels)
-        times = torch.zeros_like(pixels[:1])
+        count = torch.zeros_like(pixels[:1])
         for _ in range(self.passes):
-            shown = self.show()
-            said = net.ema(torch.where(shown, pixels, filling)[None], self._dropping)[0]
-            asked = (~dilate(shown, self.margin))[None].to(pixels)
-            unseen, everywhere, times = unseen + said * asked, everywhere + said, times + asked
+            visible = self.draw_visible()
+            predicted = net.ema(torch.where(visible, pixels, filling)[None], self._dropout)[0]
+            hidden = (~dilate(visible, self.margin))[None].to(pixels)
+            unseen, everywhere, count = unseen + predicted * hidden, everywhere + predicted, count + hidden
         mean = everywhere / self.passes
-        return mean if self.params.answers == "all" else torch.where(times > 0, unseen / times.clamp(min=1), mean)
-
-    def anneal_lr(self, optimisers: list[torch.optim.Optimizer], progress: float) -> None:
-        """Lower the step size as the settings say; `progress` is the share of the steps done."""
-        if self.params.cosine:
-            anneal_lr_cosine(optimisers, progress)
-        else:
-            anneal_lr(optimisers, progress, self.params.cooling)
+        return mean if self.params.answers == "all" else torch.where(count > 0, unseen / count.clamp(min=1), mean)
 
     def distance(self, error: Tensor) -> Tensor:
         """The loss of single values."""
         return error.square() if self.params.loss == "squared" else error.abs()
 
     @property
-    def _dropping(self) -> torch.Generator | None:
+    def _dropout(self) -> torch.Generator | None:
         return self.generator if self.params.dropout else None
 
 
@@ -363,6 +369,7 @@ SAMPLING = Method(
             "tile": 512,
         },
     },
+    exam={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=network,
     fit=fit,
     restore=restore,

@@ -1,4 +1,4 @@
-"""When a fit should stop before it has taken all its steps."""
+"""Stopping rules: when a fit ends before it has taken all its steps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from napari_pristine.methods.method import StopReason
 
 EARLY = 30
 """Steps before which reaching the noise level means that the estimate is too high (texture taken for noise)."""
-PATIENCE = 100
+_PATIENCE = 100
 """Steps without progress after which a fit is stopped."""
-PROGRESS = 1e-3
-"""Share by which the residual must fall to count as progress."""
+_PROGRESS = 1e-3
+"""Relative decrease of the residual that counts as progress."""
 
 
 @dataclass
 class StopRules:
-    """Watches a fit; counts steps, never seconds, so that the result does not depend on the machine.
+    """Rules that stop a fit early; they count steps, never seconds, so that results do not depend on the machine.
 
     Attributes:
-        residual: Stop when the residual is this strong, in noise levels; 0 never.
-        held_out: Whether pixels are held out, so that their error tells when to stop.
-        memory: Memory of the running mean of what is watched, for fits that see a few pixels at a time.
+        residual: Stop when the residual is as low as this, in noise levels; 0 never.
+        held_out: Whether pixels are held out, whose error decides when to stop.
+        memory: Decay of the running mean of both errors, for fits that use a few pixels at a time.
         early: Steps before which reaching the noise level is suspicious.
     """
 
@@ -35,7 +35,7 @@ class StopRules:
     _mean: Tensor | None = None
     _best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def met(self, step: int, misfit: Tensor) -> StopReason | None:
+    def check(self, step: int, misfit: Tensor) -> StopReason | None:
         """The rule that is met at this step, if any.
 
         Args:
@@ -47,28 +47,24 @@ class StopRules:
         self._mean = misfit if self._mean is None else misfit.lerp(self._mean, self.memory)
         fitted, hidden = self._mean.tolist()
         if self.residual and fitted <= self.residual**2:
-            return _noise_level(step, self.early)
-        if self.residual and self._stuck("fitted", fitted, step):
+            if step >= self.early:
+                return StopReason(f"reached the noise level after {step} steps")
+            return StopReason(
+                f"reached the noise level after only {step} steps: texture was probably taken for noise and is lost; "
+                "set sigma to a lower value",
+                warning=True,
+            )
+        if self.residual and self._is_stuck("fitted", fitted, step):
             level = math.sqrt(fitted)
             return StopReason(
                 f"the residual no longer fell after {step} steps, at {level:.2f} noise levels", warning=True
             )
-        if self.held_out and self._stuck("hidden", hidden, step):
+        if self.held_out and self._is_stuck("held out", hidden, step):
             return StopReason(f"the error of the pixels held out no longer fell after {step} steps")
         return None
 
-    def _stuck(self, what: str, value: float, step: int) -> bool:
-        best, since = self._best.get(what, (math.inf, step))
-        if value < best * (1 - PROGRESS):
-            self._best[what] = (value, step)
-        return step - since > PATIENCE
-
-
-def _noise_level(step: int, early: int) -> StopReason:
-    if step >= early:
-        return StopReason(f"reached the noise level after {step} steps")
-    return StopReason(
-        f"reached the noise level after only {step} steps: texture was probably taken for noise and is lost; "
-        "set sigma to a lower value",
-        warning=True,
-    )
+    def _is_stuck(self, name: str, value: float, step: int) -> bool:
+        best, since = self._best.get(name, (math.inf, step))
+        if value < best * (1 - _PROGRESS):
+            self._best[name] = (value, step)
+        return step - since > _PATIENCE

@@ -1,6 +1,6 @@
 """Muon: momentum with orthogonalised updates (Jordan et al. 2024), for stacks of matrices.
 
-torch has it for single matrices only; a stack of small networks needs it for all at once.
+torch's own implementation takes single matrices only; small networks side by side need it for all of them at once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Muon(torch.optim.Optimizer):
     """Each step moves a matrix by `lr` along the orthogonal matrix nearest to its momentum.
 
     Args:
-        params: Tensors `(copies, fan_in, fan_out)`.
-        lr: Length of a step in every singular direction.
-        momentum: Memory of the running mean of gradients.
+        params: Tensors `(networks, fan_in, fan_out)`.
+        lr: Length of a step along every singular vector.
+        momentum: Decay of the running mean of the gradients.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -27,17 +27,17 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step with the gradients at hand."""
+        """Update all parameters by their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"])
-                weight.add_(_orthogonal(ahead), alpha=-group["lr"])
+                nesterov = weight.grad.lerp(mean, group["momentum"])
+                weight.add_(_orthogonalise(nesterov), alpha=-group["lr"])
 
 
-def _orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The orthogonal factor of each matrix, to within the 30 % that five Newton-Schulz iterations leave."""
+def _orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The orthogonal factor of each matrix, with the error of up to 30 % that five Newton-Schulz iterations leave."""
     a, b, c = _NEWTON_SCHULZ
     x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-12)
     for _ in range(iterations):

@@ -1,1 +1,1 @@
-"""Physics: how a picture came from its scene, as values that are applied one after the other; torch only."""
+"""Physics: how images come from scenes, as linear forward operators; torch only."""

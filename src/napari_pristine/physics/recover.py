@@ -1,4 +1,4 @@
-"""Recover: the scene behind degraded pictures, by turns of denoising it and of making it fit the pictures."""
+"""Plug-and-play restoration: alternate between denoising a scene and fitting it to degraded images of it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from torch import Tensor
 from napari_pristine.physics.operator import Grid, Operators, degrade
 
 _ITERATIONS = 30
-"""Of conjugate gradients in each round, at most."""
+"""Conjugate gradient iterations in each round, at most."""
+_TOLERANCE = 1e-6
+"""Conjugate gradients stop when the squared residual has fallen to this fraction."""
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A picture of the scene.
+class Observation:
+    """A degraded image of the scene.
 
     Attributes:
         values: `(C, *space)`.
-        weights: Inverse variances of their noise, 0 where a pixel was not seen; broadcast over the values.
-        operators: From the scene to the picture.
+        weights: Inverse noise variances, 0 where a pixel has no value; broadcast over the values.
+        operators: From the scene to the image.
         grid: Of the scene.
     """
 
@@ -34,69 +36,68 @@ class View:
 
 def recover(
     start: Tensor,
-    views: Sequence[View],
+    observations: Sequence[Observation],
     denoise: Callable[[Tensor, Tensor, float], Tensor],
     rounds: int,
-    strengths: tuple[float, float],
-    trust: float,
+    noise_levels: tuple[float, float],
+    prior_weight: float,
 ) -> Iterator[Tensor]:
-    """Half-quadratic splitting with a denoiser in the place of a prior.
+    """Half-quadratic splitting with a denoiser as the prior.
 
     After Venkatakrishnan, Bouman & Wohlberg (2013), plug-and-play priors, with the schedule of Zhang et al. (CVPR
-    2017): what is taken for noise is strong at first, so that large errors go, and falls to what is left at the end.
+    2017): the assumed noise level is high at first, to remove large errors, and falls to that of the remaining noise.
 
     Args:
         start: The scene to begin with, `(C, *space)`.
-        views: The pictures.
-        denoise: `(scene, pilot, noise level) -> scene`, the pilot being what it said the time before.
-        rounds: How many.
-        strengths: Noise level of the first round and of the last.
-        trust: Weight of the denoised scene beside the pictures, in inverse variances of what was taken from it.
+        observations: The images to fit.
+        denoise: `(scene, pilot, noise level) -> scene`; the pilot is the result of the round before.
+        rounds: Number of rounds.
+        noise_levels: Assumed noise level of the scene in the first round and in the last; geometric in between.
+        prior_weight: Weight of the denoised scene beside the images, in units of 1 / noise level².
 
     Yields:
         The scene after each round.
     """
     scene = pilot = start
-    for strength in np.geomspace(*strengths, rounds):
-        pilot = denoise(scene, pilot, float(strength))
-        scene = closest(pilot, views, trust / float(strength) ** 2)
+    for noise_level in np.geomspace(*noise_levels, rounds):
+        pilot = denoise(scene, pilot, float(noise_level))
+        scene = fit_observations(pilot, observations, prior_weight / float(noise_level) ** 2)
         yield scene
 
 
-def closest(scene: Tensor, views: Sequence[View], weight: float) -> Tensor:
-    """The scene that fits the pictures and stays near this one: conjugate gradients on a quadratic form.
+def fit_observations(scene: Tensor, observations: Sequence[Observation], weight: float) -> Tensor:
+    """Find the scene that minimises weighted squared residuals plus `weight` times its squared distance to this one.
+
+    Conjugate gradients on the quadratic form.
 
     Args:
         scene: `(C, *space)`.
-        views: The pictures; with none of them the scene stays as it is.
-        weight: Of the scene beside them, an inverse variance.
+        observations: The images to fit; without any the scene is returned as it is.
+        weight: Inverse variance of the scene given.
     """
-    if not views:
+    if not observations:
         return scene
-    still = [View(torch.zeros_like(v.values), v.weights, v.operators, v.grid) for v in views]
-    residual = -_slope(scene, views)
+    homogeneous = [Observation(torch.zeros_like(o.values), o.weights, o.operators, o.grid) for o in observations]
+    residual = -_gradient(scene, observations)
     direction, power = residual, residual.square().sum()
-    enough = 1e-6 * float(power)
+    enough = _TOLERANCE * float(power)
     for _ in range(_ITERATIONS):
         if float(power) <= enough:
             break
-        bent = _slope(direction, still) + weight * direction
-        step = power / (direction * bent).sum()
-        scene, residual = scene + step * direction, residual - step * bent
-        before, power = power, residual.square().sum()
-        direction = residual + power / before * direction
+        product = _gradient(direction, homogeneous) + weight * direction
+        step = power / (direction * product).sum()
+        scene, residual = scene + step * direction, residual - step * product
+        previous, power = power, residual.square().sum()
+        direction = residual + power / previous * direction
     return scene
 
 
-def _slope(scene: Tensor, views: Sequence[View]) -> Tensor:
-    """Gradient of half the weighted squared misfit; of a picture of zeros it is the form that the pictures make."""
+def _gradient(scene: Tensor, observations: Sequence[Observation]) -> Tensor:
+    """Gradient of half the weighted squared residuals; for images of zeros a linear function of the scene."""
     with torch.enable_grad():
         scene = scene.detach().requires_grad_()
         misfit = torch.stack(
-            [
-                (view.weights * (degrade(scene, view.operators, view.grid) - view.values).square()).sum()
-                for view in views
-            ]
+            [(o.weights * (degrade(scene, o.operators, o.grid) - o.values).square()).sum() for o in observations]
         ).sum()
-        (slope,) = torch.autograd.grad(misfit / 2, scene)
-    return slope
+        (gradient,) = torch.autograd.grad(misfit / 2, scene)
+    return gradient

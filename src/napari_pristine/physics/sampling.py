@@ -1,4 +1,4 @@
-"""Downsample: several pixels of the scene become one of the picture."""
+"""Sampling of a scene by a camera: downsampling to coarser pixels, and missing pixels."""
 
 from __future__ import annotations
 
@@ -19,48 +19,46 @@ _LOBES = 2
 
 @dataclass(frozen=True)
 class Downsample:
-    """Every `factor` pixels along some axes become one.
+    """Combine every `factor` pixels along some axes into one.
 
     Attributes:
-        factor: How many.
-        axes: Letters of the axes that become coarser; others stay.
-        kind: `box`, the mean, as a camera bins; `lanczos`, the windowed sinc by which pictures are resized.
+        factor: Pixels of the input along one of the output.
+        downsampled_axes: Letters of the axes that become coarser.
+        kind: `box`, the mean, as a camera bins; `lanczos`, the windowed sinc by which images are resized.
     """
 
     factor: int
-    axes: str = "YX"
+    downsampled_axes: str = "YX"
     kind: Kind = "box"
 
-    def times(self, axes: str) -> tuple[int, ...]:
-        """`factor` along the axes that become coarser."""
-        return tuple(self.factor if axis in self.axes else 1 for axis in axes)
-
-    def halo(self, grid: Grid) -> tuple[int, ...]:
-        """A box sees what it becomes, a sinc more."""
-        beyond = 0 if self.kind == "box" else (len(_lanczos(self.factor)) - self.factor) // 2
-        return tuple(beyond if k > 1 else 0 for k in self.times(grid.axes))
+    def factors(self, axes: str) -> tuple[int, ...]:
+        """`factor` along the axes that become coarser, else 1."""
+        return tuple(self.factor if axis in self.downsampled_axes else 1 for axis in axes)
 
     def apply(self, scene: Tensor, grid: Grid) -> Tensor:
-        """One axis after the other, as both kinds are products over axes.
+        """Downsample one axis after the other: both kinds are separable.
 
         Raises:
             SettingError: A side is no multiple of the factor.
         """
-        for axis, times in enumerate(self.times(grid.axes), start=scene.dim() - len(grid.axes)):
-            if scene.shape[axis] % times:
-                raise SettingError(f"a scene of {scene.shape[axis]} pixels cannot be made {times} times coarser")
-            if times > 1:
-                scene = self._along(scene.movedim(axis, -1)).movedim(-1, axis)
+        for axis, factor in enumerate(self.factors(grid.axes), start=scene.dim() - len(grid.axes)):
+            if scene.shape[axis] % factor:
+                raise SettingError(
+                    f"a scene of {scene.shape[axis]} pixels cannot be made {factor} times coarser; crop it to a "
+                    f"multiple of {factor} pixels"
+                )
+            if factor > 1:
+                scene = self._last_axis(scene.movedim(axis, -1)).movedim(-1, axis)
         return scene
 
-    def _along(self, scene: Tensor) -> Tensor:
+    def _last_axis(self, scene: Tensor) -> Tensor:
         """Downsample the last axis."""
         if self.kind == "box":
             return scene.reshape(*scene.shape[:-1], -1, self.factor).mean(dim=-1)
         taps = torch.tensor(_lanczos(self.factor), dtype=scene.dtype, device=scene.device)
-        beyond = (len(taps) - self.factor) // 2
+        padding = (len(taps) - self.factor) // 2
         lines = scene.reshape(-1, 1, scene.shape[-1])
-        lines = nn.functional.pad(lines, (beyond, beyond), mode="replicate")
+        lines = nn.functional.pad(lines, (padding, padding), mode="replicate")
         lines = nn.functional.conv1d(lines, taps[None, None], stride=self.factor)
         return lines.reshape(*scene.shape[:-1], -1)
 
@@ -69,9 +67,28 @@ class Downsample:
 def _lanczos(factor: int) -> tuple[float, ...]:
     """Lanczos-2 weights for one pixel, symmetric about its centre, with the sum 1.
 
-    An even factor takes an even number of them, four per pixel: deep image prior's downsampler with phase ½.
+    Four weights per pixel of the input, and one more for odd factors: deep image prior's downsampler with phase ½.
     """
     count = 2 * _LOBES * factor + factor % 2
     at = (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) / factor
     weights = torch.sinc(at) * torch.sinc(at / _LOBES)
     return tuple((weights / weights.sum()).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Keep valid pixels and set all others to zero; always the last operator.
+
+    Attributes:
+        valid: `(*space)` of the image, true where a pixel has a value.
+    """
+
+    valid: Tensor
+
+    def factors(self, axes: str) -> tuple[int, ...]:
+        """The grid stays the same."""
+        return (1,) * len(axes)
+
+    def apply(self, scene: Tensor, grid: Grid) -> Tensor:
+        """Multiply by the mask."""
+        return scene * self.valid.to(scene)
