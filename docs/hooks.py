@@ -1,11 +1,11 @@
-"""What the documentation takes from the code: tables of settings, where a page says `<!-- settings: KEY -->`."""
+"""Hooks of mkdocs: pages of all methods in the navigation, and tables of settings for `<!-- settings: KEY -->`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from napari_pristine.methods import find_method
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.settings import settings_of
 
 
@@ -33,6 +33,18 @@ def _text(value: Any, none: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def on_config(config: Any) -> Any:
+    """Called by mkdocs with the configuration: fill in the navigation."""
+    for section in config["nav"]:
+        if "Methods" in section:
+            section["Methods"] = [{method.title: f"methods/{key}.md"} for key, method in METHODS.items()]
+    return config
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page."""
-    return re.sub(r"<!-- settings: (\w+) -->", lambda match: settings_table(match[1]), markdown)
+    """Called by mkdocs for each page; examples with methods that do not exist stay as they are."""
+    return re.sub(
+        r"<!-- settings: (\w+) -->",
+        lambda match: settings_table(match[1]) if match[1] in METHODS else match[0],
+        markdown,
+    )

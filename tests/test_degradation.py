@@ -1,4 +1,4 @@
-"""Further images of a scene as texts, mappings and objects."""
+"""Extra images of a scene as texts, mappings and objects."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_images_survive_as_a_text(images: list[ExtraImage]) -> None:
         {"extra_images": [COARSE, BLURRED]},
         {"extra_images": TEXT.removesuffix(";").split("; ")},
         {"extra_images": [COARSE.model_dump(), BLURRED.model_dump(exclude_defaults=True)]},
-        {"extra_images": (COARSE,) + parse_extra_images(TEXT)[1:], "also": ""},
+        {"extra_images": (COARSE, *parse_extra_images(TEXT)[1:]), "also": ""},
     ],
     ids=["also", "text", "objects", "texts", "mappings", "empty also"],
 )

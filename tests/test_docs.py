@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 
 from napari_pristine.cli.main import main
 from napari_pristine.methods import METHODS
@@ -58,9 +60,10 @@ def test_the_architecture_names_all_root_modules_and_folders_and_only_files_that
 
 
 def test_every_method_has_its_page_in_the_navigation() -> None:
-    navigation = (ROOT / "mkdocs.yml").read_text()
-    for key in METHODS:
-        assert f"methods/{key}.md" in navigation
+    hooks = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
+    configuration = hooks["on_config"](yaml.safe_load((ROOT / "mkdocs.yml").read_text()))
+    (pages,) = (section["Methods"] for section in configuration["nav"] if "Methods" in section)
+    assert [page for entry in pages for page in entry.values()] == [f"methods/{key}.md" for key in METHODS]
 
 
 def test_recipes_in_the_documentation_can_be_read(tmp_path: Path) -> None:

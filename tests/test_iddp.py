@@ -7,14 +7,14 @@ import torch
 
 from napari_pristine.methods.iddp import (
     IDDP,
-    IddpParams,
     BestNetwork,
+    IddpParams,
     box_blur,
     fit,
     losses,
     network,
-    restore,
     random_signs,
+    restore,
 )
 from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, small_plan

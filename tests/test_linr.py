@@ -167,7 +167,7 @@ def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
 
 def test_pictures_that_do_not_fit_each_other_are_refused() -> None:
     noisy = seen(scene())
-    with pytest.raises(SettingError, match="describes 1 further images of the scene, and 0 are given"):
+    with pytest.raises(SettingError, match="describes 1 extra images of the scene, and 0 are given"):
         restored(noisy, extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="pixels are needed"):
         restored(replace(noisy, others=(seen(scene(20)),)), extra_images="x.tif finer=2")

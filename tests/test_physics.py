@@ -267,7 +267,7 @@ def test_a_measured_psf_is_read_from_tiff_and_npy(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "bead.tif", BEAD.astype(np.float32))
     for name in ("bead.npy", "bead.tif"):
         np.testing.assert_array_equal(read_psf(tmp_path / name).image, BEAD)
-    with pytest.raises(SettingError, match="psf_file: there is no file 'nowhere.tif'"):
+    with pytest.raises(SettingError, match=r"psf_file: there is no file 'nowhere\.tif'"):
         read_psf("nowhere.tif")
     with pytest.raises(SettingError, match="psf_file: there is no file ''"):
         read_psf("")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from napari_pristine.nets.unet import (
-    UNetPlan,
     UNet,
+    UNetPlan,
     blind2unblind_plan,
     noise2grad_plan,
     noise2noise_plan,

@@ -116,7 +116,7 @@ class ExtraImage(Degradation):
 
 
 def parse_extra_images(text: str) -> tuple[ExtraImage, ...]:
-    """Read a list of further images from a text: `FILE NAME=VALUE …`, separated by semicolons; values may be quoted.
+    """Read a list of extra images from a text: `FILE NAME=VALUE …`, separated by semicolons; values may be quoted.
 
     Raises:
         SettingError: A part of it cannot be read, or a setting is unknown or out of range.
@@ -131,7 +131,7 @@ def format_extra_images(images: Sequence[ExtraImage]) -> str:
 
 
 def read_extra_images(value: Any) -> Any:
-    """A list of further images from a text, or from a list of texts, mappings and images; anything else as it is.
+    """A list of extra images from a text, or from a list of texts, mappings and images; anything else as it is.
 
     Raises:
         SettingError: One of them cannot be read.

@@ -7,12 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from napari_pristine.image.noise import is_correlated
 from napari_pristine.methods.method import CropSource, NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, UNetPlan, small_plan
 from napari_pristine.settings import Params, setting
 
-CORRELATED = 1.15
-"""Correlation length of the noise from which a pixel's neighbours predict a good part of its noise."""
 _NOISELESS = 2e-6
 """Noise level up to which a channel counts as free of noise, such as the opacity of a screenshot."""
 _INVALID = 1e-3
@@ -87,7 +86,7 @@ def match_mean(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
 def took_all_steps(title: str, steps: int, source: CropSource) -> StopReason:
     """The end of a fit by a method that needs independent noise and pixels without gaps; warns where there are none."""
     doubts: list[str] = []
-    if source.correlation_length >= CORRELATED:
+    if is_correlated(source.correlation_length):
         doubts.append(
             f"the noise of neighbouring pixels is correlated (correlation length {source.correlation_length:.1f}, 1 if "
             f"independent): {title} takes it for structure; use inr or sampling"

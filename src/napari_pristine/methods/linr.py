@@ -68,7 +68,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     """Fits a continuous function to degraded images of a scene; nothing to train beforehand."""
 
     extra_images: tuple[ExtraImage, ...] = setting(
-        (), "Further images of the scene and how each came from it: FILE NAME=VALUE …, separated by semicolons."
+        (), "Extra images of the scene and how each came from it: FILE NAME=VALUE …, separated by semicolons."
     )
     rounds: int = setting(20, "Rounds of refinement, if the image is more than noisy.", ge=1, le=1000, advanced=True)
     rough_steps: int = setting(
@@ -81,7 +81,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     @model_validator(mode="before")
     @classmethod
     def _read_extra_images(cls, values: Any) -> Any:
-        """Read further images from texts, and under the name `also` that version 0.1 gave them."""
+        """Read extra images from texts, and under the name `also` that version 0.1 gave them."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -114,7 +114,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
 
     @property
     def input_files(self) -> dict[str, str]:
-        """Files of measured PSFs and of further images, by role; images that are given as such have no file."""
+        """Files of measured PSFs and of extra images, by role; images that are given as such have no file."""
         files = {"psf": self.psf_file} if self.blur == "file" else {}
         for number, image in enumerate(self.extra_images, start=1):
             if image.file:
@@ -124,13 +124,13 @@ class LinrParams(FieldParams, MethodParams, Degradation):
         return files
 
     def check(self, axes: str, others: int) -> None:
-        """Raise a `SettingError` unless there are settings for each of that many further images, and these axes suit.
+        """Raise a `SettingError` unless there are settings for each of that many extra images, and these axes suit.
 
         Blocks without an axis Z cannot be finer along it.
         """
         if others != len(self.extra_images):
             raise SettingError(
-                f"'extra_images' describes {len(self.extra_images)} further images of the scene, and {others} are "
+                f"'extra_images' describes {len(self.extra_images)} extra images of the scene, and {others} are "
                 "given; write one description for each, separated by semicolons"
             )
         if any(d.finer > 1 and not set(d.finer_axes) <= set(axes) for d in self.degradations):

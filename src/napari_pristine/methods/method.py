@@ -50,17 +50,12 @@ class MethodParams(Params):
         """Files that the settings name, by role: `psf`, `extra_image_1`, `extra_image_1_psf`, and so on."""
         return {}
 
-    @property
-    def other_files(self) -> tuple[str, ...]:
-        """Files of the further images of the scene."""
-        return tuple(file for role, file in self.input_files.items() if not role.endswith("psf"))
-
     def check(self, axes: str, others: int) -> None:
-        """Raise a `SettingError` unless the settings suit blocks with these axes and that many further images."""
+        """Raise a `SettingError` unless the settings suit blocks with these axes and that many extra images."""
         if others:
             raise SettingError(
                 f"this method restores a single image, and {others + 1} images of one scene are given; leave out the "
-                "further images, or use linr"
+                "extra images, or use linr"
             )
 
 
@@ -100,7 +95,7 @@ class NoisyBlock:
         seed: Seed of all random numbers.
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
         spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
-        others: Further images of the same scene, in the units of these pixels.
+        others: Extra images of the same scene, in the units of these pixels.
         variance: Noise variance of each pixel, `(C, *space)`, for photon noise that was not stabilised; none if the
             noise is the same everywhere.
         psf: Measured point spread function of this image, if the settings name one.

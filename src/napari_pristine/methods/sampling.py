@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from napari_pristine.image.noise import is_correlated
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.fit_inr import draw_positions, mean_slopes, noise_level, slope_weight
 from napari_pristine.methods.fit_unet import (
@@ -37,8 +38,6 @@ from napari_pristine.nets.masks import dilate, visible_mask
 from napari_pristine.nets.unet import UNet, noise2noise_plan
 from napari_pristine.settings import setting
 
-_CORRELATED = 1.1
-"""Correlation length from which the noise counts as correlated."""
 _FOR_INDEPENDENT = (0.8, 0, 16)
 _FOR_CORRELATED = (0.3, 1, 16)
 """Fraction of visible pixels, margin and passes, by the noise."""
@@ -249,7 +248,7 @@ class MaskedBlock:
         """The masks for a block; settings that are none follow the noise."""
         generator = torch.Generator().manual_seed(block.seed)
         fold = torch.randint(params.folds, block.valid.shape, generator=generator).to(block.valid.device)
-        visible, margin, passes = _FOR_CORRELATED if block.correlation_length > _CORRELATED else _FOR_INDEPENDENT
+        visible, margin, passes = _FOR_CORRELATED if is_correlated(block.correlation_length) else _FOR_INDEPENDENT
         return cls(
             block,
             params,
