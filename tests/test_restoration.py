@@ -364,7 +364,7 @@ def test_sparse_photons_are_no_labels() -> None:
 
 
 def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.methods.fit_inr._CHUNK", 1 << 14)
+    monkeypatch.setattr("napari_pristine.nets.field._CHUNK", 1 << 14)
     monkeypatch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
     job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
     started = time.monotonic()
