@@ -15,8 +15,8 @@ from napari_pristine.methods.linr import LINR
 from napari_pristine.recipe_file import load_recipe, save_recipe
 
 COARSE = ExtraImage(file="my dish/coarse.tif", finer=4, downsampling="lanczos", weight=0.1)
-BLURRED = ExtraImage(file="b;c.tif", blur="file", psf_file="a bead.tif")
-TEXT = 'my dish/coarse.tif finer=4 downsampling=lanczos weight=0.1; "b;c.tif" blur=file psf_file="a bead.tif";'
+BLURRED = ExtraImage(file="b;c.tif", blur="file", psf_file="/my beads/a.tif")
+TEXT = 'my dish/coarse.tif finer=4 downsampling=lanczos weight=0.1; "b;c.tif" blur=file psf_file="/my beads/a.tif";'
 
 
 def test_a_text_names_images_and_their_settings() -> None:
@@ -69,7 +69,7 @@ def test_files_are_named_by_their_roles() -> None:
         "psf": "bead.tif",
         "extra_image_1": "my dish/coarse.tif",
         "extra_image_2": "b;c.tif",
-        "extra_image_2_psf": "a bead.tif",
+        "extra_image_2_psf": "/my beads/a.tif",
     }
     assert LINR.settings(changes={"psf_file": "unused.tif"}).input_files == {}
 

@@ -105,7 +105,8 @@ def map_paths(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[s
 
 def _map_path(name: str, value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return change(value) if name in ("mask", "model", "file") or name.endswith("_file") else value
+        # files of extra images are not changed: each image may have its own beside it
+        return change(value) if name in ("mask", "model") or name.endswith("_file") else value
     if isinstance(value, (list, tuple)):  # extra images, each with files of its own
         return [map_paths(item, change) if isinstance(item, Mapping) else item for item in value]
     return value

@@ -20,7 +20,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.consensus import denoise, spectra
+from napari_pristine.image.refine import denoise_consensus, refine_channels
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.degradation import Degradation, ExtraImage, read_extra_images
 from napari_pristine.methods.fit_inr import (
@@ -277,11 +277,11 @@ def _denoise_by_spectra(block: NoisyBlock, scene: Tensor) -> Tensor:
     level = block.sigma.reshape(-1, *[1] * block.valid.dim())
     unit = level if block.variance is None else block.variance.sqrt()
     noisy, pilot = ((pixels / unit).cpu().numpy() for pixels in (block.pixels, scene))
-    return torch.from_numpy(spectra(noisy, pilot, 1.0)).to(scene) * unit
+    return torch.from_numpy(refine_channels(noisy, pilot, 1.0)).to(scene) * unit
 
 
 def _denoise(scene: Tensor, pilot: Tensor, sigma: float) -> Tensor:
-    return torch.from_numpy(denoise(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
+    return torch.from_numpy(denoise_consensus(scene.cpu().numpy(), pilot.cpu().numpy(), sigma)).to(scene)
 
 
 def _prior_weight(images: list[DegradedImage]) -> float:
