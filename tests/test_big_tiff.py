@@ -19,10 +19,10 @@ from ome_types import validate_xml
 import napari_pristine
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io.lazy import Tiles
-from napari_pristine.io.pyramid import halve
+from napari_pristine.io.planes import halve
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.tiff_pages import check_pages
+from napari_pristine.io.tiff import TiffArray
+from napari_pristine.io.tiff_checks import check_page_list
 
 
 class Counting:
@@ -141,7 +141,7 @@ class TestTiles:
     def test_only_tiles_that_are_asked_for_are_read(
         self, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("napari_pristine.io.lazy._LARGE", 1000)  # pages of strips that are long
+        monkeypatch.setattr("napari_pristine.io.tiff._LARGE_PAGE", 1000)  # pages of strips that are long
         data = picture((3, 200, 160), "uint16")
         path = tmp_path / "x.tif"
         tifffile.imwrite(path, data, compression="zlib", photometric="minisblack", metadata={"axes": "TYX"}, **options)
@@ -152,7 +152,7 @@ class TestTiles:
         content[start : start + count] = bytes(count)
         path.write_bytes(content)
         lazy = read(path, lazy=True)
-        assert isinstance(lazy.data, Tiles)
+        assert isinstance(lazy.data, TiffArray)
         for index in ((1, slice(5, 100, 3), slice(None)), (1, 7), (..., 4, 5), (slice(2, None, -2), slice(3, 60), 7)):
             np.testing.assert_array_equal(lazy.data[index], data[index])
         with pytest.raises(FileError, match=r"x\.tif' cannot be read as TIFF"):
@@ -267,7 +267,7 @@ class TestCircles:
     def test_in_the_list(self, tmp_path: Path, options: dict[str, Any], page: int, to: int, lazy: bool) -> None:
         pages_of(tmp_path / "x.tif", **options)
         tie(tmp_path / "x.tif", page, to)
-        with pytest.raises(FileError, match=r"x\.tif' is damaged: its list of pages runs in a circle; copy it again"):
+        with pytest.raises(FileError, match=r"x\.tif' is damaged: its list of pages is circular; copy it again"):
             read(tmp_path / "x.tif", lazy=lazy)
 
     @pytest.mark.parametrize("big", [True, False])
@@ -288,7 +288,7 @@ class TestCircles:
             content[start : start + tif.tiff.tagsize] = content[tag.offset : tag.offset + tif.tiff.tagsize]
         path.write_bytes(content)
         for lazy in (True, False):
-            with pytest.raises(FileError, match="runs in a circle"):
+            with pytest.raises(FileError, match="is circular"):
                 read(path, lazy=lazy)
 
     def test_in_a_file_that_belongs_to_it(self, tmp_path: Path) -> None:
@@ -304,14 +304,14 @@ class TestCircles:
         pages_of(tmp_path / "b.ome.tif")
         assert read(tmp_path / "a.ome.tif").shape == (2, 8, 9)
         tie(tmp_path / "b.ome.tif", 2, 0)
-        with pytest.raises(FileError, match=r"b\.ome\.tif' is damaged: its list of pages runs in a circle"):
+        with pytest.raises(FileError, match=r"b\.ome\.tif' is damaged: its list of pages is circular"):
             read(tmp_path / "a.ome.tif")
 
     @pytest.mark.parametrize("big", [True, False])
     def test_to_look_for_them_takes_a_moment(self, tmp_path: Path, big: bool) -> None:
         pages_of(tmp_path / "x.tif", 20_000, bigtiff=big)
         start = time.process_time()
-        check_pages(tmp_path / "x.tif")
+        check_page_list(tmp_path / "x.tif")
         assert time.process_time() - start < 1
 
     @pytest.mark.parametrize("place", [8, 2**31, 2**32 - 1])

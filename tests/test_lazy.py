@@ -19,7 +19,7 @@ from napari_pristine import read, write
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.image.lazy_slice import LazySlice
-from napari_pristine.io.lazy import Mapped
+from napari_pristine.io.tiff import TiffArray
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
 COLOUR = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3)).astype(np.uint8)
@@ -60,7 +60,7 @@ def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -
     rest = (slice(None),) * (eager.data.ndim - 2)
     for index in (0, *range(eager.shape[0]), slice(0, 2), (*rest, slice(3, 9, 2), 1), (-1, *rest[1:], 4)):
         assert np.array_equal(lazy.data[index], eager.data[index])
-    if isinstance(lazy.data, Mapped):
+    if isinstance(lazy.data, TiffArray):
         assert np.array_equal(np.asarray(lazy.data), eager.data)
     gc.collect()  # a file left open would warn, and warnings are errors
 

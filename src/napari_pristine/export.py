@@ -21,7 +21,7 @@ from napari_pristine import __version__
 from napari_pristine.errors import ComputeError, FileError
 from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import Intensity
-from napari_pristine.io.atomic import appearing, check_free
+from napari_pristine.io.atomic import atomic_write, check_writable
 from napari_pristine.jobs.block import Block
 from napari_pristine.jobs.train import TrainingImage
 from napari_pristine.methods import find_method
@@ -54,13 +54,13 @@ def export_bioimageio(
     path = Path(path)
     if path.suffix.lower() != ".zip":
         raise FileError(f"'{path}' has the suffix '{path.suffix}'; packages of bioimage.io are .zip files")
-    check_free(path, overwrite=overwrite)
+    check_writable(path, overwrite=overwrite)
     save = _saver()
     block, values = _tile(model, sample)
     net = _Values(model, block, values.shape[1:]).eval()
     # the library may hold files open that some systems do not remove then
     files = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    with appearing(path, overwrite=overwrite) as part, files as folder:
+    with atomic_write(path, overwrite=overwrite) as part, files as folder:
         made = save(_describe(model, net, values, Path(folder)), output_path=Path(folder) / "package.zip")
         part.write_bytes(Path(made).read_bytes())
 

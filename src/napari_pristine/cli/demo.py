@@ -15,7 +15,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.events import Event
 from napari_pristine.image.image import Image
 from napari_pristine.image.quality import compare
-from napari_pristine.io.atomic import appearing
+from napari_pristine.io.atomic import atomic_write
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.restore import restore
 from napari_pristine.samples import simulate_timelapse
@@ -58,7 +58,7 @@ def run_demo(
     result = restore(noisy, settings=settings, on_event=on_event)
     write(folder / "restored.ome.tif", result.image, provenance=result.provenance(), overwrite=True)
     montage = draw_montage(noisy, result.image, truth)
-    with appearing(folder / "before_after_residual.png", overwrite=True) as part:
+    with atomic_write(folder / "before_after_residual.png", overwrite=True) as part:
         PIL.Image.fromarray(montage).save(part, "png")
     names = ("noisy.ome.tif", "restored.ome.tif", "before_after_residual.png")
     return [
