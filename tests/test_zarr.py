@@ -256,7 +256,7 @@ class TestWriting:
         write(tmp_path / "x.zarr", image_of("TYX"))
         source = read(tmp_path / "x.zarr", lazy=True)
         next(p for p in (tmp_path / "x.zarr").rglob("c/1/0/0")).write_bytes(b"broken")
-        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as zarr"):
+        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as Zarr"):
             write(tmp_path / "x.zarr", source, overwrite=True)
         assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
         assert read(tmp_path / "x.zarr", lazy=True).shape == (3, 20, 30)
@@ -284,7 +284,7 @@ class TestLazy:
             assert np.array_equal(lazy.data[index], eager.data[index])
         next(p for p in (tmp_path / "x.zarr" / "0" / "c" / "1").rglob("*") if p.is_file()).write_bytes(b"\2\1")
         assert np.array_equal(lazy.data[2], eager.data[2])
-        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as zarr .*damaged"):
+        with pytest.raises(FileError, match=r"x\.zarr/0' cannot be read as Zarr .*damaged"):
             lazy.data[1]
         assert np.array_equal(pickle.loads(pickle.dumps(lazy.data))[0], eager.data[0])
 

@@ -11,17 +11,39 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_pristine.errors import FileError
+from napari_pristine.errors import FileError, PristineError
 from napari_pristine.image.lazy_slice import Range, ranges, read
 from napari_pristine.resources import check_fits
+from napari_pristine.text import one_line
+
+
+@contextmanager
+def translate_errors(path: Path, format_name: str) -> Iterator[None]:
+    """Turn errors of the system and of libraries that read a file into a `FileError`."""
+    try:
+        yield
+    except PristineError:
+        raise
+    except MemoryError as error:
+        raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
+    except OSError as error:
+        reason = error.strerror or one_line(error)[:200]
+        raise FileError(f"'{path}' cannot be read: {reason}; is its disk or share there?") from error
+    except Exception as error:
+        # libraries trust a file and raise anything if it is broken: even AttributeError or SystemError
+        reason = one_line(error)[:200] or type(error).__name__
+        advice = f"it is damaged or no {format_name}; copy it again, or open it in another program and save it anew"
+        if "imagecodecs" in reason:
+            advice = "pip install imagecodecs"
+        raise FileError(f"'{path}' cannot be read as {format_name} ({reason}); {advice}") from error
 
 
 class LazyArray(ABC):
@@ -35,6 +57,9 @@ class LazyArray(ABC):
         watched: A file that changes when the array is replaced.
     """
 
+    format_name: ClassVar[str]
+    """For messages."""
+
     def __init__(
         self, path: Path, shape: Sequence[int], dtype: np.dtype[Any], order: Sequence[int] = (), *, watched: Path
     ) -> None:
@@ -45,16 +70,13 @@ class LazyArray(ABC):
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[Any]:
-        """Open the stored array: integers and slices with positive steps give new arrays.
-
-        On leaving, errors of the library become a `FileError`.
-        """
+        """Open the stored array: integers and slices with positive steps give new arrays."""
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         wanted = ranges(index, self.shape)
         check_fits(self._path, self.dtype.itemsize * math.prod(len(r) for r in wanted if isinstance(r, range)))
         try:
-            with self._open() as stored:
+            with translate_errors(self._path, self.format_name), self._open() as stored:
                 values = read(stored, self._as_stored(wanted))
         finally:  # also without an error: zarr takes chunks that are gone for zeros
             self._check_unchanged()

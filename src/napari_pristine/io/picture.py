@@ -14,8 +14,6 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import PROVENANCE, FileMetadata, Provenance, make_image, parse_json, provenance_to_json
 from napari_pristine.threads import CheckCancelled
 
-_PILLOW_ERRORS = (PIL.Image.DecompressionBombError, SyntaxError, ValueError)
-
 
 def read(path: Path, axes: str) -> Image:
     """Read a picture: `YX` if it is grey, `YXS` if it is in colour.
@@ -24,23 +22,20 @@ def read(path: Path, axes: str) -> Image:
         FileError: It cannot be read, or not in its full depth.
         AxesError: The axes do not fit.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # twice that size is an error
-            opened = PIL.Image.open(path)
-        with opened:
-            _check_depth(path, opened)
-            picture: PIL.Image.Image = opened
-            if picture.mode == "P":
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            elif picture.mode == "LA":
-                picture = picture.getchannel("L")
-            elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            data = np.asarray(picture)
-            provenance = parse_json(opened.info.get(PROVENANCE))
-    except _PILLOW_ERRORS as error:
-        raise FileError(f"'{path}' cannot be read as a picture: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # twice that size is an error
+        opened = PIL.Image.open(path)
+    with opened:
+        _check_depth(path, opened)
+        picture: PIL.Image.Image = opened
+        if picture.mode == "P":
+            picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+        elif picture.mode == "LA":
+            picture = picture.getchannel("L")
+        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            picture = picture.convert("RGB")
+        data = np.asarray(picture)
+        provenance = parse_json(opened.info.get(PROVENANCE))
     stated = FileMetadata(metadata={PROVENANCE: provenance} if provenance else {})
     return make_image(path, data, axes or "YXS"[: data.ndim], stated, {"format": "picture"}, path.stem)
 

@@ -17,7 +17,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io import picture, tiff, tiff_writer, zarr
 from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
-from napari_pristine.io.lazy import WholeFile
+from napari_pristine.io.lazy import WholeFile, translate_errors
 from napari_pristine.io.metadata import Provenance
 from napari_pristine.threads import CheckCancelled
 
@@ -71,20 +71,21 @@ def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) ->
         AxesError: `axes` do not fit the image.
     """
     path, axes = Path(path), axes.upper()
-    try:
-        format_ = _format_of(path)
+    format_ = _format_of(path)
+
+    def read_whole() -> Image:
+        with translate_errors(path, format_.name):
+            return format_.read(path, axes)
+
+    with translate_errors(path, format_.name):
         _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
         image = format_.open_lazily(path, axes) if lazy and format_.open_lazily else None
-        if image is None:
-            image = format_.read(path, axes)
-            if lazy:
-                again = format_.read
-                image = replace(image, data=WholeFile(image.data, lambda: np.asarray(again(path, axes).data)))
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
-    return image
+    if image is not None:
+        return image
+    image = read_whole()
+    if not lazy:
+        return image
+    return replace(image, data=WholeFile(image.data, lambda: np.asarray(read_whole().data)))
 
 
 def write(

@@ -22,13 +22,7 @@ from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
 from napari_pristine.io.metadata import PROVENANCE, FileMetadata, make_image, parse_json, samples_last
-from napari_pristine.io.tiff_checks import (
-    check_complete,
-    check_ome_claims,
-    check_page_list,
-    cut_off,
-    translate_errors,
-)
+from napari_pristine.io.tiff_checks import check_complete, check_log, check_ome_claims, check_page_list, cut_off
 from napari_pristine.io.units import unit_name
 from napari_pristine.resources import check_fits
 
@@ -83,6 +77,8 @@ class TiffArray(LazyArray):
         order: See `LazyArray`.
     """
 
+    format_name = "TIFF"
+
     def __init__(
         self, path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, order: Sequence[int] = ()
     ) -> None:
@@ -102,7 +98,7 @@ class TiffArray(LazyArray):
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        with self._lock, translate_errors(self._path):
+        with self._lock, check_log(self._path):
             try:
                 yield self._stored
             finally:
@@ -137,7 +133,7 @@ class _KeepLastChunk(WrapperStore[Any]):
 @contextmanager
 def _open_largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
     """Open a file and check its largest image."""
-    with translate_errors(path):
+    with check_log(path):
         check_page_list(path)
         with tifffile.TiffFile(path) as tif:
             check_ome_claims(path, tif)

@@ -11,7 +11,6 @@ import math
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +21,6 @@ import tifffile
 
 from napari_pristine.errors import FileError
 
-_TIFFFILE_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, ElementTree.ParseError, RuntimeError, TypeError,
-    ValueError, struct.error, zlib.error,
-)  # fmt: skip
-"""Raised by tifffile and its codecs on broken files."""
 _LOGGED_WHEN_CUT_OFF = (
     "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
     "TiffTag 270 @",
@@ -190,23 +184,13 @@ def circular(path: Path) -> FileError:
 
 
 @contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
-    """Turn errors of tifffile, and what it only logs about a file that is cut off, into a `FileError`."""
+def check_log(path: Path) -> Iterator[None]:
+    """Raise a `FileError` if tifffile logs, but does not raise, that the file is cut off; keep its log to ourselves."""
     log = _ThreadLog()
     logger = logging.getLogger("tifffile")
     logger.addHandler(log)
     try:
         yield
-    except MemoryError as error:
-        raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be read: {error.strerror or error}; is its disk or share there?") from error
-    except _TIFFFILE_ERRORS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        advice = "it is damaged or no TIFF; copy it again, or open it in Fiji and save it anew"
-        if "imagecodecs" in reason:
-            advice = "pip install imagecodecs"
-        raise FileError(f"'{path}' cannot be read as TIFF ({reason}); {advice}") from error
     finally:
         logger.removeHandler(log)
     if any(text in message for text in _LOGGED_WHEN_CUT_OFF for message in log.messages):

@@ -94,16 +94,12 @@ def _photometric(spec: WriteSpec) -> str:
 def _write_planes(
     temporary: Path, image: Image, spec: WriteSpec, check_cancelled: CheckCancelled, *, bigtiff: bool
 ) -> None:
-    """Write uncompressed planes.
+    """Write uncompressed planes: tifffile reserves the space for all of them, which is then filled.
 
-    tifffile takes whole planes. Where one is too large for that, it writes a file with space for all of them, which is
-    filled afterwards.
+    tifffile itself takes whole planes only, which may be larger than the memory.
     """
-    height = chunk_height(image)
-    chunks, whole_planes = row_chunks(image, spec.axes, height, check_cancelled), height == image.size("Y")
     space = tifffile.imwrite(
         temporary,
-        chunks if whole_planes else None,
         shape=tuple(image.size(axis) for axis in spec.axes),
         dtype=image.dtype.newbyteorder("="),
         bigtiff=bigtiff,
@@ -115,12 +111,11 @@ def _write_planes(
         metadata=dict(spec.metadata),
         returnoffset=True,
     )
-    if whole_planes or not space:
-        return
+    assert space is not None, "uncompressed values lie in one piece"
     with temporary.open("r+b") as file:
         dtype: np.dtype[Any] = image.dtype.newbyteorder(">" if file.read(2) == b"MM" else "<")
         file.seek(space[0])
-        for values in chunks:
+        for values in row_chunks(image, spec.axes, chunk_height(image), check_cancelled):
             file.write(values.astype(dtype, order="C", copy=False).data)
 
 

@@ -5,13 +5,10 @@ zarr reads and writes the chunks, yaozarrs checks the metadata.
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
@@ -27,7 +24,7 @@ from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.image.lazy_slice import ranges
 from napari_pristine.io import ngff
 from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
-from napari_pristine.io.lazy import LazyArray
+from napari_pristine.io.lazy import LazyArray, translate_errors
 from napari_pristine.io.metadata import FileMetadata, Provenance, make_image, samples_last, stem_of
 from napari_pristine.io.ngff import ContrastLimits, Version
 from napari_pristine.io.planes import CHUNK_SIDE, chunk_height, count_levels, halve, halved, row_chunk_indices
@@ -40,11 +37,6 @@ _COARSEST = 512
 _BLOSC_V2: Any = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0}
 _EXAMPLES = 3
 """Paths that an error names, at most."""
-_ZARR_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
-    SystemError, lzma.LZMAError, struct.error, zlib.error,
-)  # fmt: skip
-"""Raised by zarr and its codecs on broken files."""
 
 
 class ZarrArray(LazyArray):
@@ -61,8 +53,10 @@ class ZarrArray(LazyArray):
         FileError: There is no such array, it is damaged, or it holds no numbers.
     """
 
+    format_name = "Zarr"
+
     def __init__(self, path: Path, order: Sequence[int] = (), *, writable: bool = False) -> None:
-        with _translate_errors(path), warnings.catch_warnings():
+        with translate_errors(path, self.format_name), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about names and codecs of other programs
             store = LocalStore(path, read_only=not writable)
             self._array = zarr.open_array(store, mode="r+" if writable else "r")
@@ -71,10 +65,8 @@ class ZarrArray(LazyArray):
         super().__init__(path, self._array.shape, np.dtype(self._array.dtype), order, watched=metadata)
         self.chunks = tuple(int(self._array.chunks[axis]) for axis in self._order)
 
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        with _translate_errors(self._path):
-            yield self._array
+    def _open(self) -> AbstractContextManager[Any]:
+        return nullcontext(self._array)
 
     def __setitem__(self, index: Any, values: Any) -> None:
         wanted = ranges(index, self.shape)
@@ -228,15 +220,14 @@ def _open_node(path: Path) -> Any:
             f"'{path}' is no Zarr group or array{f'; it contains {inside}' if inside else ''}; "
             "give the path of an image"
         )
-    with _translate_errors(path), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names and codecs of other programs
         return zarr.open(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
 
 
 def _attributes(path: Path) -> Mapping[str, Any]:
     """Attributes of a group; empty if they do not have the common form of OME-Zarr."""
-    with _translate_errors(path):
-        attributes = dict(_open_node(path).attrs)
+    attributes = dict(_open_node(path).attrs)
     return attributes if isinstance(attributes.get("ome", {}), dict) else {}
 
 
@@ -336,21 +327,6 @@ def _check_array(path: Path, array: zarr.Array[Any]) -> None:
     if math.prod(array.shape) * array.dtype.itemsize >= 2**62:
         raise FileError(f"'{path}' claims to have the shape {array.shape}, which no disk can hold; it is damaged")
     check_fits(path, math.prod(array.chunks) * array.dtype.itemsize)
-
-
-@contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
-    """Turn errors of zarr and its codecs while reading into a `FileError`."""
-    try:
-        yield
-    except MemoryError as error:
-        raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:200]
-        raise FileError(f"'{path}' cannot be read: {reason}; is its disk or share there?") from error
-    except _ZARR_ERRORS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileError(f"'{path}' cannot be read as zarr ({reason}); it is damaged, copy it again") from error
 
 
 @contextmanager
