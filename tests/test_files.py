@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import struct
@@ -24,7 +25,8 @@ from hypothesis import given, settings
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io.atomic import atomic_write
+from napari_pristine.io import registry
+from napari_pristine.io.atomic import atomic_write, write_json
 from napari_pristine.io.registry import read, write
 from napari_pristine.io.units import unit_name
 
@@ -340,6 +342,53 @@ class TestPictures:
             write(tmp_path / "x.jpg", Image(np.zeros((8, 9), np.uint8), "YX"))
 
 
+class TestFormats:
+    @pytest.fixture
+    def czi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A format that is only read, as a newcomer would add it."""
+
+        def read_czi(path: Path, axes: str) -> Image:
+            return Image(np.full((3, 20, 30), path.read_bytes()[0], np.uint8), axes or "TYX", name=path.stem)
+
+        monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("CZI", (".czi",), read_czi)))
+
+    @pytest.mark.usefixtures("czi")
+    def test_a_format_that_is_only_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.b.CZI"
+        path.write_bytes(b"7")
+        image, lazy = read(path, axes="zyx"), read(path, lazy=True)
+        assert (image.axes, image.data[0, 0, 0], lazy.axes) == ("ZYX", ord("7"), "TYX")
+        assert not isinstance(lazy.data, np.ndarray)
+        np.testing.assert_array_equal(lazy.data[1:, 3], image.data[1:, 3])
+        with pytest.raises(FileError, match=r"CZI files can be read but not written; use one of \.tif, .*\.zarr"):
+            write(path, image, overwrite=True)
+        assert registry.result_name(path) == "a.b.ome.tif"
+        write(tmp_path / registry.result_name(path), image)
+        assert read(tmp_path / "a.b.ome.tif").metadata == {"format": "ome"}
+        assert path.read_bytes() == b"7"
+
+    @pytest.mark.usefixtures("czi")
+    @pytest.mark.parametrize("error", [AttributeError("x"), MemoryError(), OSError(5, "Input/output error")])
+    def test_any_error_of_a_library_is_one_about_the_file(
+        self, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, axes: str) -> Image:
+            raise error
+
+        monkeypatch.setattr(registry, "FORMATS", (registry.Format("CZI", (".czi",), fail),))
+        (tmp_path / "x.czi").write_bytes(b"7")
+        for lazy in (True, False):
+            with pytest.raises(FileError, match=r"x\.czi' (cannot be read|does not fit into memory)"):
+                read(tmp_path / "x.czi", lazy=lazy)
+
+    @pytest.mark.parametrize(
+        ("name", "result"),
+        [("a.tif", "a.tif"), ("a.ome.tif", "a.ome.tif"), ("a.zarr", "a.zarr"), ("a.PNG", "a.PNG"), ("a.jpg", "a.tif")],
+    )
+    def test_results_have_the_format_of_the_input_if_it_can_be_written(self, name: str, result: str) -> None:
+        assert registry.result_name(Path("folder") / name) == result
+
+
 class TestUnusable:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
@@ -477,6 +526,12 @@ class TestWriting:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not list(tmp_path.iterdir())
+
+    def test_json_replaces_what_is_there(self, tmp_path: Path) -> None:
+        for value in ({"a": [1, float("nan")]}, {"b": "µ", "path": Path("c")}):
+            write_json(tmp_path / "x.json", value)
+        assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"b": "µ", "path": "c"}
+        assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match="there is no folder"):

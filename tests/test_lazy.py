@@ -44,6 +44,10 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "planar.tif": lambda path: tifffile.imwrite(
         path, np.moveaxis(COLOUR[0], -1, 0).copy(), photometric="rgb", planarconfig="separate"
     ),
+    "planar stack.tif": lambda path: tifffile.imwrite(
+        path, np.moveaxis(COLOUR, -1, 1).copy(), photometric="rgb", planarconfig="separate", compression="zlib"
+    ),
+    "one strip.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, compression="zlib", rowsperstrip=20),
     "one plane.tif": lambda path: tifffile.imwrite(path, STACK[0, 0], compression="zlib"),
     "picture.png": lambda path: PIL.Image.fromarray(STACK[0, 0]).save(path),
 }

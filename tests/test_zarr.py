@@ -330,6 +330,34 @@ class TestOthers:
         assert (read(path / "1").size("T"), read(path / "1").name) == (3, "x 1")
 
     @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize(
+        "name", ["../secret.zarr", "0/../../secret.zarr", "..\\secret.zarr", "/secret.zarr", ".", ""]
+    )
+    def test_no_metadata_lead_out_of_the_folder(self, tmp_path: Path, name: str, version: str) -> None:
+        write(tmp_path / "secret.zarr", image_of("YX", version))
+        name = str(tmp_path / "secret.zarr") if name == "/secret.zarr" else name
+        path = self.collection(tmp_path / "x.zarr", version, True)
+        rewrite(path / "OME", lambda attributes: attributes.get("ome", attributes).update(series=[name]))
+        write(tmp_path / "y.zarr", image_of("YX", version))
+
+        def change(attributes: Any) -> None:
+            attributes.get("ome", attributes)["multiscales"][0]["datasets"][0]["path"] = name
+
+        rewrite(tmp_path / "y.zarr", change)
+        for lazy in (True, False):
+            for file in (path, tmp_path / "y.zarr"):
+                with pytest.raises(FileError, match=r"(not inside it|is not valid OME-Zarr)"):
+                    read(file, lazy=lazy)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_a_collection_in_a_collection_is_not_followed(self, tmp_path: Path, version: str) -> None:
+        path = self.collection(tmp_path / "x.zarr", version, False)
+        shutil.rmtree(path / "0")
+        (path / "0").symlink_to(path)
+        with pytest.raises(FileError, match=r"x\.zarr/0' is a collection of images inside another one"):
+            read(path)
+
+    @pytest.mark.parametrize("version", VERSIONS)
     def test_plates_wells_and_labels_say_what_to_give(self, tmp_path: Path, version: str) -> None:
         path = self.collection(tmp_path / "plate.zarr", version, False)
         for said, message in (
