@@ -15,7 +15,7 @@ from napari_pristine.text import to_json
 
 Provenance = Mapping[str, Any] | None
 PROVENANCE = "pristine"
-"""Key under which files and `Image.metadata` hold the provenance: how a result was made."""
+"""Key under which files and `Image.metadata` hold the provenance, the origin of a result: its recipe and more."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def write_attributes(
         image: The image; its values are not read.
         levels: Number of pyramid levels.
         contrast: Darkest and brightest value to show, for each channel.
-        provenance: How the image was made.
+        provenance: Origin of the image.
         version: Version of OME-Zarr.
     """
     axes = stored_axes(image.name, image.axes)

@@ -104,7 +104,7 @@ def write(
     Args:
         path: The file; its suffix decides on the format.
         image: The image; a lazy one is read plane by plane.
-        provenance: How the image was made, such as its recipe, as JSON can hold it; `read` returns it as
+        provenance: Origin of the image, such as its recipe, as JSON can hold it; `read` returns it as
             `metadata["pristine"]`.
         overwrite: Replace a file that exists.
         check_cancelled: Called now and then; may raise to stop.

@@ -42,7 +42,7 @@ def write(temporary: Path, target: Path, image: Image, provenance: Provenance, c
         temporary: The file to write.
         target: Its final name, which decides on OME-TIFF (`.ome.tif`) and BigTIFF (`.btf`, `.tf8`).
         image: The image.
-        provenance: How it was made.
+        provenance: Origin of the image.
         check_cancelled: Called for each chunk of rows or tile.
 
     Raises:

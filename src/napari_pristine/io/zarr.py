@@ -185,7 +185,7 @@ def complete_image(
     Args:
         path: As given to `create_image`.
         like: The same image, with scale, units, position, name and channels; its values are not read.
-        provenance: How the image was made.
+        provenance: Origin of the image.
         check_cancelled: Called for each chunk; it may raise, and this function be called again later.
 
     Raises:
