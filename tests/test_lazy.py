@@ -1,4 +1,4 @@
-"""Files whose values stay on disk until they are asked for."""
+"""Lazy reading: values stay on disk until they are indexed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -> None:
+def test_lazy_and_eager_reading_agree(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
     eager, lazy = read(tmp_path / name), read(tmp_path / name, lazy=True)
     assert (lazy.axes, lazy.shape, lazy.dtype.newbyteorder("=")) == (eager.axes, eager.shape, eager.dtype)
@@ -69,8 +69,8 @@ def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -
     gc.collect()  # a file left open would warn, and warnings are errors
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
-    """The pages of the other planes may as well be broken."""
+def test_only_indexed_pages_are_read(tmp_path: Path) -> None:
+    """Broken pages of other planes do not matter."""
     path = tmp_path / "stack.tif"
     write_pages(path)
     with tifffile.TiffFile(path) as file:
@@ -85,7 +85,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all", "cut"])
-def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: Any) -> None:
+def test_broken_files_are_an_error_when_they_are_opened(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "stack.tif"
     write_pages(path)
     path.write_bytes(path.read_bytes()[:-300] if content == "cut" else content)
@@ -93,8 +93,8 @@ def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: An
         read(path, lazy=True)
 
 
-def test_files_that_are_not_being_read_are_not_open(tmp_path: Path) -> None:
-    """A series of thousands of files is more than a system lets a program have open."""
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """A system limits the number of open files, and a series may have thousands."""
     resource = pytest.importorskip("resource")
     paths = [tmp_path / f"{number}.tif" for number in range(60)]
     for number, path in enumerate(paths):
@@ -110,7 +110,7 @@ def test_files_that_are_not_being_read_are_not_open(tmp_path: Path) -> None:
     assert [int(value[0, 0]) for value in values] == list(range(60))
 
 
-def test_a_file_that_was_cut_since_it_was_opened_is_told_of(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off_since_it_was_opened_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, STACK, metadata=AXES)
     lazy = read(path, lazy=True)
@@ -136,10 +136,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
     return {name: read(folder / name, axes="TCYX", lazy=True) for name in SOURCES}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(name=st.sampled_from(sorted(SOURCES)), data=st.data())
-def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: str, data: st.DataObject) -> None:
-    """Any integers and slices, one after the other, as numpy has them."""
+def test_slices_of_slices_are_those_of_numpy(sources: dict[str, Image], name: str, data: st.DataObject) -> None:
+    """Any integers and slices, one after the other."""
     found, expected = sources[name].data, STACK
     for _ in range(data.draw(st.integers(1, 3))):
         index = tuple(
@@ -156,7 +156,7 @@ def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: 
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) -> None:
+def test_a_selection_stays_on_disk(sources: dict[str, Image], name: str) -> None:
     part = sources[name].select({"T": "1:", "Y": "2:14:3", "C": "1"})
     whole = Image(STACK, "TCYX").select({"T": "1:", "Y": "2:14:3", "C": "1"})
     assert isinstance(part.data, LazySlice)
@@ -165,7 +165,7 @@ def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) ->
     np.testing.assert_array_equal(part.select({"T": "1"}).data[0], whole.data[1])
 
 
-def test_only_the_planes_of_a_part_are_read() -> None:
+def test_only_the_planes_of_a_slice_are_read() -> None:
     class Recorder:
         shape, dtype, ndim = STACK.shape, STACK.dtype, STACK.ndim
         asked: list[Any] = []  # noqa: RUF012
