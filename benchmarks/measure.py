@@ -28,7 +28,7 @@ from benchmarks.published import FMD_IMAGES, FMD_NOISY, LEVELS, PUBLISHED, Table
 from benchmarks.suites import Case, load_case
 from napari_pristine.errors import ComputeError, FileError, ImageError
 from napari_pristine.image.image import Image
-from napari_pristine.io.atomic import appearing
+from napari_pristine.io.atomic import atomic_write
 
 _MEBIBYTE = 2**20
 _TOLERANCE = dict(zip(LEVELS, (1.5, 1.5, 1.5, 3.0, 3.0), strict=True))
@@ -91,7 +91,7 @@ def read_measurements(path: Path) -> list[Measurement]:
 
 def save_json(path: Path, values: Any) -> None:
     """Write values as JSON; an existing file is replaced when the new one is complete."""
-    with appearing(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         part.write_text(json.dumps(values, indent=1), "utf-8")
 
 

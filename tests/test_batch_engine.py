@@ -31,7 +31,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.events import BatchProgress, BlockDone, Note
 from napari_pristine.image.image import Image
 from napari_pristine.io.fingerprint import checksum
-from napari_pristine.io.zarr import complete, create
+from napari_pristine.io.zarr import complete_image, create_image
 from napari_pristine.recipe import Recipe
 from napari_pristine.threads import AsyncWriter, run_in_thread
 
@@ -169,7 +169,7 @@ def test_a_batch_can_be_stopped_while_it_gives_a_result_its_format(tmp_path: Pat
 
 def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
     image = Image(noisy(3, 1100, 1100), "TYX")
-    create(tmp_path / "a.zarr", image)[...] = image.data
+    create_image(tmp_path / "a.zarr", image)[...] = image.data
     beats = itertools.count()
 
     def check_cancelled() -> None:
@@ -177,8 +177,8 @@ def test_coarser_levels_can_be_begun_again(tmp_path: Path) -> None:
             raise KeyError
 
     with pytest.raises(KeyError):
-        complete(tmp_path / "a.zarr", image, None, check_cancelled)
-    complete(tmp_path / "a.zarr", image)
+        complete_image(tmp_path / "a.zarr", image, None, check_cancelled)
+    complete_image(tmp_path / "a.zarr", image)
     write(tmp_path / "b.zarr", image)
     levels = [np.asarray(read(tmp_path / name / "2").data) for name in ("a.zarr", "b.zarr")]
     assert np.array_equal(*levels)

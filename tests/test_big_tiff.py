@@ -1,4 +1,4 @@
-"""TIFF files larger than memory: written picture by picture, read tile by tile, and refused where they lie."""
+"""TIFF files larger than memory, written plane by plane and read tile by tile; hostile TIFF files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ome_types import validate_xml
 import napari_pristine
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io.lazy import Tiles
-from napari_pristine.io.pyramid import halve
+from napari_pristine.io.planes import halve
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.tiff_pages import check_pages
+from napari_pristine.io.tiff import TiffArray
+from napari_pristine.io.tiff_checks import check_page_list
 
 
 class Counting:
-    """Values that say how many of them were asked for at once."""
+    """An array that records the largest number of values read at once."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, values.ndim
@@ -50,7 +50,7 @@ class TestLevels:
             ("YXS", (2060, 520, 3), "uint8"), ("SZYX", (3, 2, 2060, 520), "uint8"),
         ],
     )  # fmt: skip
-    def test_large_pictures_are_tiled_and_have_coarser_levels(
+    def test_large_planes_are_tiled_and_have_coarser_levels(
         self, tmp_path: Path, axes: str, shape: tuple[int, ...], dtype: str
     ) -> None:
         image = Image(picture(shape, dtype), axes, tuple(0.5 if axis in "ZYX" else 1.0 for axis in axes))
@@ -73,14 +73,14 @@ class TestLevels:
         assert [p.name for p in tmp_path.iterdir()] == ["x.tif"]
 
     @pytest.mark.parametrize("metadata", [{}, {"format": "imagej"}])
-    def test_usual_pictures_are_not(self, tmp_path: Path, metadata: dict[str, str]) -> None:
+    def test_usual_planes_are_not_tiled(self, tmp_path: Path, metadata: dict[str, str]) -> None:
         write(tmp_path / "x.tif", Image(picture((2, 2048, 16), "uint8"), "TYX", metadata=metadata))
         with tifffile.TiffFile(tmp_path / "x.tif") as tif:
             assert not tif.pages.first.is_tiled
             assert tif.series[0].dataoffset is not None
 
-    def test_a_large_stack_of_imagej_stays_one(self, tmp_path: Path) -> None:
-        """Fiji opens no tiles by itself, and has no use for levels."""
+    def test_a_large_imagej_stack_stays_one(self, tmp_path: Path) -> None:
+        """Fiji alone opens no tiles and ignores levels."""
         write(tmp_path / "x.tif", Image(picture((2, 2304, 16), "uint8"), "TYX", metadata={"format": "imagej"}))
         with tifffile.TiffFile(tmp_path / "x.tif") as tif:
             assert tif.is_imagej
@@ -106,7 +106,7 @@ class TestStreaming:
         ("axes", "metadata", "dtype"),
         [("TCYX", {}, "u2"), ("CTYX", {"format": "imagej"}, "u1"), ("QYXR", {}, "u1"), ("TYXC", {}, "f2")],
     )
-    def test_one_picture_at_a_time(self, tmp_path: Path, axes: str, metadata: dict[str, str], dtype: str) -> None:
+    def test_one_plane_at_a_time(self, tmp_path: Path, axes: str, metadata: dict[str, str], dtype: str) -> None:
         shape = tuple({"Y": 20, "X": 30}.get(axis, 3) for axis in axes)
         values = Counting(picture(shape, dtype))
         write(tmp_path / "x.tif", Image(values, axes, metadata=metadata))
@@ -115,19 +115,19 @@ class TestStreaming:
         np.testing.assert_array_equal(found.data.transpose([found.axes.index(axis) for axis in axes]), values.values)
 
     def test_memory_does_not_grow_with_the_file(self, tmp_path: Path) -> None:
-        """Values of 378 MB, made up as they are read, written as either format."""
+        """252 MB of values, computed when they are read, written to both formats."""
         code = (
             "import resource, sys, pathlib, numpy as np\nfrom napari_pristine.io.registry import read, write\n"
             "from napari_pristine.image.image import Image\nfrom napari_pristine.image.lazy_slice import LazySlice\n"
             "import zarr, tifffile, imagecodecs\n"
-            "class Ramp:\n    shape, dtype, ndim = (3, 7000, 9000), np.dtype('u2'), 3\n"
+            "class Ramp:\n    shape, dtype, ndim = (2, 7000, 9000), np.dtype('u2'), 3\n"
             "    def __getitem__(self, index):\n"
             "        plane, rows, columns = index\n"
             "        return np.broadcast_to(np.arange(*rows.indices(7000), dtype='u2')[:, None] // 9 + plane, "
             "(len(range(*rows.indices(7000))), 9000))\n"
             "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "write('x.tif', Image(Ramp(), 'TYX'))\nwrite('x.zarr', read('x.tif', lazy=True))\n"
-            "assert (read('x.zarr', lazy=True).data[2, 6999, :9] == 777 + 2).all()\n"
+            "assert (read('x.zarr', lazy=True).data[1, 6999, :9] == 777 + 1).all()\n"
             "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
         )
         env = {"PYTHONPATH": str(Path(napari_pristine.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
@@ -138,10 +138,10 @@ class TestStreaming:
 
 class TestTiles:
     @pytest.mark.parametrize("options", [{"tile": (64, 32)}, {"rowsperstrip": 16}])
-    def test_only_tiles_that_are_asked_for_are_read(
+    def test_only_indexed_tiles_are_read(
         self, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("napari_pristine.io.lazy._LARGE", 1000)  # pages of strips that are long
+        monkeypatch.setattr("napari_pristine.io.tiff._LARGE_PAGE", 1000)  # pages of strips that are long
         data = picture((3, 200, 160), "uint16")
         path = tmp_path / "x.tif"
         tifffile.imwrite(path, data, compression="zlib", photometric="minisblack", metadata={"axes": "TYX"}, **options)
@@ -152,13 +152,13 @@ class TestTiles:
         content[start : start + count] = bytes(count)
         path.write_bytes(content)
         lazy = read(path, lazy=True)
-        assert isinstance(lazy.data, Tiles)
+        assert isinstance(lazy.data, TiffArray)
         for index in ((1, slice(5, 100, 3), slice(None)), (1, 7), (..., 4, 5), (slice(2, None, -2), slice(3, 60), 7)):
             np.testing.assert_array_equal(lazy.data[index], data[index])
         with pytest.raises(FileError, match=r"x\.tif' cannot be read as TIFF"):
             lazy.data[1]
 
-    def test_a_file_that_is_replaced_meanwhile_is_told_of(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_replaced_meanwhile_is_an_error(self, tmp_path: Path) -> None:
         for name in ("x.tif", "y.tif"):
             tifffile.imwrite(tmp_path / name, picture((3, 64, 64), "u2"), tile=(32, 32), photometric="minisblack")
         lazy = read(tmp_path / "x.tif", lazy=True)
@@ -192,17 +192,17 @@ class TestBombs:
     @pytest.mark.parametrize(
         "claim", ["zlib", "lzw", "packbits", "zstd", "jpeg 2000", "json", "imagej", "ome", "strips", "uncompressed"]
     )
-    def test_is_refused_at_once(self, tmp_path: Path, claim: str, lazy: bool) -> None:
+    def test_a_false_claim_is_refused_at_once(self, tmp_path: Path, claim: str, lazy: bool) -> None:
         path, start = tmp_path / "bomb.tif", time.monotonic()
         small: dict[str, Any] = {"data": np.zeros((3, 8, 9), "u1"), "photometric": "minisblack", "metadata": None}
         if claim == "ome":
             tifffile.imwrite(path, **small, description=OME)
         elif claim in ("json", "imagej"):
-            said = {
+            description = {
                 "json": '{"shape": [1000000000000, 8, 9]}',
                 "imagej": "ImageJ=1.11a\nimages=99999999\nframes=99999999\n",
             }[claim]
-            tifffile.imwrite(path, **small, description=said)
+            tifffile.imwrite(path, **small, description=description)
         elif claim in ("strips", "uncompressed"):
             compression = "zlib" if claim == "strips" else None
             tifffile.imwrite(path, np.zeros((70, 90), "u1"), rowsperstrip=1, compression=compression)
@@ -215,8 +215,8 @@ class TestBombs:
             read(path, lazy=lazy).data[0]
         assert time.monotonic() - start < 5
 
-    def test_more_than_there_is_memory(self, tmp_path: Path) -> None:
-        """No bomb: others leave out tiles that are empty."""
+    def test_an_image_larger_than_memory(self, tmp_path: Path) -> None:
+        """Some programs leave out empty tiles: this file is valid, though far larger than the memory."""
         path = tmp_path / "sparse.tif"
         with tifffile.TiffWriter(path, bigtiff=True) as tif:
             tif.write(
@@ -228,14 +228,14 @@ class TestBombs:
         with pytest.raises(FileError, match="does not fit into memory"):
             read(path, lazy=True).data[:, ::2]
 
-    def test_a_plain_picture_of_one_value_is_no_bomb(self, tmp_path: Path) -> None:
+    def test_an_image_of_one_value_is_accepted(self, tmp_path: Path) -> None:
         for compression in ("zlib", "lzw", "packbits", "zstd"):
             tifffile.imwrite(tmp_path / "x.tif", np.zeros((3000, 3000), "u2"), compression=compression)
             assert read(tmp_path / "x.tif", lazy=True).data[5:9].sum() == 0
 
 
 def pages_of(path: Path, count: int = 3, **options: Any) -> None:
-    """Pages that nothing but their list holds together."""
+    """Write pages that only their list connects."""
     big, byteorder = options.pop("bigtiff", False), options.pop("byteorder", "<")
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=byteorder) as tif:
         for _ in range(count):
@@ -243,7 +243,7 @@ def pages_of(path: Path, count: int = 3, **options: Any) -> None:
 
 
 def tie(path: Path, page: int, to: int) -> None:
-    """Make another page, of the same number or one before, the next of a page."""
+    """Let the list of pages continue, after `page`, with the page `to`."""
     with tifffile.TiffFile(path) as tif:
         tiff, offsets = tif.tiff, [page.offset for page in tif.pages]
     content = bytearray(path.read_bytes())
@@ -255,7 +255,7 @@ def tie(path: Path, page: int, to: int) -> None:
 
 @pytest.mark.timeout(30)
 class TestCircles:
-    """Pages that come back to where they were: tifffile would go round for ever."""
+    """Circular lists of pages: tifffile would follow them for ever."""
 
     @pytest.mark.parametrize("lazy", [True, False])
     @pytest.mark.parametrize(("page", "to"), [(2, 0), (2, 1), (2, 2), (0, 0)])
@@ -264,16 +264,16 @@ class TestCircles:
         [{}, {"bigtiff": True}, {"byteorder": ">"}, {"extratags": [(34412, 1, 4, b"zlsm", True)], "compression": 8}],
         ids=["classic", "big", "other order", "LSM"],
     )
-    def test_in_the_list(self, tmp_path: Path, options: dict[str, Any], page: int, to: int, lazy: bool) -> None:
+    def test_of_pages(self, tmp_path: Path, options: dict[str, Any], page: int, to: int, lazy: bool) -> None:
         pages_of(tmp_path / "x.tif", **options)
         tie(tmp_path / "x.tif", page, to)
-        with pytest.raises(FileError, match=r"x\.tif' is damaged: its list of pages runs in a circle; copy it again"):
+        with pytest.raises(FileError, match=r"x\.tif' is damaged: its list of pages is circular; copy it again"):
             read(tmp_path / "x.tif", lazy=lazy)
 
     @pytest.mark.parametrize("big", [True, False])
     @pytest.mark.parametrize("count", [1, 2])
-    def test_among_levels(self, tmp_path: Path, big: bool, count: int) -> None:
-        """Each is its own level; were they all read, there would be 2^n of them."""
+    def test_of_levels(self, tmp_path: Path, big: bool, count: int) -> None:
+        """Each level lists itself and its neighbour as its levels: reading all would take 2^n steps."""
         path = tmp_path / "x.tif"
         with tifffile.TiffWriter(path, bigtiff=big) as tif:
             tif.write(np.ones((2, 8, 9), "u1"), subifds=count, photometric="minisblack")
@@ -288,11 +288,11 @@ class TestCircles:
             content[start : start + tif.tiff.tagsize] = content[tag.offset : tag.offset + tif.tiff.tagsize]
         path.write_bytes(content)
         for lazy in (True, False):
-            with pytest.raises(FileError, match="runs in a circle"):
+            with pytest.raises(FileError, match="is circular"):
                 read(path, lazy=lazy)
 
-    def test_in_a_file_that_belongs_to_it(self, tmp_path: Path) -> None:
-        said = (
+    def test_in_another_file_of_the_image(self, tmp_path: Path) -> None:
+        description = (
             '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:a">'
             '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="9" SizeY="8" '
             'SizeC="1" SizeZ="1" SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
@@ -300,23 +300,23 @@ class TestCircles:
             '<TiffData IFD="0" FirstT="1" PlaneCount="1"><UUID FileName="b.ome.tif">urn:b</UUID></TiffData>'
             "</Pixels></Image></OME>"
         )
-        pages_of(tmp_path / "a.ome.tif", 1, description=said)
+        pages_of(tmp_path / "a.ome.tif", 1, description=description)
         pages_of(tmp_path / "b.ome.tif")
         assert read(tmp_path / "a.ome.tif").shape == (2, 8, 9)
         tie(tmp_path / "b.ome.tif", 2, 0)
-        with pytest.raises(FileError, match=r"b\.ome\.tif' is damaged: its list of pages runs in a circle"):
+        with pytest.raises(FileError, match=r"b\.ome\.tif' is damaged: its list of pages is circular"):
             read(tmp_path / "a.ome.tif")
 
     @pytest.mark.parametrize("big", [True, False])
-    def test_to_look_for_them_takes_a_moment(self, tmp_path: Path, big: bool) -> None:
-        pages_of(tmp_path / "x.tif", 20_000, bigtiff=big)
+    def test_the_check_is_fast(self, tmp_path: Path, big: bool) -> None:
+        pages_of(tmp_path / "x.tif", 10_000, bigtiff=big)
         start = time.process_time()
-        check_pages(tmp_path / "x.tif")
+        check_page_list(tmp_path / "x.tif")
         assert time.process_time() - start < 1
 
     @pytest.mark.parametrize("place", [8, 2**31, 2**32 - 1])
     def test_a_list_that_leaves_the_file(self, tmp_path: Path, place: int) -> None:
-        """tifffile would go on with the last bytes of the file where a page is cut."""
+        """tifffile would read the last bytes of the file as a page."""
         path = tmp_path / "x.tif"
         pages_of(path, 1)
         content = path.read_bytes()
@@ -328,10 +328,10 @@ class TestCircles:
 
 @pytest.mark.parametrize("lazy", [True, False])
 @pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}], ids=["tiles", "strips"])
-def test_pieces_that_are_not_listed_are_not_made_up(
+def test_tiles_and_strips_that_are_not_listed_are_an_error(
     tmp_path: Path, options: dict[str, Any], lazy: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """tifffile takes them for zeros, and says so in its log alone."""
+    """tifffile takes them for zeros and only logs it."""
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, picture((32, 32), "u2"), compression="zlib", **options)
     assert read(path, lazy=lazy).data[31].any()
@@ -347,9 +347,7 @@ def test_pieces_that_are_not_listed_are_not_made_up(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("side", "message"), [(10**5, "cannot be read as a picture: .*bomb"), (13_000, "cannot be read")]
-)
+@pytest.mark.parametrize(("side", "message"), [(10**5, "cannot be read as PNG .*bomb"), (13_000, "cannot be read")])
 def test_a_png_that_claims_too_much(tmp_path: Path, side: int, message: str) -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"\0" * 99)

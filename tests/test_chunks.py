@@ -34,9 +34,9 @@ from napari_pristine.image.axes import AxesPlan, plan_axes
 from napari_pristine.image.chunks import CHUNK_SIDE, ChunkGrid, sample_squares
 from napari_pristine.image.image import Image
 from napari_pristine.image.lazy_slice import ranges
-from napari_pristine.io import row_chunks as bands
-from napari_pristine.io.lazy import Unread
-from napari_pristine.io.zarr import complete, create
+from napari_pristine.io import planes
+from napari_pristine.io.lazy import WholeFile
+from napari_pristine.io.zarr import complete_image, create_image
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, run, wait
@@ -434,7 +434,7 @@ def test_what_can_only_be_read_as_a_whole_is_read_once() -> None:
         times.append(1)
         return values.copy()
 
-    picture, other = Unread(values, again), Unread(values, again)
+    picture, other = WholeFile(values, again), WholeFile(values, again)
     assert [int(picture[i, i]) for i in range(9)] == [int(values[i, i]) for i in range(9)]
     assert len(times) == 1
     assert np.array_equal(other[3:5], values[3:5])
@@ -450,8 +450,8 @@ def test_what_can_only_be_read_as_a_whole_is_read_once() -> None:
 def test_large_planes_of_imagej_are_written_band_by_band(
     axes: str, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bands, "_BYTES", 1)
-    monkeypatch.setattr(bands, "EDGE", 32)
+    monkeypatch.setattr(planes, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(planes, "CHUNK_SIDE", 32)
     kind = np.uint8 if "S" in axes else np.uint16
     values = np.random.default_rng(0).integers(0, 200, shape).astype(kind)
     write(tmp_path / "a.tif", Image(values, axes, metadata={"format": "imagej"}))
@@ -483,9 +483,9 @@ def test_networks_learn_from_large_planes(small: None, monkeypatch: pytest.Monke
 def test_chunks_belong_to_one_pane_each(tmp_path: Path) -> None:
     like = Image(Unmade((4, 3000, 2400), np.dtype("uint16")), "TYX")
     for side, chunk in ((2048, 1024), (1120, 560), (224, 224), (3 * 1120, 840)):
-        out = create(tmp_path / f"{side}", like, sides={"Y": side, "X": side})
+        out = create_image(tmp_path / f"{side}", like, block_sides={"Y": side, "X": side})
         assert out.chunks == (1, chunk, chunk)
-    assert create(tmp_path / "whole", like).chunks == (1, 1024, 1024)
+    assert create_image(tmp_path / "whole", like).chunks == (1, 1024, 1024)
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif"])
@@ -519,8 +519,8 @@ def test_memory_does_not_grow_with_a_plane(tmp_path: Path) -> None:
 
 def write_empty(path: Path, like: Image) -> None:
     """An OME-Zarr of which no chunk is written."""
-    create(path, like)
-    complete(path, like)
+    create_image(path, like)
+    complete_image(path, like)
 
 
 def test_batches_tell_of_empty_panes_once(tmp_path: Path, small: None) -> None:

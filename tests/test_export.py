@@ -1,4 +1,4 @@
-"""Packages of bioimage.io: valid by their own library, and the same result without any code of ours."""
+"""Packages of bioimage.io: valid by its library; the same result without this package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tiny import TINY, noisy
 
 spec = pytest.importorskip("bioimageio.spec", reason="pip install 'napari-pristine[bioimageio]'")
 PLAIN = {"refine": False, "hot_pixels": False}
-"""What a package leaves out."""
+"""Steps that a package leaves out."""
 SHAPES = {"YX": (40, 48), "CYX": (2, 40, 48), "ZYX": (3, 40, 48)}
 
 
@@ -63,7 +63,7 @@ def test_a_package_is_valid_and_restores_as_we_do(tmp_path: Path, axes: str, sta
 
 
 def run_without_us(weights: Path, given: Path) -> np.ndarray:
-    """What TorchScript makes of an array, in an interpreter that does not know this package."""
+    """Run TorchScript on an array in an interpreter that cannot import this package."""
     code = (
         "import sys, warnings, numpy, torch; warnings.simplefilter('ignore'); sys.modules['napari_pristine'] = None; "
         "net = torch.jit.load(sys.argv[1]); given = torch.from_numpy(numpy.load(sys.argv[2])); "
@@ -80,7 +80,7 @@ def test_a_large_sample_gives_a_tile(tmp_path: Path) -> None:
     assert np.load(tmp_path / "input.npy").shape == np.load(tmp_path / "output.npy").shape == (1, 1, 256, 256)
 
 
-def test_what_cannot_be_exported_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_errors_come_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "taken.zip").write_bytes(b"precious")
     with pytest.raises(FileError, match=r"\.zip files"):
         export_bioimageio(tmp_path / "model.onnx", model(), noisy((40, 48)))
@@ -91,13 +91,15 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["taken.zip"]
 
 
-def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bioimageio.spec", None)
     with pytest.raises(FileError, match=r"pip install 'napari-pristine\[bioimageio\]'"):
         export_bioimageio(tmp_path / "model.zip", model(), noisy((40, 48)))
 
 
-def test_the_shell_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     save_model("m.safetensors", model())
     write("cell.tif", Image(noisy((40, 48)), "YX"))

@@ -1,6 +1,8 @@
-"""Broken files, by the thousand: each is read or refused with a clear word, soon, in little memory, and nothing runs.
+"""Thousands of broken files: each is read or refused with a clear message, soon, in little memory, and no code runs.
 
-A case is told by its kind and its number, which decide what was broken and how: the same today and tomorrow.
+The kind and the number of a case decide what is broken and how, so that every run has the same cases. The quick suite
+takes, from `fuzz_cases.json`, the first case of each distinct outcome, and every 25th of the others; `-m acceptance`
+takes all.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ from napari_pristine.recipe_file import load_recipe, save_recipe
 from tiny import TINY
 
 SECONDS = 5.0
-"""That one file may take."""
+"""CPU time that one file may take."""
 MEMORY = 256 * 2**20
-"""Bytes by which the peak of the process may grow over all cases of a kind."""
+"""Bytes by which the peak memory of the process may grow over all cases of a kind."""
 LIMIT = 2**30
-"""Bytes of address space beyond which there is no memory: a header may claim any size."""
+"""Bytes of address space that a case may add: a header may claim any size."""
+DISTINCT: dict[str, list[int]] = json.loads((Path(__file__).parent / "fuzz_cases.json").read_text())
+"""The first case of each distinct outcome, by kind."""
 EXTREMES = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 WORDS = [
     b"-1", b"0", b"1e999", b"99999999999999999999", b"NaN", b"null", b"[]", b"{}", b'""', b"true", b"\\u0000", b"&a",
@@ -99,7 +103,7 @@ def reword(data: bytearray, other: bytes, rng: random.Random) -> bytearray:
 
 
 def revalue(data: bytearray, other: bytes, rng: random.Random) -> bytearray:
-    """Another value for a number or a text: what is still JSON or YAML, and gets further."""
+    """Replace a number or text by another value: the result is still JSON or YAML, and gets further."""
     found = list(re.finditer(rb'(?<=[:,\[ ])("[^"]*"|[0-9.]+)(?=[,\]}\s])', data))
     start, end = rng.choice(found).span() if found else (0, 0)
     return data[:start] + rng.choice(VALUES) + data[end:]
@@ -114,7 +118,7 @@ BREAKS_IN_TEXT = (flip, cut, leave_out, put_in, misspell, reword, reword, splice
 
 
 def broken(name: str, number: int, samples: list[bytes]) -> bytes:
-    """One file, broken in one way or in several."""
+    """Content of a file that is broken in one or several ways."""
     rng = random.Random(f"{name} {number}")
     ways = BREAKS_IN_TEXT if KINDS[name].is_text else BREAKS
     data, other = bytearray(rng.choice(samples)), rng.choice(samples)
@@ -191,7 +195,7 @@ def models(folder: Path) -> list[bytes]:
 
 
 def zarr_of(version: str, file: str) -> Callable[[Path], list[bytes]]:
-    """Writes an OME-Zarr; what is broken is one of the files that describe it."""
+    """Write an OME-Zarr, of which one metadata file is broken."""
 
     def samples(folder: Path) -> list[bytes]:
         metadata = {"format": "zarr", "version": version}
@@ -209,7 +213,7 @@ def _written(path: Path, image: Image) -> bytes:
 
 
 def read_image(path: Path, number: int) -> None:
-    """By turns as a whole and plane by plane, as the panel and the batch do."""
+    """Read the whole image or only a plane, by turns, as the panel and the batch do."""
     image = read(path, lazy=bool(number % 2))
     if number % 2:
         for place in np.ndindex(*image.shape[:-2][:2]):
@@ -219,9 +223,9 @@ def read_image(path: Path, number: int) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of files: how many are broken, their name, and how they are made and read.
+    """A kind of file: number of cases, name, and functions to make and read them.
 
-    What is in a folder is read as that folder.
+    Of a file in a folder, the folder is read.
     """
 
     cases: int
@@ -252,36 +256,38 @@ KINDS = {
 }
 
 
-def test_there_are_ten_thousand() -> None:
+def test_there_are_ten_thousand_cases_of_which_the_quick_suite_takes_some() -> None:
     assert sum(kind.cases for kind in KINDS.values()) >= 10_000
+    assert set(DISTINCT) == set(KINDS)
+    assert all(number < KINDS[name].cases for name, numbers in DISTINCT.items() for number in numbers)
 
 
-class Watched:
-    """What a process does beyond reading: files that are changed elsewhere, programs, connections."""
+class SideEffects:
+    """Records what a process does beyond reading: files changed elsewhere, programs, connections."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
         self.seen: list[str] = []
         self.active = False
-        sys.addaudithook(self.hear)
+        sys.addaudithook(self.record)
 
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def record(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.active:
             return
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
             return
         if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate"):
-            if not self.harmless(arguments[0]):
+            if not self.is_harmless(arguments[0]):
                 self.seen.append(f"{event} {arguments[0]!r}")
         elif event in ("os.system", "os.exec", "subprocess.Popen", "socket.connect", "pickle.find_class"):
             self.seen.append(f"{event} {arguments!r}")
 
-    def harmless(self, path: Any) -> bool:
+    def is_harmless(self, path: Any) -> bool:
         text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
         return os.path.abspath(text).startswith(self.folder) or "__pycache__" in text or text == os.devnull
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         self.active = True
         try:
             yield
@@ -291,29 +297,29 @@ class Watched:
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """No more address space than there is need of."""
+    """Limit the address space."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + LIMIT, hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def peak() -> int:
+def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class TookTooLong(BaseException):
-    """None of the errors that readers catch."""
+    """Not an `Exception`, which readers may catch."""
 
 
-def give_up(*_: Any) -> None:
+def raise_too_long(*_: Any) -> None:
     raise TookTooLong(f"more than {SECONDS} s of computing")
 
 
 @contextmanager
 def little_time() -> Iterator[None]:
-    """No more than some seconds of computing, however busy the machine; pytest has the other alarm clock."""
-    before = signal.signal(signal.SIGPROF, give_up)
+    """Limit the CPU time, which a busy machine does not change; pytest uses the timer of wall-clock time."""
+    before = signal.signal(signal.SIGPROF, raise_too_long)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
@@ -322,8 +328,8 @@ def little_time() -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def complaint(kind: Kind, path: Path, number: int) -> str:
-    """What is wrong with how a file is read; empty if nothing is."""
+def fault_of(kind: Kind, path: Path, number: int) -> str:
+    """Fault in how a file is read; empty if there is none."""
     try:
         with warnings.catch_warnings(), little_time():
             warnings.simplefilter("error")
@@ -331,15 +337,16 @@ def complaint(kind: Kind, path: Path, number: int) -> str:
     except PristineError as error:
         text = str(error)
         return f"a message of {len(text)} letters: {text[:200]!r}" if "\n" in text or len(text) > 2000 else ""
-    except BaseException as error:  # noqa: BLE001 - this is what we are after
+    except BaseException as error:  # noqa: BLE001 - any error but ours is a fault
         return f"{type(error).__name__}: {error}"
     return ""
 
 
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.acceptance)])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.usefixtures("little_memory")
 def test_a_broken_file_is_read_or_refused(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    name: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(METHODS, "tiny", TINY)
     torch.manual_seed(0)
@@ -350,19 +357,19 @@ def test_a_broken_file_is_read_or_refused(
     for number, sample in enumerate(samples * 2):
         path.write_bytes(sample)
         kind.read(opened, number + number // len(samples))
-    there = {other for other in tmp_path.rglob("*") if other.is_relative_to(opened)}
-    for other in set(tmp_path.iterdir()) - there:
+    expected_files = {other for other in tmp_path.rglob("*") if other.is_relative_to(opened)}
+    for other in set(tmp_path.iterdir()) - expected_files:
         other.unlink()
     monkeypatch.chdir(tmp_path)
     capfd.readouterr()
-    watched, before, wrong = Watched(tmp_path), peak(), {}
-    for number in range(kind.cases):
+    effects, before, faults = SideEffects(tmp_path), peak_memory(), {}
+    for number in sorted({*DISTINCT[name], *range(0, kind.cases, every)}):
         path.write_bytes(broken(name, number, samples))
-        with watched.watching():
-            said = complaint(kind, path, number) or "".join(capfd.readouterr())
-        if said:
-            wrong[number] = said
-    assert wrong == {}
-    assert watched.seen == []
-    assert set(tmp_path.rglob("*")) == there
-    assert peak() - before < MEMORY
+        with effects.recording():
+            fault = fault_of(kind, opened, number) or "".join(capfd.readouterr())
+        if fault:
+            faults[number] = fault
+    assert faults == {}
+    assert effects.seen == []
+    assert set(tmp_path.rglob("*")) == expected_files
+    assert peak_memory() - before < MEMORY

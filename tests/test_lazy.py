@@ -1,4 +1,4 @@
-"""Files whose values stay on disk until they are asked for."""
+"""Lazy reading: values stay on disk until they are indexed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_pristine import read, write
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.image.lazy_slice import LazySlice
-from napari_pristine.io.lazy import Mapped
+from napari_pristine.io.tiff import TiffArray
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)
 COLOUR = np.random.default_rng(0).integers(0, 255, (4, 20, 24, 3)).astype(np.uint8)
@@ -44,13 +44,17 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "planar.tif": lambda path: tifffile.imwrite(
         path, np.moveaxis(COLOUR[0], -1, 0).copy(), photometric="rgb", planarconfig="separate"
     ),
+    "planar stack.tif": lambda path: tifffile.imwrite(
+        path, np.moveaxis(COLOUR, -1, 1).copy(), photometric="rgb", planarconfig="separate", compression="zlib"
+    ),
+    "one strip.tif": lambda path: tifffile.imwrite(path, STACK, metadata=AXES, compression="zlib", rowsperstrip=20),
     "one plane.tif": lambda path: tifffile.imwrite(path, STACK[0, 0], compression="zlib"),
     "picture.png": lambda path: PIL.Image.fromarray(STACK[0, 0]).save(path),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -> None:
+def test_lazy_and_eager_reading_agree(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
     eager, lazy = read(tmp_path / name), read(tmp_path / name, lazy=True)
     assert (lazy.axes, lazy.shape, lazy.dtype.newbyteorder("=")) == (eager.axes, eager.shape, eager.dtype)
@@ -60,13 +64,13 @@ def test_what_is_read_lazily_is_what_is_in_the_file(tmp_path: Path, name: str) -
     rest = (slice(None),) * (eager.data.ndim - 2)
     for index in (0, *range(eager.shape[0]), slice(0, 2), (*rest, slice(3, 9, 2), 1), (-1, *rest[1:], 4)):
         assert np.array_equal(lazy.data[index], eager.data[index])
-    if isinstance(lazy.data, Mapped):
+    if isinstance(lazy.data, TiffArray):
         assert np.array_equal(np.asarray(lazy.data), eager.data)
     gc.collect()  # a file left open would warn, and warnings are errors
 
 
-def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
-    """The pages of the other planes may as well be broken."""
+def test_only_indexed_pages_are_read(tmp_path: Path) -> None:
+    """Broken pages of other planes do not matter."""
     path = tmp_path / "stack.tif"
     write_pages(path)
     with tifffile.TiffFile(path) as file:
@@ -81,7 +85,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all", "cut"])
-def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: Any) -> None:
+def test_broken_files_are_an_error_when_they_are_opened(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "stack.tif"
     write_pages(path)
     path.write_bytes(path.read_bytes()[:-300] if content == "cut" else content)
@@ -89,8 +93,8 @@ def test_broken_files_are_found_when_they_are_opened(tmp_path: Path, content: An
         read(path, lazy=True)
 
 
-def test_files_that_are_not_being_read_are_not_open(tmp_path: Path) -> None:
-    """A series of thousands of files is more than a system lets a program have open."""
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """A system limits the number of open files, and a series may have thousands."""
     resource = pytest.importorskip("resource")
     paths = [tmp_path / f"{number}.tif" for number in range(60)]
     for number, path in enumerate(paths):
@@ -106,7 +110,7 @@ def test_files_that_are_not_being_read_are_not_open(tmp_path: Path) -> None:
     assert [int(value[0, 0]) for value in values] == list(range(60))
 
 
-def test_a_file_that_was_cut_since_it_was_opened_is_told_of(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off_since_it_was_opened_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, STACK, metadata=AXES)
     lazy = read(path, lazy=True)
@@ -132,10 +136,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
     return {name: read(folder / name, axes="TCYX", lazy=True) for name in SOURCES}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(name=st.sampled_from(sorted(SOURCES)), data=st.data())
-def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: str, data: st.DataObject) -> None:
-    """Any integers and slices, one after the other, as numpy has them."""
+def test_slices_of_slices_are_those_of_numpy(sources: dict[str, Image], name: str, data: st.DataObject) -> None:
+    """Any integers and slices, one after the other."""
     found, expected = sources[name].data, STACK
     for _ in range(data.draw(st.integers(1, 3))):
         index = tuple(
@@ -152,7 +156,7 @@ def test_parts_of_parts_are_those_of_the_array(sources: dict[str, Image], name: 
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) -> None:
+def test_a_selection_stays_on_disk(sources: dict[str, Image], name: str) -> None:
     part = sources[name].select({"T": "1:", "Y": "2:14:3", "C": "1"})
     whole = Image(STACK, "TCYX").select({"T": "1:", "Y": "2:14:3", "C": "1"})
     assert isinstance(part.data, LazySlice)
@@ -161,7 +165,7 @@ def test_what_is_selected_stays_on_disk(sources: dict[str, Image], name: str) ->
     np.testing.assert_array_equal(part.select({"T": "1"}).data[0], whole.data[1])
 
 
-def test_only_the_planes_of_a_part_are_read() -> None:
+def test_only_the_planes_of_a_slice_are_read() -> None:
     class Recorder:
         shape, dtype, ndim = STACK.shape, STACK.dtype, STACK.ndim
         asked: list[Any] = []  # noqa: RUF012

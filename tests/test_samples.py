@@ -1,4 +1,4 @@
-"""Simulated images: what they promise about axes, noise and truth."""
+"""Simulated images: axes, noise and truth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_pristine.errors import SettingError
 from napari_pristine.samples import GAIN, OFFSET, READ, simulate_image, simulate_timelapse
 
 
-def test_a_timelapse_says_all_that_a_microscope_would() -> None:
+def test_metadata_of_a_timelapse() -> None:
     noisy, truth = simulate_timelapse((48, 64), frames=3)
     assert noisy.shape == truth.shape == (3, 2, 48, 64)
     assert noisy.axes == truth.axes == "TCYX"
@@ -20,7 +20,7 @@ def test_a_timelapse_says_all_that_a_microscope_would() -> None:
     assert noisy.name != truth.name
 
 
-def test_the_noise_is_that_of_photons_and_camera() -> None:
+def test_noise_of_photons_and_camera() -> None:
     noisy, truth = simulate_timelapse((192, 192), frames=2)
     expected = truth.data.astype(float)
     removed = noisy.data - expected

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from napari_pristine.errors import FileError, PristineError, SettingError
-from napari_pristine.io.atomic import appearing
+from napari_pristine.io.atomic import atomic_write
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe, map_paths, newer_version_hint
@@ -37,7 +37,7 @@ def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES[:2]:
         raise FileError(f"'{path}' has the suffix '{path.suffix}'; recipes are .yaml files: give such a name")
-    with appearing(path, overwrite=overwrite) as part:
+    with atomic_write(path, overwrite=overwrite) as part:
         part.write_text("\n".join(_lines(recipe)) + "\n", encoding="utf-8")
 
 

@@ -1,12 +1,12 @@
-"""Simulated fluorescence microscopy of which the truth is known: nothing to download, the same on every machine.
+"""Simulated fluorescence microscopy with known truth: nothing to download, the same on every machine.
 
-Cells with textured nuclei in one channel, and filaments and vesicles in the other. They drift, turn and bleach; the
+Cells have textured nuclei in one channel, filaments and vesicles in the other. They drift, rotate and bleach; the
 optics blur them, and a camera counts their photons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,21 +20,21 @@ from napari_pristine.image.image import Image
 Array = NDArray[np.float64]
 
 OFFSET = 100.0
-"""Grey values of the camera where there is no light."""
+"""Grey value of the camera without light."""
 GAIN = 2.0
 """Grey values per photon."""
 READ = 3.0
-"""Standard deviation of the camera's own noise, in grey values."""
+"""Standard deviation of the read noise of the camera, in grey values."""
 CHANNELS = ("nuclei", "microtubules")
 
 _PIXEL = 0.2  # micrometers
 _INTERVAL = 30.0  # seconds between frames
 _BLUR = 1.2  # pixels, standard deviation of the optics
-_HAZE = (0.15, 10.0)  # share of the light that comes from out of focus, and its blur in pixels
+_HAZE = (0.15, 10.0)  # fraction of the light that comes from out of focus, and the standard deviation of its blur
 _BACKGROUND = 1.0  # photons everywhere
-_BLEACHING = 0.03  # share of the light that is lost from frame to frame
-_CROWDING = 55.0  # pixels between neighbouring cells
-_LARGEST = 32.0  # pixels from the centre of a nucleus beyond which there is none of it
+_BLEACHING = 0.03  # fraction of the light that is lost from frame to frame
+_CELL_DISTANCE = 55.0  # pixels between neighbouring cells
+_NUCLEUS_REACH = 32.0  # pixels from the centre of a nucleus beyond which it ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,17 @@ class _Cell:
     """One cell; lengths in pixels, angles in radians, speeds per frame.
 
     Attributes:
-        centre: Y and X of the nucleus in the first frame, and `radii` its half axes.
-        lobes: How far its outline departs from an ellipse: amplitude and phase of the second to fifth harmonic.
-        texture: Where in the common random texture its chromatin is.
-        nucleoli: Y, X and radius of the dark spots in the nucleus, in units of its half axes.
+        centre: Y and X of the nucleus in the first frame.
+        radii: Half axes of the nucleus.
+        angle: Angle of the nucleus in the first frame.
+        brightness: Brightness of the nucleus, at most 1.
+        lobes: Deviation of its outline from an ellipse: amplitude and phase of the second to fifth harmonic, `(2, 4)`.
+        texture: Y and X of its chromatin in the common random texture.
+        nucleoli: Y, X and radius of the dark spots in the nucleus, in units of its half axes, `(spots, 3)`.
         filaments: Points along each filament, from the centrosome outwards, `(filaments, points, 2)`.
-        vesicles: Y, X, brightness, and speed along Y and X of each, from the centre.
+        vesicles: Y, X, brightness, and speed along Y and X of each, relative to the centre, `(vesicles, 5)`.
+        velocity: Speed along Y and X.
+        spin: Rotation per frame.
     """
 
     centre: Array
@@ -66,14 +71,14 @@ class _Cell:
 def simulate_timelapse(
     shape: tuple[int, int] = (256, 256), *, frames: int = 5, seed: int = 0, photons: float = 30.0
 ) -> tuple[Image, Image]:
-    """A two-channel 16-bit time-lapse as a camera sees it, and as it really is.
+    """Simulate a two-channel time-lapse as a camera records it, and its truth.
 
-    The first frames of a longer time-lapse are those of a shorter one with the same seed.
+    A shorter time-lapse with the same seed is the beginning of a longer one.
 
     Args:
         shape: Pixels along Y and X, at least 16.
         frames: Number of frames.
-        seed: Decides where everything is, and the noise.
+        seed: Seed of the scene and of the noise.
         photons: Photons per pixel in the brightest structures of each channel.
 
     Returns:
@@ -97,7 +102,10 @@ def simulate_timelapse(
 def simulate_image(
     shape: tuple[int, int] = (256, 256), *, channel: str = "microtubules", seed: int = 0, photons: float = 30.0
 ) -> tuple[Image, Image]:
-    """One frame of a channel of a time-lapse: noisy image and truth, both with axes `YX`.
+    """Simulate one frame of a channel, one of `CHANNELS`; other arguments as of `simulate_timelapse`.
+
+    Returns:
+        The noisy image (uint16) and the truth (float32), both with axes `YX`.
 
     Raises:
         SettingError: There is no such channel.
@@ -105,49 +113,48 @@ def simulate_image(
     if channel not in CHANNELS:
         raise SettingError(f"there is no channel '{channel}'; the channels are {', '.join(CHANNELS)}")
     noisy, truth = simulate_timelapse(shape, frames=1, seed=seed, photons=photons)
-    return _picture(noisy, channel), _picture(truth, channel)
 
+    def frame(image: Image) -> Image:
+        return Image(
+            image.data[0, CHANNELS.index(channel)],
+            "YX",
+            scale=image.scale[2:],
+            units=image.units[2:],
+            name=image.name.replace("time-lapse", channel),
+        )
 
-def _picture(image: Image, channel: str) -> Image:
-    return replace(
-        image,
-        data=image.data[0, CHANNELS.index(channel)],
-        axes="YX",
-        scale=image.scale[2:],
-        units=image.units[2:],
-        translate=image.translate[2:],
-        name=image.name.replace("time-lapse", channel),
-        channels=(),
-    )
+    return frame(noisy), frame(truth)
 
 
 def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Simulate the camera: gray values for the expected number of photons of each pixel."""
+    """Record an image with the expected photons of each pixel: shot noise, read noise, 16 bits."""
     values = OFFSET + GAIN * rng.poisson(photons) + rng.normal(0.0, READ, photons.shape)
     return np.clip(np.rint(values), 0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _through_optics(light: Array) -> Array:
-    """Blur, and the haze of what is out of focus; `(..., Y, X)`."""
-    share, correlation_length = _HAZE
+    """Blur light `(..., Y, X)` in focus, and a fraction of it far out of focus."""
+    fraction, haze = _HAZE
     blur = partial(ndimage.gaussian_filter, axes=(-2, -1))
-    return np.asarray((1 - share) * blur(light, _BLUR) + share * blur(light, correlation_length))
+    return np.asarray((1 - fraction) * blur(light, _BLUR) + fraction * blur(light, haze))
 
 
 def _draw_texture(rng: np.random.Generator, side: int = 256) -> Array:
-    """Chromatin: random at several scales, mean 1, periodic."""
+    """Draw the texture of chromatin: random at several scales, positive, periodic, `(side, side)`."""
     white = rng.normal(size=(3, side, side))
     layers = [ndimage.gaussian_filter(w, sigma, mode="wrap") for w, sigma in zip(white, (1.5, 3.5, 8.0), strict=True)]
     return np.asarray(np.exp(sum(0.27 * layer / layer.std() for layer in layers)))
 
 
 def _draw_cells(rng: np.random.Generator, shape: tuple[int, int]) -> list[_Cell]:
-    """Cells on a jittered hexagonal lattice that covers the picture and a little beyond."""
-    rows = np.arange(-0.3, shape[0] / _CROWDING + 0.5)
-    columns = np.arange(-0.3, shape[1] / _CROWDING + 0.5)
+    """Draw cells on a jittered hexagonal lattice that covers the image and a little beyond."""
+    rows = np.arange(-0.3, shape[0] / _CELL_DISTANCE + 0.5)
+    columns = np.arange(-0.3, shape[1] / _CELL_DISTANCE + 0.5)
     places = [(y, x + 0.5 * (i % 2)) for i, y in enumerate(rows) for x in columns]
     jitter = rng.uniform(-0.22, 0.22, (len(places), 2))
-    return [_draw_cell(rng, _CROWDING * (np.array(place) + shift)) for place, shift in zip(places, jitter, strict=True)]
+    return [
+        _draw_cell(rng, _CELL_DISTANCE * (np.array(place) + shift)) for place, shift in zip(places, jitter, strict=True)
+    ]
 
 
 def _draw_cell(rng: np.random.Generator, centre: Array) -> _Cell:
@@ -168,7 +175,7 @@ def _draw_cell(rng: np.random.Generator, centre: Array) -> _Cell:
 
 
 def _draw_filaments(rng: np.random.Generator, radius: float, count: int = 26, points: int = 260) -> Array:
-    """Curves that leave the centrosome beside the nucleus and bend at random, a point every quarter of a pixel."""
+    """Draw curves that leave the centrosome beside the nucleus and bend at random, a point every quarter of a pixel."""
     start = radius * 1.1 * _direction(rng.uniform(0, 2 * np.pi))
     heading = np.linspace(0, 2 * np.pi, count, endpoint=False) + rng.normal(0, 0.3, count)
     bend = ndimage.gaussian_filter1d(rng.normal(0, 1, (count, points)), 25, axis=1)
@@ -189,20 +196,20 @@ def _direction(angle: Any) -> Array:
 
 
 def _nuclei(cells: list[_Cell], texture: Array, shape: tuple[int, int], t: int) -> Array:
-    """The first channel at time `t`, before the optics."""
+    """Render the first channel at time `t`, before the optics."""
     light = np.zeros(shape)
     grid = np.moveaxis(np.indices(shape), 0, -1)
     for cell in cells:
         centre = _centre(cell, t)
-        low = np.maximum(centre - _LARGEST, 0).astype(int)
-        part = tuple(slice(a, max(a, b)) for a, b in zip(low, (centre + _LARGEST).astype(int), strict=True))
-        # where two nuclei meet in a flat culture the brighter one is seen
+        low = np.maximum(centre - _NUCLEUS_REACH, 0).astype(int)
+        part = tuple(slice(a, max(a, b)) for a, b in zip(low, (centre + _NUCLEUS_REACH).astype(int), strict=True))
+        # where two nuclei of a flat culture meet, the brighter one is visible
         light[part] = np.maximum(light[part], _nucleus(cell, texture, grid[part] - centre, t))
     return light
 
 
 def _nucleus(cell: _Cell, texture: Array, offsets: Array, t: int) -> Array:
-    """One nucleus at the `offsets` from its centre, `(Y, X, 2)`."""
+    """Render a nucleus at `offsets` from its centre, `(Y, X, 2)`."""
     own = offsets @ _rotation(cell.angle + cell.spin * t)
     u = own / cell.radii
     around = np.arctan2(u[..., 0], u[..., 1])
@@ -216,28 +223,28 @@ def _nucleus(cell: _Cell, texture: Array, offsets: Array, t: int) -> Array:
 
 
 def _cytoskeletons(cells: list[_Cell], shape: tuple[int, int], t: int) -> Array:
-    """The second channel at time `t`, before the optics: filaments, vesicles, and a glow of what is dissolved."""
+    """Render the second channel at time `t`, before the optics: filaments and vesicles."""
     light = np.zeros(shape)
     for cell in cells:
-        centre, turn = _centre(cell, t), _rotation(cell.angle + cell.spin * t).T
+        centre, rotation = _centre(cell, t), _rotation(cell.angle + cell.spin * t).T
         wave = 0.7 * np.sin(0.9 * t + np.linspace(0, 6, cell.filaments.shape[1]))[:, None]
-        curves = (cell.filaments + wave) @ turn + centre
+        curves = (cell.filaments + wave) @ rotation + centre
         _splat(light, curves.reshape(-1, 2), np.full(curves.shape[:2], 0.25).ravel())
-        places = (cell.vesicles[:, :2] + cell.vesicles[:, 3:] * t) @ turn + centre
+        places = (cell.vesicles[:, :2] + cell.vesicles[:, 3:] * t) @ rotation + centre
         _splat(light, places, 3.0 * cell.vesicles[:, 2])
     return light
 
 
 def _splat(light: Array, places: Array, brightness: Array) -> None:
-    """Add points between pixels to the four pixels about them."""
-    there = np.isfinite(places).all(axis=-1)
-    places, brightness = places[there], brightness[there]
+    """Add points between pixels to the four pixels around them, by bilinear weights."""
+    finite = np.isfinite(places).all(axis=-1)
+    places, brightness = places[finite], brightness[finite]
     low = np.floor(places).astype(int)
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
         at = low + step
-        share = np.prod(1 - np.abs(places - at), axis=-1) * brightness
-        seen = ((at >= 0) & (at < light.shape)).all(axis=-1)
-        np.add.at(light, tuple(at[seen].T), share[seen])
+        weighted = np.prod(1 - np.abs(places - at), axis=-1) * brightness
+        visible = ((at >= 0) & (at < light.shape)).all(axis=-1)
+        np.add.at(light, tuple(at[visible].T), weighted[visible])
 
 
 def _centre(cell: _Cell, t: int) -> Array:

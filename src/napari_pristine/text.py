@@ -27,9 +27,15 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def to_json(value: Any) -> str:
-    """Format a value as one line of JSON; infinite numbers and NaN become null, unknown objects their text."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """Format a value as JSON; infinite numbers and NaN become null.
+
+    Args:
+        value: Mappings, sequences, dataclasses, texts, numbers; unknown objects become their text.
+        indent: Spaces per level; one line if None.
+        ascii_only: Escape all other characters.
+    """
+    return json.dumps(_plain(value), ensure_ascii=ascii_only, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from napari_pristine.errors import FileError, ModelError
-from napari_pristine.io.atomic import appearing
+from napari_pristine.io.atomic import atomic_write
 
 SUFFIX = ".safetensors"
 _FILE_NAMES = {"model": "live", "ema": "steady"}
@@ -38,7 +38,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], text: Mapping[str, 
     check_suffix(path)
     # copies: safetensors cannot store that two names share their numbers
     alone = {file_name(name): weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
-    with appearing(path, overwrite=overwrite) as part:
+    with atomic_write(path, overwrite=overwrite) as part:
         part.write_bytes(safetensors.torch.save(alone, dict(text)))
 
 

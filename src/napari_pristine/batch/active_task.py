@@ -24,7 +24,7 @@ from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.batch.work_item import WorkItem, work_items_of
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import Event, Progress
-from napari_pristine.io.row_chunks import CheckCancelled
+from napari_pristine.threads import CheckCancelled
 
 
 @dataclass(frozen=True)

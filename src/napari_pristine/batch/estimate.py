@@ -18,9 +18,8 @@ from napari_pristine.batch.tasks import Task, check_format
 from napari_pristine.errors import FileError
 from napari_pristine.events import BlockDone, Job, Progress
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.io.row_chunks import CheckCancelled
 from napari_pristine.jobs.restore import Restored, run_plan
-from napari_pristine.threads import run_in_thread
+from napari_pristine.threads import CheckCancelled, run_in_thread
 
 _PROBE = 5.0
 """Seconds that a probe takes, about; a short one says little, since the first steps are slower."""

@@ -11,7 +11,7 @@ from napari_pristine.batch.options import BatchOptions
 from napari_pristine.batch.store import WorkDir, read_sidecar
 from napari_pristine.batch.tasks import Task
 from napari_pristine.errors import FileError
-from napari_pristine.io.atomic import check_free, size_of
+from napari_pristine.io.atomic import check_writable, size_on_disk
 
 
 def existing_result(
@@ -45,7 +45,7 @@ def existing_result(
 
 def _check_result(task: Task, order: BatchOptions, mine: Mapping[str, Any]) -> None:
     """Raise a `FileError` if there is another result that may not be replaced."""
-    check_free(task.target, overwrite=True)  # a folder that is no result is not replaced at all
+    check_writable(task.target, overwrite=True)  # a folder that is no result is not replaced at all
     found = read_sidecar(task.target)
     if order.overwrite:
         return
@@ -72,7 +72,7 @@ def _check_unfinished(task: Task, order: BatchOptions) -> None:
 
 def _check_whole(target: Path, facts: Mapping[str, Any]) -> None:
     """Raise a `FileError` unless a result is as large as it was when it was written: a copy may have been cut off."""
-    size, wanted = size_of(target), facts.get("bytes")
+    size, wanted = size_on_disk(target), facts.get("bytes")
     if wanted is not None and size != wanted:
         raise FileError(
             f"'{target}' is not what was written: it has {size} bytes, and had {wanted}; --overwrite restores it "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_pristine.batch.store import HIDDEN, SIDECAR, read_sidecar
 from napari_pristine.errors import FileError
-from napari_pristine.io.registry import SUFFIXES, advice_on
+from napari_pristine.io.registry import SUFFIXES, export_advice
 
 _IMAGE_FOLDERS = (".zarr",)
 """Suffixes of folders that are one image each."""
@@ -149,5 +149,5 @@ def _problem(path: Path) -> str:
     suffix = path.suffix.lower()
     if not _is_image(path):
         kind = f"suffix '{suffix}'" if suffix else "no suffix"
-        return f"no image that can be read ({kind}){advice_on(suffix)}"
+        return f"no image that can be read ({kind}){export_advice(suffix)}"
     return _named(path).problem

@@ -17,11 +17,11 @@ from napari_pristine.image.image import Image
 from napari_pristine.io import zarr
 from napari_pristine.io.fingerprint import Fingerprint, checksum, fingerprint
 from napari_pristine.io.registry import read
-from napari_pristine.io.row_chunks import CheckCancelled
 from napari_pristine.jobs.inputs import open_inputs
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
+from napari_pristine.threads import CheckCancelled
 
 _MINUTE = 60.0
 """Seconds for which it is believed that nobody has written into the folder of an input."""
@@ -204,6 +204,6 @@ def growing(task: Task, work: WorkDir, opened: OpenedImage) -> Any:
     """The array in which a result grows; made if it is not there yet."""
     sides = opened.resolved.output_blocks.chunk_sides
     if not task.is_zarr:
-        return zarr.scratch(work.array, opened.like, sides=sides)
+        return zarr.create_array(work.array, opened.like, block_sides=sides)
     version = task.version or opened.image.metadata.get("version", "0.5")
-    return zarr.create(work.array, opened.like, version=version, sides=sides)
+    return zarr.create_image(work.array, opened.like, version=version, block_sides=sides)

@@ -14,11 +14,11 @@ from napari_pristine.batch.tasks import Task
 from napari_pristine.device import versions
 from napari_pristine.errors import FileError, ImageError
 from napari_pristine.io import zarr
-from napari_pristine.io.atomic import files_in, flush, size_of
+from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
-from napari_pristine.io.row_chunks import CheckCancelled
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.text import printable
+from napari_pristine.threads import CheckCancelled
 
 _NOTES = 1000
 """Different notes that are kept with a result, at most: a stack may have a million blocks, each with one of its own."""
@@ -88,13 +88,13 @@ def finish(
     like = opened.like
     try:
         if task.is_zarr:
-            zarr.complete(work.array, like, facts, check_cancelled)
-            flush(_unflushed(work.array))
+            zarr.complete_image(work.array, like, facts, check_cancelled)
+            flush_to_disk(_unflushed(work.array))
         else:
             image = replace(like, data=growing(task, work, opened))
             write(work.part, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
         made = work.array if task.is_zarr else work.part
-        facts |= {"source": printable(str(task.source)), "bytes": size_of(made)}
+        facts |= {"source": printable(str(task.source)), "bytes": size_on_disk(made)}
         work.prepare_sidecar(facts)
         work.appear(made)
     except OSError as error:

@@ -12,8 +12,7 @@ from typing import Any
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.io.atomic import flush, flush_names, remove
-from napari_pristine.io.zarr_array import METADATA
+from napari_pristine.io.atomic import ZARR_METADATA, flush_directory, flush_to_disk, remove
 
 HIDDEN = ".pristine"
 """Folder, beside the results, that holds all that is not finished; gone when all is."""
@@ -83,8 +82,8 @@ class WorkDir:
 
     def flush(self) -> None:
         """Have what all blocks depend on, and the names of it, on disk before the first of them."""
-        flush([self.folder / "state.json"])
-        flush(folder / name for folder in (self.array, self.array / "0") for name in METADATA)
+        flush_to_disk([self.folder / "state.json"])
+        flush_to_disk(folder / name for folder in (self.array, self.array / "0") for name in ZARR_METADATA)
 
     def clear(self) -> None:
         """Throw away what there is of it; what cannot be removed now is worth nothing, at least."""
@@ -141,7 +140,7 @@ class WorkDir:
             os.replace(made, self.target)
         if (self.folder / "sidecar.json").exists():
             os.replace(self.folder / "sidecar.json", self.sidecar)
-        flush_names(self.target.parent)
+        flush_directory(self.target.parent)
         with suppress(OSError):  # the result is complete; what is left behind goes when somebody looks at it again
             self.clear()
 
@@ -189,7 +188,7 @@ def _write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
     if lasting:
-        flush([part], names=False)
+        flush_to_disk([part], names=False)
     os.replace(part, path)
 
 

@@ -15,8 +15,8 @@ from napari_pristine.batch.inputs import Input
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import stem_of
+from napari_pristine.io.ngff import Version
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.zarr import Version
 from napari_pristine.jobs.inputs import open_inputs
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.model import Model

@@ -17,7 +17,7 @@ from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
 from napari_pristine.events import BlockDone, Event
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.io.atomic import flush
+from napari_pristine.io.atomic import flush_to_disk
 from napari_pristine.io.fingerprint import Fingerprint
 from napari_pristine.jobs.restore import run_plan
 from napari_pristine.threads import AsyncWriter
@@ -70,7 +70,7 @@ class _Turn:
     def _write(self, index: Any, values: Any) -> None:
         self.check()
         self.array[index] = values
-        flush(self.array.files(index))  # what is recorded must be there, even if the power fails
+        flush_to_disk(self.array.files(index))  # what is recorded must be there, even if the power fails
 
     def look(self) -> None:
         """Check it, if that was not done just now."""

@@ -25,7 +25,7 @@ from napari_pristine.cli.options import (
 )
 from napari_pristine.cli.output import describe_model, progress_bar
 from napari_pristine.errors import FileError
-from napari_pristine.io.atomic import check_free
+from napari_pristine.io.atomic import check_writable
 from napari_pristine.io.registry import SUFFIXES, is_zarr
 from napari_pristine.jobs.restore import wait
 from napari_pristine.jobs.train import training_job
@@ -56,7 +56,7 @@ def learn(
     chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
     recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
     check_suffix(output)
-    check_free(output, overwrite=overwrite)
+    check_writable(output, overwrite=overwrite)
     images = find_images(inputs)
     with progress_bar("learning", report_error) as show:
         learned = wait(training_job(images, recipe), show)

@@ -11,9 +11,9 @@ import numpy as np
 
 from napari_pristine.errors import PristineError
 from napari_pristine.image.image import Image
-from napari_pristine.io.lazy import Unread
+from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.registry import read
-from napari_pristine.io.zarr_array import ZarrArray
+from napari_pristine.io.zarr import ZarrArray
 
 _SIDE = 1024
 """Pixels along Y and X that are read at once of images that have no chunks of their own."""
@@ -81,7 +81,7 @@ def _channels(image: Image) -> list[str]:
 
 def _dasked(data: Any, axes: str) -> Any:
     """Values for napari, which takes numpy and dask for arrays, and keeps what dask has read at hand."""
-    if isinstance(data, (np.ndarray, Unread)):
+    if isinstance(data, (np.ndarray, WholeFile)):
         return np.asarray(data[...])
     array: Any = import_module("dask.array")
     planes = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
@@ -16,6 +16,7 @@ from napari_pristine.errors import ImageError
 from napari_pristine.image.noise import Noise
 
 Array = NDArray[np.float64]
+ArrayOrTensor = TypeVar("ArrayOrTensor")
 
 MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
@@ -51,9 +52,11 @@ class AnscombeTransform:
         """Read noise in photons: s in the formula."""
         return self.noise.read / self.noise.gain
 
-    def forward(self, values: Array) -> Array:
-        """Transform values in the units of the image."""
-        return _anscombe((values - self.noise.offset) / self.noise.gain, self.read_photons)
+    def forward(self, values: ArrayOrTensor) -> ArrayOrTensor:
+        """Transform values in the units of the image; takes torch tensors, too, for models that are exported."""
+        signal: Any = values
+        transformed: ArrayOrTensor = _anscombe((signal - self.noise.offset) / self.noise.gain, self.read_photons)
+        return transformed
 
     def inverse(self, transformed: Array) -> Array:
         """Mean signal, in the units of the image, that belongs to expected transforms."""
@@ -67,8 +70,9 @@ class AnscombeTransform:
         return _inverse_table(self.read_photons, 2.0 ** np.ceil(np.log2(largest)))
 
 
-def _anscombe(photons: Array, read: float) -> Array:
-    return 2 * np.sqrt(np.maximum(photons + 0.375 + read**2, 0))
+def _anscombe(photons: Any, read: float) -> Any:
+    """Transform photons, by operations that arrays and tensors share."""
+    return 2 * (photons + 0.375 + read**2).clip(min=0) ** 0.5
 
 
 @lru_cache(maxsize=64)

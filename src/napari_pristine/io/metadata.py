@@ -1,4 +1,4 @@
-"""What the dialects of TIFF (OME, ImageJ, plain with a JSON description) have in common."""
+"""Metadata that all formats share, between the words of a file and the fields of an `Image`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from napari_pristine.errors import AxesError
 from napari_pristine.image.image import Image, check_axes
 from napari_pristine.io.units import PIXEL
+from napari_pristine.text import to_json
 
 Provenance = Mapping[str, Any] | None
 PROVENANCE = "pristine"
-"""Key under which files and `Image.metadata` hold what a result came from."""
+"""Key under which files and `Image.metadata` hold the provenance, the origin of a result: its recipe and more."""
 
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What a file says about its values.
+    """Metadata of an image as its file states them.
 
     Attributes:
-        spacing: Distance between neighbours and its unit, for the axes about which the file says something.
+        spacing: Distance between neighbours and its unit, for the axes that have one.
         channels: Names along `C`.
-        position: Where the first element lies, along the axes about which the file says so, in units of the spacing.
-        metadata: All else that is kept in `Image.metadata`.
+        metadata: Everything else that goes to `Image.metadata`.
+        position: Position of the first element in units of the spacing, for the axes that have one.
     """
 
     spacing: Mapping[str, tuple[float, str]] = field(default_factory=dict)
@@ -36,34 +37,43 @@ class FileMetadata:
 
 @dataclass(frozen=True)
 class WriteSpec:
-    """How tifffile is to write an image: the order of its axes, and what stands in its description.
+    """Arguments for tifffile to write an image.
 
-    `resolution` is in pixels per unit, along X and Y.
+    Attributes:
+        kind: Kind of TIFF, in tifffile's word: `shaped` is plain TIFF with a JSON description.
+        axes: Order in which the axes are written.
+        metadata: Content of the description.
+        resolution: Pixels per unit along X and Y.
     """
 
-    dialect: str
+    kind: Literal["ome", "imagej", "shaped"]
     axes: str
     metadata: Mapping[str, Any]
     resolution: tuple[float, float] | None = None
 
 
-def picture_last(axes: str) -> str:
-    """The axes with the picture, `YX` or `YXS`, at the end, as TIFF pages have it."""
+def plane_last(axes: str) -> str:
+    """Axes with those of a plane, `YX` or `YXS`, at the end, as TIFF pages have it."""
     return "".join(axis for axis in axes if axis not in "YXS") + "YX" + ("S" if "S" in axes else "")
 
 
-def tells(distance: float, unit: str) -> bool:
-    """Whether a spacing says more than that neighbours are one pixel apart."""
+def samples_last(axes: str) -> str:
+    """Axes with the samples `S` of RGB pixels at the end; some files store them as planes."""
+    return axes.replace("S", "") + "S" if "S" in axes else axes
+
+
+def is_calibrated(distance: float, unit: str) -> bool:
+    """True if a spacing is valid and more than the default of one pixel."""
     return 0 < distance < float("inf") and (distance, unit) != (1.0, PIXEL)
 
 
-def to_json(provenance: Mapping[str, Any]) -> str:
+def provenance_to_json(provenance: Mapping[str, Any]) -> str:
     """Provenance as one line of ASCII."""
-    return json.dumps(provenance, default=str)
+    return to_json(provenance, ascii_only=True)
 
 
-def from_json(text: str | None) -> dict[str, Any]:
-    """The object in `text`; empty where there is none, as anybody may write anything there."""
+def parse_json(text: str | None) -> dict[str, Any]:
+    """The JSON object in a text; empty if it is anything else, as other programs write anything there."""
     try:
         found = json.loads(text or "")
     except ValueError:
@@ -71,10 +81,18 @@ def from_json(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def image_of(
-    path: Path, data: Any, axes: str, notes: FileMetadata, metadata: Mapping[str, Any], name: str = ""
+def make_image(
+    path: Path, data: Any, axes: str, stated: FileMetadata, extra: Mapping[str, Any], name: str = ""
 ) -> Image:
-    """The image in a file, with what is said of it.
+    """Combine values and metadata of a file into an image.
+
+    Args:
+        path: The file.
+        data: The values, an array or lazy array.
+        axes: One letter per dimension.
+        stated: Metadata that the file states.
+        extra: More for `Image.metadata`.
+        name: Name of the image; that of the file if empty.
 
     Raises:
         AxesError: The axes do not fit the array.
@@ -83,20 +101,20 @@ def image_of(
         check_axes(axes, data.shape)
     except AxesError as error:
         raise AxesError(f"'{path.name}': {error}") from None
-    spacing = [notes.spacing.get(axis, (1.0, PIXEL)) for axis in axes]
-    size = dict(zip(axes, data.shape, strict=True)).get("C", 1)
+    spacing = [stated.spacing.get(axis, (1.0, PIXEL)) for axis in axes]
+    channel_count = data.shape[axes.index("C")] if "C" in axes else 1
     return Image(
         data,
         axes,
         scale=tuple(distance for distance, _ in spacing),
         units=tuple(unit for _, unit in spacing),
-        translate=tuple(notes.position.get(axis, 0.0) for axis in axes),
+        translate=tuple(stated.position.get(axis, 0.0) for axis in axes),
         name=name or stem_of(path),
-        channels=notes.channels if len(notes.channels) == size else (),
-        metadata={**metadata, **notes.metadata},
+        channels=stated.channels if len(stated.channels) == channel_count else (),
+        metadata={**extra, **stated.metadata},
     )
 
 
 def stem_of(path: Path) -> str:
-    """The name of a file without its suffix, and without the `.ome` before it."""
+    """File name without its suffix, and without an `.ome` before it."""
     return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem

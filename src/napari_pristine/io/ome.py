@@ -1,4 +1,4 @@
-"""OME-TIFF: the dialect with the richest description, and the one written by default.
+"""Metadata of OME-TIFF, the format that TIFF is written in by default.
 
 See https://docs.openmicroscopy.org/ome-model/ for the attributes.
 """
@@ -18,15 +18,15 @@ from napari_pristine.io.metadata import (
     FileMetadata,
     Provenance,
     WriteSpec,
-    from_json,
-    picture_last,
-    tells,
-    to_json,
+    is_calibrated,
+    parse_json,
+    plane_last,
+    provenance_to_json,
 )
 from napari_pristine.io.units import ome_symbol, unit_name
 
 CREATOR = "napari-pristine"
-"""Positions are read from our own files alone: those of a stage would tear layers apart that lie on each other."""
+"""Positions are read from our own files only: those of a stage would move apart layers that belong together."""
 NAMESPACE = "napari-pristine/provenance"
 _DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _SPACING = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
@@ -34,90 +34,81 @@ _DEFAULT_UNIT = {"Z": "µm", "Y": "µm", "X": "µm", "T": "s"}
 
 
 def can_hold(image: Image) -> bool:
-    """Whether OME-TIFF has a word for the axes and the type of the values."""
+    """True if OME can express the axes and the type of the values."""
     return set(image.axes) <= set("TZCYXS") and image.dtype.name in _DTYPES
 
 
-def describe(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> FileMetadata:
-    """Pixel size, time step, channel names and provenance from the OME-XML."""
+def read_metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> FileMetadata:
+    """Read pixel size, time step, channel names, position and provenance from the OME-XML."""
     root = ElementTree.fromstring(tif.ome_metadata or "<OME/>")
-    pixels = _pixels(root, tif, series)
+    provenance = {}
+    for annotation in root.findall("{*}StructuredAnnotations/{*}CommentAnnotation"):
+        if annotation.get("Namespace") == NAMESPACE:
+            provenance = {PROVENANCE: parse_json(annotation.findtext("{*}Value"))}
+            break
+    images = root.findall("{*}Image")
+    if len(images) == len(tif.series):
+        images = [images[tif.series.index(series)]]
+    else:  # images without data in this file are no series of tifffile
+        images = [image for image in images if image.get("Name") == series.name]
+    pixels = images[0].find("{*}Pixels") if images else None
     if pixels is None:
-        return FileMetadata(metadata=_provenance(root))
+        return FileMetadata(metadata=provenance)
     channels = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
-    position = _position(pixels) if root.get("Creator") == CREATOR else {}
-    return FileMetadata(_spacing(pixels), channels if all(channels) else (), _provenance(root), position)
+    position: dict[str, float] = {}
+    plane = pixels.find("{*}Plane")
+    if plane is not None and root.get("Creator") == CREATOR:
+        texts = {axis: plane.get(f"Position{axis}") for axis in "ZYX"}
+        position = {axis: float(text) for axis, text in texts.items() if text}
+    return FileMetadata(_read_spacing(pixels), channels if all(channels) else (), provenance, position)
 
 
-def layout(image: Image, provenance: Provenance) -> WriteSpec:
-    """The image in OME's words."""
-    metadata: dict[str, Any] = {"axes": picture_last(image.axes), "Creator": CREATOR}
-    metadata |= {"Name": _printable(image.name)} if image.name else {}
-    for axis, distance, unit in zip(image.axes, image.scale, image.units, strict=True):
+def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
+    """Express an image in OME's attributes."""
+    axes = plane_last(image.axes)
+    metadata: dict[str, Any] = {"axes": axes, "Creator": CREATOR}
+    if image.name:
+        metadata["Name"] = _printable(image.name)
+    plane_count = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
+    planes: dict[str, list[Any]] = {}
+    for axis, distance, start, unit in zip(image.axes, image.scale, image.translate, image.units, strict=True):
         symbol = ome_symbol(unit, axis)
-        if axis in _SPACING and symbol and tells(distance, unit):
+        if axis in _SPACING and symbol and is_calibrated(distance, unit):
             metadata |= {_SPACING[axis]: float(distance), _SPACING[axis] + "Unit": symbol}
+        if axis in "ZYX" and symbol and start:
+            planes[f"Position{axis}"] = [float(start)] * plane_count
+            planes[f"Position{axis}Unit"] = [symbol] * plane_count
     if any(image.translate):
-        metadata["Plane"] = _planes(image)
+        metadata["Plane"] = planes
     if image.channels and len(image.channels) == image.size("C"):
         metadata["Channel"] = {"Name": [_printable(name) for name in image.channels]}
     if provenance:
-        metadata["CommentAnnotation"] = {"Namespace": NAMESPACE, "Value": to_json(provenance)}
-    return WriteSpec("ome", picture_last(image.axes), metadata)
+        metadata["CommentAnnotation"] = {"Namespace": NAMESPACE, "Value": provenance_to_json(provenance)}
+    return WriteSpec("ome", axes, metadata)
 
 
-def _pixels(root: Element, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Element | None:
-    """The Pixels element that describes `series`; images without data in this file are no series of tifffile."""
-    images = root.findall("{*}Image")
-    if len(images) == len(tif.series):
-        return images[tif.series.index(series)].find("{*}Pixels")
-    return next((image.find("{*}Pixels") for image in images if image.get("Name") == series.name), None)
+def _read_spacing(pixels: Element) -> dict[str, tuple[float, str]]:
+    """Distance and unit of each axis that states one.
 
-
-def _spacing(pixels: Element) -> dict[str, tuple[float, str]]:
-    found = {}
+    Without a time step it is the mean time between planes, which often state their time since the start.
+    """
+    spacing: dict[str, tuple[float, str]] = {}
     for axis, key in _SPACING.items():
         distance = float(pixels.get(key) or 0)
         if 0 < distance < float("inf"):
-            found[axis] = (distance, unit_name(pixels.get(key + "Unit", _DEFAULT_UNIT[axis])))
-    return {"T": found.pop("T")} | found if "T" in found else found | _time_step(pixels)
-
-
-def _planes(image: Image) -> dict[str, list[Any]]:
-    """The position of each plane."""
-    planes = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
-    found: dict[str, list[Any]] = {}
-    for axis, start, unit in zip(image.axes, image.translate, image.units, strict=True):
-        symbol = ome_symbol(unit, axis)
-        if axis in "ZYX" and start and symbol:
-            found |= {f"Position{axis}": [float(start)] * planes, f"Position{axis}Unit": [symbol] * planes}
-    return found
-
-
-def _position(pixels: Element) -> dict[str, float]:
-    plane = pixels.find("{*}Plane")
-    said = {} if plane is None else {axis: plane.get(f"Position{axis}") for axis in "ZYX"}
-    return {axis: float(text) for axis, text in said.items() if text}
-
-
-def _time_step(pixels: Element) -> dict[str, tuple[float, str]]:
-    """The mean time between frames: where no step is stated, planes often have their time since the start."""
-    firsts = [plane for plane in pixels.findall("{*}Plane") if plane.get("TheC") == plane.get("TheZ") == "0"]
-    times = [(int(plane.get("TheT", "0")), float(plane.get("DeltaT", "nan"))) for plane in firsts]
-    if len(times) < 2:
-        return {}
-    (first, start), *_, (last, end) = sorted(times)
-    step = (end - start) / max(last - first, 1)
-    return {"T": (step, unit_name(firsts[0].get("DeltaTUnit", "s")))} if step > 0 else {}
-
-
-def _provenance(root: Element) -> dict[str, Any]:
-    for note in root.findall("{*}StructuredAnnotations/{*}CommentAnnotation"):
-        if note.get("Namespace") == NAMESPACE:
-            return {PROVENANCE: from_json(note.findtext("{*}Value"))}
-    return {}
+            spacing[axis] = (distance, unit_name(pixels.get(key + "Unit", _DEFAULT_UNIT[axis])))
+    if "T" in spacing:
+        return spacing
+    planes = [plane for plane in pixels.findall("{*}Plane") if plane.get("TheC") == plane.get("TheZ") == "0"]
+    times = sorted((int(plane.get("TheT", "0")), float(plane.get("DeltaT", "nan"))) for plane in planes)
+    if len(times) > 1:
+        (first, start), *_, (last, end) = times
+        step = (end - start) / max(last - first, 1)
+        if step > 0:
+            spacing["T"] = (step, unit_name(planes[0].get("DeltaTUnit", "s")))
+    return spacing
 
 
 def _printable(text: str) -> str:
-    """Without the control characters that XML has no way to hold."""
+    """Text without the control characters that XML cannot hold."""
     return "".join(letter for letter in text if letter.isprintable())

@@ -1,147 +1,169 @@
-"""Reading and writing files: TIFF (OME, ImageJ, plain), OME-Zarr, and PNG and JPEG for convenience.
+"""The file formats, and reading and writing by the suffix of a file.
 
-No torch and no Qt here. Only the command line, the batch and the panel open files; all else works on `Image`.
+To add a format, write a module with a function `read` (and `open_lazily` and `write`, if it can do that) and add it to
+`FORMATS`. Neither torch nor Qt are used here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io import picture as pictures
-from napari_pristine.io import tiff
-from napari_pristine.io.atomic import ZARR, appearing
-from napari_pristine.io.lazy import Unread
-from napari_pristine.io.row_chunks import CheckCancelled
+from napari_pristine.io import picture, tiff, tiff_writer, zarr
+from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
+from napari_pristine.io.lazy import WholeFile, translate_errors
+from napari_pristine.io.metadata import Provenance
+from napari_pristine.threads import CheckCancelled
 
 
-class _Format(Protocol):
-    """What a module does for the files of a format."""
+@dataclass(frozen=True)
+class Format:
+    """A file format.
 
-    def read(self, path: Path, axes: str) -> Image: ...
+    Attributes:
+        name: Its name, for messages.
+        suffixes: Suffixes of its files, in lower case.
+        read: Read the image of a file into memory. Takes the path and the axes that the user has given, one capital
+            letter per dimension, or an empty text.
+        open_lazily: The same without reading the values; returns None for a file that can only be read as a whole, as
+            all files are if there is no such function.
+        write: Write an image. Takes the temporary path to write to, the final path, the image, its provenance, and a
+            function to call now and then, which may raise. None for formats that are only read.
+        result_suffix: Suffix of the result for an input of this format, if the format is only read.
+    """
 
-    def open_lazily(self, path: Path, axes: str) -> Image | None:
-        """None where all must be read at once."""
-
-    def write(
-        self,
-        part: Path,
-        target: Path,
-        image: Image,
-        provenance: Mapping[str, Any] | None,
-        check_cancelled: CheckCancelled,
-    ) -> None:
-        """Write an image; `beat` is called now and then, and may end it by raising."""
-
-
-_FILES: dict[str, _Format] = {**dict.fromkeys(tiff.SUFFIXES, tiff), **dict.fromkeys(pictures.SUFFIXES, pictures)}
-
-SUFFIXES = (*_FILES, ZARR)
-"""Of the files that can be read; those with the last one are folders."""
-_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
-"""Suffixes of files of microscopes, which other programs read."""
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, str], Image]
+    open_lazily: Callable[[Path, str], Image | None] | None = None
+    write: Callable[[Path, Path, Image, Provenance, CheckCancelled], None] | None = None
+    result_suffix: str = ".ome.tif"
 
 
-def advice_on(suffix: str) -> str:
-    """What to do about files with a suffix that is none of ours, as the end of a message; nothing for most."""
-    if suffix.lower() not in _MICROSCOPES:
-        return ""
-    return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
+FORMATS = (
+    Format("TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write),
+    Format("PNG", (".png",), picture.read, write=picture.write_png),
+    Format("JPEG", (".jpg", ".jpeg"), picture.read, result_suffix=".tif"),
+    Format("OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write),
+)
+SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
+"""Suffixes of all files that can be read; those with `.zarr` are folders."""
+_OF_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
-    """The image in a file.
+    """Read the image in a file.
 
     Args:
         path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
             image or array in one, such as `plate.zarr/A/1/0`.
-        axes: One letter per dimension, where the file says nothing or the wrong thing.
-        lazy: Leave its values on disk and read what is asked for each time, by the plane, tile or chunk.
+        axes: One letter per dimension, where the file states none or wrong ones.
+        lazy: Leave the values on disk; each access reads the planes, tiles or chunks that it needs.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
-        AxesError: `axes` do not fit what is in the file.
+        AxesError: `axes` do not fit the image.
     """
-    path = Path(path)
-    try:
-        kind = _format(path)
-        _check_there(path)
-        return _unread(path, kind, axes.upper()) if lazy else kind.read(path, axes.upper())
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
+    path, axes = Path(path), axes.upper()
+    format_ = _format_of(path)
+
+    def read_whole() -> Image:
+        with translate_errors(path, format_.name):
+            return format_.read(path, axes)
+
+    with translate_errors(path, format_.name):
+        _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
+        image = format_.open_lazily(path, axes) if lazy and format_.open_lazily else None
+    if image is not None:
+        return image
+    image = read_whole()
+    if not lazy:
+        return image
+    return replace(image, data=WholeFile(image.data, lambda: np.asarray(read_whole().data)))
 
 
 def write(
     path: str | os.PathLike[str],
     image: Image,
     *,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Provenance = None,
     overwrite: bool = False,
     check_cancelled: CheckCancelled = lambda: None,
 ) -> None:
     """Write an image with its axes, pixel size, units, time step and channel names.
 
-    The file appears when it is complete: an error, Ctrl-C or a full disk leave nothing behind, and a file that was
-    there before stays as it was. `provenance` is what the values came from, such as the recipe, as JSON can hold it;
-    `read` gives it back as `metadata["pristine"]`. `beat` is called now and then; what it raises ends the writing.
+    The file appears under its name when it is complete: after an error, Ctrl-C or on a full disk nothing is left
+    behind, and a file that existed before is unchanged.
+
+    Args:
+        path: The file; its suffix decides on the format.
+        image: The image; a lazy one is read plane by plane.
+        provenance: Origin of the image, such as its recipe, as JSON can hold it; `read` returns it as
+            `metadata["pristine"]`.
+        overwrite: Replace a file that exists.
+        check_cancelled: Called now and then; may raise to stop.
 
     Raises:
-        FileError: The file exists and `overwrite` is not set, cannot be written, or cannot hold such an image.
+        FileError: The file exists and `overwrite` is not set, it cannot be written, or its format cannot hold the
+            image or is only read.
     """
     path = Path(path)
-    kind = _format(path)
+    format_ = _format_of(path)
+    if format_.write is None:
+        writable = ", ".join(suffix for f in FORMATS if f.write for suffix in f.suffixes)
+        raise FileError(f"'{path}': {format_.name} files can be read but not written; use one of {writable}")
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
-    with appearing(path, overwrite=overwrite) as part:
-        kind.write(part, path, image, provenance, check_cancelled)
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        format_.write(temporary, path, image, provenance, check_cancelled)
 
 
-def _unread(path: Path, kind: _Format, axes: str) -> Image:
-    """The image in a file, its values on disk."""
-    image = kind.open_lazily(path, axes)
-    if image is None:
-        image = kind.read(path, axes)
-        image = replace(image, data=Unread(image.data, lambda: np.asarray(kind.read(path, axes).data)))
-    return image
-
-
-def _format(path: Path) -> _Format:
-    """What reads and writes files with this suffix."""
-    suffix = path.suffix.lower()
-    if suffix in _FILES:
-        return _FILES[suffix]
-    if is_zarr(path):
-        from napari_pristine.io import zarr  # half a second, which other formats can do without
-
-        return zarr
-    known = ", ".join(SUFFIXES)
-    raise FileError(
-        f"'{path}' has the suffix '{suffix}', which is no format we know; use one of {known}{advice_on(suffix)}"
-    )
+def result_name(source: Path) -> str:
+    """Name for the result of a file in the same format, or in OME-TIFF if the format is only read."""
+    for format_ in FORMATS:
+        if source.suffix.lower() in format_.suffixes and format_.write is None:
+            return source.stem + format_.result_suffix
+    return source.name
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path is that of an OME-Zarr or of something in one, by its name."""
-    return any(part.lower().endswith(ZARR) for part in path.parts)
+    """True if a path is, by its name, that of an OME-Zarr or of something inside one."""
+    return any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
 
 
-def _check_there(path: Path) -> None:
+def export_advice(suffix: str) -> str:
+    """The end of a message about a file with an unknown suffix: the way out for files of microscopes, else empty."""
+    if suffix.lower() not in _OF_MICROSCOPES:
+        return ""
+    return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
+
+
+def _format_of(path: Path) -> Format:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES and is_zarr(path):  # an image or array inside
+        suffix = ZARR_SUFFIX
+    for format_ in FORMATS:
+        if suffix in format_.suffixes:
+            return format_
+    raise FileError(
+        f"'{path}' has the suffix '{suffix}', which is no known format; use one of {', '.join(SUFFIXES)}"
+        f"{export_advice(suffix)}"
+    )
+
+
+def _check_exists(path: Path, *, folder: bool) -> None:
+    """Raise a `FileError` unless there is a file, or a folder, that is not empty."""
     if not path.exists():
         raise FileError(f"'{path}' does not exist; check the name")
-    if is_zarr(path) and path.suffix.lower() not in _FILES:
-        if not path.is_dir():
-            raise FileError(f"'{path}' is a file, but an OME-Zarr is a folder; copy all of it, or unpack it")
-        return
-    if path.is_dir():
+    if folder and not path.is_dir():
+        raise FileError(f"'{path}' is a file, but an OME-Zarr is a folder; copy all of it, or unpack it")
+    if not folder and path.is_dir():
         raise FileError(f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'")
-    if path.stat().st_size == 0:
+    if not folder and path.stat().st_size == 0:
         raise FileError(f"'{path}' is empty (0 bytes); copy it again from where it came")

@@ -1,86 +1,199 @@
-"""TIFF by tifffile: reading any; what is written is in `tiff_writing`.
-
-Positions are read from and written to our own OME-TIFF alone; those of a stage are not.
-"""
+"""Reading of TIFF: OME-TIFF, ImageJ hyperstacks, and any other that tifffile knows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import WrapperStore
 
-from napari_pristine.image.image import Image, guess_axes
-from napari_pristine.io import imagej, ome, plain, tiff_faults
-from napari_pristine.io.lazy import on_disk
-from napari_pristine.io.metadata import FileMetadata, image_of
-from napari_pristine.io.tiff_pages import check_pages, cut_off
-from napari_pristine.io.tiff_writer import write
+from napari_pristine.errors import AxesError
+from napari_pristine.image.image import Image, check_axes, guess_axes
+from napari_pristine.io import imagej, ome
+from napari_pristine.io.lazy import LazyArray
+from napari_pristine.io.metadata import PROVENANCE, FileMetadata, make_image, parse_json, samples_last
+from napari_pristine.io.tiff_checks import check_complete, check_log, check_ome_claims, check_page_list, cut_off
+from napari_pristine.io.units import unit_name
 from napari_pristine.resources import check_fits
 
-__all__ = ["SUFFIXES", "open_lazily", "read", "write"]
-
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+_LARGE_PAGE = 1 << 26
+"""Bytes of a page beyond which it is read strip by strip; below, whole pages are faster."""
 
 
 def read(path: Path, axes: str) -> Image:
-    """The largest image in the file (others are thumbnails or lower resolutions)."""
-    with _largest(path) as (tif, series):
+    """Read the largest image of a file; smaller ones are thumbnails or lower resolutions.
+
+    Args:
+        path: The file.
+        axes: One letter per dimension, in place of what the file states.
+
+    Raises:
+        FileError: The file cannot be read.
+        AxesError: The axes do not fit the image.
+    """
+    with _open_largest(path) as (tif, series):
         check_fits(path, series.nbytes)
         data = series.asarray()
         if data.shape != series.shape:
             raise cut_off(path)
-        found, notes, metadata = _described(tif, series)
-    data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch knows the order of this machine only
-    if not axes and "S" in found:  # samples that were stored as planes
-        data, found = np.moveaxis(data, found.index("S"), -1), found.replace("S", "") + "S"
-    return image_of(path, data, axes or found, notes, metadata)
+        found, stated, extra = _read_metadata(tif, series)
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
+    shown = axes or samples_last(found)
+    if not axes:
+        data = data.transpose([found.index(axis) for axis in shown])
+    return make_image(path, data, shown, stated, extra)
 
 
 def open_lazily(path: Path, axes: str) -> Image | None:
-    """The same, but its values stay on disk until they are asked for; none where all must be read at once."""
-    with _largest(path) as (tif, series):
-        found, notes, metadata = _described(tif, series)
-        data = None if "S" in found[:-1] else on_disk(path, tif, series, tiff_faults.guard(path))
-    return None if data is None else image_of(path, data, axes or found, notes, metadata)
+    """Open the same image without reading its values; None if it can only be read as a whole."""
+    with _open_largest(path) as (tif, series):
+        found, stated, extra = _read_metadata(tif, series)
+        shown = axes or samples_last(found)
+        order = () if axes else [found.index(axis) for axis in shown]
+        data = TiffArray(path, tif, series, order) if _has_whole_pages(series) else None
+    return None if data is None else make_image(path, data, shown, stated, extra)
+
+
+class TiffArray(LazyArray):
+    """The values of a TIFF series, read by tifffile's Zarr store: by the tile, by the page, or by the strip.
+
+    Values that lie in the file uncompressed and in one piece are read through a memory map instead: the store would
+    read whole pages, which may be larger than the memory.
+
+    Args:
+        path: The file.
+        tif: The same, open; it may be closed afterwards.
+        series: One of its series, made of whole pages.
+        order: See `LazyArray`.
+    """
+
+    format_name = "TIFF"
+
+    def __init__(
+        self, path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, order: Sequence[int] = ()
+    ) -> None:
+        super().__init__(path, series.shape, series.dtype, order, watched=path)
+        self._lock = threading.Lock()
+        self._store: Any = None
+        if series.dataoffset is not None and series.transform is None:
+            dtype = np.dtype(tif.byteorder + series.dtype.char)
+            self._stored: Any = _MemoryMap(path, dtype, series.dataoffset, series.shape)
+            return
+        page = series.keyframe
+        by_chunk = page.is_tiled or (page.nbytes > _LARGE_PAGE and len(page.dataoffsets) > 1)
+        chunk = page.chunks if by_chunk else page.shape
+        check_fits(path, math.prod(chunk) * self.dtype.itemsize)
+        self._store = series.aszarr(level=0, chunkmode=0 if by_chunk else 2)
+        self._stored = zarr.open_array(_KeepLastChunk(self._store), mode="r", zarr_format=2)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        with self._lock, check_log(self._path):
+            try:
+                yield self._stored
+            finally:
+                if self._store is not None:
+                    self._store.close()  # closes the files, which the next read opens again
+
+
+class _MemoryMap:
+    """A part of a file as an array; mapped anew for each read, as an open map counts as an open file."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> None:
+        self._arguments: dict[str, Any] = {"filename": path, "dtype": dtype, "offset": offset, "shape": shape}
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.array(np.memmap(mode="r", **self._arguments)[index])
+
+
+class _KeepLastChunk(WrapperStore[Any]):
+    """Keeps the chunk that was decoded last, as the next part of a large page is often read next."""
+
+    _last: tuple[str, Buffer | None] | None = None
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        self._last = None  # free the memory first
+        value: Buffer | None = await self._store.get(key, prototype, byte_range)
+        self._last = key, value
+        return value
 
 
 @contextmanager
-def _largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
-    """The file and the largest image in it, which is complete."""
-    with tiff_faults.complaints(path), tiff_faults.broken_files(path):
-        check_pages(path)
+def _open_largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
+    """Open a file and check its largest image."""
+    with check_log(path):
+        check_page_list(path)
         with tifffile.TiffFile(path) as tif:
-            tiff_faults.check_claims(path, tif)
+            check_ome_claims(path, tif)
             series = max(tif.series, key=lambda s: math.prod(s.shape))
-            tiff_faults.check_complete(path, tif, series)
+            check_complete(path, tif, series)
             yield tif, series
 
 
-def _described(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, FileMetadata, dict[str, Any]]:
-    """Axes, what the file says of them, and what else is known of it."""
-    kind, notes = _notes(tif, series)
-    found = plain.stated_axes(tif, series) or _name_axes(series.axes, series.shape)
-    return found, notes, {"format": kind} | ({"images": len(tif.series)} if len(tif.series) > 1 else {})
+def _has_whole_pages(series: tifffile.TiffPageSeries) -> bool:
+    """True if the last axes of a series are those of its pages, as tifffile's Zarr store needs them."""
+    if series.dataoffset is not None and series.transform is None:
+        return True
+    page = series.keyframe.shape
+    pages = math.prod(series.shape) / math.prod(page)
+    return series.shape[len(series.shape) - len(page) :] == page and pages == len(series.pages)
 
 
-def _notes(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, FileMetadata]:
-    """The dialect of the file, and what it says in it."""
+def _read_metadata(
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> tuple[str, FileMetadata, Mapping[str, Any]]:
+    """Axes, stated metadata, and more for `Image.metadata`."""
+    description = parse_json(tif.pages.first.shaped_description)
+    axes = _stated_axes(description, series.shape)
     if tif.is_ome:
-        return "ome", ome.describe(tif, series)
-    if tif.is_imagej:
-        return "imagej", imagej.describe(tif, series)
-    return "tiff", plain.describe(tif, series)
+        kind, stated = "ome", ome.read_metadata(tif, series)
+    elif tif.is_imagej:
+        kind, stated = "imagej", imagej.read_metadata(tif, series)
+    else:
+        kind, stated = "tiff", _from_json(description, axes)
+    several = {"images": len(tif.series)} if len(tif.series) > 1 else {}
+    return axes or _name_axes(series.axes, series.shape), stated, {"format": kind, **several}
+
+
+def _stated_axes(description: Mapping[str, Any], shape: tuple[int, ...]) -> str:
+    """Axes in the JSON description of a plain TIFF; empty if it has none that fit."""
+    axes = str(description.get("axes", "")).upper()
+    try:
+        check_axes(axes, shape)
+    except AxesError:
+        return ""
+    return axes
+
+
+def _from_json(description: Mapping[str, Any], axes: str) -> FileMetadata:
+    """Metadata that we wrote into the JSON description of a plain TIFF.
+
+    Files of others state nothing: a resolution of 72 per inch is no pixel size.
+    """
+    scale, units = description.get("scale", ()), description.get("units", ())
+    if not len(axes) == len(scale) == len(units):
+        return FileMetadata()
+    spacing = {axis: (float(d), unit_name(str(unit))) for axis, d, unit in zip(axes, scale, units, strict=True)}
+    metadata = {PROVENANCE: description[PROVENANCE]} if PROVENANCE in description else {}
+    return FileMetadata(spacing, tuple(str(name) for name in description.get("channels", ())), metadata)
 
 
 def _name_axes(axes: str, shape: tuple[int, ...]) -> str:
-    """The letters of tifffile, with a guess for the axes that it could not name: its `I` and `Q`."""
+    """Axes of tifffile, with a guess for those that it could not name, its `I` and `Q`."""
     sizes = dict(zip(axes, shape, strict=True))
-    if "C" not in axes and sizes.get("S", 3) not in (3, 4):  # not colours but channels
+    if "C" not in axes and sizes.get("S", 3) not in (3, 4):  # no colours but channels
         axes = axes.replace("S", "C")
     unnamed = [n for axis, n in zip(axes, shape, strict=True) if axis in "IQ"]
     guesses = guess_axes((*unnamed, 9, 9))[:-2] + "CTZ"

@@ -1,4 +1,4 @@
-"""How units are spelled: by their full name in an `Image` (as pint and napari have it), by a symbol in files."""
+"""Spelling of units: the full name in an `Image` (as in pint and napari), a symbol in files."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _NAMES = {
 
 
 def unit_name(spelling: str) -> str:
-    """The full name of a unit: `"micrometer"` for `µm`, `um` or `micron`; `"pixel"` for none; else as it is."""
+    """Full name of a unit: `"micrometer"` for `µm`, `um` or `micron`; `"pixel"` for none; unknown ones unchanged."""
     spelling = spelling.strip()
     return _NAMES.get(spelling) or _NAMES.get(spelling.lower()) or spelling or PIXEL
 
 
 def ome_symbol(unit: str, axis: str) -> str | None:
-    """The symbol by which OME-XML knows a unit of length, or of time along `T`; None if it does not."""
+    """Symbol of a unit of length, or of time along `T`, in OME-XML; None if it has none."""
     symbols = _TIMES if axis == "T" else _LENGTHS
     return symbols[name][0] if (name := unit_name(unit)) in symbols else None
 
 
 def imagej_spelling(unit: str) -> str:
-    """The unit as ImageJ spells it, in ASCII."""
+    """Unit as ImageJ spells it, in ASCII."""
     name = unit_name(unit)
     spelling = (_LENGTHS | _TIMES)[name][1] if name in _LENGTHS | _TIMES else name
     return spelling.encode("ascii", "replace").decode()

@@ -1,169 +1,425 @@
-"""OME-Zarr, by zarr and yaozarrs: reading versions 0.4 and 0.5, and plain arrays of zarr; writing both versions."""
+"""OME-Zarr 0.4 and 0.5 and plain Zarr arrays: reading, and writing as a whole or block by block.
+
+zarr reads and writes the chunks, yaozarrs checks the metadata.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, get_args
 
 import numpy as np
 import zarr
+from zarr.codecs import BloscCodec
+from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
 from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image, check_axes, guess_axes
+from napari_pristine.image.lazy_slice import ranges
 from napari_pristine.io import ngff
-from napari_pristine.io import row_chunks as bands
-from napari_pristine.io.incremental_zarr import complete, create, scratch
-from napari_pristine.io.metadata import FileMetadata, Provenance, image_of, stem_of
-from napari_pristine.io.ngff import Version
-from napari_pristine.io.row_chunks import CheckCancelled
-from napari_pristine.io.zarr_array import METADATA, ZarrArray, reading
+from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
+from napari_pristine.io.lazy import LazyArray, translate_errors
+from napari_pristine.io.metadata import FileMetadata, Provenance, make_image, samples_last, stem_of
+from napari_pristine.io.ngff import ContrastLimits, Version
+from napari_pristine.io.planes import CHUNK_SIDE, chunk_height, count_levels, halve, halved, row_chunk_indices
 from napari_pristine.resources import check_fits
-
-__all__ = ["Version", "complete", "create", "open_lazily", "read", "scratch", "write"]
+from napari_pristine.threads import CheckCancelled
 
 FORMAT = "zarr"
-_MANY = 3
+_COARSEST = 512
+"""Pixels of the coarsest level along Y and X, at most."""
+_BLOSC_V2: Any = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0}
+_EXAMPLES = 3
 """Paths that an error names, at most."""
 
 
+class ZarrArray(LazyArray):
+    """A Zarr array in a folder, read and written by integers and slices; its axes may be in another order.
+
+    Processes that write to parts of the same chunk at the same time overwrite each other: give each whole chunks.
+
+    Args:
+        path: The folder of the array.
+        order: For each axis of this object, the stored axis; the stored order if empty.
+        writable: Allow assignments.
+
+    Raises:
+        FileError: There is no such array, it is damaged, or it holds no numbers.
+    """
+
+    format_name = "Zarr"
+
+    def __init__(self, path: Path, order: Sequence[int] = (), *, writable: bool = False) -> None:
+        with translate_errors(path, self.format_name), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about names and codecs of other programs
+            store = LocalStore(path, read_only=not writable)
+            self._array = zarr.open_array(store, mode="r+" if writable else "r")
+            _check_array(path, self._array)
+        metadata = next((path / name for name in ZARR_METADATA[:2] if (path / name).exists()), path)
+        super().__init__(path, self._array.shape, np.dtype(self._array.dtype), order, watched=metadata)
+        self.chunks = tuple(int(self._array.chunks[axis]) for axis in self._order)
+
+    def _open(self) -> AbstractContextManager[Any]:
+        return nullcontext(self._array)
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        wanted = ranges(index, self.shape)
+        shape = tuple(len(r) for r in wanted if isinstance(r, range))
+        stored = np.broadcast_to(np.asarray(values, self.dtype), shape).transpose(np.argsort(self._kept_axes(wanted)))
+        place = tuple(r if isinstance(r, int) else slice(r.start, r.stop, r.step) for r in self._as_stored(wanted))
+        with _writing(self._path):
+            self._array[place] = stored
+
+    def files(self, index: Any) -> Iterator[Path]:
+        """Files of all chunks of which a part is indexed; chunks of zeros have none."""
+        wanted = [r if isinstance(r, range) else range(r, r + 1) for r in ranges(index, self.shape)]
+        spans = [
+            range(min(r) // size, max(r) // size + 1) if r else r
+            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._array.chunks, strict=True)
+        ]
+        for position in np.ndindex(*map(len, spans)):
+            chunk = tuple(span[n] for span, n in zip(spans, position, strict=True))
+            yield self._path / self._array.metadata.encode_chunk_key(chunk)
+
+
 def read(path: Path, axes: str) -> Image:
-    """The image at full resolution, in memory."""
+    """Read the image at full resolution into memory; see `open_lazily`."""
     image = open_lazily(path, axes)
     check_fits(path, math.prod(image.shape) * image.dtype.itemsize)
     return replace(image, data=np.asarray(image.data))
 
 
 def open_lazily(path: Path, axes: str) -> Image:
-    """The image at full resolution; its values stay on disk until they are asked for.
+    """Open the image at full resolution without reading its values.
 
     Args:
-        path: An OME-Zarr (of several images the first), a group or an array in one, or an array of zarr.
-        axes: One letter per dimension, where the file says nothing or the wrong thing.
+        path: An OME-Zarr (of a collection of images the first), an image or array in one, or a plain Zarr array.
+        axes: One letter per dimension, in place of what the file states.
 
     Raises:
         FileError: There is no image, or it cannot be read.
         AxesError: `axes` do not fit the array.
     """
-    node = _open(path)
+    node = _open_node(path)
     if isinstance(node, zarr.Group):
-        return _of_group(path, node, axes)
-    above = _said(path.parent) if any((path.parent / name).is_file() for name in METADATA) else {}
-    found = ngff.multiscale(str(path.parent), above) if "multiscales" in above.get("ome", above) else None
-    if found and found.path == path.name:
-        return _image(path, path, found.axes, axes, found.notes, {})
-    guess = _dimensions(node) or guess_axes(node.shape)
-    return _image(path, path, guess, axes, FileMetadata(), {})
+        return _open_group(path, axes)
+    # the array of a level knows its axes only by the group above it
+    above = _attributes(path.parent) if _is_node(path.parent) else {}
+    if "multiscales" in above.get("ome", above):
+        multiscale = ngff.read_multiscale(str(path.parent), above)
+        if multiscale.path == path.name:
+            return _make_image(path, path, multiscale.axes, axes, multiscale.stated, {})
+    names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS") or ()
+    named = "".join(str(name).upper() for name in names) if isinstance(names, (list, tuple)) else ""
+    try:
+        check_axes(named, node.shape)
+    except AxesError:
+        named = guess_axes(node.shape)
+    return _make_image(path, path, named, axes, FileMetadata(), {})
 
 
-def write(part: Path, target: Path, image: Image, provenance: Provenance, check_cancelled: CheckCancelled) -> None:
-    """Write `image` to the folder `part`, some rows of a picture at a time, in the version that it was read from."""
-    was = image.metadata.get("version") if image.metadata.get("format") == FORMAT else None
-    version: Version = "0.4" if was == "0.4" else "0.5"
+def write(temporary: Path, target: Path, image: Image, provenance: Provenance, check_cancelled: CheckCancelled) -> None:
+    """Write an image to the folder `temporary` in chunks of rows, in the version that it was read from.
+
+    Raises:
+        FileError: OME-Zarr cannot hold the image, or the folder cannot be written.
+    """
+    was_zarr = image.metadata.get("format") == FORMAT
+    version: Version = "0.4" if was_zarr and image.metadata.get("version") == "0.4" else "0.5"
     ngff.stored_axes(str(target), image.axes)
-    out = create(part, image, version=version)
-    for index in bands.indices(image, image.axes, bands.rows(image)):
+    out = create_image(temporary, image, version=version)
+    for index in row_chunk_indices(image, image.axes, chunk_height(image)):
         check_cancelled()
         out[index] = np.asarray(image.data[index])
-    complete(part, image, provenance, check_cancelled)
+    complete_image(temporary, image, provenance, check_cancelled)
 
 
-def _open(path: Path) -> Any:
+def create_image(
+    path: Path, like: Image, *, version: Version = "0.5", block_sides: Mapping[str, int] | None = None
+) -> ZarrArray:
+    """Create the finest level of an OME-Zarr that is written block by block, or open it with what was written.
+
+    The folder becomes an OME-Zarr by `complete_image`. If the process is killed, no assigned value is lost, and both
+    functions can be called again. Values are zero until they are assigned; chunks of zeros take no space.
+
+    Args:
+        path: A folder, new or not.
+        like: Shape, type and axes of the image; its values are not read.
+        version: Version of OME-Zarr.
+        block_sides: Sides along Y and X of blocks that several processes write at the same time, where a block is less
+            than a plane. Blocks then consist of whole chunks.
+
+    Returns:
+        The array, in the order of `like.axes`.
+
+    Raises:
+        FileError: OME-Zarr cannot hold such an image, another image is there, or the folder cannot be written.
+    """
+    if version not in get_args(Version):
+        known = ", ".join(get_args(Version))
+        raise FileError(f"'{path}': OME-Zarr {version} cannot be written; use one of {known}")
+    axes = ngff.stored_axes(str(path), like.axes)
+    if like.dtype.kind not in "uif":
+        raise FileError(f"'{path}': OME-Zarr is written with integers or floats, not {like.dtype}")
+    with _writing(path):
+        zarr.open_group(path, mode="a", zarr_format=_zarr_format(version))
+    return _open_or_create(path / "0", like, axes, version, block_sides or {})
+
+
+def create_array(path: Path, like: Image, *, block_sides: Mapping[str, int] | None = None) -> ZarrArray:
+    """Create a plain Zarr array for any axes, to be written block by block; arguments as of `create_image`."""
+    return _open_or_create(path, like, like.axes, "0.5", block_sides or {})
+
+
+def complete_image(
+    path: Path, like: Image, provenance: Provenance = None, check_cancelled: CheckCancelled = lambda: None
+) -> None:
+    """Write the coarser levels and the metadata, after which the folder is an OME-Zarr.
+
+    Args:
+        path: As given to `create_image`.
+        like: The same image, with scale, units, position, name and channels; its values are not read.
+        provenance: Origin of the image.
+        check_cancelled: Called for each chunk; it may raise, and this function be called again later.
+
+    Raises:
+        FileError: There is no such array, or the folder cannot be written.
+    """
+    version, axes = _version_of(path), ngff.stored_axes(str(path), like.axes)
+    levels = count_levels(like.size("Y"), like.size("X"), _COARSEST)
+    shape = tuple(like.size(axis) for axis in axes)
+    with _writing(path):
+        for left in path.rglob("*.partial"):  # by processes that were killed while they wrote a chunk
+            left.unlink(missing_ok=True)
+        for level in range(1, levels):
+            shape = (*shape[:-2], halved(shape[-2]), halved(shape[-1]))
+            _create(path / str(level), axes, shape, like.dtype, version, {}, overwrite=True)
+            fine, coarse = ZarrArray(path / str(level - 1)), ZarrArray(path / str(level), writable=True)
+            _write_coarser(fine, coarse, check_cancelled)
+        contrast = _contrast_limits(ZarrArray(path / str(levels - 1)), axes)
+        attributes = ngff.write_attributes(like, levels, contrast, provenance, version)
+        zarr.open_group(path, mode="r+", zarr_format=_zarr_format(version)).attrs.put(attributes)
+
+
+def _is_node(path: Path) -> bool:
+    """True if a folder is a Zarr group or array."""
+    return any((path / name).is_file() for name in ZARR_METADATA)
+
+
+def _open_node(path: Path) -> Any:
     """The group or array in a folder."""
-    if not any((path / name).is_file() for name in METADATA):
-        inside = f"; it holds {_some(path, path)}" if _some(path, path) else ""
-        raise FileError(f"'{path}' is no group or array of zarr{inside}; give the path of an image")
-    with reading(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zarr warns of names and codecs of others
+    if not _is_node(path):
+        inside = _nodes_in(path)
+        raise FileError(
+            f"'{path}' is no Zarr group or array{f'; it contains {inside}' if inside else ''}; "
+            "give the path of an image"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about names and codecs of other programs
         return zarr.open(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
 
 
-def _said(path: Path) -> Mapping[str, Any]:
-    """The attributes of a group, as far as they have the form that all have."""
-    with reading(path):
-        said = dict(_open(path).attrs)
-    return said if isinstance(said.get("ome", {}), dict) else {}
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """Attributes of a group; empty if they do not have the common form of OME-Zarr."""
+    attributes = dict(_open_node(path).attrs)
+    return attributes if isinstance(attributes.get("ome", {}), dict) else {}
 
 
-def _of_group(path: Path, group: zarr.Group, axes: str) -> Image:
-    said = _said(path)
-    ome: Mapping[str, Any] = said.get("ome", said)
+def _open_group(path: Path, axes: str) -> Image:
+    """Open the image of a group, or the first one of a collection."""
+    attributes = _attributes(path)
+    ome: Mapping[str, Any] = attributes.get("ome", attributes)
     if "multiscales" in ome:
-        known = ngff.multiscale(str(path), said)
-        version = "0.5" if "ome" in said else "0.4"
-        return _image(path, path / known.path, known.axes, axes, known.notes, {"version": version})
+        multiscale = ngff.read_multiscale(str(path), attributes)
+        version = "0.5" if "ome" in attributes else "0.4"
+        array = _inside(path, multiscale.path)
+        return _make_image(path, array, multiscale.axes, axes, multiscale.stated, {"version": version})
     if "bioformats2raw.layout" in ome and "plate" not in ome:
-        images = _series(path)
-        image = open_lazily(path / images[0], axes)
+        images = _images_of_collection(path)
+        first = _inside(path, images[0])
+        inner = _attributes(first)
+        if "bioformats2raw.layout" in inner.get("ome", inner):
+            raise FileError(f"'{first}' is a collection of images inside another one; give the path of an image in it")
+        image = open_lazily(first, axes)
         several = {"images": len(images)} if len(images) > 1 else {}
-        return replace(image, name=_name(path), metadata={**image.metadata, **several})
-    what = next((key for key in ("plate", "well", "labels") if key in ome), "")
-    kind = {"plate": "a plate of many images", "well": "a well of some images", "labels": "a group of labels"}
-    inside = _inside(path, ome) or _some(path, path) or "nothing"
-    found = kind.get(what, "a group of zarr without an image")
-    raise FileError(f"'{path}' is {found}; give the path of one inside, such as {inside}")
+        return replace(image, name=_name_of(path), metadata={**image.metadata, **several})
+    kinds = {"plate": "a plate of many images", "well": "a well of some images", "labels": "a group of labels"}
+    kind = next((text for key, text in kinds.items() if key in ome), "a Zarr group without an image")
+    inside = _listed_paths(path, ome) or _nodes_in(path) or "nothing"
+    raise FileError(f"'{path}' is {kind}; give the path of one inside, such as {inside}")
 
 
-def _inside(path: Path, ome: Mapping[str, Any]) -> str:
-    """Paths inside, as far as the metadata of plates, wells and labels tell."""
-    try:
-        wells = [f"{well['path']}/0" for well in ome["plate"]["wells"]] if "plate" in ome else []
-        images = [str(image["path"]) for image in ome["well"]["images"]] if "well" in ome else []
-        names = [str(name) for name in ome["labels"]] if "labels" in ome else []
-    except (LookupError, TypeError):
-        return ""
-    return ", ".join(f"'{path / name}'" for name in [*wells, *images, *names][:_MANY])
+def _inside(path: Path, name: str) -> Path:
+    """Path of a group or array that the metadata of a group name.
+
+    Raises:
+        FileError: It is not inside the group: metadata of a file from elsewhere must not lead to other files.
+    """
+    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+    is_absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
+    if not parts or ".." in parts or is_absolute:
+        raise FileError(
+            f"'{path}' names '{name}' as one of its images or levels, which is not inside it; convert it again, or "
+            "give the path of an image"
+        )
+    return path / name
 
 
-def _some(path: Path, under: Path) -> str:
-    """Some groups and arrays in a folder."""
-    folders = sorted(p for p in under.iterdir() if p.is_dir() and not p.name.startswith(".")) if under.is_dir() else []
-    found = [p for p in folders if any((p / name).is_file() for name in METADATA)]
-    return ", ".join(f"'{path / p.name}'" for p in found[:_MANY])
-
-
-def _series(path: Path) -> list[str]:
-    """The images of a collection as bioformats2raw writes it; numbered from 0 where they are not listed."""
-    listed: Any = []
-    if any((path / "OME" / name).is_file() for name in METADATA):
-        said = _said(path / "OME")
-        listed = said.get("ome", said).get("series")
+def _images_of_collection(path: Path) -> list[str]:
+    """Names of the images in a collection as bioformats2raw writes it; numbered from 0 where they are not listed."""
+    listed: Any = None
+    if _is_node(path / "OME"):
+        attributes = _attributes(path / "OME")
+        listed = attributes.get("ome", attributes).get("series")
     if isinstance(listed, list) and listed:
         return [str(name) for name in listed]
-    numbered = [p.name for p in path.iterdir() if p.name.isdigit()]
+    numbered = [folder.name for folder in path.iterdir() if folder.name.isdigit()]
     return sorted(numbered, key=int) or ["0"]
 
 
-def _dimensions(array: zarr.Array[Any]) -> str:
-    """The axes by their names in the array, of zarr 3 or xarray; empty if they are no letters of ours."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    axes = "".join(str(name).upper() for name in names) if isinstance(names, (list, tuple)) else ""
+def _listed_paths(path: Path, ome: Mapping[str, Any]) -> str:
+    """Paths that the metadata of a plate, well or group of labels list, for messages."""
     try:
-        check_axes(axes, array.shape)
-    except AxesError:
+        wells = [f"{well['path']}/0" for well in ome["plate"]["wells"]] if "plate" in ome else []
+        images = [str(image["path"]) for image in ome["well"]["images"]] if "well" in ome else []
+        labels = [str(name) for name in ome["labels"]] if "labels" in ome else []
+    except (LookupError, TypeError):
         return ""
-    return axes
+    return ", ".join(f"'{path / name}'" for name in [*wells, *images, *labels][:_EXAMPLES])
 
 
-def _image(path: Path, array: Path, found: str, axes: str, notes: FileMetadata, metadata: Mapping[str, Any]) -> Image:
-    """An image of what is in an array, with its samples of RGB pixels last."""
-    stored = axes or found
-    shown = stored.replace("S", "") + "S" if "S" in stored and not axes else stored
-    data = ZarrArray(array)
-    try:
-        check_axes(stored, data.shape)
-    except AxesError as error:
-        raise AxesError(f"'{path.name}': {error}") from None
-    data = data.turned(tuple(stored.index(axis) for axis in shown))
-    return image_of(path, data, shown, notes, {"format": FORMAT, **metadata}, _name(path))
+def _nodes_in(path: Path) -> str:
+    """Paths of some groups and arrays in a folder, for messages."""
+    folders = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else []
+    return ", ".join(f"'{p}'" for p in [p for p in folders if _is_node(p)][:_EXAMPLES])
 
 
-def _name(path: Path) -> str:
-    """The name of the file, with what leads to an image inside."""
+def _make_image(
+    path: Path, array: Path, found: str, axes: str, stated: FileMetadata, extra: Mapping[str, Any]
+) -> Image:
+    """Make the image of an array; samples of RGB pixels, which are stored like channels, come last."""
+    shown, data = axes or samples_last(found), ZarrArray(array)
+    if not axes and shown != found and data.ndim == len(found):
+        data = ZarrArray(array, [found.index(axis) for axis in shown])
+    return make_image(path, data, shown, stated, {"format": FORMAT, **extra}, _name_of(path))
+
+
+def _name_of(path: Path) -> str:
+    """Name of the file, followed by the path of an image inside."""
     parts = path.absolute().parts
-    root = next((n for n, part in enumerate(parts) if part.lower().endswith(".zarr")), len(parts) - 1)
+    root = next((n for n, part in enumerate(parts) if part.lower().endswith(ZARR_SUFFIX)), len(parts) - 1)
     return " ".join([stem_of(Path(parts[root])), *parts[root + 1 :]])
+
+
+def _check_array(path: Path, array: zarr.Array[Any]) -> None:
+    """Raise a `FileError` for arrays without numbers, with dangerous codecs, or of an impossible size."""
+    if array.dtype.kind not in "uifbc":
+        raise FileError(f"'{path}' holds no numbers but {array.dtype}; give the path of an image")
+    codecs = [*array.compressors, *array.filters]
+    if any("pickle" in str(getattr(codec, "codec_id", type(codec).__name__)).lower() for codec in codecs):
+        raise FileError(f"'{path}' is packed with pickle, which could run any code; it is not read")
+    if math.prod(array.shape) * array.dtype.itemsize >= 2**62:
+        raise FileError(f"'{path}' claims to have the shape {array.shape}, which no disk can hold; it is damaged")
+    check_fits(path, math.prod(array.chunks) * array.dtype.itemsize)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn errors while writing into a `FileError`; zarr renames each chunk into place when it is complete."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"'{path}' cannot be written: {error.strerror or error}; is the disk full or the folder write-protected?"
+        ) from error
+
+
+def _zarr_format(version: Version) -> Any:
+    return 2 if version == "0.4" else 3
+
+
+def _version_of(path: Path) -> Version:
+    return "0.5" if (path / "zarr.json").is_file() else "0.4"
+
+
+def _open_or_create(path: Path, like: Image, axes: str, version: Version, block_sides: Mapping[str, int]) -> ZarrArray:
+    """Open the array that is there, or create one, with its axes stored in the order `axes`."""
+    if not any((path / name).is_file() for name in ZARR_METADATA[:2]):
+        with _writing(path), suppress(ContainsArrayError):  # another process may have been faster
+            shape = tuple(like.size(axis) for axis in axes)
+            _create(path, axes, shape, like.dtype, version, block_sides, overwrite=False)
+    found = ZarrArray(path, [axes.index(axis) for axis in like.axes], writable=True)
+    if (found.shape, found.dtype, _version_of(path)) != (like.shape, like.dtype.newbyteorder("="), version):
+        raise FileError(f"'{path}' holds another image, {found.dtype} of the shape {found.shape}; delete it first")
+    return found
+
+
+def _create(
+    path: Path,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    version: Version,
+    block_sides: Mapping[str, int],
+    *,
+    overwrite: bool,
+) -> None:
+    """Create an array of zeros; a chunk is part of one plane with all its samples, so that planes are independent.
+
+    Along Y and X a chunk is as long as it can be, up to `CHUNK_SIDE`, so that a block consists of whole chunks.
+    """
+    chunk = {"S": 4}
+    for axis in "YX":
+        block = block_sides.get(axis, CHUNK_SIDE)
+        chunk[axis] = max(n for n in range(1, CHUNK_SIDE + 1) if block % n == 0)
+    zarr.create_array(
+        path,
+        shape=shape,
+        chunks=tuple(min(n, chunk.get(axis, 1)) for axis, n in zip(axes, shape, strict=True)),
+        dtype=dtype.newbyteorder("="),
+        # all readers of OME-Zarr, in Java, too, know Blosc with zstd
+        compressors=_BLOSC_V2 if version == "0.4" else BloscCodec(cname="zstd", clevel=3),
+        chunk_key_encoding={"name": "v2" if version == "0.4" else "default", "separator": "/"},
+        dimension_names=None if version == "0.4" else list(axes.replace("S", "C").lower()),
+        fill_value=0,
+        zarr_format=_zarr_format(version),
+        config={"write_empty_chunks": False},
+        overwrite=overwrite,
+    )
+
+
+def _write_coarser(fine: ZarrArray, coarse: ZarrArray, check_cancelled: CheckCancelled) -> None:
+    """Write a level from the one before, chunk by chunk; chunks of zeros are not even read."""
+    counts = (math.ceil(n / size) for n, size in zip(coarse.shape, coarse.chunks, strict=True))
+    for position in np.ndindex(*counts):
+        check_cancelled()
+        part = tuple(
+            slice(at * size, min((at + 1) * size, n))
+            for at, size, n in zip(position, coarse.chunks, coarse.shape, strict=True)
+        )
+        doubled = (slice(2 * p.start, min(2 * p.stop, n)) for p, n in zip(part[-2:], fine.shape[-2:], strict=True))
+        source = (*part[:-2], *doubled)
+        if any(file.exists() for file in fine.files(source)):
+            values = np.moveaxis(fine[source], (-2, -1), (0, 1))
+            coarse[part] = np.moveaxis(halve(values), (0, 1), (-2, -1))
+
+
+def _contrast_limits(coarsest: ZarrArray, axes: str) -> list[ContrastLimits]:
+    """Darkest and brightest value to show of each channel, from the plane in the middle of time and depth."""
+    channel_axis = next((axes.index(axis) for axis in "CS" if axis in axes), None)
+    limits = []
+    for channel in range(1 if channel_axis is None else coarsest.shape[channel_axis]):
+        index = [n // 2 for n in coarsest.shape[:-2]]
+        if channel_axis is not None:
+            index[channel_axis] = channel
+        values = coarsest[tuple(index)].astype(np.float64)
+        values = values[np.isfinite(values)]
+        dark, bright = (float(np.quantile(values, q)) for q in (0.001, 0.999)) if values.size else (0.0, 1.0)
+        limits.append((dark, bright if bright > dark else dark + 1))
+    return limits

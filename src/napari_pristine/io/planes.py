@@ -1,0 +1,78 @@
+"""Images plane by plane in chunks of rows, so that memory stays bounded, and planes halved for coarser levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pristine.image.image import Image
+from napari_pristine.threads import CheckCancelled
+
+CHUNK_SIDE = 1024
+"""Side of a chunk along Y and X, in pixels, at most."""
+_CHUNK_BYTES = 1 << 27
+Index = tuple[int | slice, ...]
+
+
+def chunk_height(image: Image) -> int:
+    """Rows per chunk: the whole plane, or as many times `CHUNK_SIDE` as take about 128 MiB."""
+    row_bytes = image.size("X") * image.size("S") * image.dtype.itemsize
+    return min(max(_CHUNK_BYTES // (row_bytes * CHUNK_SIDE), 1) * CHUNK_SIDE, image.size("Y"))
+
+
+def row_chunk_indices(image: Image, order: str, height: int) -> Iterator[Index]:
+    """Index of each chunk of rows in the image: plane after plane, top to bottom.
+
+    Args:
+        image: The image.
+        order: Its axes; of those other than Y, X and S the last changes fastest.
+        height: Rows of a chunk.
+    """
+    outer = [axis for axis in order if axis not in "YXS"]
+    for plane in np.ndindex(*(image.size(axis) for axis in outer)):
+        position: dict[str, int] = dict(zip(outer, plane, strict=True))
+        for top in range(0, image.size("Y"), height):
+            rows = slice(top, min(top + height, image.size("Y")))
+            yield tuple(position.get(axis, rows if axis == "Y" else slice(None)) for axis in image.axes)
+
+
+def row_chunks(image: Image, order: str, height: int, check_cancelled: CheckCancelled) -> Iterator[NDArray[np.generic]]:
+    """Values of each chunk of rows as `YX` or `YXS`, in the byte order of this machine; arguments as above."""
+    inner = [axis for axis in image.axes if axis in "YXS"]
+    transposed = [inner.index(axis) for axis in "YXS"[: len(inner)]]
+    for index in row_chunk_indices(image, order, height):
+        check_cancelled()
+        values = np.asarray(image.data[index]).transpose(transposed)
+        yield values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def count_levels(height: int, width: int, coarsest: int) -> int:
+    """Levels of a pyramid, the full resolution included, until Y and X have at most `coarsest` pixels."""
+    return 1 + max(-(-max(height, width) // coarsest) - 1, 0).bit_length()
+
+
+def halve(values: NDArray[Any]) -> NDArray[Any]:
+    """Mean of each 2 × 2 pixels along the first two axes, in the type of the values.
+
+    Sizes are rounded up: at an odd edge the mean is of the pixels that exist. Whole numbers are rounded to nearest;
+    no sum of four is ever formed, so that no type overflows.
+    """
+    if values.shape[0] % 2 or values.shape[1] % 2:
+        odd = [(0, size % 2) for size in values.shape[:2]] + [(0, 0)] * (values.ndim - 2)
+        values = np.pad(values, odd, mode="edge")
+    corners = [values[y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    if values.dtype.kind == "f":
+        exact = np.promote_types(values.dtype, np.float32)
+        quarters = [corner.astype(exact) * exact.type(0.25) for corner in corners]
+        return np.asarray(quarters[0] + quarters[1] + (quarters[2] + quarters[3])).astype(values.dtype)
+    whole = (corners[0] >> 2) + (corners[1] >> 2) + (corners[2] >> 2) + (corners[3] >> 2)
+    rest = (corners[0] & 3) + (corners[1] & 3) + (corners[2] & 3) + (corners[3] & 3)
+    return np.asarray(whole + ((rest + 2) >> 2)).astype(values.dtype)
+
+
+def halved(size: int) -> int:
+    """Pixels of the next coarser level along an axis."""
+    return (size + 1) // 2

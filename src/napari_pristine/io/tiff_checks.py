@@ -1,0 +1,210 @@
+"""Checks for TIFF files that are cut off, damaged or hostile; tifffile trusts what a file says.
+
+It follows a circular list of pages for ever, fills in zeros for data that are not in the file, and allocates whatever
+shape a file claims.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from xml.etree import ElementTree
+
+import tifffile
+
+from napari_pristine.errors import FileError
+
+_LOGGED_WHEN_CUT_OFF = (
+    "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
+    "TiffTag 270 @",
+)  # fmt: skip
+"""Logged, but not raised, by tifffile where the list of pages or the description (tag 270) is cut off."""
+_MAX_EXPANSION = {1: 1, 5: 3000, 8: 1100, 32773: 64, 32946: 1100, 50000: 200_000, 34926: 200_000, 50013: 1100}
+"""Bytes that one byte can decompress to, by TIFF's number of the compression: none, LZW, deflate, PackBits, zstd."""
+_MAX_EXPANSION_OF_OTHERS = 1_000_000
+_MAX_PLANES = 10_000_000
+"""More than any microscope records, and few enough for tifffile to list them in a moment."""
+_MAX_TAGS = 4096
+"""tifffile takes a page with more tags for the end of the list."""
+_SUB_IFDS = 330
+"""Tag of a page that lists its coarser levels, which are pages, too."""
+_OFFSET_TYPES = {4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""TIFF's types of numbers that can be offsets in the file, as `struct` codes."""
+_CLASSIC, _BIG = ("H", "HHI4s", "I"), ("Q", "HHQ8s", "Q")
+_LAYOUTS = {b"II*\0": ("<", *_CLASSIC), b"MM\0*": (">", *_CLASSIC), b"II+\0": ("<", *_BIG), b"MM\0+": (">", *_BIG)}
+"""`struct` codes of byte order, number of tags, a tag, and an offset, by the first bytes of the file."""
+
+
+def check_page_list(path: Path) -> None:
+    """Raise a `FileError` if the list of pages, or of coarser levels, is circular or leaves the file.
+
+    Must be called before tifffile opens the file, and takes one short read per page.
+    """
+    with path.open("rb") as file:
+        layout = _LAYOUTS.get(file.read(4))
+        if layout is None:
+            return
+        ifds = _Ifds(file, *layout)
+        page = ifds.first()
+        pages: set[int] = set()
+        levels: set[int] = set()
+        while page:
+            found = None if page in pages else ifds.read(page)
+            if found is None:
+                raise circular(path) if page in pages else cut_off(path)
+            pages.add(page)
+            page, pending = found
+            while pending:
+                level = pending.pop()
+                if level in levels:
+                    raise circular(path)
+                levels.add(level)
+                pending += (ifds.read(level) or (0, []))[1]  # tifffile leaves out levels that are not in the file
+
+
+class _Ifds:
+    """The image file directories (IFDs) of a TIFF file: one per page or level."""
+
+    def __init__(self, file: IO[bytes], byte_order: str, count: str, tag: str, offset: str) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self._order, self._count, self._tag, self._offset = byte_order, count, tag, offset
+
+    def first(self) -> int:
+        """Offset of the first page; 0 if there is none."""
+        return (self._numbers(struct.calcsize("=" + self._offset), self._offset, 1) or (0,))[0]
+
+    def read(self, position: int) -> tuple[int, list[int]] | None:
+        """Offset of the next page (0 at the end) and offsets of the levels of this one; None if there is no page."""
+        (count,) = self._numbers(position, self._count, 1) or (_MAX_TAGS + 1,)
+        start, size = position + struct.calcsize("=" + self._count), count * struct.calcsize("=" + self._tag)
+        following = self._numbers(start + size, self._offset, 1)
+        if count > _MAX_TAGS or not following:
+            return None
+        self._file.seek(start)
+        tags = self._file.read(size)
+        levels: list[int] = []
+        if struct.pack(self._order + "H", _SUB_IFDS) in tags:  # few pages have any
+            for code, kind, length, value in struct.iter_unpack(self._order + self._tag, tags):
+                if code != _SUB_IFDS or kind not in _OFFSET_TYPES:
+                    continue
+                number = _OFFSET_TYPES[kind]
+                if length * struct.calcsize("=" + number) <= len(value):
+                    levels += struct.unpack_from(f"{self._order}{length}{number}", value)
+                else:  # too many to stand in the tag, which says where they are
+                    (elsewhere,) = struct.unpack(self._order + self._offset, value)
+                    levels += self._numbers(elsewhere, number, length)
+        return following[0], [level for level in levels if level]
+
+    def _numbers(self, position: int, code: str, count: int) -> tuple[int, ...]:
+        """Numbers at a position; none if the file ends before the last of them."""
+        size = count * struct.calcsize("=" + code)
+        if position + size > self._size:
+            return ()
+        self._file.seek(position)
+        data = self._file.read(size)
+        return struct.unpack(f"{self._order}{count}{code}", data) if len(data) == size else ()
+
+
+def check_ome_claims(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise a `FileError` if the OME-XML claims too many planes to list, or names files that are circular."""
+    if not tif.is_ome:
+        return
+    others: set[str] = set()
+    for element in ElementTree.fromstring(tif.ome_metadata or "<OME/>").iter():
+        if element.tag.endswith("}Pixels"):
+            planes = math.prod(int(element.get(f"Size{axis}", "1")) for axis in "CZT")
+            if planes > _MAX_PLANES:
+                raise FileError(f"'{path}' claims to have {planes:.3g} planes; it is damaged, copy it again")
+        elif element.tag.endswith("}UUID"):
+            others.add(element.get("FileName") or path.name)
+    for name in sorted(others - {path.name}):
+        if (path.parent / name).is_file():
+            check_page_list(path.parent / name)
+
+
+def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """Raise a `FileError` where tifffile would fill in zeros, or allocate what no file of this size can hold."""
+    if tif.is_imagej and series.kind in ("uniform", "generic"):  # tifffile found fewer planes than ImageJ's metadata
+        raise cut_off(path)
+    pages = [page for page in series.pages if page is not None]
+    if len(pages) < len(series.pages):
+        raise FileError(
+            f"'{path}' has only {len(pages)} of its {len(series.pages)} planes; "
+            "put the files it belongs with beside it, or save what there is as a new file"
+        )
+    if series.dataoffset is None:
+        is_cut_off = series.nbytes > sum(page.nbytes for page in pages)
+    else:
+        is_cut_off = series.dataoffset + series.nbytes > tif.filehandle.size
+    if is_cut_off:
+        raise cut_off(path)
+    for page in pages:
+        _check_page(path, page)
+
+
+def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
+    """Raise a `FileError` if the data of a page are not in the file, or too few for its shape."""
+    offsets, counts = page.dataoffsets, page.databytecounts  # of its strips or tiles
+    if page.is_contiguous:
+        end = offsets[0] + page.nbytes
+    else:
+        end = max((offset + count for offset, count in zip(offsets, counts, strict=False)), default=0)
+    keyframe = page if isinstance(page, tifffile.TiffPage) else page.keyframe
+    if end > page.parent.filehandle.size or keyframe is None:
+        raise cut_off(path)
+    expected = math.prod(keyframe.chunked)
+    if not page.is_contiguous and min(len(offsets), len(counts)) < expected:  # tifffile takes the others for zeros
+        raise cut_off(path)
+    stored = sum(counts)
+    # some programs store empty tiles with a length of 0 on purpose
+    filled = sum(count > 0 for count in counts) / expected if len(counts) == expected > 0 else 1.0
+    claimed = page.nbytes * filled
+    if claimed > stored * _MAX_EXPANSION.get(keyframe.compression, _MAX_EXPANSION_OF_OTHERS) + (1 << 20):
+        raise FileError(
+            f"'{path}' claims {claimed / 1e9:.4g} GB of values in a page (shape {keyframe.shape}) but holds "
+            f"{stored} bytes of it, which cannot be; it is damaged, copy it again"
+        )
+
+
+def cut_off(path: Path) -> FileError:
+    """The error for a file that ends before its last plane."""
+    return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from where it came")
+
+
+def circular(path: Path) -> FileError:
+    """The error for a circular list of pages."""
+    return FileError(f"'{path}' is damaged: its list of pages is circular; copy it again from where it came")
+
+
+@contextmanager
+def check_log(path: Path) -> Iterator[None]:
+    """Raise a `FileError` if tifffile logs, but does not raise, that the file is cut off; keep its log to ourselves."""
+    log = _ThreadLog()
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(log)
+    try:
+        yield
+    finally:
+        logger.removeHandler(log)
+    if any(text in message for text in _LOGGED_WHEN_CUT_OFF for message in log.messages):
+        raise cut_off(path)
+
+
+class _ThreadLog(logging.Handler):
+    """Collects the errors that this thread logs, and so keeps them from the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append(record.getMessage())
