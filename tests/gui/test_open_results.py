@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from npe2 import PluginManager
 
-from napari_pristine.gui.layers import axes_of, image_of
+from napari_pristine.gui.layers import image_from_layer, layer_axes
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read, write
 
@@ -71,7 +71,7 @@ def test_what_is_read_makes_a_layer_at_the_right_scale(viewer: Any, tmp_path: Pa
     spacing = zip(layer.data.shape, layer.scale, map(str, layer.units), strict=True)
     shown = dict(zip(layer.axis_labels, spacing, strict=True))
     assert {axis: (n, pytest.approx(float(d)), unit) for axis, (n, d, unit) in size.items()} == shown
-    again = image_of(layer, axes_of(layer))
+    again = image_from_layer(layer, layer_axes(layer))
     assert (again.axes, again.units, again.shape) == (found.axes, found.units, found.shape)
     assert again.scale == pytest.approx(found.scale)
     np.testing.assert_array_equal(np.asarray(again.data), np.asarray(found.data))

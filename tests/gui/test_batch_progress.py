@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from batch_panel import cells, finish, wait_until_at_work
+from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMenu
-from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine import write
 from napari_pristine.batch.executors import here, on_this_machine
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import FileError
-from napari_pristine.gui.batch_table import SHARE, STATUS
+from napari_pristine.gui.batch_table import FRACTION_ROLE, STATUS
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
@@ -37,10 +36,10 @@ def endless(recipe: Path) -> None:
 def ended_after(qtbot: Any, panel: Any) -> float:
     """Seconds from the click on Stop to the end."""
     began = time.monotonic()
-    panel.halt.click()
-    assert panel.text.text() == "Stopping …"
-    assert not panel.halt.isEnabled()
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=5000)
+    panel.stop_button.click()
+    assert panel.status.text() == "Stopping …"
+    assert not panel.stop_button.isEnabled()
+    qtbot.waitUntil(lambda: not panel.runner.running, timeout=5000)
     return time.monotonic() - began
 
 
@@ -53,33 +52,33 @@ def test_each_file_at_work_shows_how_far_it_is(qtbot, open_batch, recipe):
     shares: dict[str, list[float]] = {}
 
     def look(_: object) -> None:
-        for number, line in enumerate(panel.table.lines):
-            share = panel.table.data(panel.table.index(number, STATUS), SHARE)
+        for number, line in enumerate(panel.table.rows):
+            share = panel.table.data(panel.table.index(number, STATUS), FRACTION_ROLE)
             if share is not None:
                 shares.setdefault(line.task.source.name, []).append(share)
 
-    panel.job.said.connect(look)
-    panel.run_all()
-    wait_until_at_work(qtbot, panel)
-    assert " of 4 files · " in panel.text.text()
-    finish(qtbot, panel)
+    panel.runner.yielded.connect(look)
+    panel.run()
+    wait_until_active(qtbot, panel)
+    assert " of 4 files · " in panel.status.text()
+    wait_until_idle(qtbot, panel)
     assert set(shares) == {"a stack.ome.tif", "plane.tif"}
     for found in shares.values():
         assert found == sorted(found)
         assert 0 <= found[0] < 0.5 < found[-1] <= 1
-    assert all(line.running is None for line in panel.table.lines)
+    assert all(line.running is None for line in panel.table.rows)
 
 
 def test_a_probe_can_be_stopped_at_once(qtbot, open_batch, recipe, monkeypatch):
     monkeypatch.setattr("napari_pristine.batch.estimate._PROBE", 4.0)
     endless(recipe)
     panel = open_batch()
-    panel.make_plan()
+    panel.plan()
     qtbot.waitUntil(lambda: "being looked at …" in cells(panel, "Status").values(), timeout=20_000)
     qtbot.wait(500)
     assert ended_after(qtbot, panel) < 0.3
-    assert "were not looked at" in panel.text.text()
-    assert panel.start.isEnabled()
+    assert "were not looked at" in panel.status.text()
+    assert panel.run_button.isEnabled()
 
 
 def test_workers_that_do_not_start_can_be_left_alone(qtbot, open_batch, monkeypatch):
@@ -93,13 +92,13 @@ def test_workers_that_do_not_start_can_be_left_alone(qtbot, open_batch, monkeypa
 
     monkeypatch.setattr("napari_pristine.gui.batch_job.on_this_machine", slow)
     panel = open_batch()
-    panel.form.options.set({"workers": min(2, os.cpu_count() or 1)})
-    panel.run_all()
-    qtbot.waitUntil(lambda: bool(panel.table.lines), timeout=10_000)
+    panel.form.settings.set_values({"workers": min(2, os.cpu_count() or 1)})
+    panel.run()
+    qtbot.waitUntil(lambda: bool(panel.table.rows), timeout=10_000)
     assert ended_after(qtbot, panel) < 0.3
-    assert panel.text.text() == "Stopped before anything was written."
+    assert panel.status.text() == "Stopped before anything was written."
     qtbot.waitUntil(lambda: bool(ended), timeout=5000)  # those that have started meanwhile are not forgotten
-    assert not list(Path(panel.form.output.name()).iterdir())
+    assert not list(Path(panel.form.output.path()).iterdir())
 
 
 def test_what_concerns_the_whole_batch_is_shown(qtbot, open_batch, monkeypatch):
@@ -114,24 +113,24 @@ def test_what_concerns_the_whole_batch_is_shown(qtbot, open_batch, monkeypatch):
 
     monkeypatch.setattr("napari_pristine.gui.batch_job.on_this_machine", lacking)
     panel = open_batch()
-    assert panel.news.isHidden()
-    panel.run_all()
-    finish(qtbot, panel)
-    assert panel.news.text() == "The cluster has no workers; waiting"
-    assert not panel.news.isHidden()
-    panel.make_plan()
-    assert panel.news.isHidden()
-    finish(qtbot, panel)
+    assert panel.warning.isHidden()
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert panel.warning.text() == "The cluster has no workers; waiting"
+    assert not panel.warning.isHidden()
+    panel.plan()
+    assert panel.warning.isHidden()
+    wait_until_idle(qtbot, panel)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is the device that should be missing")
 def test_another_device_than_wished_for_is_told(qtbot, open_batch, recipe, folder):
     save_recipe(recipe, Recipe(method="inr", settings=QUICK["inr"], device="cuda"), overwrite=True)
     panel = open_batch(folder / "plane.tif")
-    for begin in (panel.make_plan, panel.run_all):
+    for begin in (panel.plan, panel.run):
         begin()
-        finish(qtbot, panel)
-        assert panel.news.text() == "There is no cuda device here; computing on the CPU"
+        wait_until_idle(qtbot, panel)
+        assert panel.warning.text() == "There is no cuda device here; computing on the CPU"
 
 
 def test_what_is_at_work_is_kept_in_sight_unless_the_user_looks_elsewhere(qtbot, open_batch, tmp_path):
@@ -140,63 +139,63 @@ def test_what_is_at_work_is_kept_in_sight_unless_the_user_looks_elsewhere(qtbot,
     for number in range(40):
         write(many / f"{number:02}.tif", Image(noisy((24, 24), number), "YX"))
     panel = open_batch(many)
-    bar = panel.lines.verticalScrollBar()
-    panel.make_plan()
-    finish(qtbot, panel)
+    bar = panel.view.verticalScrollBar()
+    panel.plan()
+    wait_until_idle(qtbot, panel)
     assert bar.value() == bar.maximum() > 0
-    panel.lines.scrollToTop()
+    panel.view.scrollToTop()
     qtbot.wait(50)
-    panel.lines.go_along(39)
+    panel.view.follow(39)
     assert bar.value() == 0
 
 
 def test_a_plan_is_kept_for_the_run_by_the_same_recipe_alone(qtbot, open_batch, recipe, folder):
     panel = open_batch(folder / "plane.tif")
-    output = Path(panel.form.output.name())
+    output = Path(panel.form.output.path())
     output.mkdir()
     write(output / "plane.tif", Image(noisy((32, 32)), "YX"))
-    panel.make_plan()
-    finish(qtbot, panel)
+    panel.plan()
+    wait_until_idle(qtbot, panel)
     assert cells(panel, "Status")["plane.tif"].startswith("unusable: 'plane.tif' exists already; 'Replace results'")
     (output / "plane.tif").unlink()
-    panel.make_plan()
-    finish(qtbot, panel)
+    panel.plan()
+    wait_until_idle(qtbot, panel)
     assert cells(panel, "Time")["plane.tif"].startswith("≈ ")
-    panel.run_all()
-    qtbot.waitUntil(lambda: panel.table.lines[0].state == "waiting", timeout=10_000)
+    panel.run()
+    qtbot.waitUntil(lambda: panel.table.rows[0].state == "waiting", timeout=10_000)
     assert cells(panel, "Time")["plane.tif"].startswith("≈ ")
-    finish(qtbot, panel)
+    wait_until_idle(qtbot, panel)
     save_recipe(recipe, Recipe(method="linr", settings=QUICK["linr"], device="cpu"), overwrite=True)
-    panel.run_all()
-    assert panel.form.about.text().startswith("LINR restore")  # by the file as it is now
-    finish(qtbot, panel)
+    panel.run()
+    assert panel.form.recipe_summary.text().startswith("LINR restore")  # by the file as it is now
+    wait_until_idle(qtbot, panel)
     assert cells(panel, "Time")["plane.tif"] == ""
 
 
 def test_the_menu_of_a_line_opens_its_folder_and_copies_what_is_said(qtbot, open_batch, folder, monkeypatch):
     panel = open_batch()
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.run()
+    wait_until_idle(qtbot, panel)
     opened: list[QUrl] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
     monkeypatch.setattr(QMenu, "exec", lambda menu, _: [action.trigger() for action in menu.actions()[1:]])
-    rows = {line.task.source.name: number for number, line in enumerate(panel.table.lines)}
+    rows = {line.task.source.name: number for number, line in enumerate(panel.table.rows)}
     for name in ("plane.tif", "empty.tif"):
-        place = panel.lines.visualRect(panel.table.index(rows[name], 0)).center()
-        panel.lines.customContextMenuRequested.emit(place)
+        place = panel.view.visualRect(panel.table.index(rows[name], 0)).center()
+        panel.view.customContextMenuRequested.emit(place)
     assert [Path(url.toLocalFile()) for url in opened] == [folder.parent / "restored", folder]
     assert QApplication.clipboard().text().startswith(f"{folder / 'empty.tif'}\nfailed: ")
 
 
-def test_a_line_that_is_not_restored_shows_its_image_or_why_not(qtbot, viewer, open_batch, heard):
+def test_a_line_that_is_not_restored_shows_its_image_or_why_not(qtbot, viewer, open_batch, notifications):
     panel = open_batch()
-    panel.make_plan()
-    finish(qtbot, panel)
-    rows = {line.task.source.name: number for number, line in enumerate(panel.table.lines)}
-    panel.lines.activated.emit(panel.table.index(rows["plane.tif"], 0))
+    panel.plan()
+    wait_until_idle(qtbot, panel)
+    rows = {line.task.source.name: number for number, line in enumerate(panel.table.rows)}
+    panel.view.activated.emit(panel.table.index(rows["plane.tif"], 0))
     assert [layer.name for layer in viewer.layers] == ["plane"]
-    panel.lines.activated.emit(panel.table.index(rows["empty.tif"], 0))
-    assert "is empty" in heard[-1].message
+    panel.view.activated.emit(panel.table.index(rows["empty.tif"], 0))
+    assert "is empty" in notifications[-1].message
 
 
 def test_the_keys_go_through_the_panel_from_above(qtbot, open_batch):
@@ -215,11 +214,11 @@ def test_the_keys_go_through_the_panel_from_above(qtbot, open_batch):
     assert all(below > above - 12 for above, below in itertools.pairwise(heights))  # those in one line are not level
 
 
-def test_an_error_of_the_start_is_told(qtbot, open_batch, heard):
+def test_an_error_of_the_start_is_told(qtbot, open_batch, notifications):
     panel = open_batch()
-    Path(panel.form.output.name()).write_text("no folder")
-    panel.run_all()
-    finish(qtbot, panel)
-    assert "is a file; give a folder for the results" in heard[0].message
-    assert panel.text.text().startswith("Failed: ")
-    assert FileError.__name__ not in panel.text.text()
+    Path(panel.form.output.path()).write_text("no folder")
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert "is a file; give a folder for the results" in notifications[0].message
+    assert panel.status.text().startswith("Failed: ")
+    assert FileError.__name__ not in panel.status.text()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quick import noisy
+from helpers import noisy, wait_until_idle
 
 from napari_pristine.methods import METHODS
 
@@ -22,11 +22,11 @@ def test_masked_pixels_are_filled_in(qtbot, viewer, open_panel, method):
     viewer.add_labels(labels, name="scratch")
     viewer.add_image(data, name="cells")
     panel = open_panel(viewer, method, hot_pixels=False)
-    assert panel.choice.mask.box.choices == ("", "scratch")
-    assert panel.choice.masked() is None
-    panel.choice.mask.box.value = "scratch"
-    panel.run_all()
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+    assert panel.form.layer_select.mask_box.box.choices == ("", "scratch")
+    assert panel.form.layer_select.mask_image() is None
+    panel.form.layer_select.mask_box.box.value = "scratch"
+    panel.run()
+    wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]
     assert result.data.max() < 500
     assert result.metadata["pristine"]["recipe"]["mask"] == "scratch"
@@ -43,28 +43,28 @@ def choice(viewer: Any, open_panel: Any) -> Any:
     viewer.add_labels(np.zeros((5, 32, 48), int), name="small")
     viewer.add_shapes(name="shapes")
     panel = open_panel(viewer)
-    panel.choice.name.value = "film"
-    return panel.choice
+    panel.form.layer_select.image_box.box.value = "film"
+    return panel.form.layer_select
 
 
 def test_only_what_fits_is_offered(choice):
-    assert choice.mask.box.choices == ("", "same", "picture", "labels")
+    assert choice.mask_box.box.choices == ("", "same", "picture", "labels")
     for name, axes in (("same", "TYX"), ("picture", "YX"), ("labels", "TYX")):
-        choice.mask.box.value = name
-        assert choice.masked().axes == axes
+        choice.mask_box.box.value = name
+        assert choice.mask_image().axes == axes
 
 
 def test_a_mask_is_followed_when_it_is_renamed_and_let_go_when_it_is_gone(viewer, choice):
-    choice.mask.box.value = "labels"
+    choice.mask_box.box.value = "labels"
     viewer.layers["labels"].name = "dead pixels"
-    assert choice.mask.box.value == "dead pixels"
-    assert choice.masked().name == "dead pixels"
+    assert choice.mask_box.box.value == "dead pixels"
+    assert choice.mask_image().name == "dead pixels"
     viewer.layers.remove("dead pixels")
-    assert choice.mask.box.value == ""
-    assert choice.masked() is None
+    assert choice.mask_box.box.value == ""
+    assert choice.mask_image() is None
 
 
 def test_a_mask_that_does_not_fit_another_image_is_let_go(choice):
-    choice.mask.box.value = "labels"
+    choice.mask_box.box.value = "labels"
     choice.name.value = "turned"
-    assert choice.masked() is None
+    assert choice.mask_image() is None
