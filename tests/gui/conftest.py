@@ -50,7 +50,8 @@ def dock(qtbot: Any, viewer: Any, panel: Any, name: str) -> None:
         return
     qtbot.addWidget(panel)
     if hasattr(panel, "reset_choices"):
-        for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(panel.reset_choices)
 
 
@@ -59,7 +60,7 @@ def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Opens a restore panel; its previews come at once, not after two seconds."""
     from napari_pristine.gui.restore_panel import RestorePanel
 
-    monkeypatch.setattr("napari_pristine.jobs.clock._SHOW", 0.05)
+    monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.05)
     runners = []
 
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> RestorePanel:
@@ -77,6 +78,13 @@ def stop_all(qtbot: Any, runners: list[Any]) -> None:
     for runner in runners:
         runner.cancel()
         qtbot.waitUntil(lambda runner=runner: not runner.running, timeout=60_000)
+
+
+@pytest.fixture
+def napari_readers(npe2pm: Any) -> Iterator[None]:
+    """The readers that come with napari, for viewers without a window."""
+    with npe2pm.tmp_plugin(package="napari"):
+        yield
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Results on a finer grid, and several pictures of one scene."""
+"""Results on a finer grid, and several images of one scene."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
         data, name="cells", scale=(3, 0.5, 0.25), translate=(1, 2, 3), rotate=TURN, shear=(0, 0, 0.1),
         units=("second", "micrometer", "micrometer"), contrast_limits=(0, 5000),
     )  # fmt: skip
-    panel = open_panel(viewer, method, finer=2, steps=150)
+    panel = open_panel(viewer, method, finer=2, steps=60)
     assert "Y 128 × X 128" in panel.form.description.text()
     shown: list[np.ndarray] = []
 
@@ -80,7 +80,7 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
 def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_panel, method):
     layer = viewer.add_image(with_spot(), name="cells", scale=(3, 0.5, 0.5), rotate=TURN)
     panel = open_panel(viewer, method, finer=3)
-    panel._begin(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, "preview")
+    panel._start(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, preview=True)
     wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]
     assert result.data.shape == (1, 144, 159)
@@ -92,27 +92,29 @@ def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_p
     assert np.corrcoef(cut.ravel(), coarse.ravel())[0, 1] > 0.5
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_how_each_picture_came_about_reaches_the_recipe(viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_the_degradation_of_each_image_is_in_the_recipe(viewer, open_panel, method):
     viewer.add_image(noisy((64, 64)), name="blurred = too; much")
     viewer.add_image(noisy((64, 64)), name="sharp")
     panel = open_panel(viewer, method)
     assert panel.preview_button.isEnabled()
-    picture = panel.form.extra_images.add()
+    row = panel.form.extra_images.add()
     assert not panel.preview_button.isEnabled()
-    assert picture.layers.layer.name == "blurred = too; much"
-    picture.form.set({"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"})
+    assert row.layer_box.layer.name == "blurred = too; much"
+    row.settings.set_values(
+        {"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"}
+    )
     (also,) = parse_extra_images(panel.form.recipe({}).params.also)
-    assert also.model_dump(exclude={"file"}) == picture.form.values()
+    assert also.model_dump(exclude={"file"}) == row.settings.values()
     assert also.file == "blurred _ too_ much"
     assert [image.name for image in panel.form.extra_images.images("YX")] == ["blurred = too; much"]
-    picture.drop.click()
+    row.remove_button.click()
     assert panel.form.recipe({}).params.also == ""
     assert panel.preview_button.isEnabled()
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_several_pictures_are_restored_together(qtbot, viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_several_images_are_restored_together(qtbot, viewer, open_panel, method):
     viewer.add_image(noisy((32, 32), 1), name="coarse", scale=(2, 2))
     viewer.add_image(noisy((64, 64)), name="fine")
     panel = open_panel(viewer, method)
@@ -123,8 +125,8 @@ def test_several_pictures_are_restored_together(qtbot, viewer, open_panel, metho
     assert viewer.layers[-1].data.shape == (64, 64)
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_a_picture_for_which_no_layer_is_chosen_is_told(viewer, open_panel, notifications, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_an_extra_image_without_a_layer_is_refused(viewer, open_panel, notifications, method):
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer, method)
     panel.form.extra_images.add()
@@ -133,17 +135,9 @@ def test_a_picture_for_which_no_layer_is_chosen_is_told(viewer, open_panel, noti
     assert "no layer is chosen" in notifications[0].message
 
 
-def test_only_methods_that_restore_several_offer_more_pictures(viewer, open_panel, method):
-    assert panel_offers(open_panel(viewer, method)) == (method in TOGETHER)
-    assert not panel_offers(open_panel(viewer, "inr"))
-
-
-def panel_offers(panel: Any) -> bool:
-    return not panel.form.extra_images.isHidden()
-
-
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_closing_leaves_no_widget_of_the_pictures_alive(qtbot, viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_closing_the_panel_frees_the_widgets_of_the_extra_images(qtbot, window_viewer, open_panel, method):
+    viewer = window_viewer
     viewer.add_image(noisy((64, 64)))
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer, method)

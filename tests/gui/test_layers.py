@@ -152,7 +152,7 @@ def test_a_layer_with_fewer_axes_than_the_viewer_is_seen_all_the_same():
 @given(size=st.integers(1, 300), least=st.integers(1, 80), ends=st.tuples(st.integers(-20, 320), st.integers(-20, 320)))
 def test_a_view_is_widened_within_the_image(size, least, ends):
     low, high = min(ends), max(ends)
-    start, stop = _widen(least, low, high, size)
+    start, stop = _widen(low, high, size, least)
     assert 0 <= start < stop <= size
     assert stop - start >= min(least, size)
     assert start <= max(0, min(low, size)) or high <= low

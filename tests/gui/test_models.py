@@ -88,7 +88,7 @@ def test_learning_can_be_kept_and_cancelled(qtbot, viewer, open_panel, method):
     panel.keep_button.click()
     wait_until_idle(qtbot, panel)
     assert "kept after" in panel.form.model_select.facts.text()
-    assert "Learned in" in panel.progress.status.text()
+    assert "Trained in" in panel.progress.status.text()
 
 
 def test_with_a_model_learning_goes_on_from_it(qtbot, viewer, open_panel, method):

@@ -42,7 +42,9 @@ def of_version(image: Image, version: str) -> Image:
         ("large.ome.tif", LARGE), ("colour.tif", COLOUR), ("large colour.ome.tif", LARGE_COLOUR),
     ],
 )  # fmt: skip
-def test_tiff_by_the_reader_that_comes_with_napari(viewer: Any, tmp_path: Path, name: str, image: Image) -> None:
+def test_tiff_by_the_reader_that_comes_with_napari(
+    napari_readers: None, viewer: Any, tmp_path: Path, name: str, image: Image
+) -> None:
     """It takes the values alone: no spacing and no names, of whatever TIFF."""
     write(tmp_path / name, image)
     viewer.open(str(tmp_path / name), plugin="napari")

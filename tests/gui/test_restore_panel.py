@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 from typing import Any
@@ -15,7 +16,9 @@ from helpers import ENDLESS, noisy, wait_for_preview, wait_until_idle
 from qtpy.QtCore import QThreadPool, QTimer
 
 from napari_pristine.events import Preview
-from napari_pristine.jobs.restore import restore
+from napari_pristine.gui.layers import image_from_layer
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.jobs.restore import restore, run_plan
 from napari_pristine.methods import METHODS
 
 pytestmark = pytest.mark.gui
@@ -56,7 +59,7 @@ def test_run_adds_a_layer_with_the_look_of_the_image_and_the_pixels_of_python(qt
     assert recipe["method"] == method
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads - 1))
-    again = restore(layer.data, method, axes="TYX", settings=recipe["settings"], seed=recipe["seed"])
+    again = restore(image_from_layer(layer, "TYX"), method, settings=recipe["settings"], seed=recipe["seed"])
     torch.set_num_threads(threads)
     np.testing.assert_array_equal(result.data, again.data)
 
@@ -168,7 +171,7 @@ def test_closing_the_viewer_stops_the_job(qtbot, make_napari_viewer, open_panel)
 def test_the_data_of_a_removed_layer_are_freed_after_run_and_preview(qtbot, viewer, open_panel):
     data = noisy((2, 64, 64))
     left = weakref.ref(data)
-    viewer.add_image(data)
+    viewer.add_image(data, name="cells")  # without a name, napari looks for one in this frame and keeps its variables
     del data
     panel = open_panel(viewer)
     for start in (panel.run, panel.run_preview):
@@ -269,20 +272,24 @@ def test_the_result_is_shown_also_if_its_preview_was_deleted(qtbot, viewer, open
     assert len(viewer.layers) == 2
 
 
-def test_the_plan_is_made_once_and_handed_to_the_job(qtbot, viewer, open_panel, monkeypatch):
+def test_one_plan_is_made_in_the_worker_thread_and_handed_to_the_job(qtbot, viewer, open_panel, monkeypatch):
     viewer.add_image(noisy((64, 64)), name="cells")
     panel = open_panel(viewer)
+    made: list[tuple[Any, int]] = []
     handed: list[Any] = []
 
-    def run_plan(plan: Any) -> Any:
-        handed.append(plan)
-        yield
-        return None
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        made.append((make_plan(*arguments, **keywords), threading.get_ident()))
+        return made[-1][0]
 
-    monkeypatch.setattr("napari_pristine.gui.restore_panel.run_plan", run_plan)
-    made: list[Any] = []
-    monkeypatch.setattr(panel.form, "plan", lambda select, plan=panel.form.plan: made.append(plan(select)) or made[-1])
+    def run(plan: Any) -> Any:
+        handed.append(plan)
+        return (yield from run_plan(plan))
+
+    monkeypatch.setattr("napari_pristine.gui.method_form.make_plan", make)
+    monkeypatch.setattr("napari_pristine.gui.restore_panel.run_plan", run)
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert handed == made
+    assert handed == [plan for plan, _ in made]
     assert len(made) == 1
+    assert made[0][1] != threading.get_ident()

@@ -62,11 +62,12 @@ def test_nothing_is_written_if_the_dialog_is_cancelled(viewer, open_panel, notif
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 0)
     viewer.add_image(noisy((64, 64)))
-    open_panel(viewer).save_button.click()
+    panel = open_panel(viewer)
+    panel.save_button.click()
     assert (list(tmp_path.iterdir()), notifications) == ([], [])
 
 
-def test_a_mask_is_named_by_its_file(viewer, open_panel, notifications, answer, tmp_path):
+def test_a_mask_is_named_by_its_file(napari_readers, viewer, open_panel, notifications, answer, tmp_path):
     viewer.add_image(noisy((64, 64)), name="cells")
     mask = np.zeros((64, 64), np.uint8)
     mask[3, 4] = 1
@@ -76,7 +77,7 @@ def test_a_mask_is_named_by_its_file(viewer, open_panel, notifications, answer, 
     panel = open_panel(viewer)
     panel.form.layer_select.mask_box.choose(drawn)
     panel.save_button.click()
-    assert "the mask 'drawn' is in no file" in notifications[0].message
+    assert "the mask 'drawn' is not saved" in notifications[0].message
     assert not answer.exists()
     panel.form.layer_select.mask_box.choose(opened)
     panel.save_button.click()
@@ -104,11 +105,12 @@ def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_pane
     panel = open_panel(viewer, "linr")
     panel.form.extra_images.add()
     panel.save_button.click()
-    assert "further pictures" in notifications[0].message
+    assert "further images" in notifications[0].message
     assert not answer.exists()
 
 
 def test_what_cannot_be_written_is_told(viewer, open_panel, notifications, tmp_path):
     viewer.add_image(noisy((64, 64)))
-    open_panel(viewer).save_recipe(str(tmp_path / "nowhere" / "recipe.yaml"))
+    panel = open_panel(viewer)
+    panel.save_recipe(str(tmp_path / "nowhere" / "recipe.yaml"))
     assert "there is no folder" in notifications[0].message

@@ -40,6 +40,7 @@ class JobRunner(QObject):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._job: Job | None = None
         self._cancelled = Flag()
 
     @property
@@ -66,7 +67,7 @@ class JobRunner(QObject):  # type: ignore[misc]
         worker.returned.connect(self._on_returned)
         worker.errored.connect(self._on_errored)
         worker.finished.connect(self._on_finished)
-        self._worker = worker
+        self._worker, self._job = worker, job
         worker.start()
 
     def keep(self) -> None:
@@ -91,7 +92,9 @@ class JobRunner(QObject):  # type: ignore[misc]
             self.errored.emit(error)
 
     def _on_finished(self) -> None:
-        self._worker = None
+        if self._job is not None:
+            self._job.close()  # closed already, unless napari has quit the worker since its window was closed
+        self._worker = self._job = None
         self.finished.emit()
 
 

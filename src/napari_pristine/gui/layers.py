@@ -148,18 +148,26 @@ class ResultLayer:
 
     Args:
         viewer: The napari viewer.
-        layer: The layer that is restored.
+        source: The layer that is restored.
         image: The same as an image.
-        plan: Plan of the job.
         name: Name of the new layer.
+        is_preview: Whether only the visible part is restored.
     """
 
-    def __init__(self, viewer: Viewer, layer: ImageLayer, image: Image, plan: RestorationPlan, name: str) -> None:
+    def __init__(self, viewer: Viewer, source: ImageLayer, image: Image, name: str, *, is_preview: bool) -> None:
         self.viewer = viewer
         self.name = name
+        self.is_preview = is_preview
         self.layer: ImageLayer | None = None
-        self._plan: RestorationPlan | None = plan
-        self._arguments = layer_arguments(layer, image, plan.restored(plan.image.data))
+        self._source: tuple[ImageLayer, Image] | None = (source, image)
+        self._plan: RestorationPlan | None = None
+        self._arguments: dict[str, Any] = {}
+
+    def set_plan(self, plan: RestorationPlan) -> None:
+        """Set the plan of the job, from which place and size of the layer follow."""
+        if self._source is not None:
+            self._arguments = layer_arguments(*self._source, plan.result_image(plan.image.data))
+            self._plan = plan
 
     def show_preview(self, preview: Preview) -> None:
         """Write a block to the layer, which is added with the first one."""
@@ -176,13 +184,13 @@ class ResultLayer:
         else:
             layer = self._add(restored.data)
         layer.metadata = {**self._arguments["metadata"], "pristine": restored.provenance()}
-        self._plan = None  # it holds the data of the original layer
+        self._source = self._plan = None  # they hold the data of the original layer
 
     def remove(self) -> None:
         """Remove the layer; previews that are still on their way do not add it again."""
         if layer := self._layer_in_viewer():
             self.viewer.layers.remove(layer)
-        self.layer = self._plan = None
+        self.layer = self._source = self._plan = None
 
     def _layer_in_viewer(self) -> ImageLayer | None:
         return self.layer if self.layer is not None and self.layer in self.viewer.layers else None
@@ -194,7 +202,8 @@ class ResultLayer:
     @staticmethod
     def _background(plan: RestorationPlan) -> np.ndarray:
         """Pixels where nothing is restored yet: the image if it is in memory, else zeros, which take no memory."""
-        upscaling = plan.out.finer_than(plan.cut)
-        if type(plan.image.data) is np.ndarray:  # not a memory map
-            return repeat(plan.image.data, upscaling) if max(upscaling) > 1 else plan.image.data.copy()
-        return np.zeros(plan.out.shape, plan.image.dtype)
+        shape = plan.output_blocks.shape
+        if type(plan.image.data) is not np.ndarray:  # lazy, or a memory map
+            return np.zeros(shape, plan.image.dtype)
+        factors = tuple(fine // coarse for fine, coarse in zip(shape, plan.image.shape, strict=True))
+        return repeat(plan.image.data, factors) if max(factors) > 1 else plan.image.data.copy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,8 +23,9 @@ from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import form_layout, label_for, wrapped_label
 from napari_pristine.image.image import Image
-from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.jobs.restore import recipe_for
+from napari_pristine.jobs.inputs import RecipeInputs
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
+from napari_pristine.jobs.restore import make_recipe
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
@@ -94,18 +97,18 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             **self.model_select.recipe_fields(),
         }  # fmt: skip
         model = self.model_select.model
-        return recipe_for(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
+        return make_recipe(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
 
-    def plan(self, select: dict[str, str]) -> RestorationPlan:
-        """The plan for a part of the image; hand it to the job.
+    def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
+        """A call that makes the plan for a part of the image; it may read files, and computes checksums.
 
         Raises:
-            PristineError: Image, settings, mask or model do not fit together.
+            PristineError: A setting is not allowed, or no layer is chosen. The call raises one, too.
         """
         image = self.layer_select.image()
-        return RestorationPlan(
-            image, self.recipe(select), self.layer_select.mask_image(), self.extra_images.images(image.axes),
-            self.model_select.model,
+        return partial(
+            make_plan, image, self.recipe(select), mask=self.layer_select.mask_image(),
+            extra_images=self.extra_images.images(image.axes), model=self.model_select.model,
         )  # fmt: skip
 
     def recipe_for_files(self) -> Recipe:
@@ -218,25 +221,20 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self._on_changed()
 
     def _on_changed(self) -> None:
-        """Describe the plan: blocks, and the size of the result if it is on a finer grid."""
+        """Describe the blocks, and the size of the result if it is on a finer grid."""
         try:
-            recipe = self.recipe(self.layer_select.select()).model_copy(
-                update={"mask": "", "model": "", "adapt": False}
-            )
             image = self.layer_select.image()
-            plan = RestorationPlan(image, recipe, others=self.extra_images.images(image.axes))
+            recipe = self.recipe(self.layer_select.select()).model_copy(update={"adapt": False})
+            # no files are opened for this plan
+            plan = make_plan(image, RecipeInputs(recipe, extra_images=tuple(self.extra_images.images(image.axes))))
         except PristineError as error:
             self.description.setText(str(error))
             self.description.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
         else:
-            text = plan.cut.describe()
-            upscaling = plan.out.finer_than(plan.cut)
-            sizes = [
-                f"{axis} {size}"
-                for axis, size, by in zip(plan.out.axes, plan.out.shape, upscaling, strict=True)
-                if by > 1
-            ]
-            finer = f" The result has a {max(upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
+            text = plan.blocks.describe()
+            grids = zip(plan.image.axes, plan.image.shape, plan.output_blocks.shape, strict=True)
+            sizes = [f"{axis} {fine}" for axis, coarse, fine in grids if fine > coarse]
+            finer = f" The result has a {max(plan.upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
             self.description.setText(f"{text[0].upper()}{text[1:]}.{finer}")
             self.description.setStyleSheet("")
         self.changed.emit()

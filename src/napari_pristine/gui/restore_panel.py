@@ -11,12 +11,13 @@ from qtpy.QtWidgets import QGridLayout, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Note, Preview, Progress
-from napari_pristine.gui.job_runner import JobPanel, report_error
+from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.widgets import ask_save_path, button
 from napari_pristine.jobs.lazy import lazy_restore
+from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS
@@ -68,15 +69,11 @@ class RestorePanel(JobPanel):
 
     def run(self) -> None:
         """Restore the chosen range of the image."""
-        self._start(self.form.layer_select.select, f"· {self.form.method.title}")
+        self._start(self.form.layer_select.select, preview=False)
 
     def run_preview(self) -> None:
         """Restore the visible part of the current slice, in a layer that replaces the preview before."""
-        before = self.preview_layer
-        if self._start(self.form.visible_part, "preview"):
-            self.preview_layer = self.result_layer
-            if before is not None:
-                before.remove()
+        self._start(self.form.visible_part, preview=True)
 
     def train(self) -> None:
         """Train a network on the image or on all selected layers, without restoring them."""
@@ -95,13 +92,13 @@ class RestorePanel(JobPanel):
         select = self.form.layer_select
         try:
             image = select.image()
-            recipe = self.form.recipe(select.select())
-            result = lazy_restore(image, recipe, mask=select.mask_image(), model=self.form.model_select.model)
+            plan = self.form.deferred_plan(select.select())()
+            result = lazy_restore(plan)
         except PristineError as error:
             show_error(str(error))
             return
         arguments = layer_arguments(select.layer, image, result)
-        arguments["metadata"] = {**arguments["metadata"], "pristine": {"recipe": recipe.model_dump(mode="json")}}
+        arguments["metadata"] = {**arguments["metadata"], "pristine": {"recipe": plan.recipe.model_dump(mode="json")}}
         name = f"{image.name} · {self.form.method.title}, while scrolling"
         self.viewer.add_image(result.data, name=name, **arguments)
 
@@ -136,7 +133,13 @@ class RestorePanel(JobPanel):
         self._update_enabled()
 
     def on_event(self, event: object) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, RestorationPlan) and self.result_layer is not None:
+            self.result_layer.set_plan(event)
+            if self.result_layer.is_preview:
+                if self.preview_layer is not None:
+                    self.preview_layer.remove()
+                self.preview_layer = self.result_layer
+        elif isinstance(event, Progress):
             self.progress.show_progress(event)
         elif isinstance(event, Preview) and self.result_layer is not None:
             self.result_layer.show_preview(event)
@@ -163,20 +166,20 @@ class RestorePanel(JobPanel):
     def on_finished(self) -> None:
         self._update_enabled()
 
-    def _start(self, select: Callable[[], dict[str, str]], suffix: str) -> bool:
-        """Plan and start a restoration; returns whether it was started."""
-        layer_select = self.form.layer_select
+    def _start(self, select: Callable[[], dict[str, str]], *, preview: bool) -> None:
+        """Start a restoration; its plan is made once, in the worker thread."""
+        layer = self.form.layer_select.layer
         try:
-            image = layer_select.image()
-            plan = self.form.plan(select())
+            image = self.form.layer_select.image()
+            make_plan = self.form.deferred_plan(select())
         except PristineError as error:
             show_error(str(error))
-            return False
-        self.result_layer = ResultLayer(self.viewer, layer_select.layer, image, plan, f"{image.name} {suffix}")
+            return
+        name = f"{image.name} preview" if preview else f"{image.name} · {self.form.method.title}"
+        self.result_layer = ResultLayer(self.viewer, layer, image, name, is_preview=preview)
         self.progress.reset("Measuring the noise …")
-        self.runner.start(run_plan(plan))
+        self.runner.start(_restore(make_plan))
         self._update_enabled()
-        return True
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
@@ -189,6 +192,13 @@ class RestorePanel(JobPanel):
         for widget in (self.keep_button, self.cancel_button):
             widget.setEnabled(self.runner.active)
         self.form.model_select.update_enabled(idle=idle, has_image=has_image)
+
+
+def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
+    """Make the plan, yield it, and run it."""
+    plan = make_plan()
+    yield plan
+    return (yield from run_plan(plan))
 
 
 def open_panel(method: str) -> RestorePanel:
