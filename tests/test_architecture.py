@@ -42,6 +42,7 @@ FINISHED = [
     "device",
     "diagnosis",
     "errors",
+    "gui",
     "image",
     "recipe",
     "recipe_file",

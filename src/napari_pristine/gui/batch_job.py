@@ -25,7 +25,7 @@ _OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(
 
 
 class BatchSettings(Params):
-    """How a batch is run."""
+    """Settings of a batch run."""
 
     resume: bool = setting(False, "Skip files that are done, and continue interrupted ones.")
     replace_results: bool = setting(False, "Replace results that exist.")
@@ -50,7 +50,7 @@ class BatchRequest:
         recipe: Path of the recipe.
         inputs: Files, folders and patterns.
         output: Folder for the results and the report.
-        settings: How the batch is run.
+        settings: Settings of the run.
     """
 
     recipe: Path

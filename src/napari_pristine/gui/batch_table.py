@@ -33,7 +33,7 @@ from napari_pristine.text import duration
 
 @dataclass(eq=False)
 class Row:
-    """What is known of a file.
+    """A file of the batch, with all that is known of it.
 
     Attributes:
         task: The file, and where its result goes.
@@ -51,14 +51,14 @@ class Row:
 
     @property
     def error(self) -> str:
-        """Why the file cannot be restored, or was not; empty for files that are no images."""
+        """Reason for which the file cannot be restored, or was not; empty for files that are no images."""
         if self.item is not None:
             return self.item.text if self.item.status == "failed" else ""
         return self.estimate.problem if self.estimate and not self.task.problem else ""
 
     @property
     def has_result(self) -> bool:
-        """Whether there is a result, of this batch or an earlier one."""
+        """True if there is a result, of this batch or an earlier one."""
         return self.item is not None and (self.item.status == "restored" or was_done(self.item))
 
     @property

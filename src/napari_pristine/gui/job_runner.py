@@ -45,12 +45,12 @@ class JobRunner(QObject):  # type: ignore[misc]
 
     @property
     def running(self) -> bool:
-        """Whether there is a job, possibly a cancelled one that has not ended yet."""
+        """True while there is a job, also a cancelled one that has not ended yet."""
         return self._worker is not None
 
     @property
     def active(self) -> bool:
-        """Whether there is a job that is not cancelled."""
+        """True while there is a job that is not cancelled."""
         return self.running and not self._cancelled.is_set()
 
     def start(self, job: Job) -> None:

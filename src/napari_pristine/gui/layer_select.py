@@ -27,7 +27,7 @@ class LayerComboBox:
 
     Args:
         viewer: The napari viewer.
-        accept: Which layers can be chosen.
+        accept: Tells which layers can be chosen.
         tooltip: Explains the choice.
         none: Entry for no layer; if empty, the first choice is the selected layer or the topmost visible one.
     """

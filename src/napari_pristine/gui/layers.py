@@ -151,7 +151,7 @@ class ResultLayer:
         source: The layer that is restored.
         image: The same as an image.
         name: Name of the new layer.
-        is_preview: Whether only the visible part is restored.
+        is_preview: True if only the visible part is restored.
     """
 
     def __init__(self, viewer: Viewer, source: ImageLayer, image: Image, name: str, *, is_preview: bool) -> None:
