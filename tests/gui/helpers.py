@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
-_FIELD = {"steps": 20, "patch": 64, "width": 8, "batch": 128}
-_NET = {"steps": 4, "side": 32, "batch": 2, "width": 8, "levels": 2}
+_FIELD = {"steps": 20, "patch": 64, "width": 8, "batch": 128, "refine": False}
+_NET = {"steps": 4, "side": 32, "batch": 2, "width": 8, "levels": 2, "refine": False}
 QUICK: dict[str, dict[str, Any]] = {
     "inr": _FIELD,
     "linr": _FIELD,

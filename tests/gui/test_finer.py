@@ -18,6 +18,8 @@ from napari_pristine.methods.degradation import parse_extra_images
 
 FINER = [key for key, method in METHODS.items() if "finer" in method.params.model_fields]
 TOGETHER = [key for key, method in METHODS.items() if SETTING in method.params.model_fields]
+ACCURATE = {"steps": 150, "width": 16, "batch": 256}
+"""Settings for which the spot is found to a tenth of a pixel."""
 TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
 
 pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", FINER)]
@@ -55,7 +57,7 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
         data, name="cells", scale=(3, 0.5, 0.25), translate=(1, 2, 3), rotate=TURN, shear=(0, 0, 0.1),
         units=("second", "micrometer", "micrometer"), contrast_limits=(0, 5000),
     )  # fmt: skip
-    panel = open_panel(viewer, method, finer=2, steps=60)
+    panel = open_panel(viewer, method, finer=2, **ACCURATE)
     assert "Y 128 × X 128" in panel.form.description.text()
     shown: list[np.ndarray] = []
 
@@ -79,7 +81,7 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
 
 def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_panel, method):
     layer = viewer.add_image(with_spot(), name="cells", scale=(3, 0.5, 0.5), rotate=TURN)
-    panel = open_panel(viewer, method, finer=3)
+    panel = open_panel(viewer, method, finer=3, **ACCURATE)
     panel._start(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, preview=True)
     wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]

@@ -137,7 +137,7 @@ def test_a_model_of_another_method_is_refused(qtbot, viewer, open_panel, notific
     panel.form.model_select.save(path)
     other = open_panel(viewer, next(key for key in LEARNERS if key != method))
     other.form.model_select.open(path)
-    assert f"has learned by {method}" in notifications[0].message
+    assert f"was trained with {method}, not with" in notifications[0].message
     assert other.form.model_select.model is None
 
 
