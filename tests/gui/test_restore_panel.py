@@ -15,11 +15,15 @@ import torch
 from helpers import ENDLESS, noisy, wait_for_preview, wait_until_idle
 from qtpy.QtCore import QThreadPool, QTimer
 
-from napari_pristine.events import Preview
+from napari_pristine.events import Note, Preview
 from napari_pristine.gui.layers import image_from_layer
+from napari_pristine.gui.progress_view import ProgressView
+from napari_pristine.image.image import Image
+from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.jobs.plan import make_plan
-from napari_pristine.jobs.restore import restore, run_plan
+from napari_pristine.jobs.restore import Restored, restore, run_plan
 from napari_pristine.methods import METHODS
+from napari_pristine.recipe import Recipe
 
 pytestmark = pytest.mark.gui
 
@@ -62,6 +66,22 @@ def test_run_adds_a_layer_with_the_look_of_the_image_and_the_pixels_of_python(qt
     again = restore(image_from_layer(layer, "TYX"), method, settings=recipe["settings"], seed=recipe["seed"])
     torch.set_num_threads(threads)
     np.testing.assert_array_equal(result.data, again.data)
+
+
+def test_the_summary_has_the_figures_of_each_channel(qtbot, viewer):
+    channels = (ChannelQuality("DAPI", 3.21, 0.98, 0, 0), ChannelQuality("GFP", 12.5, 1.02, 0, 0))
+    quality = Quality(9.1, 1, 0, 0, stopped=("2 × took all 40 steps",), channels=channels)
+    view = ProgressView(viewer)
+    qtbot.addWidget(view)
+    image = Image(noisy((2, 8, 8)), "CYX")
+    view.show_result(Restored(image, Recipe(), quality, 3.2, "cpu (2 threads)", (Note("3 hot pixels were filled"),)))
+    assert view.status.text() == "Done in 3.2 s on cpu (2 threads)"
+    assert view.summary.text().splitlines() == [
+        "DAPI: noise level 3.21 · residual 0.98 noise levels",
+        "GFP: noise level 12.5 · residual 1.02 noise levels",
+        "2 × took all 40 steps",
+        "3 hot pixels were filled",
+    ]
 
 
 def test_rgb_stays_rgb(qtbot, viewer, open_panel):

@@ -64,12 +64,13 @@ class ProgressView(QWidget):  # type: ignore[misc]
         """Summarise a result."""
         self.bar.value = BAR_MAXIMUM
         self.status.setText(f"Done in {duration(restored.seconds)} on {restored.device}")
-        quality = restored.quality
-        figures = (f"noise level {quality.sigma:.3g}", f"residual {quality.residual:.2f} noise levels")
         self.summary.clear()
-        self._add_line(" · ".join((*figures, *quality.stopped)))
-        for note in restored.notes:
-            self._add_line(note.text)
+        quality = restored.quality
+        channels = quality.channels if len(quality.channels) > 1 else ()
+        for prefix, found in [(f"{channel.name}: ", channel) for channel in channels] or [("", quality)]:
+            self._add_line(f"{prefix}noise level {found.sigma:.3g} · residual {found.residual:.2f} noise levels")
+        for line in (*quality.stopped, *(note.text for note in restored.notes)):
+            self._add_line(line)
 
     def show_model(self, model: Model) -> None:
         """Show that training is done; the facts about the model are shown where it is chosen."""
