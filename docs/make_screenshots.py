@@ -1,8 +1,7 @@
-"""Takes the pictures of the panels: `xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py [PRESET]`.
+"""Take the pictures of the panels: `xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py [PRESET]`.
 
-Opens the real napari window, loads the simulated time-lapse, restores it with the panel as a user would, and writes
-docs/pictures/panel_running.png and docs/pictures/panel_done.png; then a folder with the Batch panel:
-docs/pictures/batch_panel.png.
+Opens napari, restores the simulated time-lapse with the restore panel, and writes docs/pictures/panel_running.png and
+docs/pictures/panel_done.png; then restores a folder with the Batch panel and writes docs/pictures/batch_panel.png.
 """
 
 from __future__ import annotations
@@ -26,32 +25,29 @@ from napari_pristine.samples import simulate_timelapse
 PICTURES = Path(__file__).parent / "pictures"
 
 
-def wait(until: Callable[[], bool], seconds: float) -> None:
-    """Let the window live until something is so."""
-    end = time.monotonic() + seconds
-    while not until():
+def wait(condition: Callable[[], bool], timeout: float) -> None:
+    """Process events of the window until a condition holds; raises a `TimeoutError` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"not so after {seconds} seconds")
+            raise TimeoutError(f"the condition did not hold within {timeout} seconds")
         QApplication.processEvents()
         time.sleep(0.01)
 
 
 def pause(seconds: float) -> None:
-    """Let the window live for a while."""
+    """Process events of the window for a while."""
     end = time.monotonic() + seconds
     wait(lambda: time.monotonic() >= end, seconds + 1)
 
 
-def main() -> None:
-    PICTURES.mkdir(exist_ok=True)
-    preset = sys.argv[1] if len(sys.argv) > 1 else "balanced"
-    one_image(preset)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # the picture shows names without a place
-        many_files(preset)
+def save_screenshot(viewer: napari.Viewer, name: str) -> None:
+    """Save a picture of the whole window."""
+    viewer.screenshot(str(PICTURES / name), canvas_only=False, flash=False)
 
 
-def one_image(preset: str) -> None:
-    """The panel of a method, at work and done."""
+def show_restore_panel(preset: str) -> None:
+    """Take pictures of the restore panel while it runs and when it is done."""
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1400, 1000)
     viewer.open_sample("napari-pristine", "timelapse")
@@ -59,50 +55,53 @@ def one_image(preset: str) -> None:
     noisy = viewer.layers["time-lapse"]
     noisy.contrast_limits = (98, 165)
     viewer.dims.set_current_step((0, 1), (0, 1))
-    panel.choice.ranges["T"].value = "0"
-    panel.choice.ranges["C"].value = "1"
+    for axis, index in (("T", "0"), ("C", "1")):
+        panel.form.layer_select.ranges[axis].value = index
     viewer.reset_view()
     pause(1)
-    panel.preset.value = preset
+    panel.form.preset_box.value = preset
     previews: list[object] = []
-    panel.job.said.connect(lambda event: previews.append(event) if isinstance(event, Preview) else None)
-    panel.run_all()
-    # the first preview comes too early to show anything
-    wait(lambda: len(previews) > 1 or not panel.job.running, 300)
+    panel.runner.yielded.connect(lambda event: previews.append(event) if isinstance(event, Preview) else None)
+    panel.run()
+    wait(lambda: len(previews) > 1 or not panel.runner.running, 300)  # the first preview shows little
     pause(0.3)
-    viewer.screenshot(str(PICTURES / "panel_running.png"), canvas_only=False, flash=False)
-    wait(lambda: not panel.job.running, 300)
+    save_screenshot(viewer, "panel_running.png")
+    wait(lambda: not panel.runner.running, 300)
     pause(0.5)
-    viewer.screenshot(str(PICTURES / "panel_done.png"), canvas_only=False, flash=False)
+    save_screenshot(viewer, "panel_done.png")
     viewer.close()
 
 
-def many_files(preset: str) -> None:
-    """The Batch panel, done, with one of the results in the viewer."""
-    night = Path("2026-11-20 night")
-    night.mkdir()
+def show_batch_panel(preset: str) -> None:
+    """Take a picture of the Batch panel when it is done, with one of the results in the viewer."""
+    folder = Path("2026-11-20 night")
+    folder.mkdir()
     for number in range(3):
         image, _ = simulate_timelapse((160, 192), frames=2, seed=number)
-        write(night / f"position {number + 1}.ome.tif", image)
-    (night / "notes.txt").write_text("focus drifted after midnight")
-    (night / "position 4.ome.tif").touch()
+        write(folder / f"position {number + 1}.ome.tif", image)
+    (folder / "notes.txt").write_text("focus drifted after midnight")
+    (folder / "position 4.ome.tif").touch()
     save_recipe("denoise.yaml", Recipe(method="inr", preset=preset))
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1400, 900)
     _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
-    panel.form.recipe.set_name("denoise.yaml")
-    panel.form.inputs.add([str(night)])
-    panel.form.output.set_name("restored")
-    panel.make_plan()
-    wait(lambda: not panel.job.running, 300)
-    panel.run_all()
-    wait(lambda: not panel.job.running, 600)
-    panel.show_line(panel.table.index(1, 0))
+    panel.form.recipe.set_path("denoise.yaml")
+    panel.form.inputs.add([str(folder)])
+    panel.form.output.set_path("restored")
+    panel.plan()
+    wait(lambda: not panel.runner.running, 300)
+    panel.run()
+    wait(lambda: not panel.runner.running, 600)
+    panel.show_row(panel.table.index(1, 0))
     viewer.reset_view()
     pause(1)
-    viewer.screenshot(str(PICTURES / "batch_panel.png"), canvas_only=False, flash=False)
+    save_screenshot(viewer, "batch_panel.png")
     viewer.close()
 
 
 if __name__ == "__main__":
-    main()
+    PICTURES.mkdir(exist_ok=True)
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "balanced"
+    show_restore_panel(chosen)
+    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):  # so that the picture shows short paths
+        show_batch_panel(chosen)

@@ -43,6 +43,7 @@ FINISHED = [
     "diagnosis",
     "errors",
     "export",
+    "gui",
     "image",
     "io",
     "recipe",

@@ -21,13 +21,15 @@ class Cancelled(Exception):
     """Raised by a `CheckCancelled` callback in the thread whose result is no longer wanted."""
 
 
-def run_in_thread(call: Callable[[CheckCancelled], T]) -> Generator[None, Any, T]:
+def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
     """Run a blocking call in a worker thread; yield until it finishes.
 
     Closing the generator cancels the call at its next `check_cancelled` and waits until it has ended.
 
     Args:
         call: Receives the `check_cancelled` callback.
+        wait_on_close: If false, closing the generator does not wait: for calls that may block for long without a
+            `check_cancelled`, such as starting processes, and that clean up after themselves.
 
     Returns:
         What the call returns.
@@ -38,13 +40,14 @@ def run_in_thread(call: Callable[[CheckCancelled], T]) -> Generator[None, Any, T
         if closed.is_set():
             raise Cancelled
 
-    with ThreadPoolExecutor(1, thread_name_prefix="run-in-thread") as executor:
-        future = executor.submit(call, check_cancelled)
-        try:
-            while wait([future], _POLL_SECONDS).not_done:
-                yield
-        finally:
-            closed.set()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="run-in-thread")
+    future = executor.submit(call, check_cancelled)
+    try:
+        while wait([future], _POLL_SECONDS).not_done:
+            yield
+    finally:
+        closed.set()
+        executor.shutdown(wait=wait_on_close)
     return future.result()
 
 

@@ -1,4 +1,4 @@
-"""The Batch panel: one recipe for many files, as the shell does it, and the pixels that the panel of a method gives."""
+"""The Batch panel: planning, running, stopping and resuming; the same pixels as the restore panel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from batch_panel import cells, finish, wait_until_at_work
+from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMenu
-from quick import ENDLESS, QUICK, noisy
 
 from napari_pristine import read, write
 from napari_pristine.gui.batch_panel import BatchPanel
-from napari_pristine.gui.file_layers import add_file
+from napari_pristine.gui.compare import add_file
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.methods import METHODS
+from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
 
@@ -28,53 +29,53 @@ pytestmark = pytest.mark.gui
 
 
 def result(panel: BatchPanel, name: str) -> np.ndarray:
-    return np.asarray(read(Path(panel.form.output.name()) / name).data)
+    return np.asarray(read(Path(panel.form.output.path()) / name).data)
 
 
-def test_the_plan_tells_what_each_file_is_and_writes_nothing(qtbot, open_batch, folder):
+def test_the_plan_shows_each_file_and_writes_nothing(qtbot, open_batch, folder):
     panel = open_batch()
-    panel.plan.click()
-    assert not panel.plan.isEnabled()
-    assert panel.halt.isEnabled()
-    finish(qtbot, panel)
+    panel.plan_button.click()
+    assert not panel.plan_button.isEnabled()
+    assert panel.stop_button.isEnabled()
+    wait_until_idle(qtbot, panel)
     assert cells(panel, "Size")["a stack.ome.tif"] == "T 3 × C 2 × Y 32 × X 40"
     assert cells(panel, "Type")["plane.tif"] == "uint16"
     assert cells(panel, "Time")["plane.tif"].startswith("≈ ")
     assert cells(panel, "Memory")["plane.tif"].endswith(" GB")
-    assert "one after the other over C (2), T (3)" in cells(panel, "What is looped")["a stack.ome.tif"]
+    assert "C (2), T (3)" in cells(panel, "Blocks")["a stack.ome.tif"]
     status = cells(panel, "Status")
     assert status["a stack.ome.tif"] == "can be restored"
-    assert status["notes.txt"] == "left out: no image that can be read (suffix '.txt')"
-    assert status["empty.tif"].startswith("unusable: 'empty.tif' is empty (0 bytes)")
-    assert panel.text.text().startswith("2 of 4 files can be restored, about ")
+    assert status["notes.txt"] == "skipped: no image that can be read (suffix '.txt')"
+    assert status["empty.tif"].startswith("cannot be restored: 'empty.tif' is empty (0 bytes)")
+    assert panel.status.text().startswith("2 of 4 files can be restored, about ")
     assert not (folder.parent / "restored").exists()
-    assert panel.plan.isEnabled()
-    assert not panel.report.isEnabled()
+    assert panel.plan_button.isEnabled()
+    assert not panel.report_button.isEnabled()
 
 
-def test_run_restores_what_can_be_and_tells_of_the_rest(qtbot, open_batch, monkeypatch):
+def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, monkeypatch):
     panel = open_batch()
-    panel.start.click()
-    finish(qtbot, panel)
+    panel.run_button.click()
+    wait_until_idle(qtbot, panel)
     status = cells(panel, "Status")
     assert status["plane.tif"].startswith("restored: noise level ")
     assert "noise levels" in status["plane.tif"]
     assert status["empty.tif"].startswith("failed: 'empty.tif' is empty")
-    assert status["notes.txt"].startswith("left out: no image")
-    assert panel.text.text().startswith("Done: 2 restored, 1 left out, 1 failed, of 4 files.")
+    assert status["notes.txt"].startswith("skipped: no image")
+    assert panel.status.text().startswith("Done: 2 restored, 1 left out, 1 failed, of 4 files.")
     assert panel.bar.value() == panel.bar.maximum()
     assert result(panel, "a stack.ome.tif").shape == (3, 2, 32, 40)
     opened: list[QUrl] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
-    panel.report.click()
-    assert Path(opened[0].toLocalFile()) == Path(panel.form.output.name()) / "report.html"
+    panel.report_button.click()
+    assert Path(opened[0].toLocalFile()) == Path(panel.form.output.path()) / "report.html"
 
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.run()
+    wait_until_idle(qtbot, panel)
     assert "'Replace results' replaces it, 'Resume' leaves what is done" in cells(panel, "Status")["plane.tif"]
-    panel.form.options.set({"resume": True})
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.form.settings.set_values({"resume": True})
+    panel.run()
+    wait_until_idle(qtbot, panel)
     assert cells(panel, "Status")["plane.tif"] == "done before"
 
 
@@ -82,39 +83,39 @@ def test_stop_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recip
     slow = QUICK["inr"] | {"steps": 80, "holdout": 0.1}  # one block after the other: each may stop at another step
     save_recipe(recipe, Recipe(method="inr", preset="fast", settings=slow, device="cpu"), overwrite=True)
     whole = open_batch()
-    whole.run_all()
-    finish(qtbot, whole)
+    whole.run()
+    wait_until_idle(qtbot, whole)
     expected = {name: result(whole, name) for name in ("a stack.ome.tif", "plane.tif")}
 
     panel = open_batch()
-    panel.form.output.set_name(str(recipe.parent / "again"))
-    panel.run_all()
-    wait_until_at_work(qtbot, panel, 0.2)  # a block of six
+    panel.form.output.set_path(str(recipe.parent / "again"))
+    panel.run()
+    wait_until_active(qtbot, panel, 0.2)  # a block of six
     assert any(text.startswith("restoring ") for text in cells(panel, "Status").values())
-    panel.halt.click()
-    assert not panel.halt.isEnabled()
-    finish(qtbot, panel, 5000)
-    assert panel.text.text().startswith("Stopped: 0 restored, 1 begun, of 4 files. What is done is kept")
-    assert cells(panel, "Status")["a stack.ome.tif"] == "begun; what is done of it is kept"
+    panel.stop_button.click()
+    assert not panel.stop_button.isEnabled()
+    wait_until_idle(qtbot, panel)
+    assert panel.status.text().startswith("Stopped: 0 restored, 1 partial, of 4 files. Finished files and blocks are")
+    assert cells(panel, "Status")["a stack.ome.tif"] == "partial; finished blocks are kept"
     assert cells(panel, "Status")["plane.tif"] == "not restored"
     assert list((recipe.parent / "again").glob("*.tif")) == []
-    assert panel.form.options.values()["resume"]  # ticked by the panel, as it said
-    panel.start.click()
-    finish(qtbot, panel)
+    assert panel.form.settings.values()["resume"]  # ticked by the panel
+    panel.run_button.click()
+    wait_until_idle(qtbot, panel)
     for name, values in expected.items():
         np.testing.assert_array_equal(result(panel, name), values)
     assert not (recipe.parent / "again" / ".pristine").exists()
 
 
-def test_closing_the_panel_ends_the_batch(qtbot, viewer, open_batch):
-    panel = open_batch()
+def test_closing_the_panel_stops_the_batch(qtbot, window_viewer, open_batch):
+    panel = open_batch(in_viewer=window_viewer)
     threads = torch.get_num_threads()
-    panel.run_all()
-    wait_until_at_work(qtbot, panel)
-    viewer.window.remove_dock_widget(panel)
-    finish(qtbot, panel, 5000)
+    panel.run()
+    wait_until_active(qtbot, panel)
+    window_viewer.window.remove_dock_widget(panel)
+    wait_until_idle(qtbot, panel)
     assert torch.get_num_threads() == threads
-    assert not list(Path(panel.form.output.name()).glob("plane.tif"))
+    assert not list(Path(panel.form.output.path()).glob("plane.tif"))
     left = weakref.ref(panel)
     del panel
     qtbot.wait(50)
@@ -122,66 +123,66 @@ def test_closing_the_panel_ends_the_batch(qtbot, viewer, open_batch):
     assert left() is None
 
 
-def test_closing_the_viewer_ends_the_batch_and_lets_go_of_the_files(qtbot, make_napari_viewer, folder, recipe):
+def test_closing_the_viewer_stops_the_batch_and_unlocks_the_files(qtbot, make_napari_viewer, folder, recipe):
     viewer = make_napari_viewer()
     panel = BatchPanel(viewer)
     viewer.window.add_dock_widget(panel)
     save_recipe(recipe, Recipe(method="inr", preset="fast", settings=QUICK["inr"] | ENDLESS), overwrite=True)
-    panel.form.recipe.set_name(str(recipe))
+    panel.form.recipe.set_path(str(recipe))
     panel.form.inputs.add([str(folder / "plane.tif")])
-    panel.form.output.set_name(str(folder / "out"))
-    panel.run_all()
-    wait_until_at_work(qtbot, panel)
-    job = panel.job
+    panel.form.output.set_path(str(folder / "out"))
+    panel.run()
+    wait_until_active(qtbot, panel)
+    job = panel.runner
     del panel
     viewer.close()
-    qtbot.waitUntil(lambda: not job.running, timeout=2000)
-    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=2000)
+    qtbot.waitUntil(lambda: not job.running, timeout=60_000)
+    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=60_000)
     assert not list(folder.rglob("*.lock"))
 
 
 def test_a_plan_can_be_stopped(qtbot, open_batch):
     panel = open_batch()
-    panel.make_plan()
-    qtbot.waitUntil(lambda: bool(panel.table.lines), timeout=10_000)
-    panel.halt.click()
-    finish(qtbot, panel)
-    assert panel.text.text().startswith("Stopped: ")
-    assert "of 4 files were not looked at" in panel.text.text()
-    assert cells(panel, "Status")["plane.tif"] == "not looked at"
-    assert not panel.form.options.values()["resume"]
+    panel.plan()
+    qtbot.waitUntil(lambda: bool(panel.table.rows), timeout=60_000)
+    panel.stop_button.click()
+    wait_until_idle(qtbot, panel)
+    assert panel.status.text().startswith("Stopped: ")
+    assert "of 4 files were not planned" in panel.status.text()
+    assert cells(panel, "Status")["plane.tif"] == "not planned"
+    assert not panel.form.settings.values()["resume"]
 
 
 @pytest.mark.parametrize(
     ("leave_out", "message"),
     [
-        (lambda form: form.recipe.set_name(""), "choose a recipe"),
+        (lambda form: form.recipe.set_path(""), "choose a recipe"),
         (lambda form: form.inputs.clear(), "add images"),
-        (lambda form: form.output.set_name(""), "choose a folder"),
+        (lambda form: form.output.set_path(""), "choose a folder"),
     ],
     ids=["recipe", "inputs", "output"],
 )
-def test_what_is_missing_is_told(open_batch, heard, leave_out, message):
+def test_missing_input_is_reported(open_batch, notifications, leave_out, message):
     panel = open_batch()
     leave_out(panel.form)
-    panel.start.click()
-    assert message in heard[0].message
-    assert not panel.job.running
+    panel.run_button.click()
+    assert message in notifications[0].message
+    assert not panel.runner.running
 
 
-def test_the_recipe_is_described_or_what_is_wrong_with_it(qtbot, open_batch, heard, tmp_path):
+def test_the_recipe_is_summarised_or_its_error_shown(qtbot, open_batch, notifications, tmp_path):
     panel = open_batch()
-    assert panel.form.about.text() == "INR denoise · fast"
+    assert panel.form.recipe_summary.text() == "INR denoise · fast"
     (tmp_path / "wrong.yaml").write_text("method: inr\nsettings: {stepps: 3}\n")
-    panel.form.recipe.set_name(str(tmp_path / "wrong.yaml"))
-    assert "stepps" in panel.form.about.text()
-    panel.run_all()
-    finish(qtbot, panel)
-    assert "stepps" in heard[0].message
-    assert panel.start.isEnabled()
+    panel.form.recipe.set_path(str(tmp_path / "wrong.yaml"))
+    assert "stepps" in panel.form.recipe_summary.text()
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert "stepps" in notifications[0].message
+    assert panel.run_button.isEnabled()
 
 
-def test_files_can_be_dropped_and_taken_out(qtbot, open_batch, folder):
+def test_files_can_be_dropped_and_removed(qtbot, open_batch, folder):
     panel = open_batch()
     inputs = panel.form.inputs
     mime = QMimeData()
@@ -191,17 +192,17 @@ def test_files_can_be_dropped_and_taken_out(qtbot, open_batch, folder):
             QPointF(5, 5), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
         )
     )
-    assert inputs.names() == [str(folder), str(folder / "plane.tif")]
-    assert not panel.form.remove.isEnabled()
+    assert inputs.paths() == [str(folder), str(folder / "plane.tif")]
+    assert not panel.form.remove_button.isEnabled()
     inputs.item(0).setSelected(True)
-    panel.form.remove.click()
-    assert inputs.names() == [str(folder / "plane.tif")]
+    panel.form.remove_button.click()
+    assert inputs.paths() == [str(folder / "plane.tif")]
     inputs.item(0).setSelected(True)
     qtbot.keyClick(inputs, Qt.Key.Key_Delete)
-    assert inputs.names() == []
+    assert inputs.paths() == []
 
 
-def test_a_file_dropped_on_a_field_is_named_there(open_batch, recipe, folder):
+def test_a_file_can_be_dropped_on_a_field(open_batch, recipe, folder):
     panel = open_batch()
     for field, path in ((panel.form.recipe, recipe), (panel.form.output, folder)):
         mime = QMimeData()
@@ -211,25 +212,25 @@ def test_a_file_dropped_on_a_field_is_named_there(open_batch, recipe, folder):
                 QPointF(5, 5), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
             )
         )
-        assert field.name() == str(path)
+        assert field.path() == str(path)
 
 
-def test_workers_without_dask_are_told_what_to_install(qtbot, open_batch, heard, monkeypatch):
+def test_workers_without_dask_name_the_missing_package(qtbot, open_batch, notifications, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     panel = open_batch()
-    panel.form.options.set({"workers": 2})
-    if panel.form.options.values()["workers"] < 2:
+    panel.form.settings.set_values({"workers": 2})
+    if panel.form.settings.values()["workers"] < 2:
         pytest.skip("there is one core")
-    panel.run_all()
-    finish(qtbot, panel)
-    assert "pip install 'napari-pristine[cluster]'" in heard[0].message
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert "pip install 'napari-pristine[cluster]'" in notifications[0].message
 
 
-def test_a_finished_line_shows_image_and_result(qtbot, viewer, open_batch, folder):
+def test_a_finished_row_shows_image_and_result(qtbot, viewer, open_batch, folder):
     panel = open_batch(folder / "a stack.ome.tif")
-    panel.run_all()
-    finish(qtbot, panel)
-    panel.lines.activated.emit(panel.table.index(0, 0))
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    panel.view.activated.emit(panel.table.index(0, 0))
     names = ["a stack · DAPI", "a stack · GFP", "a stack · restored · DAPI", "a stack · restored · GFP"]
     assert [layer.name for layer in viewer.layers] == names
     for before, after in zip(list(viewer.layers)[:2], list(viewer.layers)[2:], strict=True):
@@ -248,15 +249,45 @@ def test_a_result_in_another_format_opens_in_the_same_place(qtbot, viewer, open_
         recipe, Recipe(method="inr", settings=QUICK["inr"], device="cpu", format="ome-zarr"), overwrite=True
     )  # fmt: skip
     panel = open_batch(folder / "a stack.ome.tif")
-    panel.run_all()
-    finish(qtbot, panel)
-    panel.lines.activated.emit(panel.table.index(0, 0))
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    panel.view.activated.emit(panel.table.index(0, 0))
     assert len(viewer.layers) == 4
     for before, after in zip(list(viewer.layers)[:2], list(viewer.layers)[2:], strict=True):
         assert tuple(after.scale) == tuple(before.scale) == (30, 0.2, 0.2)
         assert after.units == before.units
         assert after.contrast_limits == before.contrast_limits
     np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "a stack.ome.zarr")[:, 1])
+
+
+def test_the_inputs_of_a_batch_are_freed_when_it_has_ended(qtbot, open_batch, open_panel, viewer, folder, recipe):
+    """The image, the mask and the trained network of the last file."""
+    viewer.add_image(noisy((32, 32)), name="cells")
+    panel = open_panel(viewer, "blind2unblind")
+    panel.train()
+    wait_until_idle(qtbot, panel)
+    model = folder.parent / "model.safetensors"
+    panel.form.model_select.save(str(model))
+    panel.deleteLater()
+    del panel
+    mask = folder.parent / "mask.tif"
+    write(mask, Image((noisy((32, 32)) > 100).astype(np.uint8), "YX"))
+    fields = {"model": str(model), "mask": str(mask), "device": "cpu"}
+    save_recipe(recipe, Recipe(method="blind2unblind", settings=QUICK["blind2unblind"], **fields), overwrite=True)
+    qtbot.wait(1)
+    gc.collect()
+    assert held() == []
+    batch = open_batch(folder / "plane.tif")
+    batch.run()
+    wait_until_idle(qtbot, batch)
+    assert batch.status.text().startswith("Done: 1 restored")
+    gc.collect()
+    assert held() == []
+
+
+def held() -> list[object]:
+    """Plans and models that are alive."""
+    return [found for found in gc.get_objects() if isinstance(found, (RestorationPlan, Model))]
 
 
 def test_a_large_zarr_opens_with_its_coarser_levels(viewer, tmp_path):
@@ -288,35 +319,38 @@ def test_the_batch_gives_the_pixels_of_the_panel(qtbot, viewer, open_panel, open
         read(tmp_path / "cells.tif").data, scale=image.scale, units=image.units, axis_labels=tuple(image.axes)
     )
     panel = open_panel(viewer, method, sigma=None)
-    assert panel.choice.layer == layer
+    assert panel.form.layer_select.layer == layer
     if METHODS[method].learn:
-        panel.learn()
-        finish(qtbot, panel)
-        panel.models.save_file(str(tmp_path / "model.safetensors"))
-    panel.run_all()
-    finish(qtbot, panel)
-    assert panel.save_recipe_file(str(tmp_path / "of the panel.yaml"))
+        panel.train()
+        wait_until_idle(qtbot, panel)
+        panel.form.model_select.save(str(tmp_path / "model.safetensors"))
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert panel.save_recipe(str(tmp_path / "of the panel.yaml"))
     batch = open_batch(tmp_path / "cells.tif")
-    batch.form.recipe.set_name(str(tmp_path / "of the panel.yaml"))
-    batch.run_all()
-    finish(qtbot, batch)
-    assert batch.text.text().startswith("Done: 1 restored")
+    batch.form.recipe.set_path(str(tmp_path / "of the panel.yaml"))
+    batch.run()
+    wait_until_idle(qtbot, batch)
+    assert batch.status.text().startswith("Done: 1 restored")
     np.testing.assert_array_equal(result(batch, "cells.tif"), viewer.layers[-1].data)
 
 
-def test_the_recipe_of_an_open_panel_is_taken(viewer, open_panel, open_batch, heard, tmp_path, monkeypatch):
-    batch = open_batch()
-    batch.form.recipe.set_name("")
-    batch.form.of_panel.click()
-    assert "no panel of a method is open" in heard[0].message
+def test_the_recipe_of_an_open_panel_is_used(
+    window_viewer, open_panel, open_batch, notifications, tmp_path, monkeypatch
+):
+    viewer = window_viewer
+    batch = open_batch(in_viewer=viewer)
+    batch.form.recipe.set_path("")
+    batch.form.from_panel_button.click()
+    assert "no panel of a method is open" in notifications[0].message
     viewer.add_image(noisy((64, 64)))
     method = open_panel(viewer, "linr")
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 1)
     monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _: [str(tmp_path / "of linr.yaml")])
     monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
-    batch.form.of_panel.click()
-    assert batch.form.recipe.name() == str(tmp_path / "of linr.yaml")
-    assert batch.form.about.text() == "LINR restore · balanced · YX"
-    method.preset.value = "fast"  # and saved again under the same name
-    batch.form.of_panel.click()
-    assert batch.form.about.text() == "LINR restore · fast · YX"
+    batch.form.from_panel_button.click()
+    assert batch.form.recipe.path() == str(tmp_path / "of linr.yaml")
+    assert batch.form.recipe_summary.text() == "LINR restore · balanced · YX"
+    method.form.preset_box.value = "fast"  # and saved again under the same name
+    batch.form.from_panel_button.click()
+    assert batch.form.recipe_summary.text() == "LINR restore · fast · YX"

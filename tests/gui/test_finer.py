@@ -1,4 +1,4 @@
-"""Results on a finer grid, and several pictures of one scene."""
+"""Results on a finer grid, and several images of one scene."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
-from quick import noisy
+from helpers import noisy, wait_until_idle
 
 from napari_pristine.events import Preview
 from napari_pristine.gui.extra_images import SETTING
@@ -18,13 +18,11 @@ from napari_pristine.methods.degradation import parse_extra_images
 
 FINER = [key for key, method in METHODS.items() if "finer" in method.params.model_fields]
 TOGETHER = [key for key, method in METHODS.items() if SETTING in method.params.model_fields]
+ACCURATE = {"steps": 150, "width": 16, "batch": 256}
+"""Settings for which the spot is found to a tenth of a pixel."""
 TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
 
 pytestmark = [pytest.mark.gui, pytest.mark.parametrize("method", FINER)]
-
-
-def finish(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
 
 
 def with_spot() -> np.ndarray:
@@ -59,17 +57,17 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
         data, name="cells", scale=(3, 0.5, 0.25), translate=(1, 2, 3), rotate=TURN, shear=(0, 0, 0.1),
         units=("second", "micrometer", "micrometer"), contrast_limits=(0, 5000),
     )  # fmt: skip
-    panel = open_panel(viewer, method, finer=2, steps=150)
-    assert "Y 128 × X 128" in panel.question.outcome.text()
+    panel = open_panel(viewer, method, finer=2, **ACCURATE)
+    assert "Y 128 × X 128" in panel.form.description.text()
     shown: list[np.ndarray] = []
 
     def look(event: object) -> None:
         if isinstance(event, Preview) and event.index[0] == 1:
-            shown.append(middle(panel.model.layer))
+            shown.append(middle(panel.result_layer.layer))
 
-    panel.job.said.connect(look)
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.runner.yielded.connect(look)
+    panel.run()
+    wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]
     assert result.name == f"cells · {METHODS[method].title}"
     assert result.data.shape == (2, 128, 128)
@@ -83,9 +81,9 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
 
 def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_panel, method):
     layer = viewer.add_image(with_spot(), name="cells", scale=(3, 0.5, 0.5), rotate=TURN)
-    panel = open_panel(viewer, method, finer=3)
-    panel._begin(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, "preview")
-    finish(qtbot, panel)
+    panel = open_panel(viewer, method, finer=3, **ACCURATE)
+    panel._start(lambda: {"T": "1", "Y": "4:52", "X": "10:63"}, preview=True)
+    wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]
     assert result.data.shape == (1, 144, 159)
     np.testing.assert_allclose(
@@ -96,63 +94,57 @@ def test_a_part_on_a_finer_grid_lies_where_it_was_cut_from(qtbot, viewer, open_p
     assert np.corrcoef(cut.ravel(), coarse.ravel())[0, 1] > 0.5
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_how_each_picture_came_about_reaches_the_recipe(viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_the_degradation_of_each_image_is_in_the_recipe(viewer, open_panel, method):
     viewer.add_image(noisy((64, 64)), name="blurred = too; much")
     viewer.add_image(noisy((64, 64)), name="sharp")
     panel = open_panel(viewer, method)
-    assert panel.preview.enabled
-    picture = panel.pictures.add()
-    assert not panel.preview.enabled
-    assert picture.layers.layer.name == "blurred = too; much"
-    picture.form.set({"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"})
-    (also,) = parse_extra_images(panel.question.recipe({}).params.also)
-    assert also.model_dump(exclude={"file"}) == picture.form.values()
+    assert panel.preview_button.isEnabled()
+    row = panel.form.extra_images.add()
+    assert not panel.preview_button.isEnabled()
+    assert row.layer_box.layer.name == "blurred = too; much"
+    row.settings.set_values(
+        {"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"}
+    )
+    (also,) = parse_extra_images(panel.form.recipe({}).params.also)
+    assert also.model_dump(exclude={"file"}) == row.settings.values()
     assert also.file == "blurred _ too_ much"
-    assert [image.name for image in panel.pictures.images("YX")] == ["blurred = too; much"]
-    picture.drop.click()
-    assert panel.question.recipe({}).params.also == ""
-    assert panel.preview.enabled
+    assert [image.name for image in panel.form.extra_images.images("YX")] == ["blurred = too; much"]
+    row.remove_button.click()
+    assert panel.form.recipe({}).params.also == ""
+    assert panel.preview_button.isEnabled()
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_several_pictures_are_restored_together(qtbot, viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_several_images_are_restored_together(qtbot, viewer, open_panel, method):
     viewer.add_image(noisy((32, 32), 1), name="coarse", scale=(2, 2))
     viewer.add_image(noisy((64, 64)), name="fine")
     panel = open_panel(viewer, method)
-    panel.pictures.add().form.set({"finer": 2})
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.form.extra_images.add().settings.set_values({"finer": 2})
+    panel.run()
+    wait_until_idle(qtbot, panel)
     assert [layer.name for layer in viewer.layers] == ["coarse", "fine", f"fine · {METHODS[method].title}"]
     assert viewer.layers[-1].data.shape == (64, 64)
 
 
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_a_picture_for_which_no_layer_is_chosen_is_told(viewer, open_panel, heard, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_an_extra_image_without_a_layer_is_refused(viewer, open_panel, notifications, method):
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer, method)
-    panel.pictures.add()
-    panel.run_all()
-    assert not panel.job.running
-    assert "no layer is chosen" in heard[0].message
+    panel.form.extra_images.add()
+    panel.run()
+    assert not panel.runner.running
+    assert "no layer is chosen" in notifications[0].message
 
 
-def test_only_methods_that_restore_several_offer_more_pictures(viewer, open_panel, method):
-    assert panel_offers(open_panel(viewer, method)) == (method in TOGETHER)
-    assert not panel_offers(open_panel(viewer, "inr"))
-
-
-def panel_offers(panel: Any) -> bool:
-    return not panel.pictures.isHidden()
-
-
-@pytest.mark.skipif(not TOGETHER, reason="no method restores several pictures together")
-def test_closing_leaves_no_widget_of_the_pictures_alive(qtbot, viewer, open_panel, method):
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_closing_the_panel_frees_the_widgets_of_the_extra_images(qtbot, window_viewer, open_panel, method):
+    viewer = window_viewer
     viewer.add_image(noisy((64, 64)))
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer, method)
-    left = [weakref.ref(panel), weakref.ref(panel.pictures.add()), weakref.ref(panel.pictures.add())]
-    panel.pictures.remove(panel.pictures.pictures[1])
+    left = [weakref.ref(panel), weakref.ref(panel.form.extra_images.add()), weakref.ref(panel.form.extra_images.add())]
+    panel.form.extra_images.remove(panel.form.extra_images.rows[1])
     viewer.window.remove_dock_widget(panel)
     del panel
     qtbot.wait(50)

@@ -11,7 +11,7 @@ from napari.components import Dims
 from napari.layers import Image as ImageLayer
 
 from napari_pristine.errors import AxesError
-from napari_pristine.gui.layers import _at_least, axes_of, image_of, look_of, view_of
+from napari_pristine.gui.layers import _widen, image_from_layer, layer_arguments, layer_axes, visible_ranges
 
 pytestmark = pytest.mark.gui
 
@@ -61,12 +61,12 @@ def world_of(layer: ImageLayer) -> np.ndarray:
     ],
 )
 def test_axes_come_from_labels_where_they_are_real_else_from_the_shape(shape, labels, rgb, axes):
-    assert axes_of(ImageLayer(np.zeros(shape, np.uint8), axis_labels=labels, rgb=rgb)) == axes
+    assert layer_axes(ImageLayer(np.zeros(shape, np.uint8), axis_labels=labels, rgb=rgb)) == axes
 
 
 def test_a_layer_becomes_an_image_without_being_read():
     data = da.from_array(np.ones((4, 64, 64)), chunks=(1, 64, 64))
-    image = image_of(tilted(data), "TYX")
+    image = image_from_layer(tilted(data), "TYX")
     assert image.data is data
     assert image.scale == (0.5, 1.25, 2.0)
     assert image.units == ("second", "micrometer", "micrometer")
@@ -75,18 +75,18 @@ def test_a_layer_becomes_an_image_without_being_read():
 
 def test_of_a_multiscale_layer_the_full_resolution_is_taken():
     pyramid = [np.zeros((128, 128)), np.zeros((64, 64))]
-    assert image_of(ImageLayer(pyramid, multiscale=True), "YX").shape == (128, 128)
+    assert image_from_layer(ImageLayer(pyramid, multiscale=True), "YX").shape == (128, 128)
 
 
 def test_axes_that_do_not_fit_are_refused():
     with pytest.raises(AxesError, match="name 2 dimensions but the image has 3"):
-        image_of(ImageLayer(np.zeros((3, 64, 64))), "YX")
+        image_from_layer(ImageLayer(np.zeros((3, 64, 64))), "YX")
 
 
 def test_a_new_layer_takes_over_everything():
     layer = tilted(np.zeros((4, 64, 64), np.uint16), metadata={"microscope": "M1"})
-    image = image_of(layer, "TYX")
-    new = ImageLayer(image.data, **look_of(layer, image, image))
+    image = image_from_layer(layer, "TYX")
+    new = ImageLayer(image.data, **layer_arguments(layer, image, image))
     for name in (*SAME, "metadata"):
         assert getattr(new, name) == getattr(layer, name), name
     for name in ("scale", "translate", "rotate", "shear"):
@@ -98,9 +98,9 @@ def test_a_new_layer_takes_over_everything():
 @pytest.mark.parametrize("select", [{}, {"T": "2"}, {"T": "1:4:2", "Y": "10:40", "X": "5:30"}, {"Y": "3:60:3"}])
 def test_a_part_lies_where_it_was_cut_from_however_the_layer_is_turned(select):
     layer = tilted(np.zeros((4, 64, 64), np.uint16))
-    image = image_of(layer, "TYX")
+    image = image_from_layer(layer, "TYX")
     part = image.select(select)
-    new = ImageLayer(part.data, **look_of(layer, image, part))
+    new = ImageLayer(part.data, **layer_arguments(layer, image, part))
     slices = [image.select({axis: select[axis]}) if axis in select else image for axis in "TYX"]
     first = [round((s.translate[i] - image.translate[i]) / image.scale[i]) for i, s in enumerate(slices)]
     step = [s.scale[i] / image.scale[i] for i, s in enumerate(slices)]
@@ -110,9 +110,9 @@ def test_a_part_lies_where_it_was_cut_from_however_the_layer_is_turned(select):
 
 def test_rgb_stays_rgb():
     layer = ImageLayer(np.zeros((64, 64, 3), np.uint8), rgb=True, scale=(2, 3), translate=(1, 1))
-    image = image_of(layer, "YXS")
+    image = image_from_layer(layer, "YXS")
     part = image.select({"Y": "10:40"})
-    new = ImageLayer(part.data, **look_of(layer, image, part))
+    new = ImageLayer(part.data, **layer_arguments(layer, image, part))
     assert new.rgb
     assert tuple(new.translate) == (21, 1)
 
@@ -131,7 +131,7 @@ def test_what_can_be_seen_is_a_piece_of_one_slice(together, ndisplay, ranges):
     layer.corner_pixels = np.array([[0, 0, 100, 90], [0, 0, 200, 110]])
     across = (0, 127, 0.5)
     dims = Dims(ndim=4, ndisplay=ndisplay, range=((0, 57, 3), (0, 1, 1), across, across), point=(21, 1, 0, 0))
-    assert view_of(layer, image_of(layer, "TCYX"), together, dims) == ranges
+    assert visible_ranges(layer, image_from_layer(layer, "TCYX"), together, dims) == ranges
 
 
 def test_what_can_be_seen_of_a_pyramid_is_counted_in_its_finest_pixels():
@@ -139,20 +139,20 @@ def test_what_can_be_seen_of_a_pyramid_is_counted_in_its_finest_pixels():
     layer.data_level = 1
     layer.corner_pixels = np.array([[50, 60], [149, 159]])
     dims = Dims(ndim=2, range=((0, 511, 1), (0, 511, 1)))
-    assert view_of(layer, image_of(layer, "YX"), "", dims) == {"Y": "100:300", "X": "120:320"}
+    assert visible_ranges(layer, image_from_layer(layer, "YX"), "", dims) == {"Y": "100:300", "X": "120:320"}
 
 
 def test_a_layer_with_fewer_axes_than_the_viewer_is_seen_all_the_same():
     layer = ImageLayer(np.zeros((256, 256)))
     layer.corner_pixels = np.array([[0, 10], [99, 109]])
     dims = Dims(ndim=3, range=((0, 4, 1), (0, 255, 1), (0, 255, 1)), point=(2, 0, 0))
-    assert view_of(layer, image_of(layer, "YX"), "", dims) == {"Y": "0:100", "X": "10:110"}
+    assert visible_ranges(layer, image_from_layer(layer, "YX"), "", dims) == {"Y": "0:100", "X": "10:110"}
 
 
 @given(size=st.integers(1, 300), least=st.integers(1, 80), ends=st.tuples(st.integers(-20, 320), st.integers(-20, 320)))
 def test_a_view_is_widened_within_the_image(size, least, ends):
     low, high = min(ends), max(ends)
-    start, stop = _at_least(least, low, high, size)
+    start, stop = _widen(low, high, size, least)
     assert 0 <= start < stop <= size
     assert stop - start >= min(least, size)
     assert start <= max(0, min(low, size)) or high <= low

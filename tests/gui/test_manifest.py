@@ -1,5 +1,8 @@
+"""The manifest of the plugin follows from the list of methods."""
+
 from __future__ import annotations
 
+import runpy
 from importlib import import_module
 from pathlib import Path
 
@@ -10,17 +13,20 @@ from npe2 import PluginManifest
 import napari_pristine
 from napari_pristine.methods import METHODS
 
-INSIDE = Path(napari_pristine.__file__).parent / "napari.yaml"
-ABOVE = Path(__file__).parents[2] / "napari.yaml"
+pytestmark = pytest.mark.gui
+
+MANIFEST = Path(napari_pristine.__file__).parent / "napari.yaml"
+SCRIPT = Path(__file__).parents[2] / "tools" / "write_manifest.py"
 
 
 @pytest.fixture(scope="module")
 def manifest():
-    return PluginManifest.from_file(INSIDE)
+    return PluginManifest.from_file(MANIFEST)
 
 
-def test_both_manifests_read_the_same():
-    assert yaml.safe_load(ABOVE.read_text()) == yaml.safe_load(INSIDE.read_text())
+def test_the_manifest_follows_from_the_methods():
+    expected = runpy.run_path(str(SCRIPT))["manifest"](METHODS)
+    assert MANIFEST.read_text(encoding="utf-8") == expected, "run 'python tools/write_manifest.py' and commit the file"
 
 
 def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_files(manifest):
@@ -39,7 +45,23 @@ def test_every_command_can_be_imported_and_is_used(manifest):
         assert command.id in used
 
 
-def test_the_manifest_needs_no_newest_npe2():
+def test_the_manifest_is_read_by_old_versions_of_npe2():
     """Fields that came with npe2 0.10 make older versions refuse the whole plugin."""
-    for widget in yaml.safe_load(INSIDE.read_text())["contributions"]["widgets"]:
+    for widget in yaml.safe_load(MANIFEST.read_text())["contributions"]["widgets"]:
         assert set(widget) <= {"command", "display_name", "autogenerate"}
+
+
+@pytest.mark.parametrize("method", ["linr"])
+def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
+    viewer = make_napari_viewer()
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", METHODS[method].title)
+    assert panel.form.method is METHODS[method]
+    assert panel.viewer is viewer
+    _, batch = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
+    assert batch.form.open_panels().keys() == {METHODS[method].title}
+
+
+def test_a_name_that_is_no_method_is_no_command():
+    panel = import_module("napari_pristine.gui.restore_panel")
+    with pytest.raises(AttributeError, match="open_magic"):
+        _ = panel.open_magic

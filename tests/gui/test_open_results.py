@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from npe2 import PluginManager
 
-from napari_pristine.gui.layers import axes_of, image_of
+from napari_pristine.gui.layers import image_from_layer, layer_axes
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read, write
 
@@ -42,7 +42,9 @@ def of_version(image: Image, version: str) -> Image:
         ("large.ome.tif", LARGE), ("colour.tif", COLOUR), ("large colour.ome.tif", LARGE_COLOUR),
     ],
 )  # fmt: skip
-def test_tiff_by_the_reader_that_comes_with_napari(viewer: Any, tmp_path: Path, name: str, image: Image) -> None:
+def test_tiff_by_the_reader_that_comes_with_napari(
+    napari_readers: None, viewer: Any, tmp_path: Path, name: str, image: Image
+) -> None:
     """It takes the values alone: no spacing and no names, of whatever TIFF."""
     write(tmp_path / name, image)
     viewer.open(str(tmp_path / name), plugin="napari")
@@ -71,7 +73,7 @@ def test_what_is_read_makes_a_layer_at_the_right_scale(viewer: Any, tmp_path: Pa
     spacing = zip(layer.data.shape, layer.scale, map(str, layer.units), strict=True)
     shown = dict(zip(layer.axis_labels, spacing, strict=True))
     assert {axis: (n, pytest.approx(float(d)), unit) for axis, (n, d, unit) in size.items()} == shown
-    again = image_of(layer, axes_of(layer))
+    again = image_from_layer(layer, layer_axes(layer))
     assert (again.axes, again.units, again.shape) == (found.axes, found.units, found.shape)
     assert again.scale == pytest.approx(found.scale)
     np.testing.assert_array_equal(np.asarray(again.data), np.asarray(found.data))

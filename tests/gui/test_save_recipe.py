@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from helpers import QUICK, noisy, wait_until_idle
 from qtpy.QtWidgets import QFileDialog
-from quick import QUICK, noisy
 
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.restore import run, wait
@@ -17,10 +16,6 @@ from napari_pristine.methods import METHODS
 from napari_pristine.recipe_file import load_recipe
 
 pytestmark = pytest.mark.gui
-
-
-def finish(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
 
 
 @pytest.fixture
@@ -33,45 +28,46 @@ def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, heard, answer, method):
+def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, notifications, answer, method):
     values = noisy((3, 64, 64))
     viewer.add_image(values, name="cells")
     panel = open_panel(viewer, method, sigma=5.5)
-    panel.choice.axes.value = "ZYX"
-    panel.choice.ranges["Z"].value = "1:3"
-    panel.question.device.value = "cpu"
-    panel.save.native.click()
-    assert str(answer) in heard[0].message
+    panel.form.layer_select.axes.value = "ZYX"
+    panel.form.layer_select.ranges["Z"].value = "1:3"
+    panel.form.device_box.value = "cpu"
+    panel.save_button.click()
+    assert str(answer) in notifications[0].message
     recipe = load_recipe(answer)
-    assert recipe == panel.question.recipe(panel.choice.select())
+    assert recipe == panel.form.recipe(panel.form.layer_select.select())
     assert (recipe.axes, recipe.select, recipe.device) == ("ZYX", {"Z": "1:3"}, "cpu")
     assert recipe.params.model_dump() | QUICK[method] | {"sigma": 5.5} == recipe.settings
-    panel.run_all()
-    finish(qtbot, panel)
+    panel.run()
+    wait_until_idle(qtbot, panel)
     expected = wait(run(Image(values, "ZYX"), recipe))
     np.testing.assert_allclose(viewer.layers[-1].data.astype(int), expected.data.astype(int), atol=1)
 
 
 def test_it_can_be_saved_while_a_job_runs_and_not_without_an_image(qtbot, viewer, open_panel, answer):
     panel = open_panel(viewer)
-    assert not panel.save.enabled
+    assert not panel.save_button.isEnabled()
     viewer.add_image(noisy((64, 64)))
-    assert panel.save.enabled
-    panel.run_all()
-    panel.save.native.click()
+    assert panel.save_button.isEnabled()
+    panel.run()
+    panel.save_button.click()
     assert load_recipe(answer).method == "inr"
-    finish(qtbot, panel)
+    wait_until_idle(qtbot, panel)
 
 
-def test_nothing_is_written_if_the_dialog_is_cancelled(viewer, open_panel, heard, monkeypatch, tmp_path):
+def test_nothing_is_written_if_the_dialog_is_cancelled(viewer, open_panel, notifications, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 0)
     viewer.add_image(noisy((64, 64)))
-    open_panel(viewer).save.native.click()
-    assert (list(tmp_path.iterdir()), heard) == ([], [])
+    panel = open_panel(viewer)
+    panel.save_button.click()
+    assert (list(tmp_path.iterdir()), notifications) == ([], [])
 
 
-def test_a_mask_is_named_by_its_file(viewer, open_panel, heard, answer, tmp_path):
+def test_a_mask_is_named_by_its_file(napari_readers, viewer, open_panel, notifications, answer, tmp_path):
     viewer.add_image(noisy((64, 64)), name="cells")
     mask = np.zeros((64, 64), np.uint8)
     mask[3, 4] = 1
@@ -79,41 +75,42 @@ def test_a_mask_is_named_by_its_file(viewer, open_panel, heard, answer, tmp_path
     tifffile.imwrite(tmp_path / "dead.tif", mask)
     opened = viewer.open(tmp_path / "dead.tif", plugin="napari", layer_type="labels")[0]
     panel = open_panel(viewer)
-    panel.choice.mask.choose(drawn)
-    panel.save.native.click()
-    assert "the mask 'drawn' is in no file" in heard[0].message
+    panel.form.layer_select.mask_box.choose(drawn)
+    panel.save_button.click()
+    assert "the mask 'drawn' is not saved" in notifications[0].message
     assert not answer.exists()
-    panel.choice.mask.choose(opened)
-    panel.save.native.click()
+    panel.form.layer_select.mask_box.choose(opened)
+    panel.save_button.click()
     assert load_recipe(answer).mask == str(tmp_path / "dead.tif")
 
 
-def test_a_network_has_to_be_saved_first(qtbot, viewer, open_panel, heard, answer, tmp_path):
+def test_a_network_has_to_be_saved_first(qtbot, viewer, open_panel, notifications, answer, tmp_path):
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer, "blind2unblind")
-    panel.learn()
-    finish(qtbot, panel)
-    panel.save.native.click()
-    assert "save it first" in heard[0].message
+    panel.train()
+    wait_until_idle(qtbot, panel)
+    panel.save_button.click()
+    assert "save it first" in notifications[0].message
     assert not answer.exists()
-    panel.models.save_file(str(tmp_path / "cells.safetensors"))
-    panel.models.adapt.value = True
-    panel.save.native.click()
+    panel.form.model_select.save(str(tmp_path / "cells.safetensors"))
+    panel.form.model_select.adapt.value = True
+    panel.save_button.click()
     recipe = load_recipe(answer)
     assert (recipe.model, recipe.adapt) == (str(tmp_path / "cells.safetensors"), True)
 
 
-def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_panel, heard, answer):
+def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_panel, notifications, answer):
     for name in ("first", "second"):
         viewer.add_image(noisy((64, 64)), name=name)
     panel = open_panel(viewer, "linr")
-    panel.pictures.add()
-    panel.save.native.click()
-    assert "further pictures" in heard[0].message
+    panel.form.extra_images.add()
+    panel.save_button.click()
+    assert "further images" in notifications[0].message
     assert not answer.exists()
 
 
-def test_what_cannot_be_written_is_told(viewer, open_panel, heard, tmp_path):
+def test_what_cannot_be_written_is_told(viewer, open_panel, notifications, tmp_path):
     viewer.add_image(noisy((64, 64)))
-    open_panel(viewer).save_recipe_file(str(tmp_path / "nowhere" / "recipe.yaml"))
-    assert "there is no folder" in heard[0].message
+    panel = open_panel(viewer)
+    panel.save_recipe(str(tmp_path / "nowhere" / "recipe.yaml"))
+    assert "there is no folder" in notifications[0].message

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quick import noisy
+from helpers import noisy, wait_until_idle
 
 from napari_pristine import read, write
 from napari_pristine.image.image import Image
@@ -33,11 +33,11 @@ def learned(qtbot: Any, viewer: Any, open_panel: Any) -> Any:
     """A panel with a network that has learned, from an image that is gone."""
     first = viewer.add_image(noisy((64, 64)), name="first")
     panel = open_panel(viewer, "blind2unblind")
-    assert not panel.models.scroll.enabled
-    panel.learn()
-    qtbot.waitUntil(lambda: not panel.job.running, timeout=20_000)
+    assert not panel.form.model_select.scroll_button.isEnabled()
+    panel.train()
+    wait_until_idle(qtbot, panel)
     viewer.layers.remove(first)
-    assert not panel.models.scroll.enabled
+    assert not panel.form.model_select.scroll_button.isEnabled()
     return panel
 
 
@@ -50,9 +50,9 @@ def test_each_slice_is_restored_when_it_is_shown(qtbot, viewer, learned, tmp_pat
         axis_labels=("t", "y", "x"), contrast_limits=(10, 120),
     )  # fmt: skip
     viewer.dims.set_current_step(0, 0)
-    learned.choice.ranges["T"].value = "0:25"
+    learned.form.layer_select.ranges["T"].value = "0:25"
     counted.frames.clear()
-    learned.models.scroll.native.click()
+    learned.form.model_select.scroll_button.click()
     result = viewer.layers[-1]
     assert result.name == "cells · Blind2Unblind denoise, while scrolling"
     assert (result.data.shape, result.data.dtype) == ((25, 64, 48), values.dtype)
@@ -67,22 +67,22 @@ def test_each_slice_is_restored_when_it_is_shown(qtbot, viewer, learned, tmp_pat
     assert counted.frames == measured | {unseen}
 
     seen = [result.get_value((unseen, y, 24)) for y in range(64)]
-    learned.run_all()
-    qtbot.waitUntil(lambda: not learned.job.running, timeout=20_000)
+    learned.run()
+    wait_until_idle(qtbot, learned)
     expected = viewer.layers[-1].data
     np.testing.assert_allclose(seen, expected[unseen, :, 24].astype(int), atol=1)
 
 
-def test_why_it_cannot_be_done_is_told(viewer, learned, heard):
+def test_why_it_cannot_be_done_is_told(viewer, learned, notifications):
     viewer.add_image(noisy((2, 64, 64)))
-    assert learned.models.scroll.enabled
-    learned.models.adapt.value = True
-    learned.models.scroll.native.click()
-    assert "leave adapt out" in heard[0].message
+    assert learned.form.model_select.scroll_button.isEnabled()
+    learned.form.model_select.adapt.value = True
+    learned.form.model_select.scroll_button.click()
+    assert "leave adapt out" in notifications[0].message
     assert len(viewer.layers) == 1
 
 
 def test_it_is_offered_where_networks_learn_and_nowhere_else(viewer, open_panel):
     for method, offered in (("inr", False), ("iddp", True)):
         panel = open_panel(viewer, method)
-        assert panel.models.scroll.native.isVisibleTo(panel) == offered
+        assert panel.form.model_select.scroll_button.isVisibleTo(panel) == offered

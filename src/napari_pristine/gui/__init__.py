@@ -1,1 +1,1 @@
-"""The only room that knows Qt, magicgui and napari."""
+"""Panels, sample data and layers in napari; the only package that imports Qt, magicgui and napari."""

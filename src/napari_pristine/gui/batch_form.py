@@ -1,183 +1,236 @@
-"""What a batch is to do: the upper part of the Batch panel."""
+"""Upper part of the Batch panel: recipe, images, folder for the results, settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from napari import Viewer
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QMenu,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QKeyEvent, QPainter, QPaintEvent
+from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QListWidget, QMenu, QVBoxLayout, QWidget
 
 from napari_pristine.errors import PristineError, SettingError
-from napari_pristine.gui.batch_inputs import InputList
-from napari_pristine.gui.batch_job import Asked, Options
-from napari_pristine.gui.file_field import FileField
-from napari_pristine.gui.form import Form, label_for, sheet_in
+from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
+from napari_pristine.gui.settings_form import SettingsForm
+from napari_pristine.gui.widgets import FileField, button, form_layout, label_for, side_by_side, wrapped_label
 from napari_pristine.io.registry import SUFFIXES
 from napari_pristine.methods import find_method
-from napari_pristine.recipe_file import SUFFIXES as RECIPES
+from napari_pristine.recipe_file import SUFFIXES as RECIPE_SUFFIXES
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.settings import make
 
+_LIST_LINES = 4
+"""Lines of the list of images that are visible."""
+
+
+class InputList(QListWidget):  # type: ignore[misc]
+    """List of files and folders into which files can be dropped; `changed` is emitted when it changes."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAcceptDrops(True)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setTabKeyNavigation(False)
+        self.setToolTip("Images and folders to restore. Drop files here; Delete removes the selected ones.")
+
+    def paths(self) -> list[str]:
+        """All files and folders in the list."""
+        return [self.item(row).text() for row in range(self.count())]
+
+    def add(self, paths: Iterable[str]) -> None:
+        """Add files and folders that are not in the list yet."""
+        known = set(self.paths())
+        new = [path for path in dict.fromkeys(map(os.path.normpath, paths)) if path not in known]
+        for path in new:
+            self.addItem(path)
+            self.item(self.count() - 1).setToolTip(path)
+        if new:
+            self.changed.emit()
+            self.viewport().update()
+
+    def remove_selected(self) -> None:
+        """Remove the selected files and folders from the list."""
+        for item in self.selectedItems():
+            self.takeItem(self.row(item))
+        self.changed.emit()
+        self.viewport().update()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(super().sizeHint().width(), _LIST_LINES * self.fontMetrics().lineSpacing() + 16)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        return QSize(120, self.sizeHint().height())
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
+            self.remove_selected()
+        else:
+            super().keyPressEvent(event)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
+        self.dragMoveEvent(event)
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:  # noqa: N802
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+        else:
+            event.ignore()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+        self.add(url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile())
+        event.acceptProposedAction()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        super().paintEvent(event)
+        if not self.count():
+            paint_hint(self, "Drop images and folders here")
+
 
 class BatchForm(QWidget):  # type: ignore[misc]
-    """Recipe, inputs, folder of the results and options; `changed` is emitted whenever one of them is another.
+    """Everything that can be chosen for a batch; `changed` is emitted when any of it changes.
 
     Args:
         viewer: The napari viewer.
-        panels: The panels of methods that are open: their names, and what saves the recipe of each and names its file.
+        open_panels: Returns the open restore panels: the title of each, and a function that saves its recipe and
+            returns the path.
     """
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, panels: Callable[[], dict[str, Callable[[], str]]]) -> None:
+    def __init__(self, viewer: Viewer, open_panels: Callable[[], dict[str, Callable[[], str]]]) -> None:
         super().__init__()
         self.viewer = viewer
-        self.panels = panels
-        tip = "What is done to each image: a file that 'Save recipe…' in the panel of a method has written."
-        self.recipe = FileField(_recipe, tip, "choose a recipe")
-        self.of_panel = QPushButton("From panel…")
-        self.of_panel.setToolTip("Save what is set in the open panel of a method to a recipe, and take that.")
-        self.about = wrapped()
+        self.open_panels = open_panels
+        self.recipe = FileField(
+            _ask_recipe,
+            "Method and settings for all images: a file saved with 'Save recipe…' in the panel of a method.",
+            "choose a recipe",
+        )
+        self.from_panel_button = button(
+            "From panel…", "Save the settings of an open panel as a recipe and use that.", self._ask_panel
+        )
+        self.recipe_summary = wrapped_label()
         self.inputs = InputList()
-        self.files, self.folder, self.remove = (QPushButton(t) for t in ("Add files…", "Add folder…", "Remove"))
-        self.files.setToolTip("Images to restore. They can also be dropped into the list.")
-        self.folder.setToolTip("All images in a folder, and in the folders in it.")
-        self.remove.setToolTip("Leave the selected ones out. The files stay.")
-        self.output = FileField(_folder, "Folder for the results and the report.", "choose a folder")
-        self.options = Form(Options)
-        self._lay_out()
-        self._connect()
-        self._describe()
+        self.add_files_button = button(
+            "Add files…", "Images to restore. They can also be dropped into the list.", self._ask_files
+        )
+        self.add_folder_button = button(
+            "Add folder…", "All images in a folder and its subfolders.", self._ask_input_folder
+        )
+        self.remove_button = button(
+            "Remove", "Remove the selected entries from the list; the files are kept.", self.inputs.remove_selected
+        )
+        self.output = FileField(_ask_folder, "Folder for the results and the report.", "choose a folder")
+        self.settings = SettingsForm(BatchSettings)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        top = QWidget()
+        rows = form_layout(top)
+        rows.addRow(label_for(self.recipe, "Recipe"), side_by_side(self.recipe, self.from_panel_button))
+        rows.addRow(self.recipe_summary)
+        rows.addRow(label_for(self.inputs, "Images"), self.inputs)
+        rows.addRow(
+            label_for(self.add_files_button, ""),
+            side_by_side(self.add_files_button, self.add_folder_button, self.remove_button),
+        )
+        rows.addRow(label_for(self.output, "Results to"), self.output)
+        layout.addWidget(top)
+        layout.addWidget(self.settings)
+        self.recipe.changed.connect(self._summarise_recipe)
+        self.inputs.itemSelectionChanged.connect(self.changed)
+        for part in (self.inputs, self.output, self.settings):
+            part.changed.connect(self.changed)
+        self._summarise_recipe()
 
-    def asked(self) -> Asked:
-        """What is to be done.
+    def request(self) -> BatchRequest:
+        """The input as it is now.
 
         Raises:
             SettingError: Something is missing.
         """
-        for given, what in (
-            (self.recipe.name(), "choose a recipe: 'Save recipe…' in the panel of a method writes one"),
-            (self.inputs.names(), "add images, or folders of images, to restore"),
-            (self.output.name(), "choose a folder for the results"),
+        for value, advice in (
+            (self.recipe.path(), "choose a recipe: 'Save recipe…' in the panel of a method makes one"),
+            (self.inputs.paths(), "add images, or folders of images, to restore"),
+            (self.output.path(), "choose a folder for the results"),
         ):
-            if not given:
-                raise SettingError(what)
-        self._describe()  # the file may be another by now
-        options = make(Options, self.options.values())
-        output = Path(self.output.name()).expanduser().absolute()
-        return Asked(Path(self.recipe.name()).expanduser(), tuple(self.inputs.names()), output, options)
+            if not value:
+                raise SettingError(advice)
+        self._summarise_recipe()  # the file may have changed
+        settings = make(BatchSettings, self.settings.values())
+        output = Path(self.output.path()).expanduser().absolute()
+        return BatchRequest(Path(self.recipe.path()).expanduser(), tuple(self.inputs.paths()), output, settings)
 
-    def enable(self, idle: bool) -> None:
-        """Nothing is changed while a batch is under way."""
-        parts = (self.recipe, self.of_panel, self.inputs, self.files, self.folder, self.output, self.options)
-        for part in parts:
+    def set_idle(self, idle: bool) -> None:
+        """Disable everything while a batch is running."""
+        for part in (
+            self.recipe, self.from_panel_button, self.inputs, self.add_files_button, self.add_folder_button,
+            self.output, self.settings,
+        ):  # fmt: skip
             part.setEnabled(idle)
-        self.remove.setEnabled(idle and bool(self.inputs.selectedItems()))
+        self.remove_button.setEnabled(idle and bool(self.inputs.selectedItems()))
 
-    def _describe(self) -> None:
-        """Say what the recipe does, or what is wrong with it."""
-        name, warning = self.recipe.name(), False
-        text = ""
-        if name:
+    def _summarise_recipe(self) -> None:
+        """Show the method of the recipe, or what is wrong with it."""
+        text, style = "", ""
+        if path := self.recipe.path():
             try:
-                recipe = load_recipe(Path(name).expanduser())
-                method = find_method(recipe.method).title
-                parts = [method, recipe.preset, recipe.axes, f"model {Path(recipe.model).name}" if recipe.model else ""]
+                recipe = load_recipe(Path(path).expanduser())
+                model = f"model {Path(recipe.model).name}" if recipe.model else ""
+                parts = (find_method(recipe.method).title, recipe.preset, recipe.axes, model)
                 text = " · ".join(filter(None, parts))
             except PristineError as error:
-                text, warning = str(error), True
-        self.about.setText(text)
-        self.about.setVisible(bool(text))
-        self.about.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}" if warning else "")
+                text, style = str(error), f"color: {get_theme(self.viewer.theme).warning.as_hex()}"
+        self.recipe_summary.setText(text)
+        self.recipe_summary.setVisible(bool(text))
+        self.recipe_summary.setStyleSheet(style)
         self.changed.emit()
 
-    def _offer_panels(self) -> None:
-        found = self.panels()
-        if not found:
+    def _ask_panel(self) -> None:
+        panels = self.open_panels()
+        if not panels:
             show_error("no panel of a method is open; open one from Plugins → Pristine, or choose a file")
             return
         menu = QMenu(self)
-        for title, save in found.items():
-            menu.addAction(title, lambda save=save: self._take(save()))
-        menu.exec(self.of_panel.mapToGlobal(self.of_panel.rect().bottomLeft()))
+        for title, save in panels.items():
+            menu.addAction(title).triggered.connect(partial(self._use_panel, save))
+        menu.exec(self.from_panel_button.mapToGlobal(self.from_panel_button.rect().bottomLeft()))
 
-    def _take(self, name: str) -> None:
-        if name:
-            self.recipe.set_name(name)
-            self._describe()  # the name may be that of before, and what is in it another
+    def _use_panel(self, save: Callable[[], str], _: bool = False) -> None:
+        if path := save():
+            self.recipe.set_path(path)
+            self._summarise_recipe()  # the path may be the same, and the content another
 
-    def _ask_for_files(self) -> None:
-        kinds = " ".join(f"*{suffix}" for suffix in SUFFIXES if suffix != ".zarr")
-        names, _ = QFileDialog.getOpenFileNames(self, "Images to restore", "", f"Images ({kinds});;All files (*)")
-        self.inputs.add(names)
+    def _ask_files(self) -> None:
+        suffixes = " ".join(f"*{suffix}" for suffix in SUFFIXES if suffix != ".zarr")
+        paths, _ = QFileDialog.getOpenFileNames(self, "Images to restore", "", f"Images ({suffixes});;All files (*)")
+        self.inputs.add(paths)
 
-    def _ask_for_folder(self) -> None:
-        name = QFileDialog.getExistingDirectory(self, "Folder of images to restore, or an OME-Zarr")
-        self.inputs.add([name] if name else [])
-
-    def _connect(self) -> None:
-        self.recipe.changed.connect(self._describe)
-        self.of_panel.clicked.connect(self._offer_panels)
-        self.files.clicked.connect(self._ask_for_files)
-        self.folder.clicked.connect(self._ask_for_folder)
-        self.remove.clicked.connect(self.inputs.remove_selected)
-        self.inputs.itemSelectionChanged.connect(self.changed)
-        for part in (self.inputs, self.output, self.options):
-            part.changed.connect(self.changed)
-
-    def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        top = QWidget()
-        sheet = sheet_in(top)
-        sheet.addRow(label_for(self.recipe, "Recipe"), _line(self.recipe, self.of_panel))
-        sheet.addRow(self.about)
-        sheet.addRow(label_for(self.inputs, "Images"), self.inputs)
-        sheet.addRow(label_for(self.files, ""), _line(self.files, self.folder, self.remove))
-        sheet.addRow(label_for(self.output, "Results to"), self.output)
-        layout.addWidget(top)
-        layout.addWidget(self.options)
+    def _ask_input_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Folder of images to restore, or an OME-Zarr")
+        self.inputs.add([path] if path else [])
 
 
-def wrapped() -> QLabel:
-    """A label of many words, which do not make the panel wider, however long they are."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    policy = label.sizePolicy()
-    policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
-    label.setSizePolicy(policy)
-    return label
+def paint_hint(view: QAbstractItemView, text: str) -> None:
+    """Write a hint in the centre of an empty list or table."""
+    painter = QPainter(view.viewport())
+    painter.setOpacity(0.6)
+    painter.drawText(view.viewport().rect(), Qt.AlignmentFlag.AlignCenter, text)
+    painter.end()
 
 
-def _line(*widgets: QWidget) -> QWidget:
-    """Widgets side by side."""
-    line = QWidget()
-    layout = QHBoxLayout(line)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(4)
-    for widget in widgets:
-        layout.addWidget(widget, stretch=int(isinstance(widget, FileField) or not isinstance(widgets[0], FileField)))
-    return line
+def _ask_recipe(parent: QWidget, path: str) -> str:
+    file_types = f"Recipes ({' '.join(f'*{suffix}' for suffix in RECIPE_SUFFIXES)})"
+    return str(QFileDialog.getOpenFileName(parent, "Open a recipe", path, file_types)[0])
 
 
-def _recipe(parent: QWidget, name: str) -> str:
-    kinds = f"Recipes ({' '.join(f'*{suffix}' for suffix in RECIPES)})"
-    return str(QFileDialog.getOpenFileName(parent, "Open a recipe", name, kinds)[0])
-
-
-def _folder(parent: QWidget, name: str) -> str:
-    return str(QFileDialog.getExistingDirectory(parent, "Folder for the results", name))
+def _ask_folder(parent: QWidget, path: str) -> str:
+    return str(QFileDialog.getExistingDirectory(parent, "Folder for the results", path))

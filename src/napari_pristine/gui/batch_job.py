@@ -1,187 +1,133 @@
-"""What the Batch panel asks for, and the two jobs that follow: to plan it, and to do it."""
+"""Input of the Batch panel, and the two jobs that follow from it: planning and restoring."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Event as Flag
-from typing import TypeAlias
 
-from napari_pristine.batch.estimate import FileEstimate, estimate_files
+from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.executors import Executor, on_this_machine
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, begin
-from napari_pristine.batch.store import WorkDir
 from napari_pristine.batch.tasks import make_folder
-from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.device import pick_device
-from napari_pristine.errors import PristineError
-from napari_pristine.events import BatchProgress, Command, ItemDone, Note
-from napari_pristine.gui.run_in_thread import Apart, Stopped
+from napari_pristine.gui.job_runner import Job
 from napari_pristine.settings import Params, setting
+from napari_pristine.threads import CheckCancelled, run_in_thread
 
 _CORES = os.cpu_count() or 1
-_WORDS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
+_OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
 
 
-class Options(Params):
-    """How a batch is done; the same result whatever is chosen, but for the last digits with other threads."""
+class BatchSettings(Params):
+    """Settings of a batch run."""
 
-    resume: bool = setting(False, "Leave what is done, and go on where a batch was interrupted.")
+    resume: bool = setting(False, "Skip files that are done, and continue interrupted ones.")
     replace_results: bool = setting(False, "Replace results that exist.")
-    workers: int = setting(1, "Processes side by side on this machine.", ge=1, le=_CORES)
+    workers: int = setting(1, "Processes that restore files at the same time.", ge=1, le=_CORES)
     threads: int = setting(
         1,
-        "Threads of each process; results of networks that learn have other last digits with another number.",
+        "Threads of each process; the last digits of results of trained networks depend on it.",
         ge=1,
         le=_CORES,
         advanced=True,
     )
     memory: float | None = setting(
-        None, "Most memory of a process.", unit="GB", none="what is free", gt=0, advanced=True
+        None, "Memory that a process may use.", unit="GB", none="what is free", gt=0, advanced=True
     )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be done.
+class BatchRequest:
+    """The input of the Batch panel.
 
     Attributes:
-        recipe: File of the recipe.
+        recipe: Path of the recipe.
         inputs: Files, folders and patterns.
         output: Folder for the results and the report.
-        options: How it is done.
-        stop: Set by whoever wishes to end it.
+        settings: Settings of the run.
     """
 
     recipe: Path
     inputs: tuple[str, ...]
     output: Path
-    options: Options = field(default_factory=Options)
-    stop: Flag = field(default_factory=Flag)
+    settings: BatchSettings = field(default_factory=BatchSettings)
 
-    def begin(self) -> BatchSpec:
-        """What is wanted, and of which files.
+    def resolve(self) -> BatchSpec:
+        """Read the recipe and find the files.
 
         Raises:
             PristineError: See `begin`.
         """
-        options = self.options
+        settings = self.settings
         return begin(
-            self.recipe, self.inputs, self.output, resume=options.resume, overwrite=options.replace_results,
-            memory=None if options.memory is None else int(options.memory * 1e9), workers=options.workers,
-            threads=options.threads,
+            self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
+            memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
+            threads=settings.threads,
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A batch is over.
-
-    Attributes:
-        rows: What became of the files.
-        of_files: How many there are.
-        stopped: Whether someone has ended it.
-        kept: Files of whose results a part is done and kept.
-    """
-
-    rows: Sequence[ItemDone]
-    of_files: int
-    stopped: bool
-    kept: frozenset[Path] = frozenset()
-
-
-_OVER = Ended((), 0, stopped=False)
-Planning: TypeAlias = Generator["BatchSpec | Note | FileEstimate | None", "Command | None", None]
-Doing: TypeAlias = Generator[object, "Command | None", Ended]
-
-
-def planning(asked: Asked) -> Planning:
-    """All files, and then what is known of each; when it is stopped, the step under way is left alone.
+def plan_batch(request: BatchRequest) -> Job:
+    """Find the files and estimate each of them; yields a `BatchSpec`, notes, and a `FileEstimate` per file.
 
     Raises:
         PristineError: The recipe cannot be read, or there are no files.
     """
-    apart, steps = Apart(asked.stop), _plan(asked)
-    try:
-        while not isinstance(said := (yield from apart.do(lambda: next(steps, _OVER))), Ended):
-            yield said
-    except Stopped:
-        pass
-    finally:
-        apart.leave(steps.close)
+    spec = yield from _resolve(request)
+    yield from estimate_files(spec.tasks, spec.order)
+    return None
 
 
-def _plan(asked: Asked) -> Generator[BatchSpec | Note | FileEstimate | None, None, None]:
-    begun = asked.begin()
-    yield begun
-    yield pick_device(begun.order.recipe.device)[1]
-    yield from estimate_files(begun.tasks, begun.order)
+def run_batch(request: BatchRequest) -> Job:
+    """Restore the files and write the report, also if the batch is stopped or fails.
 
-
-def doing(asked: Asked) -> Doing:
-    """All files, and how the batch goes: `Stand`, `Row`, `Note`, `Notice` or words; a report, whatever ends it.
+    Yields a `BatchSpec`, status texts and the events of the batch.
 
     Raises:
-        PristineError: It cannot begin, or the report cannot be written.
+        PristineError: The batch cannot start, or the report cannot be written.
     """
-    apart, workers = Apart(asked.stop), ExitStack()
-    count = asked.options.workers
-    try:
-        begun = yield from apart.do(asked.begin)
-        yield begun
-        yield pick_device(begun.order.recipe.device)[1]
-        make_folder(asked.output)
-        if count > 1:
-            yield f"Starting {count} workers …"
-        pool = yield from apart.do(lambda: workers.enter_context(on_this_machine(count)))
-        ended = yield from _restoring(asked, begun, pool)
-        if count > 1:
-            yield "The workers are ending …"
-            yield from apart.end(workers.close)
-    except Stopped:
-        return Ended((), 0, stopped=True)
-    finally:
-        apart.leave(workers.close)
-    return ended
+    spec = yield from _resolve(request)
+    make_folder(request.output)
+    workers = request.settings.workers
+    if workers > 1:
+        yield f"Starting {workers} workers …"
+    executor, running = yield from run_in_thread(partial(_start_workers, workers), wait_on_close=False)
+    with running:
+        batch = Batch(spec.tasks, spec.order, executor)
+        try:
+            yield from batch.job()
+        finally:
+            if batch.rows:
+                title = f"{request.recipe.stem}: {len(batch.rows)} files"
+                write_report(request.output, batch.rows, title=title, since=batch.since)
+        if workers > 1:
+            yield "Stopping the workers …"
+    return None
 
 
-def _restoring(asked: Asked, begun: BatchSpec, pool: Executor) -> Doing:
-    batch = Batch(begun.tasks, begun.order, pool)
-    job, at_work = batch.job(), frozenset[Path]()
-    try:
-        for event in job:
-            if isinstance(event, (BatchProgress, ItemDone, Notice)):
-                yield event
-            if isinstance(event, BatchProgress):
-                at_work = frozenset(source for source, _ in event.active)
-            if asked.stop.is_set():
-                break
-    except BaseException:  # the window is closed, or the workers are lost
-        job.close()
-        with suppress(PristineError):
-            _write_report(asked, batch)
-        raise
-    finally:
-        job.close()
-    _write_report(asked, batch)
-    left = at_work - {row.source for row in batch.rows}
-    kept = (task.source for task in begun.tasks if task.source in left and WorkDir(task.target).has_blocks)
-    return Ended(batch.rows, len(begun.tasks), asked.stop.is_set(), frozenset(kept))
+def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
+    spec = yield from run_in_thread(lambda _: request.resolve(), wait_on_close=False)
+    yield spec
+    if note := pick_device(spec.order.recipe.device)[1]:
+        yield note
+    return spec
 
 
-def in_words_of_the_panel(text: str) -> str:
-    """A message that names options of the shell, with the names that they have in the panel."""
-    for option, words in _WORDS.items():
-        text = text.replace(option, words)
-    return text
+def _start_workers(workers: int, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
+    """Start worker processes; returns what uses them and what ends them."""
+    with ExitStack() as stack:
+        executor = stack.enter_context(on_this_machine(workers))
+        check_cancelled()  # if the batch was stopped meanwhile, the workers end here
+        return executor, stack.pop_all()
 
 
-def _write_report(asked: Asked, batch: Batch) -> None:
-    """Write what happened, if anything did."""
-    if batch.rows:
-        write_report(asked.output, batch.rows, title=f"{asked.recipe.stem}: {len(batch.rows)} files", since=batch.since)
+def use_panel_labels(message: str) -> str:
+    """Replace command-line options in a message by the labels that they have in the panel."""
+    for option, label in _OPTION_LABELS.items():
+        message = message.replace(option, label)
+    return message

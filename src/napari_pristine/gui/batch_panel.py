@@ -1,235 +1,239 @@
-"""The Batch panel: one recipe for many files, with a plan before and a table of what became of each."""
+"""Dock panel that restores many files by one recipe, with a plan beforehand and a table of the results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from napari import current_viewer
+from napari import Viewer, current_viewer
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QModelIndex, QSize, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pristine.batch.estimate import FileEstimate
+from napari_pristine.batch.file_result import counted
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.spec import BatchSpec
+from napari_pristine.batch.store import WorkDir
 from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BatchProgress, ItemDone, Note
-from napari_pristine.gui.batch_form import BatchForm, wrapped
-from napari_pristine.gui.batch_job import Asked, Ended, doing, in_words_of_the_panel, planning
-from napari_pristine.gui.batch_table import BatchTable
-from napari_pristine.gui.batch_view import TableView
-from napari_pristine.gui.batch_words import at_work, over, planned
-from napari_pristine.gui.file_layers import show_pair
-from napari_pristine.gui.job_runner import JobRunner, complain
-from napari_pristine.gui.restore_panel import Panel
-
-_FULL = 1000
-"""Ticks of the progress bar."""
-_BEGUN = "begun; what is done of it is kept"
+from napari_pristine.gui.batch_form import BatchForm
+from napari_pristine.gui.batch_job import BatchRequest, plan_batch, run_batch, use_panel_labels
+from napari_pristine.gui.batch_table import BatchTableModel, BatchTableView
+from napari_pristine.gui.compare import show_pair
+from napari_pristine.gui.job_runner import Job, JobPanel, report_error
+from napari_pristine.gui.progress_view import BAR_MAXIMUM
+from napari_pristine.gui.restore_panel import RestorePanel
+from napari_pristine.gui.widgets import button, wrapped_label
+from napari_pristine.text import duration
 
 
-class BatchPanel(QWidget):  # type: ignore[misc]
+class BatchPanel(JobPanel):
     """The dock panel for many files."""
 
-    def __init__(self, viewer: Any) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.form = BatchForm(viewer, self._panels)
-        self.plan, self.start, self.halt, self.report = (
-            _button(text, tip)
-            for text, tip in (
-                ("Plan", "Say what each file is, how long it takes, and what cannot be restored. Nothing is written."),
-                ("Run", "Restore all files."),
-                ("Stop", "What is done is kept, and 'Run' with 'Resume' ticked goes on from there."),
-                ("Open report", "Show what became of each file, with pictures, in the browser."),
-            )
-        )
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self.form = BatchForm(viewer, self._open_panels)
+        self.plan_button = button(
+            "Plan", "Show size, time and memory of each file, and what cannot be restored. Nothing is written.",
+            self.plan,
+        )  # fmt: skip
+        self.run_button = button("Run", "Restore all files.", self.run)
+        self.stop_button = button("Stop", "Stop; 'Run' with 'Resume' ticked continues later.", self.stop)
+        self.report_button = button("Open report", "Show the results, with pictures, in the browser.", self.open_report)
         self.bar = QProgressBar()
-        self.bar.setRange(0, _FULL)
+        self.bar.setRange(0, BAR_MAXIMUM)
         self.bar.setTextVisible(False)
-        self.text, self.news = wrapped(), wrapped()
-        self.notes: dict[type, str] = {}
-        self.table = BatchTable(viewer)
-        self.lines = TableView(self.table)
-        self.job = JobRunner()
-        self.under_way: Asked | None = None
-        self.planning = False
-        self._lay_out()
-        self._connect()
-        self._tell(None)
-        self.enable()
+        self.status = wrapped_label()
+        self.warning = wrapped_label()
+        self.table = BatchTableModel(viewer)
+        self.view = BatchTableView(self.table)
+        self._planning = False
+        self._stopped = False
+        self._warnings: dict[type, str] = {}
+        buttons = QHBoxLayout()
+        for widget in (self.plan_button, self.run_button, self.stop_button, self.report_button):
+            buttons.addWidget(widget)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.form)
+        layout.addLayout(buttons)
+        for widget in (self.bar, self.status, self.warning):
+            layout.addWidget(widget)
+        layout.addWidget(self.view, stretch=1)
+        self.form.changed.connect(self._update_enabled)
+        self.view.activated.connect(self.show_row)
+        self._show_warning(None)
+        self._update_enabled()
 
-    def make_plan(self) -> None:
-        """Say what would be done."""
-        self._begin(planning)
+    def plan(self) -> None:
+        """Estimate all files; nothing is written."""
+        self._start(plan_batch)
 
-    def run_all(self) -> None:
+    def run(self) -> None:
         """Restore all files."""
-        self._begin(doing)
+        self._start(run_batch)
 
     def stop(self) -> None:
-        """End what is under way; what is finished stays."""
-        if self.under_way is not None and self.job.running:
-            self.under_way.stop.set()
-            self.text.setText("Stopping …")
-        self.enable()
+        """Stop the job, if there is one; finished files and blocks are kept."""
+        if self.runner.active:
+            self.runner.cancel()
+            self._stopped = True
+            self.status.setText("Stopping …")
+        self._update_enabled()
 
     def open_report(self) -> None:
         """Show the report in the browser."""
-        page = self._page()
-        if page is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(page)))
+        report = self._report()
+        if report is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(report)))
 
-    def show_line(self, index: QModelIndex) -> None:
-        """Add an image and its result, if there is one, to the viewer."""
-        line = self.table.lines[index.row()]
+    def show_row(self, index: QModelIndex) -> None:
+        """Add the image of a row and its result, if there is one, to the viewer."""
+        row = self.table.rows[index.row()]
         try:
-            show_pair(self.viewer, line.task.source, line.task.target if line.done else None)
+            show_pair(self.viewer, row.task.source, row.task.target if row.has_result else None)
         except PristineError as error:
             show_error(str(error))
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        """Wide enough for the columns that matter most."""
+        """Wide enough for the most important columns."""
         return super().sizeHint().expandedTo(QSize(660, 760))
 
-    def hear(self, said: object) -> None:
-        """Follow the job."""
-        if isinstance(said, BatchSpec):
-            self.table.show(said, "waiting")
-            self.table.look_at(0 if self.planning else len(said.tasks))
-            self.lines.fit()
-        elif isinstance(said, str):
-            self.text.setText(f"Stopping: {said[0].lower()}{said[1:]}" if self._stopping() else said)
-        elif isinstance(said, (Note, Notice)):
-            self._tell(said)
-        elif isinstance(said, FileEstimate):
-            self._foresee(said)
-        elif isinstance(said, ItemDone):
-            self.lines.fit_line(self.table.conclude(said))
-        elif isinstance(said, BatchProgress):
-            self._follow(said)
+    def on_event(self, event: object) -> None:
+        if isinstance(event, BatchSpec):
+            self.table.set_files(event)
+            if self._planning:
+                self.table.set_state(0, "reading …")
+            self.view.fit_columns()
+        elif isinstance(event, str):
+            self.status.setText(event)
+        elif isinstance(event, (Note, Notice)):
+            self._show_warning(event)
+        elif isinstance(event, FileEstimate):
+            number, total = self.table.set_estimate(event), len(self.table.rows)
+            self.table.set_state(number + 1, "reading …")
+            self.view.fit_row(number)
+            self.view.follow(number + 1)
+            self.bar.setValue(BAR_MAXIMUM * (number + 1) // total)
+            self.status.setText(f"Planned {number + 1} of {total} files")
+        elif isinstance(event, ItemDone):
+            self.view.fit_row(self.table.set_item(event))
+        elif isinstance(event, BatchProgress):
+            for number in self.table.set_progress(event):
+                self.view.follow(number)
+            self.bar.setValue(round(BAR_MAXIMUM * event.fraction))
+            self.status.setText(progress_text(event))
 
-    def finish(self, ended: Ended | None) -> None:
-        """Say what came of it, and how to go on."""
-        if ended is None:
-            found = [line.forecast for line in self.table.lines if line.forecast]
-            self.table.end(lambda line: "can be restored" if line.forecast else "not looked at")
-            self.bar.setValue(0)  # nothing is restored yet
-            self.text.setText(planned(found, len(self.table.lines), stopped=self._stopping()))
-            return
-        self.table.end(lambda line: _BEGUN if line.task.source in ended.kept else "not restored")
-        self.text.setText(over(ended))
-        if not ended.stopped:
-            self.bar.setValue(_FULL)
-        elif ended.rows or ended.kept:
-            self.form.options.set({"resume": True})
+    def on_result(self, _: object) -> None:
+        if self._planning:
+            self._show_plan()
+        else:
+            self.table.set_ended(lambda _: "not restored")
+            self.status.setText(f"Done: {self._counts(0)}. Double-click a row to see image and result.")
+            self.bar.setValue(BAR_MAXIMUM)
 
-    def fail(self, error: Exception) -> None:
-        """Say what went wrong."""
-        self.table.end(lambda _: "")
-        message = in_words_of_the_panel(str(error))
-        self.text.setText(f"Failed: {message}")
-        complain(error, message)
+    def on_error(self, error: Exception) -> None:
+        self.table.set_ended(lambda _: "")
+        message = use_panel_labels(str(error))
+        self.status.setText(f"Failed: {message}")
+        report_error(error, message)
 
-    def enable(self) -> None:
-        """Only what can be pressed is enabled."""
-        idle = not self.job.running
-        self.form.enable(idle)
-        self.plan.setEnabled(idle)
-        self.start.setEnabled(idle)
-        self.halt.setEnabled(not idle and not self._stopping())
-        self.report.setEnabled(self._page() is not None)
+    def on_finished(self) -> None:
+        if self._stopped and self._planning:
+            self._show_plan()
+        elif self._stopped:
+            partial = [row for row in self.table.rows if row.item is None and WorkDir(row.task.target).has_blocks]
+            self.table.set_ended(lambda row: "partial; finished blocks are kept" if row in partial else "not restored")
+            if partial or any(row.item for row in self.table.rows):
+                self.form.settings.set_values({"resume": True})
+                kept = "Finished files and blocks are kept; 'Resume' is ticked now, so that 'Run' continues."
+                self.status.setText(f"Stopped: {self._counts(len(partial))}. {kept}")
+            else:
+                self.status.setText("Stopped before anything was written.")
+        self._update_enabled()
 
-    def _begin(self, work: Callable[[Asked], Any]) -> None:
+    def _start(self, make_job: Callable[[BatchRequest], Job]) -> None:
         try:
-            asked = self.form.asked()
+            request = self.form.request()
         except PristineError as error:
             show_error(str(error))
             return
-        self.under_way, self.planning = asked, work is planning
+        self._planning, self._stopped = make_job is plan_batch, False
         self.bar.setValue(0)
-        self.text.setText("Looking at the files …")
-        self._tell(None)
-        self.job.start(work(asked))
-        self.enable()
+        self.status.setText("Looking for files …")
+        self._show_warning(None)
+        self.runner.start(make_job(request))
+        self._update_enabled()
 
-    def _foresee(self, forecast: FileEstimate) -> None:
-        number, count = self.table.foretell(forecast), len(self.table.lines)
-        self.lines.fit_line(number)
-        self.table.look_at(number + 1)
-        self.lines.go_along(number + 1)
-        self.bar.setValue(_FULL * (number + 1) // count)
-        if not self._stopping():
-            self.text.setText(f"Planned {number + 1} of {count} files")
+    def _show_plan(self) -> None:
+        """Summarise the estimates, also if planning was stopped."""
+        self.table.set_ended(lambda row: "can be restored" if row.estimate else "not planned")
+        self.bar.setValue(0)  # nothing is restored yet
+        found = [row.estimate for row in self.table.rows if row.estimate]
+        usable = [estimate for estimate in found if not estimate.problem]
+        times = [estimate.seconds for estimate in usable if estimate.seconds is not None]
+        time = f", about {duration(sum(times))} with one process" if times else ""
+        memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
+        summary = f"{len(usable)} of {len(found)} files can be restored{time}{memory}."
+        total = len(self.table.rows)
+        if self._stopped:
+            stopped = f"Stopped: {total - len(found)} of {total} files were not planned."
+            summary = f"{stopped} {summary}" if found else stopped
+        self.status.setText(summary)
 
-    def _follow(self, stand: BatchProgress) -> None:
-        for number in self.table.follow(stand):
-            self.lines.go_along(number)
-        self.bar.setValue(round(_FULL * stand.fraction))
-        if not self._stopping():
-            self.text.setText(at_work(stand))
+    def _counts(self, partial: int) -> str:
+        counts = counted([row.item for row in self.table.rows if row.item]) | {"partial": partial}
+        parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
+        return f"{', '.join(parts)}, of {len(self.table.rows)} files"
 
-    def _tell(self, note: Note | Notice | None) -> None:
-        """Show what the user should know: the last of each kind; none begins anew."""
+    def _show_warning(self, note: Note | Notice | None) -> None:
+        """Show a note below the progress bar, in the place of the last one of its kind; `None` removes all."""
         if note is None:
-            self.notes.clear()
+            self._warnings.clear()
         else:
-            self.notes[type(note)] = note.text[0].upper() + note.text[1:]
-        self.news.setText("\n".join(self.notes.values()))
-        self.news.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
-        self.news.setVisible(bool(self.notes))
+            self._warnings[type(note)] = note.text[0].upper() + note.text[1:]
+        self.warning.setText("\n".join(self._warnings.values()))
+        self.warning.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
+        self.warning.setVisible(bool(self._warnings))
 
-    def _stopping(self) -> bool:
-        """Whether what is under way, or was, is to end."""
-        return self.under_way is not None and self.under_way.stop.is_set()
-
-    def _page(self) -> Path | None:
+    def _report(self) -> Path | None:
         """The report in the folder of the results, if there is one."""
-        if not self.form.output.name():
+        if not self.form.output.path():
             return None
-        page = Path(self.form.output.name()).expanduser().absolute() / REPORTS[1]
-        return page if page.is_file() else None
+        report = Path(self.form.output.path()).expanduser().absolute() / REPORTS[1]
+        return report if report.is_file() else None
 
-    def _panels(self) -> dict[str, Callable[[], str]]:
-        """The open panels of methods, and what saves the recipe of each."""
-        top: Any = self
-        while top.parentWidget() is not None:
-            top = top.parentWidget()
-        return {panel.method.title: panel.ask_where for panel in top.findChildren(Panel)}
+    def _open_panels(self) -> dict[str, Callable[[], str]]:
+        """The open restore panels: title of the method, and a function that saves the recipe."""
+        main_window: QWidget = self
+        while (parent := main_window.parentWidget()) is not None:
+            main_window = parent
+        return {panel.form.method.title: panel.ask_and_save for panel in main_window.findChildren(RestorePanel)}
 
-    def _connect(self) -> None:
-        self.form.changed.connect(self.enable)
-        self.plan.clicked.connect(self.make_plan)
-        self.start.clicked.connect(self.run_all)
-        self.halt.clicked.connect(self.stop)
-        self.report.clicked.connect(self.open_report)
-        self.lines.activated.connect(self.show_line)
-        self.job.tell(self)
-
-    def _lay_out(self) -> None:
-        buttons = QHBoxLayout()
-        for button in (self.plan, self.start, self.halt, self.report):
-            buttons.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.form)
-        layout.addLayout(buttons)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.text)
-        layout.addWidget(self.news)
-        layout.addWidget(self.lines, stretch=1)
+    def _update_enabled(self) -> None:
+        """Enable what can be used now."""
+        idle = not self.runner.running
+        self.form.set_idle(idle)
+        self.plan_button.setEnabled(idle)
+        self.run_button.setEnabled(idle)
+        self.stop_button.setEnabled(self.runner.active)
+        self.report_button.setEnabled(self._report() is not None)
 
 
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
+def progress_text(progress: BatchProgress) -> str:
+    """Number of finished files, the file in work, and the remaining time."""
+    active = [source.name for source, _ in progress.active]
+    name = progress.name if progress.phase == "reading" else active[0] if len(active) == 1 else ""
+    if len(name) > 44:
+        name = f"{name[:26]}…{name[-17:]}"
+    phase = f"{progress.phase} " if progress.phase != "restoring" and name else ""
+    left = f"{duration(progress.remaining)} left" if progress.remaining is not None else ""
+    return " · ".join(filter(None, (f"{progress.items} of {progress.total} files", f"{phase}{name}", left)))
 
 
-def batch_widget() -> BatchPanel:
-    """The panel in the viewer that asks for it."""
+def open_panel() -> BatchPanel:
+    """Make a panel for the current viewer."""
     return BatchPanel(current_viewer())

@@ -1,4 +1,4 @@
-"""The table of the Batch panel: what each file is, what it takes, how far it is and what became of it."""
+"""Table of the Batch panel: one row per file, with its size, cost, progress and result."""
 
 from __future__ import annotations
 
@@ -7,221 +7,327 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari import Viewer
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QPoint, QRect, Qt, QTimer, QUrl
+from qtpy.QtGui import QColor, QDesktopServices, QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QMenu,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+)
 
 from napari_pristine.batch.estimate import FileEstimate
 from napari_pristine.batch.file_result import figures, was_done
 from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.tasks import Task
 from napari_pristine.events import BatchProgress, ItemDone
-from napari_pristine.gui.batch_job import in_words_of_the_panel
+from napari_pristine.gui.batch_form import paint_hint
+from napari_pristine.gui.batch_job import use_panel_labels
 from napari_pristine.recipe import Recipe
 from napari_pristine.text import duration
 
-_TOP = QModelIndex()
-
 
 @dataclass(eq=False)
-class Line:
-    """All that is known of one file.
+class Row:
+    """A file of the batch, with all that is known of it.
 
     Attributes:
-        running: Which share of it is done, 0 to 1, while it is at work.
-        state: What is to be said of it as long as nothing became of it.
+        task: The file, and where its result goes.
+        estimate: Its size and cost.
+        item: Its result, or why there is none.
+        fraction: Fraction that is done, 0 to 1, while it is being restored.
+        state: Status before anything else is known.
     """
 
     task: Task
-    forecast: FileEstimate | None = None
-    row: ItemDone | None = None
-    running: float | None = None
+    estimate: FileEstimate | None = None
+    item: ItemDone | None = None
+    fraction: float | None = None
     state: str = ""
 
     @property
-    def problem(self) -> str:
-        """Why it cannot be restored, or was not; what is no image at all is no problem."""
-        if self.row is not None:
-            return self.row.text if self.row.status == "failed" else ""
-        return self.forecast.problem if self.forecast and not self.task.problem else ""
+    def error(self) -> str:
+        """Reason for which the file cannot be restored, or was not; empty for files that are no images."""
+        if self.item is not None:
+            return self.item.text if self.item.status == "failed" else ""
+        return self.estimate.problem if self.estimate and not self.task.problem else ""
 
     @property
-    def done(self) -> bool:
-        """Whether there is a result."""
-        return self.row is not None and (self.row.status == "restored" or was_done(self.row))
+    def has_result(self) -> bool:
+        """True if there is a result, of this batch or an earlier one."""
+        return self.item is not None and (self.item.status == "restored" or was_done(self.item))
 
+    @property
     def status(self) -> str:
-        """How it stands, in words."""
-        if self.row is not None:
-            return _became(self.row)
-        if self.running is not None:
-            return _at_work(self.running)
+        """Progress, result, or reason why there is none."""
+        if self.item is not None:
+            return self._outcome(self.item)
+        if self.fraction is not None:
+            if self.fraction >= 1:
+                return "writing"
+            return f"restoring {self.fraction:.0%}" if self.fraction else "restoring"
         if self.task.problem:
-            return f"left out: {self.task.problem}"
-        if self.problem:
-            return f"unusable: {in_words_of_the_panel(self.problem)}"
-        if self.forecast and self.forecast.done:
-            return "done before, by the same recipe"
+            return f"skipped: {self.task.problem}"
+        if self.error:
+            return f"cannot be restored: {use_panel_labels(self.error)}"
+        if self.estimate and self.estimate.done:
+            return "done before, with the same recipe"
         return self.state
 
+    @staticmethod
+    def _outcome(item: ItemDone) -> str:
+        text = use_panel_labels(item.text)
+        if item.status == "skipped":
+            return text if was_done(item) else f"skipped: {text}"
+        quality = figures(item)
+        if not text and quality.sigma is not None and quality.residual is not None:
+            text = f"noise level {quality.sigma:.3g}, residual {quality.residual:.2f} noise levels"
+        return f"{item.status}: {text}" if text else item.status
 
-def _at_work(share: float) -> str:
-    """How far a file is, in words; workers tell of it when one of its parts is done."""
-    if share >= 1:
-        return "being written"
-    return f"restoring {share:.0%}" if share else "restoring"
+    @property
+    def time(self) -> str:
+        """Time that the file took, or will take."""
+        seconds = figures(self.item).seconds if self.item and self.item.status == "restored" else None
+        if seconds is not None:
+            return duration(seconds)
+        if self.estimate is None or self.estimate.problem:
+            return ""
+        return "?" if self.estimate.seconds is None else f"≈ {duration(self.estimate.seconds)}"
 
+    @property
+    def memory(self) -> str:
+        """Memory that a process needs for the file."""
+        return f"{self.estimate.memory / 1e9:.2g} GB" if self.estimate and self.estimate.memory else ""
 
-def _became(row: ItemDone) -> str:
-    """What became of a file, in words."""
-    said = in_words_of_the_panel(row.text)
-    if row.status == "skipped":
-        return said if was_done(row) else f"left out: {said}"
-    return ": ".join(filter(None, (row.status, said or _quality(row))))
+    @property
+    def size(self) -> str:
+        """Axes and sizes of the image."""
+        axes, shape = (self.estimate.axes, self.estimate.shape) if self.estimate else ("", ())
+        if self.item is not None and not shape:
+            axes, shape = figures(self.item).axes, figures(self.item).shape
+        return " × ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=False))
 
-
-def _quality(row: ItemDone) -> str:
-    found = figures(row)
-    if found.sigma is None or found.residual is None:
-        return ""
-    return f"noise level {found.sigma:.3g}, residual {found.residual:.2f} noise levels"
-
-
-def _size(line: Line) -> str:
-    axes, shape = (line.forecast.axes, line.forecast.shape) if line.forecast else ("", ())
-    if line.row is not None and not shape:
-        known = figures(line.row)
-        axes, shape = known.axes, known.shape
-    return " × ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=False))
-
-
-def _type(line: Line) -> str:
-    return (line.forecast.dtype if line.forecast else "") or (figures(line.row).dtype if line.row else "")
-
-
-def _memory(line: Line) -> str:
-    return f"{line.forecast.memory / 1e9:.2g} GB" if line.forecast and line.forecast.memory else ""
-
-
-def _time(line: Line) -> str:
-    took = figures(line.row).seconds if line.row and line.row.status == "restored" else None
-    if took is not None:
-        return duration(took)
-    if line.forecast is None or line.forecast.problem:
-        return ""
-    return "?" if line.forecast.seconds is None else f"≈ {duration(line.forecast.seconds)}"
+    @property
+    def dtype(self) -> str:
+        """Data type of the pixels."""
+        return (self.estimate.dtype if self.estimate else "") or (figures(self.item).dtype if self.item else "")
 
 
-def _loops(line: Line) -> str:
-    return line.forecast.loops if line.forecast else ""
+COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("File", "The image.", lambda row: row.task.source.name),
+    ("Status", "Progress, result, or why the file cannot be restored.", lambda row: row.status),
+    ("Time", "Time for one process: estimated from one block (≈), or measured.", lambda row: row.time),
+    ("Memory", "Memory that one process needs.", lambda row: row.memory),
+    ("Size", "Axes and sizes of the part that is restored.", lambda row: row.size),
+    ("Type", "Data type of the pixels.", lambda row: row.dtype),
+    ("Blocks", "What is fitted together, and what is restored one after the other.",
+     lambda row: row.estimate.loops if row.estimate else ""),
+)  # fmt: skip
+"""Title, tooltip and text of each column."""
+STATUS = next(number for number, (title, *_) in enumerate(COLUMNS) if title == "Status")
+FRACTION_ROLE = Qt.ItemDataRole.UserRole
+"""Role of the fraction of a file that is done, 0 to 1; `None` unless it is being restored."""
+_ROOT = QModelIndex()
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[Line], str]], ...] = (
-    ("File", "The image.", lambda line: line.task.source.name),
-    ("Status", "How far it is, what became of it, or why it cannot be restored.", Line.status),
-    ("Time", "What it takes one process: measured on one part (≈), or what it took.", _time),
-    ("Memory", "What a process takes, at most.", _memory),
-    ("Size", "Axes and sizes of what is restored.", _size),
-    ("Type", "Type of the values.", _type),
-    ("What is looped", "What is fitted together, and what is looped over.", _loops),
-)
-STATUS = next(number for number, (title, _, _) in enumerate(COLUMNS) if title == "Status")
-SHARE = Qt.ItemDataRole.UserRole
-"""Which share of a file is done, 0 to 1; of files that are at work alone."""
+class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
+    """The files of a batch."""
 
-
-def _short(text: str, task: Task) -> str:
-    """A text with names for paths: where a file is stands in the tip of its name."""
-    return text.replace(str(task.source), task.source.name).replace(str(task.target), task.target.name)
-
-
-class BatchTable(QAbstractTableModel):  # type: ignore[misc]
-    """The lines of a batch."""
-
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self.viewer = viewer
-        self.lines: list[Line] = []
-        self._numbers: dict[Path, int] = {}
-        self._at_work: dict[int, float] = {}
+        self.rows: list[Row] = []
+        self._row_of: dict[Path, int] = {}
+        self._active: dict[int, float] = {}
         self._recipe: Recipe | None = None
 
-    def show(self, begun: BatchSpec, state: str) -> None:
-        """Begin with these files; what was planned of them by the same recipe is kept, unless it was a problem."""
-        planned = [line.forecast for line in self.lines if line.forecast and not line.forecast.problem]
-        known = {forecast.task: forecast for forecast in planned if begun.order.recipe == self._recipe}
+    def set_files(self, spec: BatchSpec) -> None:
+        """Show the files of a batch; estimates by the same recipe are kept, unless the file could not be restored."""
+        known: dict[Task, FileEstimate] = {}
+        if spec.order.recipe == self._recipe:
+            known = {row.task: row.estimate for row in self.rows if row.estimate and not row.estimate.problem}
         self.beginResetModel()
-        self.lines = [Line(task, known.get(task), state=state) for task in begun.tasks]
-        self._numbers = {task.source: number for number, task in enumerate(begun.tasks)}
-        self._recipe, self._at_work = begun.order.recipe, {}
+        self.rows = [Row(task, known.get(task), state="waiting") for task in spec.tasks]
+        self._row_of = {task.source: number for number, task in enumerate(spec.tasks)}
+        self._recipe, self._active = spec.order.recipe, {}
         self.endResetModel()
 
-    def look_at(self, number: int) -> None:
-        """A file is being looked at, which may take a while."""
-        if number < len(self.lines):
-            self.lines[number].state = "being looked at …"
-            self._changed(number)
+    def set_state(self, number: int, state: str) -> None:
+        """Set the state of a row, if there is such a row."""
+        if number < len(self.rows):
+            self.rows[number].state = state
+            self._emit_row(number)
 
-    def foretell(self, forecast: FileEstimate) -> int:
-        """What is known of a file before it is restored; returns its line."""
-        number = self._numbers[forecast.task.source]
-        self.lines[number].forecast = forecast
-        self.lines[number].state = "can be restored"
-        return self._changed(number)
+    def set_estimate(self, estimate: FileEstimate) -> int:
+        """Show the estimate for a file; returns its row."""
+        number = self._row_of[estimate.task.source]
+        self.rows[number].estimate, self.rows[number].state = estimate, "can be restored"
+        self._emit_row(number)
+        return number
 
-    def follow(self, stand: BatchProgress) -> list[int]:
-        """How far the batch is; returns the lines of files that are at work and were not before."""
-        now = {self._numbers[source]: part for source, part in stand.active}
-        before, self._at_work = self._at_work, now
-        for number in before.keys() | now.keys():
-            if before.get(number) != now.get(number):
-                self.lines[number].running = now.get(number)
-                self._changed(number)
-        return [number for number in now if number not in before]
+    def set_progress(self, progress: BatchProgress) -> list[int]:
+        """Show how far the batch is; returns the rows of files that have just been started."""
+        before, self._active = self._active, {self._row_of[source]: part for source, part in progress.active}
+        for number in before.keys() | self._active.keys():
+            if before.get(number) != self._active.get(number):
+                self.rows[number].fraction = self._active.get(number)
+                self._emit_row(number)
+        return [number for number in self._active if number not in before]
 
-    def conclude(self, row: ItemDone) -> int:
-        """What became of a file; returns its line."""
-        number = self._numbers[row.source]
-        self.lines[number].row, self.lines[number].running = row, None
-        return self._changed(number)
+    def set_item(self, item: ItemDone) -> int:
+        """Show the result for a file; returns its row."""
+        number = self._row_of[item.source]
+        self.rows[number].item, self.rows[number].fraction = item, None
+        self._emit_row(number)
+        return number
 
-    def end(self, state: Callable[[Line], str]) -> None:
-        """Nothing is at work any more; `state` says what is to be said of files of which nothing became."""
-        self._at_work = {}
-        for line in self.lines:
-            line.running, line.state = None, state(line)
-        if self.lines:
-            self.dataChanged.emit(self.index(0, STATUS), self.index(len(self.lines) - 1, STATUS))
+    def set_ended(self, state: Callable[[Row], str]) -> None:
+        """Show that nothing is being restored any more; `state` tells the state of rows without a result."""
+        self._active = {}
+        for row in self.rows:
+            row.state = state(row)
+            row.fraction = None
+        if self.rows:
+            self.dataChanged.emit(self.index(0, STATUS), self.index(len(self.rows) - 1, STATUS))
 
-    def rowCount(self, parent: QModelIndex = _TOP) -> int:  # noqa: N802
-        return 0 if parent.isValid() else len(self.lines)
+    def rowCount(self, parent: QModelIndex = _ROOT) -> int:  # noqa: N802
+        return 0 if parent.isValid() else len(self.rows)
 
-    def columnCount(self, parent: QModelIndex = _TOP) -> int:  # noqa: N802
+    def columnCount(self, parent: QModelIndex = _ROOT) -> int:  # noqa: N802
         return 0 if parent.isValid() else len(COLUMNS)
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
         if orientation == Qt.Orientation.Vertical:
             return None
-        title, tip, _ = COLUMNS[section]
-        return {Qt.ItemDataRole.DisplayRole: title, Qt.ItemDataRole.ToolTipRole: tip}.get(role)
+        title, tooltip, _ = COLUMNS[section]
+        return {Qt.ItemDataRole.DisplayRole: title, Qt.ItemDataRole.ToolTipRole: tooltip}.get(role)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        line, column = self.lines[index.row()], index.column()
+        row, column = self.rows[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
-            return _short(COLUMNS[column][2](line), line.task)
+            # names for paths; the tooltip of the file name shows the paths
+            text = COLUMNS[column][2](row)
+            for path in (row.task.source, row.task.target):
+                text = text.replace(str(path), path.name)
+            return text
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tip(line, column)
-        if role == SHARE and column == STATUS:
-            return line.running
-        if role == Qt.ItemDataRole.ForegroundRole and column == STATUS and line.problem:
+            if column == 0:
+                hint = "\nDouble-click to show both" if row.has_result else ""
+                return f"{row.task.source}\n→ {row.task.target}{hint}"
+            return COLUMNS[column][2](row)
+        if column == STATUS and role == FRACTION_ROLE:
+            return row.fraction
+        if column == STATUS and role == Qt.ItemDataRole.ForegroundRole and row.error:
             return QColor(get_theme(self.viewer.theme).warning.as_hex())
         return None
 
-    def _tip(self, line: Line, column: int) -> str:
-        if column == 0:
-            return f"{line.task.source}\n→ {line.task.target}" + ("\nDouble-click: show both" if line.done else "")
-        return COLUMNS[column][2](line)
-
-    def _changed(self, number: int) -> int:
+    def _emit_row(self, number: int) -> None:
         self.dataChanged.emit(self.index(number, 0), self.index(number, len(COLUMNS) - 1))
-        return number
+
+
+_MAX_WIDTH = 240
+_WIDTHS = {0: (110, 140), STATUS: (190, 216), len(COLUMNS) - 1: (160, _MAX_WIDTH)}
+"""Smallest and largest width of some columns in pixels; longer texts are wrapped, file names shortened."""
+_BAR_HEIGHT = 4
+
+
+class BatchTableView(QTableView):  # type: ignore[misc]
+    """View of the files; `activated` is emitted for a row that is double-clicked or chosen with Enter."""
+
+    def __init__(self, model: BatchTableModel) -> None:
+        super().__init__()
+        self.setModel(model)
+        self.setItemDelegateForColumn(STATUS, _ProgressDelegate(self, model.viewer))
+        self.setWordWrap(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setTabKeyNavigation(False)
+        self.setMinimumHeight(120)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.customContextMenuRequested.connect(self._show_menu)
+        self.verticalHeader().hide()
+        header = self.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setHighlightSections(False)
+        self._resize_rows = QTimer(self)  # once, however many columns change
+        self._resize_rows.setSingleShot(True)
+        self._resize_rows.timeout.connect(self.resizeRowsToContents)
+        header.sectionResized.connect(self._on_section_resized)
+        self.fit_columns()
+
+    def fit_columns(self) -> None:
+        """Fit the columns to their content, within limits."""
+        self.resizeColumnsToContents()
+        for column, (low, high) in _WIDTHS.items():
+            self.setColumnWidth(column, min(max(self.columnWidth(column), low), high))
+        self.resizeRowsToContents()
+
+    def fit_row(self, number: int) -> None:
+        """Make room for the content of a row, which has changed."""
+        for column in range(len(COLUMNS)):
+            wanted = self.sizeHintForIndex(self.model().index(number, column)).width() + 6
+            low, high = _WIDTHS.get(column, (0, _MAX_WIDTH))
+            if wanted > self.columnWidth(column):
+                self.setColumnWidth(column, min(max(wanted, low), high))
+        self.resizeRowToContents(number)
+
+    def follow(self, number: int) -> None:
+        """Scroll to a row if the row before is visible, that is, unless the user has scrolled elsewhere."""
+        before = self.visualRect(self.model().index(max(number - 1, 0), 0))
+        if self.viewport().rect().intersects(before):
+            self.scrollTo(self.model().index(number, 0))
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        super().paintEvent(event)
+        if not self.model().rows:
+            paint_hint(
+                self,
+                "'Plan' shows size, time and memory of each file.\n'Run' restores the files and shows results.",
+            )
+
+    def _on_section_resized(self, *_: int) -> None:
+        self._resize_rows.start()
+
+    def _show_menu(self, position: QPoint) -> None:
+        index = self.indexAt(position)
+        if not index.isValid():
+            return
+        row = self.model().rows[index.row()]
+        written = row.task.target.exists()
+        folder = QUrl.fromLocalFile(str((row.task.target if written else row.task.source).absolute().parent))
+        menu = QMenu(self)
+        menu.addAction("Show image and result" if row.has_result else "Show image", lambda: self.activated.emit(index))
+        menu.addAction(
+            "Open folder of the result" if written else "Open folder of the image",
+            lambda: QDesktopServices.openUrl(folder),
+        )
+        menu.addAction(
+            "Copy path and status", lambda: QApplication.clipboard().setText(f"{row.task.source}\n{row.status}")
+        )
+        menu.exec(self.viewport().mapToGlobal(position))
+
+
+class _ProgressDelegate(QStyledItemDelegate):  # type: ignore[misc]
+    """Draws a progress bar below the status of files that are being restored."""
+
+    def __init__(self, parent: BatchTableView, viewer: Viewer) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        super().paint(painter, option, index)
+        fraction = index.data(FRACTION_ROLE)
+        if fraction is not None:
+            theme = get_theme(self._viewer.theme)
+            bar = QRect(option.rect).adjusted(2, 0, -2, -1)
+            bar.setTop(bar.bottom() - _BAR_HEIGHT + 1)
+            painter.fillRect(bar, QColor(theme.foreground.as_hex("long")))
+            bar.setWidth(round(bar.width() * fraction))
+            painter.fillRect(bar, QColor(theme.current.as_hex("long")))

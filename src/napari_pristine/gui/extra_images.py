@@ -1,131 +1,139 @@
-"""Further pictures of the same scene, and how each came about."""
+"""Further images of the same scene, each with the settings that say how it was taken."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
+from napari import Viewer
 from napari.layers import Image as ImageLayer
+from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_pristine.errors import ImageError
-from napari_pristine.gui.form import Form, label_for
-from napari_pristine.gui.layer_combo_box import LayerBox
-from napari_pristine.gui.layers import axes_of, image_of, values_of
+from napari_pristine.gui.layer_select import LayerComboBox
+from napari_pristine.gui.layers import image_from_layer, layer_axes, layer_data
+from napari_pristine.gui.settings_form import SettingsForm
+from napari_pristine.gui.widgets import button, collapsible, label_for, side_by_side
 from napari_pristine.image.image import Image
 from napari_pristine.methods.degradation import Degradation
 
 SETTING = "extra_images"
-"""The setting of methods that restore several pictures together; it says how each of the others came about."""
+"""Name of the setting that holds the further images, in methods that restore several images together."""
 
 
-class Pictures(QWidget):  # type: ignore[misc]
-    """A list of layers, each with a form of its own; `changed` is emitted when there are more or fewer.
+class ExtraImages(QWidget):  # type: ignore[misc]
+    """List of layers, each with a form; `changed` is emitted when the list changes.
 
     Args:
         viewer: The napari viewer.
-        first: The layer that is restored.
+        first: Returns the layer that is restored, which cannot be chosen again.
     """
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, first: Callable[[], Any]) -> None:
+    def __init__(self, viewer: Viewer, first: Callable[[], Layer | None]) -> None:
         super().__init__()
         self.viewer = viewer
-        self.first = first
-        self.pictures: list[Picture] = []
-        self.more = QPushButton("Add another picture of the same scene")
-        self.more.setToolTip("Restore several pictures of one scene together, such as blurred, coarse and noisy ones.")
-        self._rows = QVBoxLayout(self)
-        self._rows.setContentsMargins(0, 0, 0, 0)
-        self._rows.addWidget(self.more)
-        self.more.clicked.connect(lambda: self.add())
+        self.rows: list[ExtraImage] = []
+        self._first = first
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.addWidget(
+            button(
+                "Add another image of the same scene",
+                "Restore several images of one scene together, such as a blurred, a coarse and a noisy one.",
+                self.add,
+            )
+        )
 
-    def add(self) -> Picture:
-        """One more picture: the first layer that is not among them yet, if there is one."""
-        picture = Picture(self.viewer, self._fits)
-        used = [other.layers.layer for other in self.pictures]
-        free = [layer for layer in self.viewer.layers if self._fits(layer) and layer not in used]
+    def add(self) -> ExtraImage:
+        """Add a row, with the first layer that is in none of the rows."""
+        row = ExtraImage(self.viewer, self._accept)
+        used = [other.layer_box.layer for other in self.rows]
+        free = [layer for layer in self.viewer.layers if self._accept(layer) and layer not in used]
         if free:
-            picture.layers.choose(free[0])
-        self.pictures.append(picture)
-        self._rows.insertWidget(self._rows.count() - 1, picture)
-        picture.drop.clicked.connect(lambda: self.remove(picture))
+            row.layer_box.choose(free[0])
+        row.removed.connect(self._remove_sender)
+        self.rows.append(row)
+        self._layout.insertWidget(self._layout.count() - 1, row)
         self.changed.emit()
-        return picture
+        return row
 
-    def remove(self, picture: Picture) -> None:
-        """One picture less."""
-        self.pictures.remove(picture)
-        self._rows.removeWidget(picture)
-        picture.setParent(None)
-        picture.deleteLater()
+    def remove(self, row: ExtraImage) -> None:
+        """Remove a row."""
+        self.rows.remove(row)
+        self._layout.removeWidget(row)
+        row.setParent(None)
+        row.deleteLater()
         self.changed.emit()
 
     def refresh(self) -> None:
-        """Follow the layers of the viewer."""
-        for picture in self.pictures:
-            picture.layers.refresh()
+        """Update the entries to the layers of the viewer."""
+        for row in self.rows:
+            row.layer_box.refresh()
 
     def images(self, axes: str) -> list[Image]:
-        """The pictures; `axes` are those of the image, for layers with as many.
+        """The chosen layers as images.
+
+        Args:
+            axes: Axes of the image that is restored; taken for layers with as many dimensions.
 
         Raises:
-            ImageError: For one of them no layer is chosen.
+            ImageError: No layer is chosen in one of the rows.
         """
-        return [picture.image(axes) for picture in self.pictures]
+        return [row.image(axes) for row in self.rows]
 
-    def text(self) -> str:
-        """How they came about, as the setting wants it."""
-        return "; ".join(picture.text() for picture in self.pictures)
+    def setting(self) -> str:
+        """The value of the setting `extra_images`: name and degradation of each image."""
+        return "; ".join(row.setting() for row in self.rows)
 
-    def _fits(self, layer: Any) -> bool:
-        return isinstance(layer, ImageLayer) and layer != self.first()
+    def _accept(self, layer: Layer) -> bool:
+        return isinstance(layer, ImageLayer) and layer != self._first()
+
+    def _remove_sender(self) -> None:
+        self.remove(self.sender())
 
 
-class Picture(QWidget):  # type: ignore[misc]
-    """One more picture of the scene."""
+class ExtraImage(QWidget):  # type: ignore[misc]
+    """One further image: its layer and its degradation; `removed` is emitted when ✕ is clicked."""
 
-    def __init__(self, viewer: Any, fits: Callable[[Any], bool]) -> None:
+    removed = Signal()
+
+    def __init__(self, viewer: Viewer, accept: Callable[[Layer], bool]) -> None:
         super().__init__()
-        self.layers = LayerBox(viewer, fits, "choose a layer", "Another picture of the same scene.")
-        self.drop = QPushButton("✕")
-        self.drop.setFixedWidth(30)
-        self.drop.setToolTip("Leave this picture out.")
-        self.form = Form(Degradation)
-        self.fold = QCollapsible("How this picture came about", expandedIcon="▾", collapsedIcon="▸")
-        for part in (self.fold, self.fold.content()):
-            part.layout().setContentsMargins(8, 4, 0, 0)
-        self.fold.addWidget(self.form)
-        line = QHBoxLayout()
-        line.setSpacing(4)
-        line.addWidget(label_for(self.layers.box.native, "And"))
-        line.addWidget(self.layers.box.native, stretch=1)
-        line.addWidget(self.drop)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setSpacing(2)
-        rows.addLayout(line)
-        rows.addWidget(self.fold)
+        self.layer_box = LayerComboBox(viewer, accept, "Another image of the same scene.", none="choose a layer")
+        self.settings = SettingsForm(Degradation)
+        self.remove_button = button("✕", "Remove this image from the list.", self._emit_removed)
+        self.remove_button.setFixedWidth(30)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        box = self.layer_box.box.native
+        layout.addWidget(side_by_side(label_for(box, "Together with"), box, self.remove_button))
+        layout.addWidget(collapsible("How this image was taken", self.settings, indent=8))
 
     def image(self, axes: str) -> Image:
         """The chosen layer as an image.
 
         Raises:
-            ImageError: There is none.
+            ImageError: No layer is chosen.
         """
-        layer = self.layers.layer
+        layer = self.layer_box.layer
         if layer is None:
-            raise ImageError("no layer is chosen for another picture of the scene; choose one, or leave it out with ✕")
-        return image_of(layer, axes if len(axes) == values_of(layer).ndim else axes_of(layer))
+            raise ImageError(
+                "no layer is chosen for another image of the same scene; choose one, or remove it from the list with ✕"
+            )
+        return image_from_layer(layer, axes if len(axes) == layer_data(layer).ndim else layer_axes(layer))
 
-    def text(self) -> str:
-        """The name of the layer, and all settings that differ from their defaults."""
-        name = "" if self.layers.layer is None else re.sub('[;="]', "_", self.layers.layer.name)
+    def setting(self) -> str:
+        """Name of the layer, and the settings that differ from their defaults."""
+        name = "" if self.layer_box.layer is None else re.sub('[;="]', "_", self.layer_box.layer.name)
         default = Degradation().model_dump()
-        changed = {key: value for key, value in self.form.values().items() if value != default[key]}
+        changed = {key: value for key, value in self.settings.values().items() if value != default[key]}
         quoted = [f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}" for key, value in changed.items()]
         return " ".join([name, *quoted])
+
+    def _emit_removed(self) -> None:
+        self.removed.emit()

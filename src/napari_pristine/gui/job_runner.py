@@ -1,11 +1,13 @@
-"""One running generator on one Qt thread."""
+"""Run jobs in a worker thread, and the base class of the panels that do so."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Protocol, TypeAlias
+from threading import Event as Flag
+from typing import Any, TypeAlias
 
 import torch
+from napari import Viewer
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, Signal
@@ -13,153 +15,162 @@ from qtpy.QtWidgets import QWidget
 from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
-from napari_pristine.errors import PristineError
-from napari_pristine.events import Command, Event
+from napari_pristine.errors import ComputeError, PristineError
+from napari_pristine.events import Command
 
-Job: TypeAlias = Generator[Event, "Command | None", Any]
-"""A restoration or a learning under way."""
-
-
-class Hearer(Protocol):
-    """A panel that waits for jobs."""
-
-    destroyed: Any
-
-    def installEventFilter(self, heeds: QObject) -> None: ...  # noqa: N802
-
-    def hear(self, event: Any) -> None:
-        """Something was said."""
-
-    def finish(self, result: Any) -> None:
-        """There is a result."""
-
-    def fail(self, error: Exception) -> None:
-        """It went wrong."""
-
-    def enable(self) -> None:
-        """It is over, whatever happened."""
-
-    def stop(self) -> None:
-        """The panel is closed."""
+Job: TypeAlias = Generator[object, "Command | None", object]
+"""A generator that yields events and returns a result; closing it cancels it."""
 
 
 class JobRunner(QObject):  # type: ignore[misc]
-    """Runs one job at a time in the background and tells the window about it.
+    """Runs one job at a time in a worker thread.
 
-    Signals:
-        said: An event of the job.
-        returned: The result: a `Restored`, or a `Model`.
-        errored: What went wrong.
-        finished: The job is over and all that it held is free; comes last, whatever happened.
-        deserted: The panel that waits for the job was taken out of the window.
+    Signals (all received in the thread of the window):
+        yielded: An event of the job.
+        returned: The result of the job.
+        errored: The exception that ended the job.
+        finished: The job is closed and its memory is free; always emitted, and last.
     """
 
-    said = Signal(object)
+    yielded = Signal(object)
     returned = Signal(object)
     errored = Signal(object)
     finished = Signal()
-    deserted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._worker: Any = None
-
-    def tell(self, panel: Hearer) -> None:
-        """Tell a panel about each job; it hears, too, that it should stop one when it is closed."""
-        self.said.connect(panel.hear)
-        self.returned.connect(panel.finish)
-        self.errored.connect(panel.fail)
-        self.finished.connect(panel.enable)
-        self.deserted.connect(panel.stop)
-        # closing the viewer deletes the panel
-        panel.destroyed.connect(self.cancel)
-        # closing the panel takes it out of the window but does not close it
-        panel.installEventFilter(self)
-
-    def eventFilter(self, panel: QWidget, event: QEvent) -> bool:  # noqa: N802
-        if event.type() == QEvent.Type.ParentChange and panel.parent() is None:
-            self.deserted.emit()
-        return False
+        self._worker: GeneratorWorker[Any, Any, Any] | None = None
+        self._job: Job | None = None
+        self._cancelled = Flag()
 
     @property
     def running(self) -> bool:
-        """Whether a job is under way."""
+        """True while there is a job, also a cancelled one that has not ended yet."""
         return self._worker is not None
 
     @property
-    def heeded(self) -> bool:
-        """Whether a job is under way that was not cancelled."""
-        return self.running and not self._cancelled()
+    def active(self) -> bool:
+        """True while there is a job that is not cancelled."""
+        return self.running and not self._cancelled.is_set()
 
     def start(self, job: Job) -> None:
-        """Run a job; there must be none under way."""
+        """Run a job; there must be no other."""
         if self.running:
-            raise TypeError("a job is under way")
-        polite = _leaving_a_core(job, torch.get_num_threads())
-        # superqt's worker and not napari's, which would announce each error a second time, with a traceback
-        worker = create_worker(_play, polite, _worker_class=GeneratorWorker, _ignore_errors=True)
-        # quitting leaves the generator suspended, with all its tensors
-        worker.finished.connect(polite.close)
-        worker.finished.connect(self._over)
-        worker.yielded.connect(self._say)
-        worker.returned.connect(self._return)
-        worker.errored.connect(self._fail)
-        self._worker = worker
+            raise TypeError("a job is running already")
+        self._cancelled = Flag()
+        # superqt's worker, since napari's shows each error a second time, with a traceback
+        worker = create_worker(
+            _run, job, self._cancelled, torch.get_num_threads(), _worker_class=GeneratorWorker, _ignore_errors=True
+        )
+        # slots of this object, which lives in the thread of the window; plain functions run in the worker thread
+        worker.yielded.connect(self._on_yielded)
+        worker.returned.connect(self._on_returned)
+        worker.errored.connect(self._on_errored)
+        worker.finished.connect(self._on_finished)
+        self._worker, self._job = worker, job
         worker.start()
 
     def keep(self) -> None:
-        """Stop fitting and take what there is."""
+        """Ask the job to stop now and return what it has."""
         if self._worker is not None:
             self._worker.send(Command.KEEP)
 
     def cancel(self) -> None:
-        """Stop, and throw away what there is; no event, result or error comes after this."""
-        if self._worker is not None:
-            self._worker.quit()
+        """Close the job at its next event; of all signals only `finished` is emitted after this."""
+        self._cancelled.set()
 
-    # methods of this object and not functions: they are called in its thread, the window's
-    def _say(self, event: object) -> None:
-        if not self._cancelled():
-            self.said.emit(event)
+    def _on_yielded(self, event: object) -> None:
+        if self.active:
+            self.yielded.emit(event)
 
-    def _return(self, result: object) -> None:
-        if not self._cancelled():
+    def _on_returned(self, result: object) -> None:
+        if self.active:
             self.returned.emit(result)
 
-    def _fail(self, error: object) -> None:
-        if not self._cancelled():
+    def _on_errored(self, error: object) -> None:
+        if self.active:
             self.errored.emit(error)
 
-    def _cancelled(self) -> bool:
-        """Whether what comes from the worker was on its way when the job was cancelled."""
-        return self._worker is None or bool(self._worker.abort_requested)
-
-    def _over(self) -> None:
-        self._worker = None
+    def _on_finished(self) -> None:
+        if self._job is not None:
+            self._job.close()  # closed already, unless napari has quit the worker since its window was closed
+        self._worker = self._job = None
         self.finished.emit()
 
 
-def complain(error: Exception, message: str) -> None:
-    """Have napari show what went wrong; a mistake of ours with its traceback."""
+def _run(job: Job, cancelled: Flag, threads: int) -> Job:
+    """Run a job in the worker thread until it returns or is cancelled, and close it there.
+
+    `GeneratorWorker.quit` would leave the generator suspended, with all its memory; closing it from the window would
+    block the window.
+
+    Args:
+        job: The job.
+        cancelled: Set to cancel it.
+        threads: Number of torch's threads to restore at the end; a job uses all cores but one, for the window.
+    """
+    leave_a_core()
+    command: Command | None = None
+    try:
+        while not cancelled.is_set():
+            try:
+                event = job.send(command)
+            except StopIteration as end:
+                return end.value
+            except RuntimeError as error:  # which GeneratorWorker would swallow
+                raise ComputeError(f"the computation failed: {error}") from error
+            command = yield event
+    finally:
+        try:
+            job.close()
+        finally:
+            torch.set_num_threads(threads)
+    return None
+
+
+class JobPanel(QWidget):  # type: ignore[misc]
+    """Base class of dock panels that run jobs, one at a time; closing the panel or the viewer stops the job."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.runner = JobRunner()
+        self.runner.yielded.connect(self.on_event)
+        self.runner.returned.connect(self.on_result)
+        self.runner.errored.connect(self.on_error)
+        self.runner.finished.connect(self.on_finished)
+        self.destroyed.connect(self.runner.cancel)  # closing the viewer deletes the panel
+
+    def event(self, event: QEvent) -> bool:
+        # closing the panel removes it from the window but does not delete it
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.stop()
+        return bool(super().event(event))
+
+    def on_event(self, event: object) -> None:
+        """Show an event of the job."""
+        raise NotImplementedError
+
+    def on_result(self, result: object) -> None:
+        """Show the result of the job."""
+        raise NotImplementedError
+
+    def on_error(self, error: Exception) -> None:
+        """Show the error that ended the job."""
+        raise NotImplementedError
+
+    def on_finished(self) -> None:
+        """Update the panel after the job has ended, however it ended."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop the job, if there is one."""
+        raise NotImplementedError
+
+
+def report_error(error: Exception, message: str) -> None:
+    """Show an error as a notification; with its traceback if it is not one of ours."""
     if isinstance(error, PristineError):
         show_error(message)
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)
-
-
-def _leaving_a_core(job: Job, threads: int) -> Job:
-    """The same job, with one core left to the window, which has so many threads when it is over.
-
-    Each thread has a number of its own: a job begins in that of the worker, and is closed in that of the window.
-    """
-    leave_a_core()
-    try:
-        return (yield from job)
-    finally:
-        job.close()
-        torch.set_num_threads(threads)
-
-
-def _play(job: Job) -> Job:
-    """Workers want a generator function; this one is of the generator that can also be closed from outside."""
-    return (yield from job)

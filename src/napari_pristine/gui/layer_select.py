@@ -1,65 +1,113 @@
-"""What to restore: layer, axes, what is fitted together, and which part."""
+"""Choice of the layer to restore, its axes, the axes that are fitted together, the mask and the range."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from magicgui.widgets import ComboBox, LineEdit
+from napari import Viewer
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels
-from napari.utils.theme import get_theme
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QWidget
 
-from napari_pristine.errors import AxesError, PristineError
-from napari_pristine.gui.form import label_for, sheet_in
-from napari_pristine.gui.layer_combo_box import LayerBox, narrow
-from napari_pristine.gui.layers import axes_of, image_of, mask_of, values_of
-from napari_pristine.image.axes import plan_axes
+from napari_pristine.errors import AxesError
+from napari_pristine.gui.layers import image_from_layer, layer_axes, layer_data, mask_from_layer
+from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image
 
-_KINDS = {"Z": "volumes", "T": "with time", "C": "with all channels"}
+_TOGETHER = {"Z": "volumes", "T": "with time", "C": "with all channels"}
 
 
-class ImageChoice(QWidget):  # type: ignore[misc]
-    """The upper part of the panel; `changed` is emitted whenever what will be restored is another."""
+class LayerComboBox:
+    """Choice of a layer of the viewer.
+
+    It holds the layer and not its name, which the user may change; a layer that is removed or is no longer accepted is
+    no longer chosen.
+
+    Args:
+        viewer: The napari viewer.
+        accept: Tells which layers can be chosen.
+        tooltip: Explains the choice.
+        none: Entry for no layer; if empty, the first choice is the selected layer or the topmost visible one.
+    """
+
+    def __init__(self, viewer: Viewer, accept: Callable[[Layer], bool], tooltip: str, none: str = "") -> None:
+        self.viewer = viewer
+        self.layer: Layer | None = None
+        self._accept = accept
+        self._none = none
+        # entries are names: plugins get layers wrapped in proxies, which Qt does not find in its lists
+        self.box = ComboBox(choices=lambda _: self._entries(), tooltip=tooltip)
+        self.box.changed.connect(self._on_changed)
+        limit_width(self.box)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Update the entries to the layers of the viewer."""
+        if self.layer is not None and not (self.layer in self.viewer.layers and self._accept(self.layer)):
+            self.layer = None
+        if self.layer is None and not self._none:
+            visible = [layer for layer in self.viewer.layers if self._accept(layer) and layer.visible]
+            active = self.viewer.layers.selection.active
+            if visible:
+                self.layer = active if active in visible else visible[-1]
+        with self.box.changed.blocked():
+            self.box.reset_choices()
+            if self.layer is not None or self._none:
+                self.box.value = "" if self.layer is None else self.layer.name
+
+    def choose(self, layer: Layer) -> None:
+        """Choose a layer that is accepted."""
+        self.box.value = layer.name
+
+    def _entries(self) -> list[tuple[str, str]]:
+        names = [layer.name for layer in self.viewer.layers if self._accept(layer)]
+        return [*([(self._none, "")] if self._none else []), *((name, name) for name in names)]
+
+    def _on_changed(self, name: str | None) -> None:
+        self.layer = self.viewer.layers[name] if name else None
+
+
+class LayerSelect(QWidget):  # type: ignore[misc]
+    """Choice of the image to restore; `changed` is emitted when layer, axes, mask or range change."""
 
     changed = Signal()
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self.viewer = viewer
-        self._layer: Any = None
-        # by name: layers that plugins see are wrapped, and Qt does not find wrapped objects in its lists
-        self.name = ComboBox(choices=lambda _: self._names(), tooltip="The image to restore.")
-        self.axes = LineEdit(tooltip="One letter per dimension: T time, Z depth, C channel, Y, X, S colours of RGB.")
-        self.together = ComboBox(choices=[("", "")], tooltip="What one network is fitted to. All else is looped over.")
-        self.mask = LayerBox(
-            viewer,
-            self._masks,
-            "none",
-            "Labels, or an image of the same shape: not zero where pixels are to be filled in, such as dead ones.",
+        self.image_box = LayerComboBox(viewer, lambda layer: isinstance(layer, ImageLayer), "The image to restore.")
+        self.axes = LineEdit(
+            tooltip="One letter per dimension: T time, Z depth, C channel, Y and X the plane, S colours of RGB."
         )
-        self.plan = QLabel()
-        self.plan.setWordWrap(True)
+        self.together = ComboBox(
+            choices=[("", "")],
+            tooltip="Axes that one network is fitted to; it is fitted anew for each step along the others.",
+        )
+        self.mask_box = LayerComboBox(
+            viewer,
+            self._accept_mask,
+            "Pixels to fill in, such as dead ones: a labels layer, or an image of the same shape, that is not 0 there.",
+            none="none",
+        )
         self.ranges: dict[str, LineEdit] = {}
-        self._sheet = sheet_in(self)
-        for label, field in (("Image", self.name), ("Axes", self.axes), ("Fit together", self.together)):
-            self._sheet.addRow(label_for(field.native, label), field.native)
-        self._sheet.addRow(label_for(self.mask.box.native, "Mask"), self.mask.box.native)
-        self._sheet.addRow(self.plan)
-        for box in (self.name, self.together):
-            narrow(box)
-        self.name.changed.connect(self._take)
-        self.axes.changed.connect(self._follow_axes)
-        self.together.changed.connect(self._describe)
-        self._propose()
-        self._take()
+        self._rows = form_layout(self)
+        for label, field in (
+            ("Image", self.image_box.box), ("Axes", self.axes), ("Fit together", self.together),
+            ("Mask", self.mask_box.box),
+        ):  # fmt: skip
+            self._rows.addRow(label_for(field.native, label), field.native)
+        limit_width(self.together)
+        self.image_box.box.changed.connect(self._on_layer)
+        self.axes.changed.connect(self._on_axes)
+        self.together.changed.connect(self._emit_changed)
+        self.mask_box.box.changed.connect(self._emit_changed)
+        self._on_layer()
 
     @property
-    def layer(self) -> Any:
-        """The chosen layer; `None` if there is none."""
-        return self._layer
+    def layer(self) -> ImageLayer | None:
+        """The chosen layer; `None` if there is no image layer."""
+        return self.image_box.layer
 
     def image(self) -> Image:
         """The chosen layer as an image, all of it.
@@ -67,97 +115,75 @@ class ImageChoice(QWidget):  # type: ignore[misc]
         Raises:
             AxesError: There is no layer, or the axes do not fit it.
         """
-        if self._layer is None:
+        if self.layer is None:
             raise AxesError("there is no image layer; open an image first")
-        return image_of(self._layer, self.axes.value.strip().upper())
+        return image_from_layer(self.layer, self.axes.value.strip().upper())
 
     def select(self) -> dict[str, str]:
-        """The ranges that were entered."""
+        """The ranges that were entered, by axis."""
         return {axis: field.value.strip() for axis, field in self.ranges.items() if field.value.strip()}
 
-    def masked(self) -> Image | None:
+    def mask_image(self) -> Image | None:
         """The chosen mask; `None` if there is none.
 
         Raises:
             AxesError: There is no image, or its axes do not fit it.
         """
-        return None if self.mask.layer is None else mask_of(self.mask.layer, self.image())
+        layer = self.mask_box.layer
+        return None if layer is None else mask_from_layer(layer, self.image())
 
     def refresh(self) -> None:
-        """Follow the layers of the viewer; the chosen one stays, whatever its name is now."""
-        kept = self._layer if self._layer is not None and self._layer in self.viewer.layers else None
-        with self.name.changed.blocked():
-            self.name.reset_choices()
-            if kept is not None:
-                self.name.value = kept.name
-        if kept is None:
-            self._propose()
-            self._take()
-        self.mask.refresh()
+        """Update the entries to the layers of the viewer."""
+        before = self.layer
+        self.image_box.refresh()
+        if self.layer is not before:
+            self._on_layer()
+        else:
+            self.mask_box.refresh()
 
-    def _masks(self, layer: Any) -> bool:
-        """Whether a layer can be the mask of the chosen one."""
-        if layer == self._layer or not isinstance(layer, (Labels, ImageLayer)):
+    def _accept_mask(self, layer: Layer) -> bool:
+        if layer == self.layer or not isinstance(layer, (Labels, ImageLayer)):
             return False
         try:
-            return mask_of(layer, self.image()) is not None
+            return mask_from_layer(layer, self.image()) is not None
         except AxesError:
             return False
 
-    def _propose(self) -> None:
-        """Choose the selected layer, or the topmost that can be seen."""
-        shown = [layer for layer in self.viewer.layers if isinstance(layer, ImageLayer) and layer.visible]
-        active = self.viewer.layers.selection.active
-        if shown:
-            with self.name.changed.blocked():
-                self.name.value = active.name if active in shown else shown[-1].name
-
-    def _names(self) -> list[str]:
-        return [layer.name for layer in self.viewer.layers if isinstance(layer, ImageLayer)]
-
-    def _take(self) -> None:
-        self._layer = self.viewer.layers[self.name.value] if self.name.value in self._names() else None
+    def _on_layer(self) -> None:
         with self.axes.changed.blocked():
-            self.axes.value = axes_of(self._layer) if self._layer is not None else ""
-        self._follow_axes()
+            self.axes.value = "" if self.layer is None else layer_axes(self.layer)
+        self._on_axes()
 
-    def _follow_axes(self) -> None:
-        """Offer what there is to choose with these axes."""
+    def _on_axes(self) -> None:
+        """Update what can be chosen with these axes."""
         axes = self.axes.value.strip().upper()
         plane = "".join(axis for axis in axes if axis in "YXS")
-        others = [axis for axis in axes if axis not in plane]
-        groups = ["".join(axis for axis in axes if axis in plane + other) for other in others]
+        others = list(dict.fromkeys(axis for axis in axes if axis not in plane))
         choices = [(f"{plane}: each plane alone", "")]
-        choices += [(f"{g}: {_KINDS.get(o, f'with all of {o}')}", g) for o, g in zip(others, groups, strict=True)]
+        for other in others:
+            group = "".join(axis for axis in axes if axis in plane + other)
+            choices.append((f"{group}: {_TOGETHER.get(other, f'with all of {other}')}", group))
         if "S" in axes:
             choices.append(("YX: each colour alone", "YX"))
         with self.together.changed.blocked():
             self.together.choices = choices
             self.together.value = ""
-        self._offer_ranges(others)
-        self.mask.refresh()
-        self._describe()
-
-    def _offer_ranges(self, axes: list[str]) -> None:
         for field in self.ranges.values():
-            self._sheet.removeRow(field.native)
-        self.ranges = {}
-        shape = () if self._layer is None else values_of(self._layer).shape
-        sizes = dict(zip(self.axes.value.strip().upper(), shape, strict=False))
-        for axis in dict.fromkeys(axes):
-            field = LineEdit(tooltip=f"Which of {axis} to restore: 3, 0:10 or 0:10:2, counted from 0; empty for all.")
-            field.native.setPlaceholderText(f"all: 0 to {sizes[axis] - 1}" if axis in sizes else "all")
-            field.changed.connect(self._describe)
-            label = label_for(field.native, f"Range of {axis}")
-            self._sheet.insertRow(self._sheet.rowCount() - 2, label, field.native)
-            self.ranges[axis] = field
+            self._rows.removeRow(field.native)
+        self.ranges = {axis: self._add_range(axis, axes) for axis in others}
+        self.mask_box.refresh()
+        self.changed.emit()
 
-    def _describe(self) -> None:
-        try:
-            text = plan_axes(self.image().select(self.select()), self.together.value or "").describe()
-            self.plan.setText(text[0].upper() + text[1:] + ".")
-            self.plan.setStyleSheet("")
-        except PristineError as error:
-            self.plan.setText(str(error))
-            self.plan.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
+    def _add_range(self, axis: str, axes: str) -> LineEdit:
+        field = LineEdit(
+            tooltip=f"Part of {axis} to restore, such as 3, 0:10 or 0:10:2, counted from 0; empty for all of it."
+        )
+        shape = () if self.layer is None else layer_data(self.layer).shape
+        sizes = dict(zip(axes, shape, strict=False))
+        field.native.setPlaceholderText(f"all: 0 to {sizes[axis] - 1}" if axis in sizes else "all")
+        field.changed.connect(self._emit_changed)
+        self._rows.insertRow(self._rows.rowCount() - 1, label_for(field.native, f"Range of {axis}"), field.native)
+        return field
+
+    def _emit_changed(self) -> None:
         self.changed.emit()

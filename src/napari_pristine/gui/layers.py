@@ -1,31 +1,39 @@
-"""Layer → Image or mask, and what a new layer takes over from the one it was made from."""
+"""Layers as images and masks, and new layers that take over the look of the one they were made from."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from napari import Viewer
+from napari.components import Dims
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 
 from napari_pristine.errors import AxesError
+from napari_pristine.events import Preview
 from napari_pristine.image.image import Image, check_axes, guess_axes
+from napari_pristine.image.tiling import repeat
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import Restored
 
-_WORDS = {"TIME": "T", "FRAME": "T", "DEPTH": "Z", "PLANE": "Z", "CHANNEL": "C", "CHANNELS": "C"}
-_AROUND = 4
-"""Slices on either side that a preview takes along axes other than Y and X that are fitted together."""
-_SMALLEST_VIEW = 64
+_AXIS_WORDS = {"TIME": "T", "FRAME": "T", "DEPTH": "Z", "PLANE": "Z", "CHANNEL": "C", "CHANNELS": "C"}
+_PREVIEW_MARGIN = 4
+"""Slices on either side of the current one that a preview includes along axes that are fitted together with Y and X."""
+_MIN_PREVIEW_SIZE = 64
+"""Pixels along Y and X that a preview has at least."""
 
 
-def values_of(layer: ImageLayer) -> Any:
+def layer_data(layer: ImageLayer | Labels) -> Any:
     """The data of a layer at full resolution; they may be lazy."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def axes_of(layer: ImageLayer) -> str:
-    """Axes of a layer: its axis labels where they are letters or known words, else a guess from its shape."""
-    shape = tuple(values_of(layer).shape)
+def layer_axes(layer: ImageLayer) -> str:
+    """Axes of a layer: from its axis labels if they are letters or known words, else guessed from its shape."""
+    shape = tuple(layer_data(layer).shape)
     labels = [str(label).strip().upper() for label in layer.axis_labels]
-    axes = "".join(_WORDS.get(label, label) for label in labels) + ("S" if layer.rgb else "")
+    axes = "".join(_AXIS_WORDS.get(label, label) for label in labels) + ("S" if layer.rgb else "")
     try:
         check_axes(axes, shape)
     except AxesError:
@@ -33,42 +41,51 @@ def axes_of(layer: ImageLayer) -> str:
     return axes
 
 
-def image_of(layer: ImageLayer, axes: str) -> Image:
-    """A layer as an image; nothing is read.
+def image_from_layer(layer: ImageLayer, axes: str) -> Image:
+    """Make an image of a layer; no pixels are read.
 
     Raises:
         AxesError: The axes do not fit the layer.
     """
     rgb = 1 if layer.rgb else 0
     return Image(
-        data=values_of(layer),
+        data=layer_data(layer),
         axes=axes,
-        scale=(*(float(s) for s in layer.scale), *[1.0] * rgb),
+        scale=(*(float(step) for step in layer.scale), *[1.0] * rgb),
         units=(*(str(unit) for unit in layer.units), *["pixel"] * rgb),
-        translate=(*(float(t) for t in layer.translate), *[0.0] * rgb),
+        translate=(*(float(offset) for offset in layer.translate), *[0.0] * rgb),
         name=layer.name,
     )
 
 
-def mask_of(layer: Any, image: Image) -> Image | None:
-    """A layer as a mask for an image: of its shape, without colours, or of its picture; `None` if it has another."""
-    shape = tuple(int(n) for n in values_of(layer).shape)
-    grey, plane = image.axes.replace("S", ""), "".join(axis for axis in image.axes if axis in "YX")
-    axes = next((axes for axes in (image.axes, grey, plane) if shape == tuple(map(image.size, axes))), "")
-    return Image(values_of(layer), axes, name=layer.name) if axes else None
+def mask_from_layer(layer: ImageLayer | Labels, image: Image) -> Image | None:
+    """Make a mask of a layer that has the shape of the image, of the image without colours, or of one Y-X plane.
+
+    Returns:
+        The mask; `None` if the layer has another shape.
+    """
+    shape = tuple(int(size) for size in layer_data(layer).shape)
+    plane = "".join(axis for axis in image.axes if axis in "YX")
+    for axes in (image.axes, image.axes.replace("S", ""), plane):
+        if shape == tuple(map(image.size, axes)):
+            return Image(layer_data(layer), axes, name=layer.name)
+    return None
 
 
-def look_of(layer: ImageLayer, whole: Image, part: Image) -> dict[str, Any]:
-    """What a new layer with `part` of the image takes over, as arguments of `add_image`.
+def layer_arguments(layer: ImageLayer, image: Image, part: Image) -> dict[str, Any]:
+    """Arguments of `add_image`, apart from data and name, for a layer that lies exactly over the original one.
 
-    Position and spacing follow from the part, the rest is the same: orientation, units, names and colours.
+    Args:
+        layer: The original layer, whose orientation, units and colours the new one takes over.
+        image: The original layer as an image.
+        part: The image of the new layer: a part of `image`, possibly on a finer grid.
     """
     ndim = layer.ndim
-    step = (np.array(part.scale) / np.array(whole.scale))[:ndim]
-    start = ((np.array(part.translate) - np.array(whole.translate)) / np.array(whole.scale))[:ndim]
-    settings: dict[str, Any] = {
+    step = (np.array(part.scale) / np.array(image.scale))[:ndim]
+    start = ((np.array(part.translate) - np.array(image.translate)) / np.array(image.scale))[:ndim]
+    arguments: dict[str, Any] = {
         "scale": np.array(layer.scale) * step,
-        # translation comes after rotation and shear but before the affine transform
+        # napari applies the translation after rotation and shear, but before the affine transform
         "translate": layer.affine.inverse(np.array(layer.data_to_world(start))),
         "metadata": dict(layer.metadata),
         "rgb": layer.rgb,
@@ -80,53 +97,113 @@ def look_of(layer: ImageLayer, whole: Image, part: Image) -> dict[str, Any]:
     ]  # fmt: skip
     if not layer.rgb:
         same += ["colormap", "contrast_limits"]
-    return settings | {name: getattr(layer, name) for name in same}
+    return arguments | {name: getattr(layer, name) for name in same}
 
 
-def view_of(layer: ImageLayer, image: Image, together: str, dims: Any) -> dict[str, str]:
-    """The part of an image that can be seen, as ranges for `Image.select`.
+def visible_ranges(layer: ImageLayer, image: Image, together: str, dims: Dims) -> dict[str, str]:
+    """The visible part of a layer, as ranges for `Image.select`.
+
+    Along Y and X it is the part on the canvas, at least 64 pixels; along other axes it is the current slice, with some
+    neighbours (or all channels) if they are fitted together with it.
 
     Args:
-        layer: The layer that shows the image.
+        layer: The layer.
         image: The layer as an image.
         together: Axes that are fitted together.
-        dims: The viewer's dims.
-
-    Along Y and X what is on the canvas, at least 64 pixels; along others the slice that is shown, and some about it
-    where they are fitted together.
+        dims: Dimensions of the viewer.
     """
-    here = np.rint(layer.world_to_data(dims.point)).astype(int)
-    low, high = _corners(layer)
-    offset = dims.ndim - layer.ndim
-    flat = [axis - offset for axis in dims.displayed] if dims.ndisplay == 2 else []
-    ranges = {}
-    for axis, letter in enumerate(image.axes[: layer.ndim]):
-        size = image.shape[axis]
-        at = int(np.clip(here[axis], 0, size - 1))
-        if letter in "YX":
-            span = (low[axis], high[axis] + 1) if axis in flat else (0, size)
-            start, stop = _at_least(_SMALLEST_VIEW, *span, size)
-        elif letter == "C" and letter in together:
-            start, stop = 0, size
-        else:
-            around = _AROUND if letter in together else 0
-            start, stop = max(at - around, 0), min(at + around + 1, size)
-        ranges[letter] = f"{start}:{stop}"
-    return ranges
-
-
-def _corners(layer: ImageLayer) -> tuple[list[int], list[int]]:
-    """First and last pixel on the canvas, at full resolution."""
+    current = np.rint(layer.world_to_data(dims.point)).astype(int)
     low, high = np.array(layer.corner_pixels, dtype=float)
     if layer.multiscale:
         factors = np.array(layer.downsample_factors[layer.data_level])[: layer.ndim]
         low, high = low * factors, (high + 1) * factors - 1
-    return [int(v) for v in low], [int(v) for v in high]
+    offset = dims.ndim - layer.ndim
+    displayed = [axis - offset for axis in dims.displayed] if dims.ndisplay == 2 else []
+    ranges = {}
+    for axis, letter in enumerate(image.axes[: layer.ndim]):
+        size = image.shape[axis]
+        index = int(np.clip(current[axis], 0, size - 1))
+        if letter in "YX":
+            start, stop = (int(low[axis]), int(high[axis]) + 1) if axis in displayed else (0, size)
+            start, stop = _widen(start, stop, size)
+        elif letter == "C" and letter in together:
+            start, stop = 0, size
+        else:
+            margin = _PREVIEW_MARGIN if letter in together else 0
+            start, stop = max(index - margin, 0), min(index + margin + 1, size)
+        ranges[letter] = f"{start}:{stop}"
+    return ranges
 
 
-def _at_least(least: int, start: int, stop: int, size: int) -> tuple[int, int]:
-    """A range within 0 and `size` that holds `start:stop` and at least `least`, about the same middle."""
+def _widen(start: int, stop: int, size: int, minimum: int = _MIN_PREVIEW_SIZE) -> tuple[int, int]:
+    """Widen a range to a minimum length about the same centre, within 0 and `size`."""
     start, stop = max(0, start), min(size, stop)
-    missing = max(0, least - (stop - start))
-    start = max(0, min(start - missing // 2, size - least))
-    return start, min(size, max(stop, start + least))
+    missing = max(0, minimum - (stop - start))
+    start = max(0, min(start - missing // 2, size - minimum))
+    return start, min(size, max(stop, start + minimum))
+
+
+class ResultLayer:
+    """The layer of one job: shows its previews, and its result in the end.
+
+    Args:
+        viewer: The napari viewer.
+        source: The layer that is restored.
+        image: The same as an image.
+        name: Name of the new layer.
+        is_preview: True if only the visible part is restored.
+    """
+
+    def __init__(self, viewer: Viewer, source: ImageLayer, image: Image, name: str, *, is_preview: bool) -> None:
+        self.viewer = viewer
+        self.name = name
+        self.is_preview = is_preview
+        self.layer: ImageLayer | None = None
+        self._source: tuple[ImageLayer, Image] | None = (source, image)
+        self._plan: RestorationPlan | None = None
+        self._arguments: dict[str, Any] = {}
+
+    def set_plan(self, plan: RestorationPlan) -> None:
+        """Set the plan of the job, from which place and size of the layer follow."""
+        if self._source is not None:
+            self._arguments = layer_arguments(*self._source, plan.result_image(plan.image.data))
+            self._plan = plan
+
+    def show_preview(self, preview: Preview) -> None:
+        """Write a block to the layer, which is added with the first one."""
+        if self.layer is None and self._plan is not None:
+            self._add(self._background(self._plan))
+        if layer := self._layer_in_viewer():
+            layer.data[preview.index] = preview.data
+            layer.refresh()
+
+    def show_result(self, restored: Restored) -> None:
+        """Show the result, also if the user has deleted the layer meanwhile."""
+        if layer := self._layer_in_viewer():
+            layer.data = restored.data
+        else:
+            layer = self._add(restored.data)
+        layer.metadata = {**self._arguments["metadata"], "pristine": restored.provenance()}
+        self._source = self._plan = None  # they hold the data of the original layer
+
+    def remove(self) -> None:
+        """Remove the layer; previews that are still on their way do not add it again."""
+        if layer := self._layer_in_viewer():
+            self.viewer.layers.remove(layer)
+        self.layer = self._source = self._plan = None
+
+    def _layer_in_viewer(self) -> ImageLayer | None:
+        return self.layer if self.layer is not None and self.layer in self.viewer.layers else None
+
+    def _add(self, data: Any) -> ImageLayer:
+        self.layer = self.viewer.add_image(data, name=self.name, **self._arguments)
+        return self.layer
+
+    @staticmethod
+    def _background(plan: RestorationPlan) -> np.ndarray:
+        """Pixels where nothing is restored yet: the image if it is in memory, else zeros, which take no memory."""
+        shape = plan.output_blocks.shape
+        if type(plan.image.data) is not np.ndarray:  # lazy, or a memory map
+            return np.zeros(shape, plan.image.dtype)
+        factors = tuple(fine // coarse for fine, coarse in zip(shape, plan.image.shape, strict=True))
+        return repeat(plan.image.data, factors) if max(factors) > 1 else plan.image.data.copy()

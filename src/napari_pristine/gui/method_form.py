@@ -1,179 +1,266 @@
-"""What is to be done: the upper part of the panel, which asks for it, and the recipe that follows."""
+"""Upper part of the restore panel: image, method and settings, and the recipe and plan that follow from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from magicgui.widgets import ComboBox
+from napari import Viewer
 from napari.layers import Image as ImageLayer
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.device import Device, pick_device
 from napari_pristine.errors import PristineError, SettingError
-from napari_pristine.gui.extra_images import SETTING, Pictures
-from napari_pristine.gui.form import Form, label_for, sheet_in
-from napari_pristine.gui.layer_select import ImageChoice
-from napari_pristine.gui.layers import axes_of, image_of, view_of
-from napari_pristine.gui.live import finer_by
-from napari_pristine.gui.models import SELECTED, ModelChoice
+from napari_pristine.gui.extra_images import SETTING, ExtraImages
+from napari_pristine.gui.layer_select import LayerSelect
+from napari_pristine.gui.layers import image_from_layer, layer_axes, visible_ranges
+from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
+from napari_pristine.gui.settings_form import SettingsForm
+from napari_pristine.gui.widgets import form_layout, label_for, wrapped_label
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.inputs import RecipeInputs
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.restore import make_recipe
-from napari_pristine.methods.method import Method
+from napari_pristine.methods import METHODS, find_method
+from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
-from napari_pristine.settings import make
 
-_NARROWEST = 352
-"""Pixels that the panel is wide at least, so that it does not change its width at every turn."""
+_MIN_WIDTH = 352
+"""Pixels; wide enough that the panel does not change its width when sections are opened."""
 
 
 class MethodForm(QScrollArea):  # type: ignore[misc]
-    """All that can be chosen for one method."""
+    """Everything that can be chosen for a restoration; `changed` is emitted when any of it changes.
 
-    def __init__(self, viewer: Any, method: Method[Any, Any]) -> None:
+    Args:
+        viewer: The napari viewer.
+        method: Key of the method that is chosen first.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, method: str) -> None:
         super().__init__()
         self.viewer = viewer
-        self.method = method
-        self.choice = ImageChoice(viewer)
-        self.pictures = Pictures(viewer, lambda: self.choice.layer)
-        self.outcome = QLabel()
-        self.outcome.setWordWrap(True)
-        self.models = ModelChoice(method)
-        self.preset = ComboBox(choices=list(method.presets), value="balanced", tooltip="Named settings.")
-        self.form = Form(method.params)
-        self.device = ComboBox(choices=_devices(), value="auto", tooltip="Where to compute.")
-        self._lay_out()
-        self.choice.changed.connect(self.pictures.refresh)
-        for part in (self.choice, self.form):
-            part.changed.connect(self._foretell)
-        self.models.changed.connect(self._follow_model)
-        self.preset.changed.connect(self._use_preset)
-        self.preset.native.activated.connect(self._use_preset)  # chosen once more, to undo what was changed
-        self._use_preset()
+        self.method: Method[Any, Any] = find_method(method)
+        self.method_box = ComboBox(choices=[(known.title, key) for key, known in METHODS.items()], value=method)
+        for row, known in enumerate(METHODS.values()):
+            self.method_box.native.setItemData(row, known.summary, Qt.ItemDataRole.ToolTipRole)
+        self.layer_select = LayerSelect(viewer)
+        self.description = wrapped_label()
+        self.extra_images = ExtraImages(viewer, lambda: self.layer_select.layer)
+        self.model_select = ModelSelect(self.method)
+        self.preset_box = ComboBox(
+            choices=list(self.method.presets), value="balanced", tooltip="Named settings; a choice sets all fields."
+        )
+        self.device_box = ComboBox(choices=_available_devices(), value="auto", tooltip="Processor that computes.")
+        self.settings = QWidget()
+        self._layout_sections()
+        self._show_method()
+        self.layer_select.changed.connect(self._on_layer)
+        self.extra_images.changed.connect(self._on_changed)
+        self.model_select.changed.connect(self._on_model)
+        self.method_box.changed.connect(self._on_method)
+        self.preset_box.changed.connect(self._apply_preset)
+        self.preset_box.native.activated.connect(self._apply_preset)  # the same preset again, to undo changes
 
     def refresh(self) -> None:
-        """Follow the layers of the viewer."""
-        self.choice.refresh()
-        self.pictures.refresh()
+        """Update the entries to the layers of the viewer."""
+        self.layer_select.refresh()
+        self.extra_images.refresh()
+
+    def set_method(self, method: str) -> None:
+        """Choose a method by its key."""
+        self.method_box.value = method
 
     def recipe(self, select: dict[str, str]) -> Recipe:
-        """What was chosen, as a recipe.
+        """The recipe for a part of the image.
+
+        Args:
+            select: Ranges by axis; empty for the whole image.
 
         Raises:
             PristineError: A setting is not allowed, or the model does not fit.
         """
-        settings = self.form.values()
-        if self.pictures.pictures:
-            settings[SETTING] = self.pictures.text()
+        settings = self.settings.values()
+        if self.extra_images.rows:
+            settings[SETTING] = self.extra_images.setting()
+        mask = self.layer_select.mask_box.layer
         fields = {
-            "axes": self.choice.image().axes, "together": self.choice.together.value or "", "select": select,
-            "mask": "" if self.choice.mask.layer is None else self.choice.mask.layer.name,
-            "device": self.device.value, **self.models.fields(),
+            "axes": self.layer_select.image().axes, "together": self.layer_select.together.value or "",
+            "select": select, "mask": "" if mask is None else mask.name, "device": self.device_box.value,
+            **self.model_select.recipe_fields(),
         }  # fmt: skip
-        model = self.models.model
-        return make_recipe(model, self.method.key, "" if model else self.preset.value, settings, fields)
+        model = self.model_select.model
+        return make_recipe(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
 
-    def stored_recipe(self) -> Recipe:
-        """What Run would do, as a recipe for other images: layers in it give way to the files that they came from.
+    def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
+        """A call that makes the plan for a part of the image; it may read files, and computes checksums.
 
         Raises:
-            PristineError: A setting is not allowed, or there is no file for something.
+            PristineError: A setting is not allowed, or no layer is chosen. The call raises one, too.
         """
-        if self.pictures.pictures:
+        image = self.layer_select.image()
+        return partial(
+            make_plan, image, self.recipe(select), mask=self.layer_select.mask_image(),
+            extra_images=self.extra_images.images(image.axes), model=self.model_select.model,
+        )  # fmt: skip
+
+    def recipe_for_files(self) -> Recipe:
+        """The recipe for other images: it names files in the place of layers.
+
+        Raises:
+            PristineError: A setting is not allowed, or something is not saved to a file.
+        """
+        if self.extra_images.rows:
             raise SettingError(
-                "a recipe cannot hold the layers of further pictures of the scene; leave them out with ✕, or restore "
-                "files by 'pristine restore' with --set extra_images=..."
+                "a recipe file cannot name layers as further images of the scene; remove them with ✕, or restore "
+                "files in the shell: pristine restore --set extra_images=..."
             )
-        if self.models.chosen is not None and not self.models.chosen.file:
-            raise SettingError(
-                "the network is in no file yet; save it first (Save model…), so that the recipe finds it"
-            )
-        mask = self.choice.mask.layer
+        if self.model_select.chosen is not None and not self.model_select.chosen.path:
+            raise SettingError("the network is not saved; save it first (Save model…), so that the recipe can name it")
+        mask = self.layer_select.mask_box.layer
         if mask is not None and not mask.source.path:
             raise SettingError(
-                f"the mask '{mask.name}' is in no file yet; save the layer to a TIFF file and choose that as the mask"
+                f"the mask '{mask.name}' is not saved; save the layer as a TIFF file, open that and choose it as mask"
             )
-        recipe = self.recipe(self.choice.select())
+        recipe = self.recipe(self.layer_select.select())
         return recipe if mask is None else recipe.model_copy(update={"mask": str(Path(mask.source.path).absolute())})
 
-    def visible(self) -> dict[str, str]:
-        """The part of the image that can be seen, as ranges."""
-        choice = self.choice
-        return view_of(choice.layer, choice.image(), choice.together.value or "", self.viewer.dims)
+    def visible_part(self) -> dict[str, str]:
+        """The visible part of the image, as ranges by axis."""
+        select = self.layer_select
+        return visible_ranges(select.layer, select.image(), select.together.value or "", self.viewer.dims)
 
-    def examples(self) -> list[Image]:
-        """What to learn from.
+    def training_images(self) -> list[Image]:
+        """The images to train on.
 
         Raises:
             PristineError: Axes or ranges do not fit.
         """
-        this = self.choice.image().select(self.choice.select())
-        if self.models.source.value != SELECTED:
-            return [this]
+        chosen = self.layer_select.image().select(self.layer_select.select())
+        if self.model_select.source.value != SELECTED_LAYERS:
+            return [chosen]
         layers = [layer for layer in self.viewer.layers.selection if isinstance(layer, ImageLayer)]
-        return [this if layer == self.choice.layer else image_of(layer, axes_of(layer)) for layer in layers]
-
-    def _foretell(self) -> None:
-        """Say how large the result will be, where it is on a finer grid."""
-        try:
-            part = self.choice.image().select(self.choice.select())
-            finer = finer_by(part, self.choice.together.value or "", make(self.method.params, self.form.values()))
-        except PristineError:
-            finer = (1,)
-        self.outcome.setVisible(max(finer) > 1)
-        if max(finer) > 1:
-            sizes = [f"{a} {n * f}" for a, n, f in zip(part.axes, part.shape, finer, strict=True) if f > 1]
-            self.outcome.setText(f"The result is {max(finer)} times finer: {' × '.join(sizes)}.")
+        return [
+            chosen if layer == self.layer_select.layer else image_from_layer(layer, layer_axes(layer))
+            for layer in layers
+        ]
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
-        """As wide as what is inside: there is no scrolling sideways."""
+        """As wide as the content, since there is no horizontal scroll bar."""
         hint = super().minimumSizeHint()
         if self.widget() is not None:
-            around = self.verticalScrollBar().sizeHint().width() + self.width() - self.contentsRect().width()
-            hint.setWidth(max(self.widget().minimumSizeHint().width() + around, _NARROWEST))
+            frame = self.verticalScrollBar().sizeHint().width() + self.width() - self.contentsRect().width()
+            hint.setWidth(max(self.widget().minimumSizeHint().width() + frame, _MIN_WIDTH))
         return hint
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """What is inside may become wider when it is unfolded."""
+        """Follow the content, which may become wider when a section is opened."""
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
 
-    def _use_preset(self) -> None:
-        self.form.set(self.method.settings(self.preset.value).model_dump())
+    def _on_method(self, key: str) -> None:
+        """Show another method; settings that all methods have keep the values that the user gave them."""
+        before = self._preset_values()
+        kept = {
+            name: value
+            for name, value in self.settings.values().items()
+            if name in MethodParams.model_fields and value != before[name]
+        }
+        self.method = find_method(key)
+        preset = self.preset_box.value if self.preset_box.value in self.method.presets else "balanced"
+        with self.preset_box.changed.blocked():
+            self.preset_box.choices = list(self.method.presets)
+            self.preset_box.value = preset
+        blocked = self.model_select.blockSignals(True)
+        self.model_select.set_method(self.method)
+        self.model_select.blockSignals(blocked)
+        for row in list(self.extra_images.rows):
+            self.extra_images.remove(row)
+        self._show_method(kept)
 
-    def _follow_model(self) -> None:
-        """The settings that a network has learned with are those to restore with."""
-        if self.models.model is not None:
-            recipe = self.models.model.recipe
-            with self.preset.changed.blocked():
-                self.preset.value = recipe.preset
-            self.form.set(recipe.settings)
+    def _show_method(self, kept: dict[str, Any] | None = None) -> None:
+        """Show the settings of the method, with the values of the preset and `kept`."""
+        self.method_box.native.setToolTip(self.method.summary)
+        form = SettingsForm(self.method.params, without=(SETTING,))
+        form.set_values(self._preset_values() | (kept or {}))
+        form.changed.connect(self._on_changed)
+        self._sections.replaceWidget(self.settings, form)
+        self.settings.setParent(None)
+        self.settings.deleteLater()
+        self.settings = form
+        self.extra_images.setVisible(SETTING in self.method.params.model_fields)
+        self._on_changed()
 
-    def _lay_out(self) -> None:
-        inside = QWidget()
-        rows = QVBoxLayout(inside)
-        rows.setContentsMargins(0, 0, 6, 0)
-        parts = (self.choice, self.outcome, self.pictures, self.models, _row("Preset", self.preset), self.form)
-        for part in (*parts, _row("Device", self.device)):
-            rows.addWidget(part)
-        rows.addStretch()
-        self.models.setVisible(self.method.learn is not None)
-        self.pictures.setVisible(SETTING in self.method.params.model_fields)
+    def _preset_values(self) -> dict[str, Any]:
+        """The settings of the chosen preset, or those that the chosen model was trained with."""
+        if self.model_select.model is not None:
+            return dict(self.model_select.model.recipe.params.model_dump())
+        return dict(self.method.settings(self.preset_box.value).model_dump())
+
+    def _apply_preset(self) -> None:
+        self.settings.set_values(self.method.settings(self.preset_box.value).model_dump())
+
+    def _on_model(self) -> None:
+        """Show the settings that the model was trained with."""
+        if self.model_select.model is not None:
+            with self.preset_box.changed.blocked():
+                self.preset_box.value = self.model_select.model.recipe.preset
+            self.settings.set_values(self._preset_values())
+        self._on_changed()
+
+    def _on_layer(self) -> None:
+        self.extra_images.refresh()
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        """Describe the blocks, and the size of the result if it is on a finer grid."""
+        try:
+            image = self.layer_select.image()
+            recipe = self.recipe(self.layer_select.select()).model_copy(update={"adapt": False})
+            # no files are opened for this plan
+            plan = make_plan(image, RecipeInputs(recipe, extra_images=tuple(self.extra_images.images(image.axes))))
+        except PristineError as error:
+            self.description.setText(str(error))
+            self.description.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
+        else:
+            text = plan.blocks.describe()
+            grids = zip(plan.image.axes, plan.image.shape, plan.output_blocks.shape, strict=True)
+            sizes = [f"{axis} {fine}" for axis, coarse, fine in grids if fine > coarse]
+            finer = f" The result has a {max(plan.upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
+            self.description.setText(f"{text[0].upper()}{text[1:]}.{finer}")
+            self.description.setStyleSheet("")
+        self.changed.emit()
+
+    def _layout_sections(self) -> None:
+        content = QWidget()
+        self._sections = QVBoxLayout(content)
+        self._sections.setContentsMargins(0, 0, 6, 0)
+        for section in (
+            _row("Method", self.method_box), self.layer_select, self.description, self.extra_images, self.model_select,
+            _row("Preset", self.preset_box), self.settings, _row("Device", self.device_box),
+        ):  # fmt: skip
+            self._sections.addWidget(section)
+        self._sections.addStretch()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(inside)
+        self.setWidget(content)
 
 
 def _row(label: str, field: ComboBox) -> QWidget:
     row = QWidget()
-    sheet_in(row).addRow(label_for(field.native, label), field.native)
+    form_layout(row).addRow(label_for(field.native, label), field.native)
     return row
 
 
-def _devices() -> list[str]:
-    """The devices that are there."""
+def _available_devices() -> list[str]:
     kinds = get_args(Device)
     return [kind for kind in kinds if kind == "auto" or pick_device(cast("Device", kind))[1] is None]

@@ -1,4 +1,4 @@
-"""Networks that have learned: where to start from, what to learn from, and saving what was learned."""
+"""Choice of a trained network, training, and saving of what was trained."""
 
 from __future__ import annotations
 
@@ -7,109 +7,140 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, PushButton
+from magicgui.widgets import CheckBox, ComboBox
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QFileDialog, QGroupBox
 
 from napari_pristine.cli.output import describe_model
 from napari_pristine.errors import PristineError
-from napari_pristine.gui.file_field import name_to_save
-from napari_pristine.gui.form import label_for, sheet_in
-from napari_pristine.gui.layer_combo_box import narrow
+from napari_pristine.gui.widgets import (
+    ask_save_path,
+    button,
+    form_layout,
+    label_for,
+    limit_width,
+    side_by_side,
+    wrapped_label,
+)
 from napari_pristine.methods.method import Method
 from napari_pristine.model import Model, load_model, save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import settings_of
 from napari_pristine.weights import SUFFIX
 
-_FILES = f"Models (*{SUFFIX})"
-_ANEW = "scratch"
-THIS, SELECTED = "this image", "all selected layers"
+_FILE_TYPES = f"Models (*{SUFFIX})"
+_SCRATCH = "scratch"
+THIS_IMAGE, SELECTED_LAYERS = "this image", "all selected layers"
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """A model that can be started from, and its file if it has one."""
+class NamedModel:
+    """A model that can be chosen, and its file; the path is empty while it is not saved."""
 
     model: Model
-    file: str = ""
+    path: str = ""
 
 
-class ModelChoice(QGroupBox):  # type: ignore[misc]
-    """The part of the panel of methods that learn; `changed` is emitted when another model is chosen."""
+class ModelSelect(QGroupBox):  # type: ignore[misc]
+    """Part of the panel for methods that train a network on several images.
+
+    Signals:
+        changed: Another model is chosen.
+        train_clicked: A network is to be trained.
+        scroll_clicked: A layer is to be added that is restored while scrolling.
+    """
 
     changed = Signal()
+    train_clicked = Signal()
+    scroll_clicked = Signal()
 
     def __init__(self, method: Method[Any, Any]) -> None:
         super().__init__("Network")
         self.method = method
-        self.known: dict[str, Known] = {}
+        self.models: dict[str, NamedModel] = {}
         self.start = ComboBox(
-            choices=[(_ANEW, "")],
-            tooltip="A network that has learned restores at once; from scratch, it learns from the image first.",
+            choices=[(_SCRATCH, "")],
+            tooltip="A trained network restores at once; from scratch, a network is trained on the image first.",
         )
-        self.open = PushButton(text="Open…", tooltip="Take a network from a file.")
+        limit_width(self.start)
         adapt = next(setting for setting in settings_of(Recipe) if setting.name == "adapt")
         self.adapt = CheckBox(text="Adapt it to the image first", tooltip=adapt.text)
         self.source = ComboBox(
-            choices=[THIS, SELECTED], tooltip="What to learn from. Layers are selected in the layer list, with Ctrl."
+            choices=[THIS_IMAGE, SELECTED_LAYERS],
+            tooltip="Images to train on. Select several layers in the layer list with Ctrl.",
         )
-        self.learn = PushButton(
-            text="Learn",
-            tooltip="Learn, and keep the network: it can be saved, and restores this and other images at once.",
+        self.open_button = button("Open…", "Open a trained network.", self._ask_open_path)
+        self.train_button = button(
+            "Train",
+            "Train a network and keep it: it can be saved, and restores this and similar images at once.",
+            self.train_clicked,
         )
-        self.save = PushButton(text="Save model…", tooltip="Write the network to a file, to restore other images.")
-        tip = "Add a layer at once, in which each slice is restored when it is looked at."
-        self.scroll = PushButton(text="Apply while scrolling", tooltip=tip)
-        self.about = QLabel()
-        self.about.setWordWrap(True)
-        narrow(self.start)
-        self._lay_out()
-        self.start.changed.connect(self._take)
-        self.open.changed.connect(self._ask_which)
-        self.save.changed.connect(self._ask_where)
-        self._take()
+        self.save_button = button("Save model…", "Save the network, to restore other images with it.", self._ask_path)
+        self.scroll_button = button(
+            "Apply while scrolling",
+            "Add a layer at once; each slice is restored when it is shown.",
+            self.scroll_clicked,
+        )
+        self.facts = wrapped_label()
+        rows = form_layout(self)
+        rows.setContentsMargins(6, 4, 6, 6)
+        rows.addRow(label_for(self.start.native, "Start from"), side_by_side(self.start.native, self.open_button))
+        rows.addRow(label_for(self.adapt.native, ""), self.adapt.native)
+        rows.addRow(label_for(self.source.native, "Train on"), side_by_side(self.source.native, self.train_button))
+        rows.addRow(self.facts)
+        rows.addRow(label_for(self.save_button, ""), self.save_button)
+        rows.addRow(label_for(self.scroll_button, ""), self.scroll_button)
+        self.start.changed.connect(self._on_chosen)
+        self.set_method(method)
 
     @property
-    def chosen(self) -> Known | None:
-        """The model to start from."""
-        return self.known.get(self.start.value or "")
+    def chosen(self) -> NamedModel | None:
+        """The model to start from; `None` for a new network."""
+        return self.models.get(self.start.value or "")
 
     @property
     def model(self) -> Model | None:
-        """The same without its file."""
+        """The model to start from, without its file."""
         return self.chosen.model if self.chosen else None
 
-    def fields(self) -> dict[str, Any]:
-        """What the recipe says of the model; one without a file is told by its fingerprint."""
+    def set_method(self, method: Method[Any, Any]) -> None:
+        """Offer the models of a method, and choose none of them; methods that train no network hide this part."""
+        self.method = method
+        self.setVisible(method.learn is not None)
+        self._offer("")
+
+    def recipe_fields(self) -> dict[str, Any]:
+        """Fields of the recipe that follow from the choice; a model that is not saved is named by its fingerprint."""
         if self.chosen is None:
             return {}
-        file = self.chosen.file or f"not saved: {self.chosen.model.fingerprint}"
-        return {"model": file, "adapt": self.adapt.value}
+        return {
+            "model": self.chosen.path or f"not saved: {self.chosen.model.fingerprint}",
+            "adapt": self.adapt.value,
+        }
 
-    def take(self, model: Model, name: str, file: str = "") -> None:
-        """Offer a model, and choose it; another with the same name gives way."""
-        self.known[name] = Known(model, file)
+    def add(self, model: Model, name: str, path: str = "") -> None:
+        """Add a model and choose it; another one of the same name is replaced."""
+        self.models[name] = NamedModel(model, path)
         self._offer(name)
 
-    def take_unsaved(self, model: Model) -> None:
-        """Offer a model that was just learned, beside those that were not saved before."""
+    def add_trained(self, model: Model) -> None:
+        """Add a model that was just trained, under a new name."""
         names = (f"unsaved model {number}" if number > 1 else "unsaved model" for number in count(1))
-        self.take(model, next(name for name in names if name not in self.known))
+        self.add(model, next(name for name in names if name not in self.models))
 
-    def open_file(self, path: str) -> None:
-        """Take a model from a file; what is wrong with it is shown."""
+    def open(self, path: str) -> None:
+        """Open a model file; errors are shown."""
         try:
             model = load_model(path)
             model.recipe_with(self.method.key, {}, {})
         except PristineError as error:
             show_error(str(error))
             return
-        self.take(model, Path(path).stem, path)
+        self.add(model, Path(path).stem, path)
 
-    def save_file(self, path: str) -> None:
-        """Write the chosen model to a file, whose name stands for it from then on."""
+    def save(self, path: str) -> None:
+        """Save the chosen model, which has the name of the file from then on; errors are shown."""
         if self.chosen is None:
             return
         try:
@@ -117,59 +148,36 @@ class ModelChoice(QGroupBox):  # type: ignore[misc]
         except PristineError as error:
             show_error(str(error))
             return
-        known = self.known.pop(self.start.value)
-        self.take(known.model, Path(path).stem, path)
+        saved = self.models.pop(self.start.value)
+        self.add(saved.model, Path(path).stem, path)
 
-    def enable(self, idle: bool, there: bool) -> None:
-        """Only what can be pressed is enabled: `there` says that there is an image."""
-        for field in (self.start, self.open, self.source):
+    def update_enabled(self, *, idle: bool, has_image: bool) -> None:
+        """Enable what can be used now."""
+        for field in (self.start, self.source):
             field.enabled = idle
-        self.learn.enabled = idle and there
-        self.save.enabled = idle and self.chosen is not None
         self.adapt.enabled = idle and self.chosen is not None
-        self.scroll.enabled = there and self.chosen is not None
+        self.open_button.setEnabled(idle)
+        self.train_button.setEnabled(idle and has_image)
+        self.save_button.setEnabled(idle and self.chosen is not None)
+        self.scroll_button.setEnabled(has_image and self.chosen is not None)
 
     def _offer(self, name: str) -> None:
+        names = [known for known, named in self.models.items() if named.model.recipe.method == self.method.key]
         with self.start.changed.blocked():
-            self.start.choices = [(_ANEW, ""), *((known, known) for known in self.known)]
+            self.start.choices = [(_SCRATCH, ""), *((known, known) for known in names)]
             self.start.value = name
-        self._take()
+        self._on_chosen()
 
-    def _take(self) -> None:
-        name = self.start.value
-        self.about.setText(describe_model(name, self.chosen.model) if self.chosen else "")
-        self.about.setVisible(self.chosen is not None)
+    def _on_chosen(self) -> None:
+        self.facts.setText(describe_model(self.start.value, self.chosen.model) if self.chosen else "")
+        self.facts.setVisible(self.chosen is not None)
         self.changed.emit()
 
-    def _ask_which(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", _FILES)
+    def _ask_open_path(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", _FILE_TYPES)
         if path:
-            self.open_file(path)
+            self.open(path)
 
-    def _ask_where(self) -> None:
-        path = name_to_save(self, "Save the model", "", _FILES)
-        if path:
-            self.save_file(path)
-
-    def _lay_out(self) -> None:
-        sheet = sheet_in(self)
-        sheet.setContentsMargins(6, 4, 6, 6)
-        for label, fields in (
-            ("Start from", (self.start, self.open)),
-            ("", (self.adapt,)),
-            ("Learn from", (self.source, self.learn)),
-        ):
-            sheet.addRow(label_for(fields[0].native, label), _line(*fields))
-        sheet.addRow(self.about)
-        for button in (self.save, self.scroll):
-            sheet.addRow(label_for(button.native, ""), button.native)
-
-
-def _line(*fields: Any) -> QWidget:
-    """Fields side by side; the first takes the room that is left."""
-    both = QWidget()
-    layout = QHBoxLayout(both)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for field in fields:
-        layout.addWidget(field.native, stretch=int(field is fields[0]))
-    return both
+    def _ask_path(self) -> None:
+        if path := ask_save_path(self, "Save the model", "", _FILE_TYPES):
+            self.save(path)

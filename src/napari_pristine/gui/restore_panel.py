@@ -1,217 +1,214 @@
-"""The dock panel: one class for all methods, built from what a method declares."""
+"""Dock panel that restores an image of the viewer by one of the methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-from magicgui.widgets import PushButton
-from napari import current_viewer
+from napari import Viewer, current_viewer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout
 
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Event, Note, Preview, Progress
-from napari_pristine.gui.file_field import name_to_save
-from napari_pristine.gui.job_runner import JobRunner, complain
-from napari_pristine.gui.layers import look_of
-from napari_pristine.gui.live import LiveLayer, finer_by
+from napari_pristine.events import Note, Preview, Progress
+from napari_pristine.gui.job_runner import Job, JobPanel, report_error
+from napari_pristine.gui.layers import ResultLayer, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
+from napari_pristine.gui.widgets import ask_save_path, button
 from napari_pristine.jobs.lazy import lazy_restore
-from napari_pristine.jobs.plan import make_plan
-from napari_pristine.jobs.restore import Restored, run
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
-from napari_pristine.methods import find_method
+from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
 from napari_pristine.recipe_file import save_recipe
 
 
-class Panel(QWidget):  # type: ignore[misc]
-    """The dock panel of one method."""
+class RestorePanel(JobPanel):
+    """The dock panel for one image.
 
-    def __init__(self, viewer: Any, method: str) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.method = find_method(method)
-        self.question = MethodForm(viewer, self.method)
-        self.choice, self.pictures, self.models = self.question.choice, self.question.pictures, self.question.models
-        self.preset, self.form = self.question.preset, self.question.form
-        self.preview = PushButton(text="Preview here", tooltip="Restore only what can be seen now, of this slice.")
-        self.start = PushButton(text="Run", tooltip="Restore the image.")
-        self.keep = PushButton(text="Keep this", tooltip="Stop here and use what there is.")
-        self.cancel = PushButton(text="Cancel", tooltip="Stop, and throw away what there is.")
-        self.save = PushButton(
-            text="Save recipe…", tooltip="Write all that is set here to a file, to do the same to other images."
+    Args:
+        viewer: The napari viewer.
+        method: Key of the method that is chosen first.
+    """
+
+    def __init__(self, viewer: Viewer, method: str = next(iter(METHODS))) -> None:
+        super().__init__(viewer)
+        self.form = MethodForm(viewer, method)
+        self.save_button = button(
+            "Save recipe…", "Save all settings to a file, to restore other images in the same way.", self.ask_and_save
         )
-        self.watch = ProgressView(viewer)
-        self.job = JobRunner()
-        self.live: LiveLayer | None = None
-        self.last_preview: LiveLayer | None = None
-        self._lay_out()
-        self._connect()
-        self.enable()
+        self.preview_button = button(
+            "Preview here", "Restore only the part of the current slice that is visible.", self.run_preview
+        )
+        self.run_button = button("Run", "Restore the image.", self.run)
+        self.keep_button = button("Keep this", "Stop now and use the result so far.", self.runner.keep)
+        self.cancel_button = button("Cancel", "Stop and discard the result so far.", self.stop)
+        self.progress = ProgressView(viewer)
+        self.result_layer: ResultLayer | None = None
+        self.preview_layer: ResultLayer | None = None
+        buttons = QGridLayout()
+        for column, widget in enumerate((self.save_button, self.preview_button, self.run_button)):
+            buttons.addWidget(widget, 0, 2 * column, 1, 2)
+        for column, widget in enumerate((self.keep_button, self.cancel_button)):
+            buttons.addWidget(widget, 1, 3 * column, 1, 3)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.form, stretch=1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        self.form.changed.connect(self._update_enabled)
+        self.form.model_select.train_clicked.connect(self.train)
+        self.form.model_select.scroll_clicked.connect(self.add_lazy_layer)
+        self._update_enabled()
 
-    def reset_choices(self, _: Any = None) -> None:
-        """Follow the layers of the viewer; napari calls this when they change."""
-        self.question.refresh()
-        self.enable()
+    def reset_choices(self, _: object = None) -> None:
+        """Update to the layers of the viewer; napari calls this when they change."""
+        self.form.refresh()
+        self._update_enabled()
 
-    def run_all(self) -> None:
-        """Restore all that is selected."""
-        self._begin(self.choice.select, f"· {self.method.title}")
+    def run(self) -> None:
+        """Restore the chosen range of the image."""
+        self._start(self.form.layer_select.select, preview=False)
 
-    def run_here(self) -> None:
-        """Restore the visible part of the current slice, in a layer of its own."""
-        before = self.last_preview
-        self._begin(self.question.visible, "preview")
-        if self.live is not None:
-            self.last_preview = self.live
-            if before is not None:
-                before.discard()
+    def run_preview(self) -> None:
+        """Restore the visible part of the current slice, in a layer that replaces the preview before."""
+        self._start(self.form.visible_part, preview=True)
 
-    def learn(self) -> None:
-        """Learn from the image, or from all selected layers, without restoring them."""
+    def train(self) -> None:
+        """Train a network on the image or on all selected layers, without restoring them."""
         try:
-            recipe = self.question.recipe({}).model_copy(update={"axes": "", "adapt": False})
-            job = training_job(self.question.examples(), recipe, self.models.model)
+            recipe = self.form.recipe({}).model_copy(update={"axes": "", "adapt": False})
+            job = training_job(self.form.training_images(), recipe, self.form.model_select.model)
         except PristineError as error:
             show_error(str(error))
             return
-        self.watch.reset("Reading the images …")
-        self.job.start(job)
-        self.enable()
+        self.progress.reset("Reading the images …")
+        self.runner.start(job)
+        self._update_enabled()
 
-    def scroll(self) -> None:
-        """Add a layer in which each slice is restored when it is looked at."""
+    def add_lazy_layer(self) -> None:
+        """Add a layer whose slices are restored by the trained network when they are shown."""
+        select = self.form.layer_select
         try:
-            whole = self.choice.image()
-            recipe = self.question.recipe(self.choice.select())
-            result = lazy_restore(make_plan(whole, recipe, mask=self.choice.masked(), model=self.models.model))
+            image = select.image()
+            plan = self.form.deferred_plan(select.select())()
+            result = lazy_restore(plan)
         except PristineError as error:
             show_error(str(error))
             return
-        look = look_of(self.choice.layer, whole, result)
-        look["metadata"] = {**look["metadata"], "pristine": {"recipe": recipe.model_dump(mode="json")}}
-        self.viewer.add_image(result.data, name=f"{whole.name} · {self.method.title}, while scrolling", **look)
+        arguments = layer_arguments(select.layer, image, result)
+        arguments["metadata"] = {**arguments["metadata"], "pristine": {"recipe": plan.recipe.model_dump(mode="json")}}
+        name = f"{image.name} · {self.form.method.title}, while scrolling"
+        self.viewer.add_image(result.data, name=name, **arguments)
 
-    def save_recipe_file(self, path: str) -> bool:
-        """Write what Run would do to a file; what is wrong with it is shown. Returns whether it was written."""
+    def save_recipe(self, path: str) -> bool:
+        """Save the recipe to a file; errors are shown. Returns whether it was saved."""
         try:
-            save_recipe(path, self.question.stored_recipe(), overwrite=True)
+            save_recipe(path, self.form.recipe_for_files(), overwrite=True)
         except PristineError as error:
             show_error(str(error))
             return False
-        show_info(f"Saved. Do the same to other images: pristine batch '{path}' INPUT... -o FOLDER")
+        show_info(f"Saved. Restore other images in the same way: pristine batch '{path}' INPUT... -o FOLDER")
         return True
 
-    def stop(self) -> None:
-        """Cancel the job, if there is one, and throw away what there is of it."""
-        if self.job.heeded:
-            self.watch.reset("Cancelled")
-        self.job.cancel()  # first: napari takes its time to remove a layer, and the job can end meanwhile
-        if self.live is not None:
-            self.live.discard()
-            self.live = None
-        self.enable()
-
-    def _begin(self, select: Callable[[], dict[str, str]], suffix: str) -> None:
+    def ask_and_save(self) -> str:
+        """Ask for a path and save the recipe there; returns the path, empty if it was not saved."""
         try:
-            whole = self.choice.image()
-            recipe = self.question.recipe(select())
-            part = whole.select(recipe.select)
-            finer = finer_by(part, recipe.together, recipe.params)
-            others = self.pictures.images(whole.axes)
-        except PristineError as error:
-            show_error(str(error))
-            return
-        look = look_of(self.choice.layer, whole, part.on_finer_grid(part.data, finer))
-        self.live = LiveLayer(self.viewer, part, finer, look, f"{whole.name} {suffix}")
-        self.watch.reset("Measuring the noise …")
-        self.job.start(run(whole, recipe, mask=self.choice.masked(), extra_images=others, model=self.models.model))
-        self.enable()
-
-    def hear(self, event: Event) -> None:
-        """Follow the job."""
-        if isinstance(event, Progress):
-            self.watch.follow(event)
-        elif isinstance(event, Preview) and self.live is not None:
-            self.live.show(event)
-        elif isinstance(event, Note):
-            self.watch.note(event)
-            if event.warning:
-                show_warning(event.text)
-
-    def finish(self, result: Restored | Model) -> None:
-        """Show what came of the job."""
-        if isinstance(result, Model):
-            self.models.take_unsaved(result)
-            self.watch.conclude_learning(result)
-            return
-        if self.live is not None:
-            self.live.settle(result)
-            self.live = None
-        self.watch.conclude(result)
-
-    def fail(self, error: Exception) -> None:
-        """Say what went wrong."""
-        self.stop()
-        self.watch.reset(f"Failed: {error}")
-        complain(error, str(error))
-
-    def ask_where(self) -> str:
-        """Save the recipe to a file that the user names; returns its name, empty if it was not saved."""
-        try:
-            self.question.stored_recipe()  # first: nobody chooses a name in vain
+            self.form.recipe_for_files()  # before the user chooses a path in vain
         except PristineError as error:
             show_error(str(error))
             return ""
-        path = name_to_save(self, "Save the recipe", f"{self.method.key}.yaml", "Recipes (*.yaml)")
-        return path if path and self.save_recipe_file(path) else ""
+        path = ask_save_path(self, "Save the recipe", f"{self.form.method.key}.yaml", "Recipes (*.yaml)")
+        return path if path and self.save_recipe(path) else ""
 
-    def enable(self) -> None:
-        """Only what can be pressed is enabled."""
-        idle, there = not self.job.running, self.choice.layer is not None
-        self.save.enabled = there
-        self.start.enabled = there and idle
-        self.preview.enabled = there and idle and not self.pictures.pictures  # parts of several would have to match
-        for button in (self.keep, self.cancel):
-            button.enabled = self.job.heeded
-        self.models.enable(idle, there)
+    def stop(self) -> None:
+        """Cancel the job, if there is one, and remove its layer."""
+        if self.runner.active:
+            self.progress.reset("Cancelled")
+        self.runner.cancel()  # first: removing a layer takes a second, in which the job might end
+        if self.result_layer is not None:
+            self.result_layer.remove()
+            self.result_layer = None
+        self._update_enabled()
 
-    def _connect(self) -> None:
-        self.pictures.changed.connect(self.enable)
-        self.models.changed.connect(self.enable)
-        self.models.learn.changed.connect(self.learn)
-        self.models.scroll.changed.connect(self.scroll)
-        self.start.changed.connect(self.run_all)
-        self.preview.changed.connect(self.run_here)
-        self.save.changed.connect(self.ask_where)
-        self.keep.changed.connect(self.job.keep)
-        self.cancel.changed.connect(self.stop)
-        self.job.tell(self)
+    def on_event(self, event: object) -> None:
+        if isinstance(event, RestorationPlan) and self.result_layer is not None:
+            self.result_layer.set_plan(event)
+            if self.result_layer.is_preview:
+                if self.preview_layer is not None:
+                    self.preview_layer.remove()
+                self.preview_layer = self.result_layer
+        elif isinstance(event, Progress):
+            self.progress.show_progress(event)
+        elif isinstance(event, Preview) and self.result_layer is not None:
+            self.result_layer.show_preview(event)
+        elif isinstance(event, Note):
+            self.progress.add_note(event)
+            if event.warning:
+                show_warning(event.text)
 
-    def _lay_out(self) -> None:
-        buttons = QGridLayout()
-        for column, button in enumerate((self.save, self.preview, self.start)):
-            buttons.addWidget(button.native, 0, 2 * column, 1, 2)
-        for column, button in enumerate((self.keep, self.cancel)):
-            buttons.addWidget(button.native, 1, 3 * column, 1, 3)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.question, stretch=1)
-        layout.addLayout(buttons)
-        layout.addWidget(self.watch)
+    def on_result(self, result: object) -> None:
+        if isinstance(result, Model):
+            self.form.model_select.add_trained(result)
+            self.progress.show_model(result)
+        elif isinstance(result, Restored):
+            if self.result_layer is not None:
+                self.result_layer.show_result(result)
+                self.result_layer = None
+            self.progress.show_result(result)
+
+    def on_error(self, error: Exception) -> None:
+        self.stop()
+        self.progress.reset(f"Failed: {error}")
+        report_error(error, str(error))
+
+    def on_finished(self) -> None:
+        self._update_enabled()
+
+    def _start(self, select: Callable[[], dict[str, str]], *, preview: bool) -> None:
+        """Start a restoration; its plan is made once, in the worker thread."""
+        layer = self.form.layer_select.layer
+        try:
+            image = self.form.layer_select.image()
+            make_plan = self.form.deferred_plan(select())
+        except PristineError as error:
+            show_error(str(error))
+            return
+        name = f"{image.name} preview" if preview else f"{image.name} · {self.form.method.title}"
+        self.result_layer = ResultLayer(self.viewer, layer, image, name, is_preview=preview)
+        self.progress.reset("Measuring the noise …")
+        self.runner.start(_restore(make_plan))
+        self._update_enabled()
+
+    def _update_enabled(self) -> None:
+        """Enable what can be used now."""
+        idle, has_image = not self.runner.running, self.form.layer_select.layer is not None
+        self.form.method_box.enabled = idle
+        self.save_button.setEnabled(has_image)
+        self.run_button.setEnabled(has_image and idle)
+        # a part of several images would need the same part of each, on grids of their own
+        self.preview_button.setEnabled(has_image and idle and not self.form.extra_images.rows)
+        for widget in (self.keep_button, self.cancel_button):
+            widget.setEnabled(self.runner.active)
+        self.form.model_select.update_enabled(idle=idle, has_image=has_image)
 
 
-def _panel_of(method: str) -> Callable[[], Panel]:
-    def open_panel() -> Panel:
-        return Panel(current_viewer(), method)
+def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
+    """Make the plan, yield it, and run it."""
+    plan = make_plan()
+    yield plan
+    return (yield from run_plan(plan))
 
-    return open_panel
+
+def open_panel(method: str) -> RestorePanel:
+    """Make a panel for the current viewer, with a method chosen."""
+    return RestorePanel(current_viewer(), method)
 
 
-inr_widget = _panel_of("inr")
-sampling_widget = _panel_of("sampling")
-iddp_widget = _panel_of("iddp")
-blind2unblind_widget = _panel_of("blind2unblind")
-linr_widget = _panel_of("linr")
+def __getattr__(name: str) -> Callable[[], RestorePanel]:
+    """`open_KEY` makes a panel with the method of this key chosen; the manifest names one for each method."""
+    method = name.removeprefix("open_")
+    if not name.startswith("open_") or method not in METHODS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return partial(open_panel, method)

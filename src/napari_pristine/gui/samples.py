@@ -1,4 +1,4 @@
-"""File → Open Sample: simulated images that always work, and a real one that is downloaded when it is asked for."""
+"""Sample images of File → Open Sample: a simulated time-lapse, and a confocal image that is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_pristine.samples import simulate_timelapse
 LayerData = tuple[Any, dict[str, Any], str]
 
 FMD_URL = "https://raw.githubusercontent.com/Danielement321/FM2S/main/data/FMD_testset/"
-"""A public copy of the mixed test set of the fluorescence microscopy denoising data set, doi:10.7274/r0-ed2r-4052."""
+"""A public copy of the mixed test set of FMD (Fluorescence Microscopy Denoising), doi:10.7274/r0-ed2r-4052."""
 FMD_FILES = {
     "noisy_avg1/Confocal_MICE_1.png": "sha256:5577d24a3ab5148b637b680b7ff78bd6b5c22ee9e94820fd1de8b9b9e3d72d19",
     "gt/Confocal_MICE_1.png": "sha256:166afe8690dc85ff2c7a6423c09281d4212145abe7637ab771dd9fb3166e03c4",
@@ -23,26 +23,26 @@ FMD_FILES = {
 
 
 def open_timelapse() -> list[LayerData]:
-    """A simulated two-channel time-lapse and, hidden below it, its truth."""
+    """Return a simulated two-channel time-lapse and, hidden below it, the same without noise."""
     noisy, truth = simulate_timelapse()
     return [_layer(truth, "time-lapse, truth", visible=False), _layer(noisy, "time-lapse")]
 
 
 def open_fmd() -> list[LayerData]:
-    """A confocal frame of mouse brain and, hidden below it, the mean of 50 such frames.
+    """Return a confocal image of mouse brain and, hidden below it, the mean of 50 such images.
 
     Raises:
-        FileError: It cannot be downloaded, or is not what it should be.
+        FileError: It cannot be downloaded, or its checksum differs.
     """
     noisy, truth = fetch_fmd()
     return [_layer(read(truth), "mouse brain, mean of 50", visible=False), _layer(read(noisy), "mouse brain")]
 
 
 def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:
-    """The files of the FMD sample; downloaded once, checked every time.
+    """Return the files of the FMD sample, which are downloaded once and checked each time.
 
     Raises:
-        FileError: They cannot be downloaded, or are not what they should be.
+        FileError: They cannot be downloaded, or a checksum differs.
     """
     store = pooch.create(folder or pooch.os_cache("napari-pristine"), url, registry=FMD_FILES)
     pooch.get_logger().setLevel("WARNING")
@@ -50,17 +50,13 @@ def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:
         return [Path(store.fetch(name)) for name in FMD_FILES]
     except OSError as error:
         raise FileError(
-            f"the sample could not be downloaded from {url} ({_reason(error)}); "
-            "check the connection, or take the simulated time-lapse, which needs none"
+            f"the sample could not be downloaded from {url} ({type(error).__name__}: {str(error)[:120]}); "
+            "check the connection, or open the simulated time-lapse, which needs none"
         ) from error
     except ValueError as error:
         raise FileError(
-            f"what came from {url} is not the sample (its checksum differs); nothing was kept, try again later"
+            f"the download from {url} is not the expected file (its checksum differs); try again later"
         ) from error
-
-
-def _reason(error: OSError) -> str:
-    return f"{type(error).__name__}: {str(error)[:120]}"
 
 
 def _layer(image: Image, name: str, *, visible: bool = True) -> LayerData:

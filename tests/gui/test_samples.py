@@ -43,8 +43,9 @@ def serve(monkeypatch) -> Iterator:
         server.server_close()
 
 
-def test_the_time_lapse_opens_as_one_noisy_layer_above_its_hidden_truth(viewer):
-    viewer.open_sample("napari-pristine", "timelapse")
+def test_the_time_lapse_opens_as_one_noisy_layer_above_its_hidden_truth(viewer, npe2pm):
+    with npe2pm.tmp_plugin(package="napari-pristine"):
+        viewer.open_sample("napari-pristine", "timelapse")
     truth, noisy = viewer.layers
     assert noisy.data.dtype == np.uint16
     assert noisy.axis_labels == ("T", "C", "Y", "X")

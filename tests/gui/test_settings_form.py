@@ -1,34 +1,40 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from napari_pristine.gui.file_field import FileField
-from napari_pristine.gui.form import FloatBox, Form
+from napari_pristine.gui.settings_form import SettingsForm
+from napari_pristine.gui.widgets import FileField, FloatBox
 from napari_pristine.methods import METHODS
 from napari_pristine.settings import Params, setting, settings_of
 
 pytestmark = pytest.mark.gui
+
+
+def without_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists, such as extra images, are made by a part of the panel of their own."""
+    return {name: value for name, value in values.items() if not isinstance(value, (list, tuple))}
+
 
 EVERY_PRESET = [(key, preset) for key, method in METHODS.items() for preset in method.presets]
 
 
 @pytest.mark.parametrize("key", METHODS)
 def test_a_new_form_holds_every_default_exactly(qtbot, key):
-    form = Form(METHODS[key].params)
+    form = SettingsForm(METHODS[key].params)
     qtbot.addWidget(form)
-    assert form.values() == METHODS[key].params().model_dump()
+    assert form.values() == without_lists(METHODS[key].params().model_dump())
 
 
 @pytest.mark.parametrize(("key", "preset"), EVERY_PRESET)
 def test_the_form_gives_back_every_preset_exactly(qtbot, key, preset):
     method = METHODS[key]
-    form = Form(method.params)
+    form = SettingsForm(method.params)
     qtbot.addWidget(form)
     wanted = method.settings(preset)
-    form.set(wanted.model_dump())
-    assert form.values() == wanted.model_dump()
+    form.set_values(wanted.model_dump())
+    assert form.values() == without_lists(wanted.model_dump())
     assert method.params(**form.values()) == wanted
 
 
@@ -45,16 +51,16 @@ class Odd(Params):
 
 
 def test_every_type_of_setting_survives_the_form(qtbot):
-    form = Form(Odd)
+    form = SettingsForm(Odd)
     qtbot.addWidget(form)
     assert form.values() == Odd().model_dump()
     other = Odd(tiny=3e-5, maybe=2.25, number=None, kind="a", count=4, name="", big=5, below=9, yes=False)
-    form.set(other.model_dump())
+    form.set_values(other.model_dump())
     assert form.values() == other.model_dump()
 
 
 def test_rows_carry_label_text_unit_and_range(qtbot):
-    form = Form(Odd)
+    form = SettingsForm(Odd)
     qtbot.addWidget(form)
     row = form.rows["maybe"]
     assert "A number or none." in row.widget.toolTip()
@@ -64,23 +70,23 @@ def test_rows_carry_label_text_unit_and_range(qtbot):
 
 
 def test_advanced_settings_are_folded_away(qtbot):
-    form = Form(Odd)
+    form = SettingsForm(Odd)
     qtbot.addWidget(form)
-    assert not form.fold.isExpanded()
+    assert not form.advanced.isExpanded()
     for name, row in form.rows.items():
         declared = next(s for s in settings_of(Odd) if s.name == name)
-        assert form.fold.isAncestorOf(row.widget) == declared.advanced
+        assert form.advanced.isAncestorOf(row.widget) == declared.advanced
 
 
 def test_the_form_says_so_once_when_a_setting_changes(qtbot):
-    form = Form(Odd)
+    form = SettingsForm(Odd)
     qtbot.addWidget(form)
     with qtbot.waitSignal(form.changed):
-        form.rows["tiny"].put(0.25)
-    heard = []
-    form.changed.connect(lambda: heard.append(1))
-    form.set(Odd(tiny=0.5, big=1).model_dump())
-    assert heard == [1]
+        form.rows["tiny"].set(0.25)
+    notifications = []
+    form.changed.connect(lambda: notifications.append(1))
+    form.set_values(Odd(tiny=0.5, big=1).model_dump())
+    assert notifications == [1]
 
 
 @pytest.mark.parametrize(("typed", "value"), [("0,5", 0.5), ("1e-4", 1e-4), ("2.5 pixels", 2.5)])
@@ -107,7 +113,7 @@ class WithFile(Params):
 
 
 def test_a_setting_that_names_a_file_has_a_button_to_look_for_it(qtbot):
-    form = Form(WithFile)
+    form = SettingsForm(WithFile)
     qtbot.addWidget(form)
     field = form.rows["psf_file"].widget
     assert isinstance(field, FileField)
@@ -117,9 +123,9 @@ def test_a_setting_that_names_a_file_has_a_button_to_look_for_it(qtbot):
 
 @pytest.mark.parametrize("key", METHODS)
 def test_nothing_in_a_form_is_cut_off(qtbot, key):
-    form = Form(METHODS[key].params)
+    form = SettingsForm(METHODS[key].params)
     qtbot.addWidget(form)
-    form.fold.expand(animate=False)
+    form.advanced.expand(animate=False)
     form.resize(form.minimumSizeHint())
     form.show()
     qtbot.waitExposed(form)

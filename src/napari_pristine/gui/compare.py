@@ -1,0 +1,102 @@
+"""Image files as layers, read lazily with their scale, units, channels and resolution levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from napari import Viewer
+from napari.layers import Image as ImageLayer
+
+from napari_pristine.errors import PristineError
+from napari_pristine.image.image import Image
+from napari_pristine.io.lazy import WholeFile
+from napari_pristine.io.registry import read
+from napari_pristine.io.zarr import ZarrArray
+
+_CHUNK = 1024
+"""Pixels along Y and X of the chunks in which images without chunks of their own are read."""
+
+
+def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
+    """Show an image and its result, if there is one, with the same contrast limits.
+
+    Raises:
+        PristineError: One of them cannot be read.
+    """
+    layers = add_file(viewer, source)
+    if result is None:
+        return
+    add_file(viewer, result, "restored", [layer.contrast_limits for layer in layers])
+    for layer in layers:  # channels of image and result would be mixed; a single layer is covered by its result
+        layer.visible = len(layers) == 1
+
+
+def add_file(
+    viewer: Viewer, path: Path, suffix: str = "", contrast_limits: list[tuple[float, float]] | None = None
+) -> list[ImageLayer]:
+    """Add an image file to the viewer: one layer per channel, whose pixels are read when they are shown.
+
+    Args:
+        viewer: The napari viewer.
+        path: The file.
+        suffix: Appended to the name of the image in the names of the layers.
+        contrast_limits: Contrast limits of each layer; from the pixels if none are given.
+
+    Raises:
+        PristineError: The file cannot be read.
+    """
+    image = read(path, lazy=True)
+    channels = image.size("C") if "C" in image.axes else 0
+    name = " · ".join(filter(None, (image.name, suffix)))
+    names = image.channels or [f"channel {number}" for number in range(channels)]
+    shown = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
+    arguments: dict[str, Any] = {
+        "name": [f"{name} · {channel}" for channel in names] if channels else name,
+        "scale": [image.scale[axis] for axis in shown],
+        "translate": [image.translate[axis] for axis in shown],
+        "units": [image.units[axis] for axis in shown],
+        "axis_labels": [image.axes[axis].lower() for axis in shown],
+        "rgb": "S" in image.axes,
+        "channel_axis": image.axes.index("C") if channels else None,
+        "metadata": dict(image.metadata),
+    }
+    if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
+        arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
+    levels = [_lazy(data, image.axes) for data in (image.data, *_lower_resolutions(path, image))]
+    several = len(levels) > 1
+    added = viewer.add_image(levels if several else levels[0], multiscale=several, **arguments)
+    return list(added) if channels else [added]
+
+
+def _lazy(data: Any, axes: str) -> Any:
+    """Make data that napari can slice: a numpy array, or a dask array, whose chunks napari caches."""
+    if isinstance(data, (np.ndarray, WholeFile)):
+        return np.asarray(data[...])
+    planes = tuple(
+        min(size, _CHUNK) if axis in "YX" else size if axis == "S" else 1
+        for axis, size in zip(axes, data.shape, strict=True)
+    )
+    chunks = getattr(data, "chunks", planes)
+    return da.from_array(  # type: ignore[no-untyped-call]
+        data, chunks=chunks, name=f"file-{uuid4().hex}", asarray=True
+    )
+
+
+def _lower_resolutions(path: Path, image: Image) -> list[ZarrArray]:
+    """The lower resolution levels of an OME-Zarr with the layout that this package writes."""
+    if not isinstance(image.data, ZarrArray) or "S" in image.axes or not (path / "0").is_dir():
+        return []
+    levels = [image.data]
+    while (path / str(len(levels))).is_dir():
+        try:
+            level = ZarrArray(path / str(len(levels)))
+        except PristineError:
+            break
+        if level.ndim != levels[-1].ndim or not level.shape < levels[-1].shape:
+            break
+        levels.append(level)
+    return levels[1:]

@@ -1,0 +1,192 @@
+"""Small Qt widgets and layouts that all panels use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDropEvent, QValidator
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
+from superqt import QCollapsible
+
+_DECIMALS = 12
+"""Decimal places that a number keeps: enough for a float32 image with values of about 1e-6."""
+_NUMBER_CHARACTERS = set("0123456789.-+eE")
+
+
+class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
+    """Number field that shows 0.0001 as 0.0001, not as 0.00 or 0.000100000000, in any locale."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        super().__init__()
+        self.setDecimals(_DECIMALS)
+        self.setRange(minimum, maximum)
+        self.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+
+    def textFromValue(self, value: float) -> str:  # noqa: N802
+        return f"{value:.10g}"
+
+    def valueFromText(self, text: str) -> float:  # noqa: N802
+        return float(self._without_suffix(text))
+
+    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
+        try:
+            accepted = self.minimum() <= self.valueFromText(text) <= self.maximum()
+        except ValueError:
+            incomplete = set(self._without_suffix(text)) <= _NUMBER_CHARACTERS
+            return (QValidator.State.Intermediate if incomplete else QValidator.State.Invalid), text, position
+        return (QValidator.State.Acceptable if accepted else QValidator.State.Intermediate), text, position
+
+    def _without_suffix(self, text: str) -> str:
+        return text.removesuffix(self.suffix()).strip().replace(",", ".")
+
+
+class _DropLine(QLineEdit):  # type: ignore[misc]
+    """Line edit in which the path of a dropped file replaces the text."""
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+        paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        if paths:
+            self.setText(paths[0])
+            event.acceptProposedAction()
+        else:
+            super().dropEvent(event)
+
+
+class FileField(QWidget):  # type: ignore[misc]
+    """Line edit for a path, with a button that opens a dialog; `changed` is emitted when the path changes.
+
+    Args:
+        ask: Opens the dialog, given its parent and the current path; returns the chosen path, empty if cancelled.
+        tooltip: Explains the file.
+        placeholder: Shown while the line is empty.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, ask: Callable[[QWidget, str], str] | None = None, tooltip: str = "", placeholder: str = "none"
+    ) -> None:
+        super().__init__()
+        self._ask = ask or _ask_file
+        self.line = _DropLine()
+        self.line.setClearButtonEnabled(True)
+        self.line.setPlaceholderText(placeholder)
+        self.line.textChanged.connect(self.changed)
+        browse = button("…", "Browse", self._browse)
+        browse.setFixedWidth(30)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.line, stretch=1)
+        layout.addWidget(browse)
+        self.setToolTip(tooltip)
+        self.setFocusProxy(self.line)
+
+    def path(self) -> str:
+        """The path in the line."""
+        return str(self.line.text()).strip()
+
+    def set_path(self, path: str) -> None:
+        """Show a path."""
+        self.line.setText(path)
+
+    def _browse(self) -> None:
+        if path := self._ask(self, self.path()):
+            self.set_path(path)
+
+
+def _ask_file(parent: QWidget, path: str) -> str:
+    return str(QFileDialog.getOpenFileName(parent, "Open a file", path)[0])
+
+
+def ask_save_path(parent: QWidget, title: str, name: str, file_types: str) -> str:
+    """Ask where to save a file.
+
+    Args:
+        parent: Parent of the dialog.
+        title: Title of the dialog.
+        name: Proposed file name.
+        file_types: File types in Qt's notation, such as `"Models (*.safetensors)"`; the last one is the default.
+
+    Returns:
+        The chosen path; empty if the dialog was cancelled.
+    """
+    dialog = QFileDialog(parent, title, "", file_types)
+    dialog.selectFile(name)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setDefaultSuffix(file_types.rpartition(".")[2].rstrip(")"))
+    return str(dialog.selectedFiles()[0]) if dialog.exec() else ""
+
+
+def button(text: str, tooltip: str, clicked: Callable[[], object]) -> QPushButton:
+    """Make a push button; `clicked` is a method without arguments (Qt keeps no reference to the owner of a method)."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.clicked.connect(clicked)
+    return made
+
+
+def form_layout(parent: QWidget) -> QFormLayout:
+    """Give a widget an empty form layout: labels on the left, fields as wide as the panel allows."""
+    layout = QFormLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def label_for(field: QWidget, text: str) -> QLabel:
+    """Make the label of a field; all labels are equally wide, so that the fields of all forms are aligned."""
+    label = QLabel(text)
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index    "))
+    label.setToolTip(field.toolTip())
+    return label
+
+
+def wrapped_label() -> QLabel:
+    """Make a label that wraps its text and never widens the panel."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, label.sizePolicy().verticalPolicy())
+    return label
+
+
+def side_by_side(*widgets: QWidget) -> QWidget:
+    """Put widgets in one line; fields take the remaining width, and buttons share it if there are only buttons."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for widget in widgets:
+        layout.addWidget(widget, stretch=int(not isinstance(widget, (QLabel, QPushButton))))
+    return line
+
+
+def collapsible(title: str, content: QWidget, indent: int = 0) -> QCollapsible:
+    """Make a section that is collapsed until its title is clicked."""
+    section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    for part in (section, section.content()):
+        part.layout().setContentsMargins(indent, 4, 0, 0)
+    section.addWidget(content)
+    return section
+
+
+def limit_width(box: ComboBox) -> None:
+    """Keep long entries of a combo box from widening the panel."""
+    box.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.native.setMinimumContentsLength(12)

@@ -1,0 +1,80 @@
+"""The choice of method, preset and settings."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import noisy
+from qtpy.QtCore import Qt
+
+from napari_pristine.methods import METHODS
+
+pytestmark = pytest.mark.gui
+
+
+def test_the_method_box_lists_all_methods_with_their_summaries(viewer, open_panel):
+    panel = open_panel(viewer, "linr")
+    box = panel.form.method_box
+    assert list(box.choices) == list(METHODS)
+    assert box.value == "linr"
+    for row, method in enumerate(METHODS.values()):
+        assert box.native.itemText(row) == method.title
+        assert box.native.itemData(row, Qt.ItemDataRole.ToolTipRole) == method.summary
+    assert box.native.toolTip() == METHODS["linr"].summary
+
+
+def test_another_method_keeps_the_image_and_the_settings_that_all_methods_have(viewer, open_panel):
+    viewer.add_image(noisy((3, 64, 64)), name="cells")
+    panel = open_panel(viewer, "inr", sigma=5.5, tile=256, steps=77)
+    panel.form.preset_box.value = "fast"
+    panel.form.settings.set_values({"sigma": 5.5, "tile": 256, "steps": 77})
+    panel.form.layer_select.axes.value = "ZYX"
+    panel.form.layer_select.ranges["Z"].value = "1:3"
+    for key, method in METHODS.items():
+        panel.form.set_method(key)
+        recipe = panel.form.recipe(panel.form.layer_select.select())
+        assert (recipe.method, recipe.preset, recipe.axes, recipe.select) == (key, "fast", "ZYX", {"Z": "1:3"})
+        if key != "inr":  # steps and the like mean something else to each method
+            assert recipe.params == method.settings("fast", {"sigma": 5.5, "tile": 256})
+        assert panel.form.model_select.isHidden() == (method.learn is None)
+        assert panel.form.extra_images.isHidden() == ("also" not in method.params.model_fields)
+    assert panel.form.layer_select.layer.name == "cells"
+
+
+def test_the_method_cannot_be_changed_while_a_job_runs(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer)
+    panel.run()
+    assert not panel.form.method_box.enabled
+    qtbot.waitUntil(lambda: not panel.runner.running, timeout=60_000)
+    assert panel.form.method_box.enabled
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_preset_sets_the_form_and_the_recipe_has_the_values_of_the_form(viewer, open_panel, method):
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, method)
+    form = panel.form
+    for preset in METHODS[method].presets:
+        form.preset_box.value = preset
+        form.preset_box.native.activated.emit(0)  # chosen again, it undoes changes
+        assert form.recipe({}).params == METHODS[method].settings(preset)
+    form.settings.set_values({"steps": 77})
+    assert form.recipe({}).params.steps == 77
+
+
+def test_the_description_follows_image_axes_and_range(viewer, open_panel):
+    panel = open_panel(viewer)
+    form = panel.form
+    assert form.description.text() == "there is no image layer; open an image first"
+    viewer.add_image(noisy((2, 3, 64, 64)), axis_labels=("t", "z", "y", "x"))
+    select = form.layer_select
+    assert list(select.together.choices) == ["", "TYX", "ZYX"]
+    assert set(select.ranges) == {"T", "Z"}
+    assert "T (2), Z (3)" in form.description.text()
+    select.together.value = "ZYX"
+    assert "Z 3 × Y 64 × X 64" in form.description.text()
+    select.ranges["Z"].value = "1:3"
+    assert "Z 2 × Y 64 × X 64" in form.description.text()
+    select.ranges["Z"].value = "7"
+    assert "7" in form.description.text()
+    assert form.description.styleSheet()

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Write the manifest of the napari plugin from the list of methods: `python tools/write_manifest.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MANIFEST = Path(__file__).resolve().parents[1] / "src" / "napari_pristine" / "napari.yaml"
+GUI = "napari_pristine.gui"
+
+
+def manifest(methods: Mapping[str, Any]) -> str:
+    """The manifest as YAML.
+
+    Args:
+        methods: The methods by key; each has a command, a widget, and an entry in the menu Layers → Filter.
+    """
+
+    def command(key: str) -> str:
+        return f"napari-pristine.{key}"
+
+    commands = [(command(key), method.title, f"restore_panel:open_{key}") for key, method in methods.items()]
+    commands += [
+        (command("batch"), "Restore many files", "batch_panel:open_panel"),
+        (command("timelapse"), "Simulated time-lapse", "samples:open_timelapse"),
+        (command("fmd"), "Confocal mouse brain", "samples:open_fmd"),
+    ]
+    widgets = [(command(key), method.title) for key, method in methods.items()] + [(command("batch"), "Batch")]
+    samples = [
+        ("timelapse", "Simulated two-channel time-lapse with known truth"),
+        ("fmd", "Confocal mouse brain, one frame and the mean of 50 (FMD, downloaded)"),
+    ]
+    contributions = {
+        "commands": [{"id": id_, "title": title, "python_name": f"{GUI}.{name}"} for id_, title, name in commands],
+        "widgets": [{"command": id_, "display_name": name} for id_, name in widgets],
+        "sample_data": [{"key": key, "display_name": name, "command": command(key)} for key, name in samples],
+        "menus": {"napari/layers/filter": [{"command": command(key)} for key in methods]},
+    }
+    plugin = {
+        "name": "napari-pristine",
+        "display_name": "Pristine",
+        "categories": ["Image Processing"],
+        "contributions": contributions,
+    }
+    text = yaml.safe_dump(plugin, sort_keys=False, allow_unicode=True, width=120)
+    return f"# Written by tools/write_manifest.py from the list of methods; do not edit.\n{text}"
+
+
+if __name__ == "__main__":
+    from napari_pristine.methods import METHODS
+
+    MANIFEST.write_text(manifest(METHODS), encoding="utf-8")
