@@ -1,4 +1,4 @@
-"""Blind2Unblind: the loss of the paper, and nothing of a pixel's noise comes through where it should not."""
+"""Blind2Unblind: the published loss, and blind predictions that do not depend on the pixel itself."""
 
 from __future__ import annotations
 
@@ -52,11 +52,16 @@ def run(net: Blind2UnblindNet, noisy: NoisyBlock, **changes: object) -> StopReas
             return stop
 
 
-def test_without_what_is_seen_the_loss_is_the_blind_error() -> None:
+def predict_one_by_one(net: UNet, crops: Tensor, masks: Tensor) -> Tensor:
+    """Blind predictions of all pixels, one masked copy after the other."""
+    return torch.stack([gather_hidden(net(fill_hidden(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
+
+
+def test_without_the_visible_error_the_loss_is_the_blind_error() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
     blind = blind_residuals(net, crops, masks)
-    said = torch.stack([gather_hidden(net(fill_hidden(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
-    expected = (said - crops).square().mean()
+    predicted = predict_one_by_one(net, crops, masks)
+    expected = (predicted - crops).square().mean()
     for eta in (0.0, 1.0, 2.5):
         loss = revisible_loss(blind, visible_residual(net, crops)[:, None], masks, 0.0, eta)
         assert torch.isclose(loss, (1 + eta) * expected, rtol=1e-4)
@@ -64,31 +69,31 @@ def test_without_what_is_seen_the_loss_is_the_blind_error() -> None:
 
 def test_the_loss_is_that_of_equation_12() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 4)
-    said = torch.stack([gather_hidden(net(fill_hidden(crops, mask))[:, None], mask[None]) for mask in masks]).sum(dim=0)
-    expected = (said + 7 * net(crops) - 8 * crops).square().mean() + (said - crops).square().mean()
+    predicted = predict_one_by_one(net, crops, masks)
+    expected = (predicted + 7 * net(crops) - 8 * crops).square().mean() + (predicted - crops).square().mean()
     assert torch.isclose(
         revisible_loss(blind_residuals(net, crops, masks), visible_residual(net, crops)[:, None], masks, 7, 1), expected
     )
 
 
-def test_nothing_is_learned_through_what_is_seen() -> None:
+def test_the_visible_error_has_no_gradient() -> None:
     net, crops = tiny(), torch.randn(2, 1, 16, 16)
-    seen = visible_residual(net, crops)
-    assert seen.any()
-    assert not seen.requires_grad
+    visible = visible_residual(net, crops)
+    assert visible.any()
+    assert not visible.requires_grad
 
 
 def test_some_copies_give_the_mean_of_all() -> None:
     net, crops, masks = tiny(), torch.randn(2, 1, 16, 16), cell_masks((16, 16), 2)
-    seen = visible_residual(net, crops)[:, None]
+    visible = visible_residual(net, crops)[:, None]
 
     def loss(some: Tensor) -> float:
-        return float(revisible_loss(blind_residuals(net, crops, some), seen, some, 2.0, 1.0).detach())
+        return float(revisible_loss(blind_residuals(net, crops, some), visible, some, 2.0, 1.0).detach())
 
     assert np.mean([loss(mask[None]) for mask in masks]) == pytest.approx(loss(masks), rel=1e-4)
 
 
-def test_copies_are_drawn_at_random_and_none_is_empty() -> None:
+def test_masked_copies_are_drawn_at_random_and_none_is_empty() -> None:
     params = BLIND2UNBLIND.settings("balanced", {"copies": 2, "cell": 4})
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([draw_masks(torch.zeros(1, 1, 8, 8), params, generator) for _ in range(60)])
@@ -99,7 +104,7 @@ def test_copies_are_drawn_at_random_and_none_is_empty() -> None:
 
 
 @pytest.mark.parametrize("space", [(13, 18), (3, 9, 10)])
-def test_what_is_said_blindly_does_not_depend_on_the_pixel(space: tuple[int, ...]) -> None:
+def test_blind_predictions_do_not_depend_on_the_pixel_itself(space: tuple[int, ...]) -> None:
     net, pixels = UNet(small_plan(6, 2), 1, len(space)), torch.randn(1, 1, *space)
     place = (0, 0, *(n // 2 for n in space))
     changed = pixels.clone()
@@ -109,7 +114,7 @@ def test_what_is_said_blindly_does_not_depend_on_the_pixel(space: tuple[int, ...
         assert not torch.isclose(net(pixels)[place], net(changed)[place], atol=1e-3)
 
 
-def test_the_weight_of_what_is_seen_follows_the_released_code() -> None:
+def test_the_weight_of_the_visible_error_follows_the_released_code() -> None:
     paper = BLIND2UNBLIND.settings("paper")
     assert [paper.visible_weight(t) for t in (0, 0.2, 0.4, 0.7, 1)] == pytest.approx([2, 2, 2, 11, 20])
 
@@ -134,7 +139,7 @@ def test_the_mix_follows_the_weight_that_was_reached() -> None:
         assert torch.equal(restore(loaded, noisy, params), restore(net, noisy, params))
 
 
-def test_correlated_noise_is_warned_of() -> None:
+def test_correlated_noise_gives_a_warning() -> None:
     params = {"steps": 2, "width": 6}
     net = network(BLIND2UNBLIND.settings("fast", params), 1, (40, 48))
     assert not run(net, noisy_of(), **params).warning
@@ -143,13 +148,13 @@ def test_correlated_noise_is_warned_of() -> None:
     assert "correlated" in stop.text
 
 
-def test_long_steps_are_told_of_while_they_last() -> None:
+def test_long_steps_yield_while_they_last() -> None:
     params = BLIND2UNBLIND.settings("fast", {"copies": None, "steps": 1, "side": 128, "batch": 4, "width": 3})
     done = [step.done for step in fit(network(params, 1, (128, 128)), noisy_of((128, 128)), params, False)]
     assert done == [0] * 8 + [1]  # nine copies, one at a time
 
 
-def test_parts_of_a_step_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_in_parts_gives_the_result_of_a_whole_step(monkeypatch: pytest.MonkeyPatch) -> None:
     params = BLIND2UNBLIND.settings("fast", {"copies": None, "steps": 2, "side": 16, "width": 6, "cell": 2})
     weights = []
     for room in (1, 1 << 20):
@@ -167,7 +172,7 @@ def test_the_paper_preset_is_the_published_network() -> None:
     assert sum(p.numel() for p in net.model.parameters()) == 1_099_585
 
 
-def test_crops_are_turned_in_all_eight_ways_and_stay_whole() -> None:
+def test_crops_are_flipped_and_rotated_in_all_eight_ways() -> None:
     crop = torch.arange(9.0).reshape(1, 1, 3, 3).expand(200, 1, 3, 3)
     square = augment(crop, torch.Generator().manual_seed(0))
     assert len({tuple(c.flatten().tolist()) for c in square}) == 8

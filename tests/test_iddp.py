@@ -1,4 +1,4 @@
-"""IDDP: the loss of the paper, and monitors that need no truth."""
+"""IDDP: the published loss, and the choice of the best network without any truth."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def few(**changes: object) -> IddpParams:
 
 
 def end_of(noisy: NoisyBlock, params: IddpParams) -> tuple[int, StopReason]:
-    """The last step of a fit, and what ended it."""
+    """The last step of a fit, and why it ended."""
     steps, done = fit(network(params, 1, (40, 48)), noisy, params, False), 0
     while True:
         try:
@@ -51,7 +51,7 @@ def gradients(net: UNet) -> torch.Tensor:
     return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in net.parameters()])
 
 
-def test_nothing_is_learned_from_the_first_pass_but_its_likeness_to_the_blur() -> None:
+def test_the_first_pass_learns_from_the_blurred_image_alone() -> None:
     net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
     flips = random_signs(crops, torch.Generator().manual_seed(0))
     _, again, _ = losses(net, crops, flips, few())
@@ -92,14 +92,14 @@ def test_the_residual_is_that_of_the_noisy_image() -> None:
     assert not residual.requires_grad
 
 
-def test_clamping_keeps_what_is_made_anew_within_the_range() -> None:
-    seen: list[torch.Tensor] = []
+def test_clamping_keeps_the_renoised_image_within_the_range() -> None:
+    inputs: list[torch.Tensor] = []
     net, crops = UNet(small_plan(6, 2), 1), torch.rand(2, 1, 16, 16)
-    net.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
+    net.register_forward_pre_hook(lambda _, values: inputs.append(values[0]))
     flips = random_signs(crops, torch.Generator().manual_seed(0))
     for clamp in (False, True):
         losses(net, crops, flips, few(clamp=clamp))
-    free, kept = seen[1], seen[3]
+    free, kept = inputs[1], inputs[3]
     assert float(free.min()) < float(crops.min())
     assert float(kept.min()) >= float(crops.min())
     assert float(kept.max()) <= float(crops.max())
@@ -140,7 +140,7 @@ def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
     assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
 
 
-def test_noise_is_taken_out_and_brightness_kept() -> None:
+def test_noise_is_removed_and_brightness_kept() -> None:
     noisy, params = noisy_of(), few(steps=100, width=12)
     net = network(params, 1, (40, 48))
     for _ in fit(net, noisy, params, False):
@@ -152,7 +152,7 @@ def test_noise_is_taken_out_and_brightness_kept() -> None:
     assert float(restored.mean()) == pytest.approx(float(noisy.pixels.mean()), abs=1e-5)
 
 
-def test_correlated_noise_is_warned_of() -> None:
+def test_correlated_noise_gives_a_warning() -> None:
     assert not end_of(noisy_of(), few(steps=1))[1].warning
     stop = end_of(noisy_of(correlation_length=1.8), few(steps=1))[1]
     assert stop.warning

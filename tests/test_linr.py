@@ -1,4 +1,4 @@
-"""One function behind degraded pictures: finer, deblurred, filled in, joined; and its settings."""
+"""LINR: one function fitted to degraded images; finer, deblurred, filled in, joined."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def scene(side: int = 48) -> Tensor:
     """Sharp-edged discs, zero mean and unit spread, `(1, side, side)`."""
     y, x = np.mgrid[:side, :side]
     rng = np.random.default_rng(3)
-    picture = np.zeros((side, side))
+    image = np.zeros((side, side))
     for _ in range(8):
         cy, cx, radius = (*rng.uniform(0, side, 2).tolist(), rng.uniform(4, 9))
-        picture[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] += 1
-    picture = ndimage.gaussian_filter(picture, 0.7)
-    return torch.from_numpy(((picture - picture.mean()) / picture.std()).astype(np.float32))[None]
+        image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] += 1
+    image = ndimage.gaussian_filter(image, 0.7)
+    return torch.from_numpy(((image - image.mean()) / image.std()).astype(np.float32))[None]
 
 
-def seen(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> NoisyBlock:
+def noisy_block(pixels: Tensor, sigma: float = SIGMA, **changes: Any) -> NoisyBlock:
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
     valid = torch.ones(pixels.shape[1:], dtype=torch.bool)
     return replace(NoisyBlock(pixels + sigma * noise, torch.tensor([sigma]), valid), **changes)
@@ -66,7 +66,7 @@ def binned(pixels: Tensor, factor: int = 2) -> Tensor:
     return Downsample(factor).apply(pixels, Grid("YX", tuple(pixels.shape[1:]), (1.0, 1.0)))
 
 
-def test_the_paper_has_the_network_of_the_paper() -> None:
+def test_the_paper_preset_has_the_published_network() -> None:
     net = LINR.network(LINR.settings("paper"), 3, (40, 64))
     assert sum(p.numel() for p in net.siren.model.parameters()) == 396_291
     assert isinstance(net, Field)
@@ -76,34 +76,34 @@ def test_the_paper_has_the_network_of_the_paper() -> None:
 def test_a_finer_grid_is_nearer_to_the_truth_than_interpolation() -> None:
     truth = scene()
     coarse = binned(truth)
-    found = restored(seen(coarse), finer=2, steps=150)
+    found = restored(noisy_block(coarse), finer=2, steps=150)
     zoomed = torch.from_numpy(ndimage.zoom(coarse[0].numpy(), 2, order=3, grid_mode=True, mode="nearest"))[None]
     assert found.shape == truth.shape
     assert error(found, truth) < 0.9 * error(zoomed, truth)
 
 
-def test_deblurring_is_sharper_than_the_picture_and_leaves_the_noise() -> None:
+def test_deblurring_sharpens_and_leaves_the_noise() -> None:
     truth = scene()
     blurred = torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, 1.5, 1.5)))
-    noisy = seen(blurred)
+    noisy = noisy_block(blurred)
     found = restored(noisy, blur="gaussian", blur_width=1.5, steps=200)
     assert error(found, truth) < 0.7 * error(noisy.pixels, truth)
     again = torch.from_numpy(ndimage.gaussian_filter(found.numpy(), (0, 1.5, 1.5)))
     assert error(again, noisy.pixels) < 2 * SIGMA
 
 
-def test_what_was_not_seen_is_filled_in() -> None:
+def test_missing_pixels_are_filled_in() -> None:
     truth = scene()
     valid = torch.rand(truth.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.4
-    noisy = seen(truth)
+    noisy = noisy_block(truth)
     noisy = replace(noisy, valid=valid, pixels=torch.where(valid, noisy.pixels, torch.zeros(())))
     found = restored(noisy, steps=300)
     assert error(found, truth) < 0.5 * error(noisy.pixels, truth)
 
 
-def test_two_pictures_are_better_than_each() -> None:
+def test_two_images_are_better_than_each_of_them() -> None:
     truth = scene()
-    noisy, coarse = seen(truth, 0.3), seen(binned(truth, 4), 0.02)
+    noisy, coarse = noisy_block(truth, 0.3), noisy_block(binned(truth, 4), 0.02)
     alone = restored(noisy, steps=150)
     other = restored(coarse, finer=4, steps=150)
     both = restored(replace(noisy, others=(coarse,)), extra_images="coarse.tif finer=4", steps=150)
@@ -115,28 +115,28 @@ def test_rounds_of_refinement_make_finer_what_a_rough_fit_began() -> None:
     truth = scene()
     coarse = binned(truth)
     zoomed = torch.from_numpy(ndimage.zoom(coarse[0].numpy(), 2, order=3, grid_mode=True, mode="nearest"))[None]
-    found = refined(seen(coarse), finer=2, rough_steps=5)
+    found = refined(noisy_block(coarse), finer=2, rough_steps=5)
     assert found.shape == truth.shape
     assert error(found, truth) < 0.9 * error(zoomed, truth)
 
 
 def test_rounds_of_refinement_sharpen_what_a_rough_fit_began() -> None:
     truth = scene()
-    noisy = seen(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, 1.5, 1.5))))
+    noisy = noisy_block(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, 1.5, 1.5))))
     found = refined(noisy, blur="gaussian", blur_width=1.5, rough_steps=5)
     assert error(found, truth) < 0.6 * error(noisy.pixels, truth)
 
 
-def test_a_picture_with_little_light_and_a_coarse_one_are_joined() -> None:
+def test_a_noisy_image_and_a_coarse_one_are_joined() -> None:
     truth = scene()
-    noisy, coarse = seen(truth, 0.4), seen(binned(truth, 4), 0.02)
+    noisy, coarse = noisy_block(truth, 0.4), noisy_block(binned(truth, 4), 0.02)
     both = refined(replace(noisy, others=(coarse,)), extra_images="coarse.tif finer=4", rough_steps=5)
     assert error(both, truth) < 0.7 * min(0.4, error(refined(coarse, finer=4, rough_steps=5), truth))
 
 
-def test_two_pictures_of_all_the_scene_are_better_than_one() -> None:
+def test_two_images_of_the_whole_scene_are_better_than_one() -> None:
     truth = scene()
-    first = seen(truth, 0.4)
+    first = noisy_block(truth, 0.4)
     second = replace(first, pixels=truth + 0.4 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2)))
     one = refined(replace(first, others=(first,)), extra_images="same.tif", rough_steps=5)
     both = refined(replace(first, others=(second,)), extra_images="second.tif", rough_steps=5)
@@ -153,7 +153,7 @@ def test_a_volume_gets_finer_planes() -> None:
     assert LINR.settings(changes={"finer": 3, "finer_axes": "Z"}).finer_by("ZYX") == (3, 1, 1)
 
 
-def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
+def test_frequencies_are_the_same_per_micrometre_along_deep_pixels() -> None:
     noisy = NoisyBlock(torch.randn(1, 6, 20, 20), torch.ones(1), torch.ones(6, 20, 20, dtype=torch.bool), axes="ZYX")
     params = LINR.settings(changes={"steps": 1})
     first = []
@@ -165,20 +165,20 @@ def test_it_is_as_fast_along_deep_pixels_in_micrometres() -> None:
     assert torch.allclose(first[1] / first[0], torch.tensor([3.0, 1.0, 1.0]))
 
 
-def test_pictures_that_do_not_fit_each_other_are_refused() -> None:
-    noisy = seen(scene())
+def test_images_that_do_not_fit_each_other_are_refused() -> None:
+    noisy = noisy_block(scene())
     with pytest.raises(SettingError, match="describes 1 extra images of the scene, and 0 are given"):
         restored(noisy, extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="pixels are needed"):
-        restored(replace(noisy, others=(seen(scene(20)),)), extra_images="x.tif finer=2")
+        restored(replace(noisy, others=(noisy_block(scene(20)),)), extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="multiples of"):
-        restored(seen(scene(47)), extra_images="x.tif finer=2")
+        restored(noisy_block(scene(47)), extra_images="x.tif finer=2")
 
 
 def test_optics_ask_for_the_pixel_size() -> None:
     with pytest.raises(SettingError, match="pixel_size"):
-        restored(seen(scene()), blur="airy", steps=1)
-    assert restored(seen(scene()), blur="airy", pixel_size=0.1, steps=2).isfinite().all()
+        restored(noisy_block(scene()), blur="airy", steps=1)
+    assert restored(noisy_block(scene()), blur="airy", pixel_size=0.1, steps=2).isfinite().all()
 
 
 def test_a_measured_psf_comes_with_the_block() -> None:
@@ -187,7 +187,7 @@ def test_a_measured_psf_comes_with_the_block() -> None:
     bead = torch.zeros(15, 15)
     bead[7, 7] = 1
     psf = MeasuredPSF(ndimage.gaussian_filter(bead.double().numpy(), std))
-    noisy = seen(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, std, std))))
+    noisy = noisy_block(torch.from_numpy(ndimage.gaussian_filter(truth.numpy(), (0, std, std))))
     found = refined(replace(noisy, psf=psf), blur="file", rounds=5, rough_steps=5)
     assert error(found, truth) < 0.7 * error(noisy.pixels, truth)
     with pytest.raises(SettingError, match="needs a measured point spread function"):

@@ -1,4 +1,4 @@
-"""Masks hide what they should, and what is put in place of the hidden tells nothing of it."""
+"""Masks hide the right pixels, and the filling does not depend on the hidden ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_constant_image_stays_constant_up_to_the_border(space: tuple[int, ...]
 
 
 @given(SPACES, st.integers(2, 4))
-def test_what_is_hidden_is_told_by_its_neighbours_alone(space: tuple[int, ...], width: int) -> None:
+def test_hidden_pixels_are_filled_from_their_neighbours_alone(space: tuple[int, ...], width: int) -> None:
     pixels = torch.randn(1, 2, *space)
     masks = cell_masks(space, width)[:, None]
     for mask in masks:
@@ -53,7 +53,7 @@ def test_the_neighbours_have_the_weights_of_the_paper() -> None:
 
 
 @given(SPACES, st.integers(2, 4))
-def test_gathering_takes_from_each_copy_what_was_hidden(space: tuple[int, ...], width: int) -> None:
+def test_gathering_takes_the_hidden_pixels_of_each_copy(space: tuple[int, ...], width: int) -> None:
     masks = cell_masks(space, width)
     pixels = torch.randn(2, 3, *space)
     copies = torch.where(masks[:, None], pixels[:, None], torch.tensor(torch.nan))
@@ -81,7 +81,7 @@ def test_invisible_pixels_are_far_from_visible_ones(space: tuple[int, ...], radi
                 assert not (near & invisible.narrow(axis, 1, space[axis] - 2)).any()
 
 
-def test_masks_are_drawn_by_the_generator() -> None:
+def test_visible_masks_depend_on_the_generator_alone() -> None:
     first, again, other = (visible_mask((40, 40), 0.5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

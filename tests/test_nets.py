@@ -1,4 +1,4 @@
-"""The networks are those of the papers, and many side by side behave as each would alone."""
+"""SIRENs, averaged weights, Muon and fields: as published, and side by side as each would be alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_siren_starts_as_published() -> None:
     assert largest(siren.biases[1]) == pytest.approx(1 / 16, rel=0.05)
 
 
-def test_what_enters_each_sine_keeps_its_spread() -> None:
+def test_inputs_of_each_sine_have_unit_standard_deviation() -> None:
     siren = Siren(ndim=2, channels=1, width=256, layers=6)
     values = grid(48)
     for layer, (weight, bias) in enumerate(list(zip(siren.weights, siren.biases, strict=True))[:-1]):
@@ -69,7 +69,7 @@ def test_what_enters_each_sine_keeps_its_spread() -> None:
 
 
 @pytest.mark.parametrize("frequency", [3.0, 40.0])
-def test_frequency_bounds_the_first_layer_and_scatter_its_phases(frequency: float) -> None:
+def test_frequency_bounds_the_first_layer_and_phases_are_random(frequency: float) -> None:
     siren = Siren(ndim=3, channels=1, width=512, layers=2, frequency=frequency, random_phase=True)
     assert OMEGA * largest(siren.weights[0]) == pytest.approx(frequency, rel=0.02)
     phases = OMEGA * siren.biases[0].detach()
@@ -93,7 +93,7 @@ def test_siren_equals_a_plain_loop_of_layers_and_sines(ndim: int, channels: int,
         assert torch.allclose(found[copy], expected, atol=1e-4)
 
 
-def test_copies_differ_and_do_not_touch_each_other() -> None:
+def test_networks_side_by_side_are_independent() -> None:
     siren = Siren(2, 1, width=16, layers=3, networks=3)
     values = siren(grid(5))
     assert not torch.allclose(values[0], values[1])
@@ -112,7 +112,7 @@ def test_the_seed_alone_decides_the_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_the_average_follows_the_live_weights() -> None:
+def test_the_average_follows_the_trained_weights() -> None:
     averaged = EmaModel(nn.Linear(2, 1))
     before = averaged.ema.weight.clone()
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_the_average_follows_the_live_weights() -> None:
     assert torch.equal(averaged.ema.weight, model)
 
 
-def test_the_live_network_is_trained_and_the_average_used() -> None:
+def test_training_uses_the_model_and_evaluation_its_average() -> None:
     averaged = EmaModel(nn.Linear(2, 1))
     averaged.model.weight.data.add_(1)
     at = torch.ones(1, 2)
@@ -154,7 +154,7 @@ def test_muon_moves_as_far_in_every_direction(shape: tuple[int, int], scale: flo
     assert alike.min() > 0.95
 
 
-def test_muon_moves_each_copy_as_if_it_were_alone() -> None:
+def test_muon_updates_each_matrix_as_if_it_were_alone() -> None:
     together = nn.Parameter(torch.randn(2, 8, 8))
     alone = nn.Parameter(together.detach()[:1].clone())
     optimisers = [Muon([together], lr=0.1), Muon([alone], lr=0.1)]
@@ -166,7 +166,7 @@ def test_muon_moves_each_copy_as_if_it_were_alone() -> None:
     assert torch.allclose(together[:1], alone, atol=1e-5)
 
 
-def test_muon_remembers_where_it_was_going() -> None:
+def test_muon_has_momentum() -> None:
     weight = nn.Parameter(torch.zeros(1, 6, 6))
     muon = Muon([weight], lr=1.0, momentum=0.95)
     gradient = torch.randn(1, 6, 6)
@@ -179,7 +179,7 @@ def test_muon_remembers_where_it_was_going() -> None:
     assert (-(weight.detach() - before) * gradient).sum() > 0
 
 
-def test_muon_stands_still_without_a_slope() -> None:
+def test_muon_does_nothing_without_gradients() -> None:
     weight = nn.Parameter(torch.ones(2, 4, 4))
     weight.grad = torch.zeros_like(weight)
     Muon([weight], lr=1.0).step()

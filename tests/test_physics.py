@@ -66,9 +66,9 @@ def test_operators_are_linear_and_keep_brightness_and_shape(drawn: tuple[Operato
     operators, image = drawn
     scene = scene_grid(operators, image)
     x, y = random(scene.shape), random(scene.shape, 1)
-    seen = degrade(a * x + b * y, operators, scene)
-    assert seen.shape == (2, *image.shape)
-    assert torch.allclose(seen, a * degrade(x, operators, scene) + b * degrade(y, operators, scene), atol=1e-9)
+    masked = degrade(a * x + b * y, operators, scene)
+    assert masked.shape == (2, *image.shape)
+    assert torch.allclose(masked, a * degrade(x, operators, scene) + b * degrade(y, operators, scene), atol=1e-9)
     level = torch.full((1, *scene.shape), 3.5, dtype=torch.float64)
     assert torch.allclose(degrade(level, operators, scene), torch.full((1, *image.shape), 3.5).double())
 
@@ -121,7 +121,7 @@ def test_a_gaussian_blur_of_a_gaussian_adds_variances(shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize(("boundary", "mode"), [("reflect", "reflect"), ("circular", "wrap")])
-def test_what_lies_beyond_the_border_is_as_said(boundary: Boundary, mode: str) -> None:
+def test_the_scene_is_continued_beyond_its_border_as_declared(boundary: Boundary, mode: str) -> None:
     scene = random((17, 12))
     found = Blur(GaussianPSF((1.6, 3.0)), boundary).apply(scene, grid((17, 12)))
     expected = ndimage.gaussian_filter(scene.numpy(), (0, 1.6, 3.0), mode=mode, truncate=5)
@@ -178,9 +178,9 @@ def test_a_psf_that_does_not_fit_is_refused(psf: np.ndarray) -> None:
 def test_a_mask_keeps_what_was_seen() -> None:
     valid = torch.rand(6, 7, generator=torch.Generator().manual_seed(0)) < 0.5
     scene = random((6, 7))
-    seen = Mask(valid).apply(scene, grid((6, 7)))
-    assert torch.equal(seen[:, valid], scene[:, valid])
-    assert not seen[:, ~valid].any()
+    masked = Mask(valid).apply(scene, grid((6, 7)))
+    assert torch.equal(masked[:, valid], scene[:, valid])
+    assert not masked[:, ~valid].any()
 
 
 def test_the_grid_of_the_scene_has_the_same_borders() -> None:
@@ -190,27 +190,27 @@ def test_the_grid_of_the_scene_has_the_same_borders() -> None:
     assert scene.spacing == pytest.approx((0.1, 0.05, 0.05))
 
 
-def test_turns_of_denoising_end_where_the_image_and_the_denoiser_agree() -> None:
+def test_plug_and_play_converges_to_the_closed_form() -> None:
     """Half-quadratic splitting with a linear denoiser has a closed form on a image that shows all."""
     grid = Grid("YX", (8, 9), (1.0, 1.0))
     values = torch.randn(1, 8, 9, generator=torch.Generator().manual_seed(0))
-    view = Observation(values, torch.tensor(4.0), (), grid)
-    *_, last = recover(torch.zeros_like(values), [view], lambda scene, _, __: scene / 2, 60, (1.0, 1.0), 2.0)
+    observation = Observation(values, torch.tensor(4.0), (), grid)
+    *_, last = recover(torch.zeros_like(values), [observation], lambda scene, _, __: scene / 2, 60, (1.0, 1.0), 2.0)
     # 4 (x - y) + 2 (x - x / 2) = 0
     assert torch.allclose(last, values * 4 / 5, atol=1e-4)
 
 
-def test_what_a_image_does_not_show_is_left_to_the_denoiser() -> None:
+def test_missing_pixels_are_left_to_the_denoiser() -> None:
     grid = Grid("YX", (8, 8), (1.0, 1.0))
-    values, seen = torch.ones(1, 8, 8), torch.eye(8)
-    view = Observation(values, seen, (), grid)
-    *_, last = recover(torch.zeros_like(values), [view], lambda scene, _, __: scene * 0 - 1, 3, (1.0, 1.0), 1e-3)
-    assert torch.allclose(last[0], seen * 2 - 1, atol=1e-2)
+    values, weights = torch.ones(1, 8, 8), torch.eye(8)
+    observation = Observation(values, weights, (), grid)
+    *_, last = recover(torch.zeros_like(values), [observation], lambda scene, _, __: scene * 0 - 1, 3, (1.0, 1.0), 1e-3)
+    assert torch.allclose(last[0], weights * 2 - 1, atol=1e-2)
 
 
 @pytest.mark.parametrize("sides", [(12, 14), (11, 14), (2, 2)])
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_measured_psf_does_not_move_the_image_whatever_its_sides(sides: tuple[int, int], times: int) -> None:
+def test_a_measured_psf_does_not_shift_the_image(sides: tuple[int, int], times: int) -> None:
     y, x = (np.arange(n) - (n - 1) / 2 for n in sides)
     found = kernel(MeasuredPSF(np.exp(-(y[:, None] ** 2 + x**2) / 4)), grid((1, 1)), times)
     assert all(n % 2 for n in found.shape)

@@ -1,4 +1,4 @@
-"""Implicit neural sampling: what is shown, what fills the gaps, and that no noise finds its way round the mask."""
+"""Implicit neural sampling: visible pixels, the filling of gaps, and no leak of noise round the mask."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_function_is_trained_too(preset: str) -> None:
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_correlated_noise_is_shown_less() -> None:
+def test_fewer_pixels_are_visible_for_correlated_noise() -> None:
     independent, correlated = (
         MaskedBlock.of(noisy_block(correlation_length), SAMPLING.settings()) for correlation_length in (1.0, 1.8)
     )
@@ -64,7 +64,7 @@ def test_correlated_noise_is_shown_less() -> None:
     assert correlated.passes > 0
 
 
-def test_what_is_set_goes_before_what_the_noise_says() -> None:
+def test_settings_take_precedence_over_the_noise() -> None:
     task = MaskedBlock.of(noisy_block(1.8), SAMPLING.settings("balanced", {"visible": 0.5, "margin": 0, "passes": 3}))
     assert (task.visible, task.margin, task.passes) == (0.5, 0, 3)
 
@@ -81,17 +81,17 @@ def filled_in(folds: int) -> list[Tensor]:
     ]
 
 
-def test_with_folds_what_fills_a_pixel_knows_nothing_of_its_noise() -> None:
+def test_with_folds_the_filling_of_a_pixel_does_not_depend_on_it() -> None:
     assert torch.equal(*filled_in(2))
 
 
-def test_with_one_function_it_does() -> None:
+def test_with_one_function_it_depends_on_it() -> None:
     """So that the test above can fail."""
     assert not torch.equal(*filled_in(1))
 
 
 @pytest.mark.parametrize("changes", [{"consistency": 1.0}, {"loss": "absolute"}, {"passes": 3, "answers": "all"}])
-def test_every_way_of_the_paper_can_be_taken(changes: dict[str, Any]) -> None:
+def test_every_option_of_the_paper_works(changes: dict[str, Any]) -> None:
     noisy = noisy_block()
     params = SAMPLING.settings("balanced", {**SMALL, **changes})
     net = fitted(noisy, params)
@@ -101,7 +101,7 @@ def test_every_way_of_the_paper_can_be_taken(changes: dict[str, Any]) -> None:
     assert torch.isfinite(restored).all()
 
 
-def test_the_paper_is_the_paper() -> None:
+def test_the_paper_preset_has_the_published_networks() -> None:
     params = SAMPLING.settings("paper")
     net = SAMPLING.network(params, 3, (64, 64))
     assert sum(weight.numel() for weight in net.denoiser.model.parameters()) == 991_203  # section 4.1: 1.0 M
@@ -113,7 +113,7 @@ def test_the_paper_is_the_paper() -> None:
 
 
 def passes_of(net: SamplingNet, noisy: NoisyBlock, params: SamplingParams) -> list[int]:
-    """How many pictures the U-Net is shown in each step."""
+    """Images that pass through the U-Net in each step."""
     shown: list[int] = []
     net.denoiser.model.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
     net.denoiser.ema.register_forward_hook(lambda _, values, __: shown.append(len(values[0])))
@@ -124,7 +124,7 @@ def passes_of(net: SamplingNet, noisy: NoisyBlock, params: SamplingParams) -> li
     return counts
 
 
-def test_the_paper_agrees_on_the_mask_of_the_step_not_on_the_mean_over_hundreds() -> None:
+def test_the_consistency_loss_of_the_paper_takes_one_pass_per_step() -> None:
     params = SAMPLING.settings("paper", {"steps": 3, "width": 4, "levels": 2})
     assert passes_of(SAMPLING.network(params, 1, (40, 48)), noisy_block(), params) == [2, 2, 2]
 

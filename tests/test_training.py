@@ -1,4 +1,4 @@
-"""What every loop that trains a network has in common: residuals in noise variances, and what the end is told with."""
+"""Pieces of all fits of U-Nets: residuals in noise variances, devices, and the warnings at the end."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_all_tensors_are_where_the_pixels_are(method: Method[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("method", [BLIND2UNBLIND, IDDP, INR], ids=lambda method: method.key)
-def test_opacity_has_no_noise_to_compare_with(method: Method[Any, Any]) -> None:
+def test_channels_without_noise_do_not_spoil_the_residual(method: Method[Any, Any]) -> None:
     rgba = noise(4, (40, 48), (1.0, 1.0, 1.0, 1e-6))
     changes = {"steps": 2, "patch": 48, "batch": 64} if method is INR else SMALL
     assert all(0.1 < residual < 100 for residual in residuals(method, rgba, changes))
@@ -84,7 +84,7 @@ def test_channels_without_noise_do_not_change_the_mean() -> None:
     assert noise_variances(quiet, 2).isfinite().all()
 
 
-def test_gaps_are_warned_of() -> None:
+def test_gaps_give_a_warning() -> None:
     noisy = noise(1, (40, 50), (1.0,))
 
     def end(missing: int, correlation_length: float = 1.0) -> StopReason:

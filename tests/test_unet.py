@@ -1,4 +1,4 @@
-"""The U-Nets are those of the papers, for any size and in two and three dimensions."""
+"""The U-Nets have the published layers, and work for any size in two and three dimensions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_any_size_is_kept(plan: UNetPlan, space: tuple[int, ...]) -> None:
 
 @ALL
 @pytest.mark.parametrize("space", [(21, 64), (30, 3), (3, 40, 9)])
-def test_ends_are_mirrored(plan: UNetPlan, space: tuple[int, ...]) -> None:
+def test_borders_are_mirrored(plan: UNetPlan, space: tuple[int, ...]) -> None:
     net, pixels = UNet(plan, 1, len(space)), np.random.default_rng(0).normal(size=space).astype(np.float32)
     wide = np.pad(pixels, [(0, 0)] * (len(space) - 2) + [(0, -n % 2 ** len(plan.down)) for n in space[-2:]], "reflect")
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_all_convolutions_but_the_last_are_dilated() -> None:
     assert {layer.dilation for layer in rest} == {(2, 2)}
 
 
-def test_dropout_is_drawn_by_the_generator_it_is_given() -> None:
+def test_dropout_depends_on_the_generator_alone() -> None:
     net, pixels = UNet(noise2noise_plan(1, dropout=0.3), 1), torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         first, again, other = (net(pixels, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))

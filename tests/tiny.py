@@ -1,4 +1,4 @@
-"""The smallest method that learns from many images: each pixel is a weighted mean of those around it."""
+"""The smallest method that learns from many images: each pixel is predicted by a weighted mean of its neighbours."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ def _make_isotropic(net: Field, block: NoisyBlock, params: LinrParams) -> None:
 LINR = Method(
     key="linr",
     title="LINR restore",
-    summary="Fits a continuous function behind degraded pictures: denoises, deblurs, fills in, resolves finer.",
+    summary="Fits a continuous function to degraded images of a scene: denoises, deblurs, fills in, resolves finer.",
     cite="Xu & Jiao (2023), Revisiting implicit neural representations in low-level vision, ICLR workshop on "
     "neural fields",
     params=LinrParams,
