@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from napari_pristine import Recipe
 from napari_pristine.errors import SettingError
-from napari_pristine.methods.degradation import ExtraImage, format_extra_images, parse_extra_images
+from napari_pristine.methods.degradation import ExtraImage, parse_extra_images
 from napari_pristine.methods.linr import LINR
 from napari_pristine.recipe_file import load_recipe, save_recipe
 
@@ -23,23 +21,6 @@ def test_a_text_names_images_and_their_settings() -> None:
     assert parse_extra_images(TEXT) == (COARSE, BLURRED)
     assert parse_extra_images("finer=2; weight=0.5") == (ExtraImage(finer=2), ExtraImage(weight=0.5))
     assert parse_extra_images(" ; ") == ()
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.builds(
-            ExtraImage,
-            file=st.sampled_from(["a.tif", "a b/c.tif", "x;y.tif"]),
-            finer=st.integers(1, 16),
-            blur=st.sampled_from(["none", "airy", "file"]),
-            psf_file=st.sampled_from(["", "a bead.tif", "a;b.npy"]),
-            weight=st.none() | st.floats(0, 1000),
-        )
-    )
-)
-def test_images_survive_as_a_text(images: list[ExtraImage]) -> None:
-    assert parse_extra_images(format_extra_images(images)) == tuple(images)
 
 
 @pytest.mark.parametrize(

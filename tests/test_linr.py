@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_pristine.errors import SettingError
+from napari_pristine.jobs.restore import restore
 from napari_pristine.methods.linr import LINR
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field
@@ -192,3 +194,18 @@ def test_a_measured_psf_comes_with_the_block() -> None:
     assert error(found, truth) < 0.7 * error(noisy.pixels, truth)
     with pytest.raises(SettingError, match="needs a measured point spread function"):
         restored(noisy, blur="file", steps=1)
+
+
+def test_the_kernel_of_a_measured_psf_is_computed_once_for_all_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    compute = MeasuredPSF._compute
+    monkeypatch.setattr(MeasuredPSF, "_compute", lambda psf, *args: computed.append(id(psf)) or compute(psf, *args))
+    bead = np.zeros((7, 7))
+    bead[3, 3] = 1
+    np.save(tmp_path / "bead.npy", ndimage.gaussian_filter(bead, 1.0))
+    settings = {"blur": "file", "psf_file": str(tmp_path / "bead.npy"), "rounds": 2, "rough_steps": 2}
+    frames = np.random.default_rng(0).poisson(20, (3, 32, 32)).astype(np.uint16)
+    assert restore(frames, "linr", axes="TYX", settings=settings).data.shape == frames.shape
+    assert len(computed) == 1

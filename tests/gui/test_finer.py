@@ -14,7 +14,6 @@ from helpers import noisy, wait_until_idle
 from napari_pristine.events import Preview
 from napari_pristine.gui.extra_images import SETTING
 from napari_pristine.methods import METHODS
-from napari_pristine.methods.degradation import parse_extra_images
 
 FINER = [key for key, method in METHODS.items() if "finer" in method.params.model_fields]
 TOGETHER = [key for key, method in METHODS.items() if SETTING in method.params.model_fields]
@@ -106,12 +105,12 @@ def test_the_degradation_of_each_image_is_in_the_recipe(viewer, open_panel, meth
     row.settings.set_values(
         {"blur": "gaussian", "blur_width": 1.75, "blur_depth": 0.5, "psf_file": "a folder/spot.tif"}
     )
-    (also,) = parse_extra_images(panel.form.recipe({}).params.also)
-    assert also.model_dump(exclude={"file"}) == row.settings.values()
-    assert also.file == "blurred _ too_ much"
+    (extra,) = panel.form.recipe({}).params.extra_images
+    assert extra.model_dump(exclude={"file"}) == row.settings.values()
+    assert extra.file == "blurred = too; much"
     assert [image.name for image in panel.form.extra_images.images("YX")] == ["blurred = too; much"]
     row.remove_button.click()
-    assert panel.form.recipe({}).params.also == ""
+    assert panel.form.recipe({}).params.extra_images == ()
     assert panel.preview_button.isEnabled()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from napari_pristine.errors import SettingError
@@ -125,11 +124,6 @@ def parse_extra_images(text: str) -> tuple[ExtraImage, ...]:
     return tuple(_parse_extra_image(part) for part in parts if part)
 
 
-def format_extra_images(images: Sequence[ExtraImage]) -> str:
-    """The text that `parse_extra_images` reads as these images; settings with their default value are left out."""
-    return "; ".join(_format_extra_image(image) for image in images)
-
-
 def read_extra_images(value: Any) -> Any:
     """A list of extra images from a text, or from a list of texts, mappings and images; anything else as it is.
 
@@ -169,12 +163,3 @@ def _parse_extra_image(text: str) -> ExtraImage:
         return make(ExtraImage, {**values, "file": file.strip().strip('"')})
     except SettingError as error:
         raise SettingError(f"extra_images: {error} (in '{text}')") from error
-
-
-def _format_extra_image(image: ExtraImage) -> str:
-    defaults = ExtraImage().model_dump()
-    changed = {name: value for name, value in image.model_dump().items() if value != defaults[name]}
-    file = changed.pop("file", "")
-    words = [f'"{file}"' if re.search(r"[;=]", file) else file]
-    words += [f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}" for name, value in changed.items()]
-    return " ".join(words).strip()

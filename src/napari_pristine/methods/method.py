@@ -204,11 +204,6 @@ class Method(Generic[P, N]):
     memory: int = 700
     exam: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def learns_from(self) -> str:
-        """Whether a network is fitted to each `image` by itself or learns from a `stack` of them."""
-        return "stack" if self.learn else "image"
-
     def settings(self, preset: str = "balanced", changes: Mapping[str, Any] | None = None) -> P:
         """The settings of a preset with `changes` on top.
 
