@@ -1,4 +1,4 @@
-"""How an image came from its scene, as settings, and the forward operators that follow from them."""
+"""The degradation of an image, as settings, and the forward operators that follow from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASSIGNMENT = re.compile(r"(?:^|\s)(\w+)=(\"[^\"]*\"|\S+)")
 
 
 class Degradation(Params):
-    """How an image came from its scene: blurred first, then sampled."""
+    """The way from a scene to an image: blurred first, then sampled."""
 
     finer: int = setting(1, "How many times finer the grid of the result is than that of the image.", ge=1, le=16)
     finer_axes: Literal["YX", "Z", "ZYX"] = setting("YX", "Axes along which it is finer.")
@@ -65,7 +65,7 @@ class Degradation(Params):
         return tuple(self.finer if axis in self.finer_axes else 1 for axis in axes)
 
     def is_identity(self, axes: str) -> bool:
-        """Whether the image shows the scene as it is, neither blurred nor coarser."""
+        """True if the image shows the scene as it is, neither blurred nor coarser."""
         return self.blur == "none" and set(self.factors(axes)) == {1}
 
     def operators(self, grid: Grid, psf: MeasuredPSF | None = None) -> Operators:

@@ -55,7 +55,7 @@ from napari_pristine.settings import setting
 _FEWEST_CELLS = 8
 """Cells along the side of a patch, at least."""
 _SMALLER_PATCHES = 3
-"""How many times smaller patches are where no image shows all of the scene: hidden detail takes more networks."""
+"""Patches are smaller by this factor if no image shows all of the scene: hidden detail takes more networks."""
 _FIRST_NOISE, _LAST_NOISE = 0.9, 0.1
 """Noise levels assumed in the first and the last round of refinement, in standard deviations of the values."""
 _PRIOR, _PRIOR_IF_BLURRED, _PRIOR_IF_COARSE = 1.0, 0.5, 0.3
@@ -95,16 +95,16 @@ class LinrParams(FieldParams, MethodParams, Degradation):
 
     @property
     def degradations(self) -> tuple[Degradation, ...]:
-        """How each of the images came from the scene, that of the restored one first."""
+        """The degradations of all images, that of the restored one first."""
         return (self, *self.extra_images)
 
     def finer_by(self, axes: str) -> tuple[int, ...]:
-        """How many times finer the grid of the result is, along each of the axes of space."""
+        """Upsampling of the grid of the result, along each of the axes of space."""
         return self.factors(axes)
 
     @property
     def degraded(self) -> bool:
-        """Whether the image is more than noisy: blurred, coarse, or one of several images of a scene."""
+        """True if the image is more than noisy: blurred, coarse, or one of several images of a scene."""
         return self.finer > 1 or self.blur != "none" or bool(self.extra_images)
 
     @property

@@ -32,12 +32,12 @@ class MethodParams(Params):
     )
 
     def finer_by(self, axes: str) -> tuple[int, ...]:
-        """How many times finer the grid of the result is, along each of the axes of space, such as `"ZYX"`."""
+        """Upsampling of the grid of the result, along each of the axes of space, such as `"ZYX"`."""
         return (1,) * len(axes)
 
     @property
     def degraded(self) -> bool:
-        """Whether the image is more than noisy: blurred, coarse, or one of several images of a scene."""
+        """True if the image is more than noisy: blurred, coarse, or one of several images of a scene."""
         return False
 
     @property
@@ -90,8 +90,7 @@ class NoisyBlock:
         sigma: Noise level of each channel in the units of `pixels`, `(C,)`: root mean square over the block.
         valid: `(*space)`, false where there is no value (NaN, infinite, masked); `pixels` holds that of a neighbour
             there.
-        correlation_length: Standard deviation of the noise at low frequencies over that of white noise of the same
-            level; 1 for noise that is independent from pixel to pixel.
+        correlation_length: Correlation length of the noise in pixels, 1 if it is independent; see `image.noise.Noise`.
         seed: Seed of all random numbers.
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
         spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
@@ -172,7 +171,7 @@ class Method(Generic[P, N]):
             called without gradients.
         learn: `fit` for many blocks and images at once; none for methods that fit a network to each block. A network
             that has learned can be saved and restores other images.
-        needs_independent_noise: Whether noise that is correlated between neighbouring pixels stays in the result.
+        needs_independent_noise: Noise that is correlated between neighbouring pixels stays in the result.
         forward_model: `(params, restored, block) -> (C, *space)`: the image that the restored pixels would give, taken
             as the noisy image was; the pixels themselves for methods that only remove noise.
         refine: `(params, restored, block) -> Iterator[(C, *space)]`: better and better versions of the restored pixels

@@ -28,7 +28,7 @@ even without noise, since images do not determine all of the scene."""
 _STORED_CHUNKS = 64
 """Chunks of positions whose activations are stored for the backward pass; those of more are computed again."""
 _RATE = 0.03
-"""How fast the weight of the slope follows the residual, per step."""
+"""Rate at which the weight of the slope follows the residual, per step."""
 _RANGE = 16.0
 """Factor by which the weight of the slope may rise or fall."""
 
@@ -42,7 +42,7 @@ class DegradedImage:
 
     @property
     def shows_all(self) -> bool:
-        """Whether the image shows the scene as it is, neither blurred nor coarser."""
+        """True if the image shows the scene as it is, neither blurred nor coarser."""
         return self.degradation.is_identity(self.block.axes)
 
 
@@ -150,7 +150,7 @@ class Scene:
         targets: The images; the first is the one that is restored.
         shape: Of the scene, in its own pixels.
         positions: The pixels of a patch, in cells: `(positions, ndim)`.
-        index: Where the pixels of each patch lie in the flattened scene, `(patches · positions,)`.
+        index: Positions of the pixels of each patch in the flattened scene, `(patches · positions,)`.
         weights: Weight of each of them in the blend, of the same shape; they sum to 1 at each pixel of the scene.
         slope_weight: Weight of the slope.
         spacing: Distance of neighbouring pixels along each axis, in pixels of the first image.

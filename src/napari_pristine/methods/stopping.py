@@ -23,7 +23,7 @@ class StopRules:
 
     Attributes:
         residual: Stop when the residual is as low as this, in noise levels; 0 never.
-        held_out: Whether pixels are held out, whose error decides when to stop.
+        held_out: Stop when the error of the pixels held out no longer falls.
         memory: Decay of the running mean of both errors, for fits that use a few pixels at a time.
         early: Steps before which reaching the noise level is suspicious.
     """

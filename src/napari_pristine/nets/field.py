@@ -16,7 +16,7 @@ from napari_pristine.nets.siren import OMEGA, Siren
 _CHUNK = 1 << 20
 """Activations of one layer that are computed at once: 4 MiB, which stay in the cache of a CPU."""
 _GPU_CHUNKS = 16
-"""How many times more a GPU computes at once: small chunks only cost it time."""
+"""A GPU computes so many times more at once: small chunks only cost it time."""
 
 
 class Field(nn.Module):
@@ -87,8 +87,8 @@ class Field(nn.Module):
         """Evaluate the averaged networks at all pixels, blend patches and average fits: `(C, *space)`.
 
         Args:
-            upsampling: How many times finer the grid is along each axis of space; the pixel grid if empty. The outer
-                borders of both grids are the same.
+            upsampling: Factor by which the grid is finer along each axis of space; the pixel grid if empty. The
+                outer borders of both grids are the same.
         """
         return self.render_fits(upsampling).mean(dim=0)
 
@@ -121,7 +121,7 @@ def blend(tiling: Tiling, tiles: Sequence[Tensor]) -> Tensor:
     On the CPU the values are exactly those of `Tiling.blend`.
 
     Args:
-        tiling: Where the tiles lie in the block.
+        tiling: The positions of the tiles in the block.
         tiles: `(…, *side)` each, float32; on a grid that is finer than that of the tiling by whole numbers, maybe.
 
     Returns:

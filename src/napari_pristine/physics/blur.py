@@ -21,8 +21,8 @@ class Blur:
     Attributes:
         psf: The point spread function.
         boundary: Continuation of the scene beyond its border: mirrored, or periodic.
-        upsampling: How many times finer the grid of the scene is than that of the image, along each axis; the same
-            grid if empty.
+        upsampling: Factor by which the grid of the scene is finer than that of the image, along each axis; the
+            same grid if empty.
     """
 
     psf: PSF

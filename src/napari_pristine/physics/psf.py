@@ -43,7 +43,7 @@ class PSF(Protocol):
 
         Args:
             grid: Of the scene; axes and spacing are used.
-            upsampling: How many times finer this grid is than that of the image, along each axis.
+            upsampling: Factor by which this grid is finer than that of the image, along each axis.
         """
 
 
