@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import Any
 
 from napari import Viewer
 from napari.layers import Image as ImageLayer
@@ -85,9 +85,9 @@ class ExtraImages(QWidget):  # type: ignore[misc]
         """
         return [row.image(axes) for row in self.rows]
 
-    def setting(self) -> str:
-        """The value of the setting `extra_images`: name and degradation of each image."""
-        return "; ".join(row.setting() for row in self.rows)
+    def setting(self) -> list[dict[str, Any]]:
+        """The value of the setting: the degradation of each image."""
+        return [row.settings.values() for row in self.rows]
 
     def _accept(self, layer: Layer) -> bool:
         return isinstance(layer, ImageLayer) and layer != self._first()
@@ -126,14 +126,6 @@ class ExtraImage(QWidget):  # type: ignore[misc]
                 "no layer is chosen for another image of the same scene; choose one, or remove it from the list with ✕"
             )
         return image_from_layer(layer, axes if len(axes) == layer_data(layer).ndim else layer_axes(layer))
-
-    def setting(self) -> str:
-        """Name of the layer, and the settings that differ from their defaults."""
-        name = "" if self.layer_box.layer is None else re.sub('[;="]', "_", self.layer_box.layer.name)
-        default = Degradation().model_dump()
-        changed = {key: value for key, value in self.settings.values().items() if value != default[key]}
-        quoted = [f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}" for key, value in changed.items()]
-        return " ".join([name, *quoted])
 
     def _emit_removed(self) -> None:
         self.removed.emit()
