@@ -36,7 +36,7 @@ def test_another_method_keeps_the_image_and_the_settings_that_all_methods_have(v
         if key != "inr":  # steps and the like mean something else to each method
             assert recipe.params == method.settings("fast", {"sigma": 5.5, "tile": 256})
         assert panel.form.model_select.isHidden() == (method.learn is None)
-        assert panel.form.extra_images.isHidden() == ("also" not in method.params.model_fields)
+        assert panel.form.extra_images.isHidden() == ("extra_images" not in method.params.model_fields)
     assert panel.form.layer_select.layer.name == "cells"
 
 

@@ -23,7 +23,7 @@ def test_what_was_learned_is_saved_opened_and_restores_as_in_python(qtbot, viewe
     assert panel.cancel_button.isEnabled()
     wait_until_idle(qtbot, panel)
     assert [layer.name for layer in viewer.layers] == ["cells"]
-    assert "learned from 1 image (2 blocks)" in panel.form.model_select.facts.text()
+    assert "1 image (2 blocks)" in panel.form.model_select.facts.text()
     assert panel.form.model_select.save_button.isEnabled()
     assert panel.form.model_select.model.fingerprint in panel.form.recipe({}).model
     path = tmp_path / "cells.safetensors"

@@ -86,8 +86,8 @@ class ExtraImages(QWidget):  # type: ignore[misc]
         return [row.image(axes) for row in self.rows]
 
     def setting(self) -> list[dict[str, Any]]:
-        """The value of the setting `extra_images`: name and degradation of each image."""
-        return [row.setting() for row in self.rows]
+        """The value of the setting: the degradation of each image."""
+        return [row.settings.values() for row in self.rows]
 
     def _accept(self, layer: Layer) -> bool:
         return isinstance(layer, ImageLayer) and layer != self._first()
@@ -126,10 +126,6 @@ class ExtraImage(QWidget):  # type: ignore[misc]
                 "no layer is chosen for another image of the same scene; choose one, or remove it from the list with ✕"
             )
         return image_from_layer(layer, axes if len(axes) == layer_data(layer).ndim else layer_axes(layer))
-
-    def setting(self) -> dict[str, Any]:
-        """The degradation of this image, with the name of the layer as its file."""
-        return {"file": self.layer_box.layer.name if self.layer_box.layer else "", **self.settings.values()}
 
     def _emit_removed(self) -> None:
         self.removed.emit()

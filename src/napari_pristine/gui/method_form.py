@@ -189,7 +189,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _show_method(self, kept: dict[str, Any] | None = None) -> None:
         """Show the settings of the method, with the values of the preset and `kept`."""
         self.method_box.native.setToolTip(self.method.summary)
-        form = SettingsForm(self.method.params, without=(SETTING,))
+        form = SettingsForm(self.method.params)
         form.set_values(self._preset_values() | (kept or {}))
         form.changed.connect(self._on_changed)
         self._sections.replaceWidget(self.settings, form)

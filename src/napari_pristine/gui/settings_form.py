@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +33,14 @@ class Row:
 class SettingsForm(QWidget):  # type: ignore[misc]
     """Form for the settings of a `Params` class; `changed` is emitted when a value changes.
 
-    Args:
-        params: Class that declares the settings.
-        without: Names of settings that the form does not show; it shows no lists either.
+    Lists are left out: the only one, `extra_images`, has a widget of its own.
     """
 
     changed = Signal()
 
-    def __init__(self, params: type[Params], without: Collection[str] = ()) -> None:
+    def __init__(self, params: type[Params]) -> None:
         super().__init__()
-        shown = [s for s in settings_of(params) if s.name not in without and s.type is not list]
+        shown = [setting for setting in settings_of(params) if setting.type is not list]
         self.rows = {setting.name: _make_row(setting, self.changed.emit) for setting in shown}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
