@@ -77,7 +77,7 @@ def test_all_that_is_declared_about_a_method_is_shown(shell: Shell, method: Any)
         assert setting.text in out
         for preset in method.presets:
             value = getattr(method.settings(preset), setting.name)
-                assert fact["presets"][preset] == (list(value) if isinstance(value, tuple) else value)
+            assert fact["presets"][preset] == (list(value) if isinstance(value, tuple) else value)
 
 
 def test_methods_as_json_is_one_object_each(shell: Shell) -> None:
