@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine import read, write
-from napari_pristine.batch.executors import Executor, here
-from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.options import BatchOptions
+from napari_pristine.batch.executors import Executor, this_process
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.tasks import assign
-from napari_pristine.events import ItemDone
+from napari_pristine.batch.spec import BatchOptions, assign_targets
+from napari_pristine.events import BlockDone, Event, ItemDone, ItemEvent
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
@@ -69,15 +68,25 @@ def saved(folder: Path, recipe: Recipe | None = None) -> Path:
 
 
 def restore(
-    inputs: Path | Sequence[Path], output: Path, recipe: Recipe | None = None, pool: Executor = here, **order: Any
+    inputs: Path | Sequence[Path],
+    output: Path,
+    recipe: Recipe | None = None,
+    pool: Executor = this_process,
+    **order: Any,
 ) -> dict[str, ItemDone]:
-    """A batch to its end; what became of each file, by its name."""
+    """Run a batch to its end; what became of each file, by its name."""
     recipe = recipe or quick()
     names = [str(path) for path in ([inputs] if isinstance(inputs, Path) else inputs)]
-    batch = Batch(assign(inputs_of(names, output), output, recipe), BatchOptions(recipe, **order), pool)
+    batch = Batch(assign_targets(find_inputs(names, output), output, recipe), BatchOptions(recipe, **order), pool)
     told = [event for event in batch.job() if isinstance(event, ItemDone)]
     assert told == batch.rows
     return {row.source.name: row for row in told}
+
+
+def block_done(event: Event) -> BlockDone | None:
+    """The finished block that an event of a batch tells of, if it is one."""
+    found = event.event if isinstance(event, ItemEvent) else None
+    return found if isinstance(found, BlockDone) else None
 
 
 def became(rows: dict[str, ItemDone]) -> dict[str, str]:
@@ -121,7 +130,7 @@ def process(*words: object, dies_at: int = 0) -> BaseProcess:
     return started
 
 
-def ended(started: BaseProcess, timeout: float = 120) -> int:
+def ended(started: BaseProcess, timeout: float = 250) -> int:
     """Exit code of a process; negative if a signal killed it."""
     started.join(timeout)
     code = started.exitcode
@@ -135,6 +144,7 @@ def _command(words: list[str], dies_at: int) -> None:
 
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["OMP_NUM_THREADS"] = "1"
     if dies_at:
         _die_at(dies_at, words[words.index("-o") + 1])
     sys.exit(main(words))

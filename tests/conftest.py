@@ -25,8 +25,9 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Computes by one thread, as batches do."""
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute with one thread, also in batches and in processes that a test starts: other numbers give other digits."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -39,6 +39,8 @@ QT = {"qtpy", "magicgui", "superqt", "napari", "PyQt5", "PyQt6", "PySide2", "PyS
 WITHOUT_TORCH = ["errors", "events", "settings", "text", "image", "io", "samples", "diagnosis"]
 ENTRY_POINTS = {"__init__", "__main__"}
 FINISHED = [
+    "batch",
+    "cli",
     "device",
     "diagnosis",
     "errors",

@@ -8,28 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.batches import listing, night, noisy, pixels, quick, restore, same, stack
+from tests.batches import block_done, listing, night, noisy, pixels, quick, restore, same, stack
 
 from napari_pristine import write
-from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.options import BatchOptions
-from napari_pristine.batch.runner import Batch, Batching
+from napari_pristine.batch.inputs import find_inputs
+from napari_pristine.batch.runner import Batch, BatchJob
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN
-from napari_pristine.batch.tasks import assign
-from napari_pristine.events import BlockDone, ItemDone
+from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 
 
-def begun(source: Path, output: Path, blocks: int) -> Batching:
+def begun(source: Path, output: Path, blocks: int) -> BatchJob:
     """A batch that has written so many blocks."""
     recipe = quick(settings={"warm_start": False})
-    job = Batch(assign(inputs_of([str(source)], output), output, recipe), BatchOptions(recipe)).job()
+    job = Batch(assign_targets(find_inputs([str(source)], output), output, recipe), BatchOptions(recipe)).job()
     while blocks:
-        blocks -= isinstance(next(job), BlockDone)
+        blocks -= block_done(next(job)) is not None
     return job
 
 
-def ended(job: Batching) -> list[ItemDone]:
+def ended(job: BatchJob) -> list[ItemDone]:
     return [event for event in job if isinstance(event, ItemDone)]
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tests.batches import restore, stack
 
-from napari_pristine.batch.inputs import inputs_of
+from napari_pristine.batch.inputs import find_inputs
 
 
 def problems(*names: Path | str, output: Path | None = None) -> dict[str, str]:
     """The inputs found, and what is wrong with each."""
-    return {one.inside.as_posix(): one.problem for one in inputs_of([str(name) for name in names], output)}
+    return {one.inside.as_posix(): one.problem for one in find_inputs([str(name) for name in names], output)}
 
 
 def result(path: Path) -> Path:

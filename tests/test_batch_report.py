@@ -20,8 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_pristine.batch.report import COLUMNS, write_report
-from napari_pristine.batch.report_page import PICTURED
+from napari_pristine.batch.report import CSV_COLUMNS, MAX_PICTURED, write_report
 from napari_pristine.errors import FileError
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
@@ -96,7 +95,7 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_the_table_holds_what_is_known_of_each_file(tmp_path: Path) -> None:
     rows = [restored(tmp_path), bare("junk.tif", text='is no TIFF,\nbut a "letter"; give a picture')]
     done, failed = table(write_report(tmp_path / "out", rows, title="night")[0])
-    assert tuple(done) == COLUMNS
+    assert tuple(done) == CSV_COLUMNS
     assert done["input"] == str(rows[0].source)
     assert (done["status"], done["method"], done["preset"]) == ("restored", "inr", "fast")
     assert (done["shape"], done["axes"], done["dtype"]) == ("3 x 40 x 50", "TYX", "float32")
@@ -131,7 +130,7 @@ def test_the_page_shows_failures_first_and_pictures_and_figures_of_the_others(tm
     page = Page(shown)
     first = [page.texts.index(text) for text in ("is no TIFF", "cells.tif", "later.tif")]
     assert first == sorted(first)
-    assert "left: not reached: the disk was full" in page.texts
+    assert "skipped: not reached: the disk was full" in page.texts
     after = {
         word: i for i, text in enumerate(page.texts) for word in ("restored", "failed") if text.startswith(f" {word} ·")
     }
@@ -161,7 +160,7 @@ _JSON = st.recursive(
 _KEYS = ("recipe", "quality", "seconds", "device", "notes", "versions", "shape", "axes", "input", "checksum", "dtype")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     name=_NAMES, text=st.text(max_size=50), title=st.text(max_size=20), status=st.sampled_from(["failed", "skipped"])
 )
@@ -173,7 +172,7 @@ def test_no_name_or_message_breaks_the_page(tmp_path: Path, name: str, text: str
         assert name in page.texts
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(known=st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=6))
 def test_no_sidecar_breaks_the_report(tmp_path: Path, known: dict[str, Any]) -> None:
     csv_path, shown = write_report(tmp_path, [bare("a.tif", "skipped", "done before", known)], title="t")
@@ -209,9 +208,9 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(tmp_path: Path) 
 
 def test_a_failed_file_of_any_claimed_size_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(restored(tmp_path), status="failed", text="too large", facts={})
-    monkeypatch.setattr("napari_pristine.batch.report_page._LARGEST", 40 * 50 - 1)
+    monkeypatch.setattr("napari_pristine.batch.report._MAX_PLANE", 40 * 50 - 1)
     assert Page(write_report(tmp_path / "out", [row], title="t")[1]).all("img") == []
-    monkeypatch.setattr("napari_pristine.batch.report_page._LARGEST", 40 * 50)
+    monkeypatch.setattr("napari_pristine.batch.report._MAX_PLANE", 40 * 50)
     assert len(Page(write_report(tmp_path / "out", [row], title="t")[1]).all("img")) == 1
 
 
@@ -224,12 +223,12 @@ def test_the_selected_part_is_what_is_drawn(tmp_path: Path) -> None:
 
 def test_a_large_batch_shows_a_sample_and_says_so(tmp_path: Path) -> None:
     row = restored(tmp_path)
-    rows = [*[row] * PICTURED, replace(row, status="failed", text="no memory", facts={})]
+    rows = [*[row] * MAX_PICTURED, replace(row, status="failed", text="no memory", facts={})]
     shown = write_report(tmp_path / "out", rows, title="t")[1]
     page = Page(shown)
     assert f"for 101 of {len(rows)} files" in page.text
     assert len(page.all("img")) == 3 * 100 + 1  # of the file that failed, only what it was
-    assert len(page.all("tr")) == PICTURED + 1
+    assert len(page.all("tr")) == MAX_PICTURED + 1
     assert shown.stat().st_size < 8e6
 
 

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from napari_pristine.batch.thumbnails import thumbnail, thumbnails
+from napari_pristine.batch.thumbnails import draw_pictures, thumbnail
 from napari_pristine.errors import ImageError
 from napari_pristine.image.image import Image
 
@@ -27,7 +27,7 @@ def test_thumbnails_show_the_middle_plane(axes: str) -> None:
     place: dict[str, Any] = {"T": 2, "Z": 2, "C": 0}
     part = data[tuple(place.get(axis, slice(None)) for axis in axes)]
     part[...] = ramp.T if axes == "XY" else ramp[..., None] if "S" in axes else ramp
-    before, after, removed = (opened(png) for png in thumbnails(Image(data, axes), Image(data, axes), 1.0))
+    before, after, removed = (opened(png) for png in draw_pictures(Image(data, axes), Image(data, axes), 1.0))
     assert before.shape[:2] == (20, 30)
     assert (before == after).all()
     assert (before[0, 0] == 0).all()
@@ -40,7 +40,7 @@ def test_white_is_three_noise_levels_removed() -> None:
     before = np.full((30, 30), 100, np.uint16)
     after = before.copy()
     after[:10], after[20:] = 100 - 3 * 7, 100 + 3 * 7  # below zero in unsigned integers
-    removed = opened(thumbnails(Image(before, "YX"), Image(after, "YX"), 7.0)[2])
+    removed = opened(draw_pictures(Image(before, "YX"), Image(after, "YX"), 7.0)[2])
     assert (removed[:10] == 255).all()
     assert (removed[20:] == 0).all()
 
@@ -60,7 +60,7 @@ class Watched:
 @pytest.mark.parametrize("finer", [1, 2])
 def test_of_large_data_little_is_read(finer: int) -> None:
     source, result = Watched((1000, 50_000, 40_001)), Watched((1000, 50_000 * finer, 40_001 * finer))
-    pictures = thumbnails(Image(source, "TYX"), Image(result, "TYX"), 1.0)
+    pictures = draw_pictures(Image(source, "TYX"), Image(result, "TYX"), 1.0)
     assert source.count < 2e6
     assert result.count < 2e6 * finer**2
     assert all(max(opened(png).shape) <= 160 for png in pictures)
@@ -71,7 +71,7 @@ def test_of_large_data_little_is_read(finer: int) -> None:
 def test_what_is_removed_by_a_finer_result_is_told_on_the_coarser_grid(depth: int, size: int) -> None:
     fine = np.random.default_rng(0).integers(0, 256, (2 * depth, 2 * size, 2 * size), np.uint8)
     coarse = fine.reshape(depth, 2, size, 2, size, 2).mean((1, 3, 5))
-    _, after, removed = (opened(png) for png in thumbnails(Image(coarse, "ZYX"), Image(fine, "ZYX"), 1.0))
+    _, after, removed = (opened(png) for png in draw_pictures(Image(coarse, "ZYX"), Image(fine, "ZYX"), 1.0))
     assert np.ptp(removed) <= 5  # rounding about the middle
     assert after.shape == ((80, 80) if size == 40 else (153, 153))
 
@@ -79,7 +79,7 @@ def test_what_is_removed_by_a_finer_result_is_told_on_the_coarser_grid(depth: in
 @pytest.mark.parametrize("values", [np.zeros((40, 50)), np.full((40, 50), np.nan), np.full((40, 50), np.inf)])
 def test_nothing_to_see_is_no_error(values: NDArray[np.float64]) -> None:
     image = Image(values, "YX")
-    assert [opened(png).shape for png in thumbnails(image, image, 0.0)] == [(40, 50)] * 3
+    assert [opened(png).shape for png in draw_pictures(image, image, 0.0)] == [(40, 50)] * 3
     assert opened(thumbnail(image)).shape == (40, 50)
 
 
@@ -87,7 +87,7 @@ def test_missing_and_extreme_values_do_not_hide_the_others() -> None:
     ramp = np.add.outer(np.arange(400.0), np.arange(400.0))
     ramp[::3, ::5], ramp[0, 1], ramp[2, 2] = np.nan, 1.7e308, -1.7e308
     after = np.nan_to_num(ramp, nan=0.0)
-    before = opened(thumbnails(Image(ramp, "YX"), Image(after, "YX"), 1.0)[0])
+    before = opened(draw_pictures(Image(ramp, "YX"), Image(after, "YX"), 1.0)[0])
     assert (np.diff(before[5]) >= -8).all()
     assert before[5, 5] < before[100, 100] < before[-1, -1]
 
@@ -101,4 +101,4 @@ def test_a_few_bright_spots_are_seen() -> None:
 def test_a_result_of_another_image_is_refused() -> None:
     one, other = Image(np.zeros((40, 50)), "YX"), Image(np.zeros((40, 75)), "YX")
     with pytest.raises(ImageError, match="along X the result has 75"):
-        thumbnails(one, other, 1.0)
+        draw_pictures(one, other, 1.0)

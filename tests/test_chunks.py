@@ -18,15 +18,14 @@ import torch
 from hypothesis import given
 from numpy.typing import NDArray
 from scipy import ndimage
-from tests.batches import became, quick
+from tests.batches import became, block_done, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
-from napari_pristine.batch.inputs import inputs_of
-from napari_pristine.batch.memory_estimate import memory_estimate
-from napari_pristine.batch.options import BatchOptions, Unmade, open_task
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.tasks import Task, assign
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
+from napari_pristine.batch.work_item import EmptyArray, open_task
 from napari_pristine.errors import ImageError
 from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image import chunks
@@ -37,6 +36,7 @@ from napari_pristine.image.lazy_slice import ranges
 from napari_pristine.io import planes
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.zarr import complete_image, create_image
+from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, run, wait
@@ -176,7 +176,7 @@ def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
 
 
 def test_what_was_restored_as_one_still_is() -> None:
-    image = Image(Unmade((5, 4096, 4096), np.dtype("uint16")), "TYX")
+    image = Image(EmptyArray((5, 4096, 4096), np.dtype("uint16")), "TYX")
     assert plan_axes(image).in_chunks() == plan_axes(image)
     assert ChunkGrid.of((4096, 4096), 1) is None
     assert ChunkGrid.of((16, 1024, 1024), 1) is None
@@ -303,7 +303,8 @@ def test_the_mask_of_a_picture_is_counted_once_for_all_frames(tmp_path: Path) ->
     for frames in (2, 64):
         write(tmp_path / f"{frames}.tif", Image(np.ones((frames, 64, 64), np.uint16), "TYX"))
         recipe = quick(mask=str(tmp_path / "mask.tif"))
-        needed.append(memory_estimate(open_task(Task(tmp_path / f"{frames}.tif", tmp_path / "out.tif"), recipe)))
+        task = Task(tmp_path / f"{frames}.tif", tmp_path / "out.tif")
+        needed.append(open_task(task, recipe, InputCache()).plan.memory)
     assert needed[1] - needed[0] < 64 * 64 * 64
 
 
@@ -481,7 +482,7 @@ def test_networks_learn_from_large_planes(small: None, monkeypatch: pytest.Monke
 
 
 def test_chunks_belong_to_one_pane_each(tmp_path: Path) -> None:
-    like = Image(Unmade((4, 3000, 2400), np.dtype("uint16")), "TYX")
+    like = Image(EmptyArray((4, 3000, 2400), np.dtype("uint16")), "TYX")
     for side, chunk in ((2048, 1024), (1120, 560), (224, 224), (3 * 1120, 840)):
         out = create_image(tmp_path / f"{side}", like, block_sides={"Y": side, "X": side})
         assert out.chunks == (1, chunk, chunk)
@@ -494,15 +495,15 @@ def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: No
     source.parent.mkdir()
     write(source, Image(photons(scene(100, 170)), "YX", scale=(0.5, 0.5), units=("micrometer",) * 2))
     expected = wait(run(read(source), quick())).data
-    tasks = assign(inputs_of([str(source)], tmp_path / "out"), tmp_path / "out", quick())
+    tasks = assign_targets(find_inputs([str(source)], tmp_path / "out"), tmp_path / "out", quick())
     job = Batch(tasks, BatchOptions(quick())).job()
     done = 0
     while done < 2:
-        done += isinstance(next(job), BlockDone)
+        done += block_done(next(job)) is not None
     job.close()
     again = Batch(tasks, BatchOptions(quick(), resume=True))
     events = list(again.job())
-    assert sum(isinstance(event, BlockDone) for event in events) == 4
+    assert sum(block_done(event) is not None for event in events) == 4
     assert [row.status for row in events if isinstance(row, ItemDone)] == ["restored"]
     assert np.array_equal(read(tmp_path / "out" / source.name).data, expected)
 
@@ -510,10 +511,10 @@ def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: No
 def test_memory_does_not_grow_with_a_plane(tmp_path: Path) -> None:
     found = []
     for side in (5000, 60_000):
-        like = Image(Unmade((side, side), np.dtype("uint16")), "YX")
+        like = Image(EmptyArray((side, side), np.dtype("uint16")), "YX")
         write_empty(tmp_path / f"{side}.zarr", like)
-        (task,) = assign(inputs_of([str(tmp_path / f"{side}.zarr")], tmp_path), tmp_path / "out", quick())
-        found.append(memory_estimate(open_task(task, quick())))
+        (task,) = assign_targets(find_inputs([str(tmp_path / f"{side}.zarr")], tmp_path), tmp_path / "out", quick())
+        found.append(open_task(task, quick(), InputCache()).plan.memory)
     assert found[0] == found[1] < 2e9
 
 

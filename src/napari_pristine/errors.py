@@ -44,3 +44,28 @@ class ComputeError(PristineError):
 
 class OutOfMemory(ComputeError):
     """The device ran out of memory, even with the smallest tiles."""
+
+
+def format_error(error: Exception, about: object) -> PristineError:
+    """Turn any error into one of ours, with a message for users; the original is its `__cause__`.
+
+    Args:
+        error: The error.
+        about: The file that it is about, in case the error does not tell.
+    """
+    if isinstance(error, PristineError):
+        return error
+    found: PristineError
+    if isinstance(error, MemoryError):
+        found = OutOfMemory(f"'{about}': the memory ran out; restore less at once (tile, together, select)")
+    elif isinstance(error, OSError):
+        name = error.filename if error.filename is not None else about
+        found = FileError(f"'{name}' cannot be read or written: {error.strerror or error}; is the disk full or gone?")
+    else:
+        name = f"'{about}': " if about else ""
+        found = ComputeError(
+            f"{name}{type(error).__name__}: {error}; this is a bug in napari-pristine, "
+            "please report it with --debug"
+        )
+    found.__cause__ = error
+    return found

@@ -137,6 +137,14 @@ class ItemDone:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event: TypeAlias = Progress | Preview | Note | BlockDone | BatchProgress | ItemDone
+@dataclass(frozen=True)
+class ItemEvent:
+    """An event of the job that restores one file of a batch."""
+
+    source: Path
+    event: Event
+
+
+Event: TypeAlias = Progress | Preview | Note | BlockDone | BatchProgress | ItemDone | ItemEvent
 Job: TypeAlias = Generator[Event, Command | None, T]
 """A running job that returns a `T`: yields events, accepts commands; closing it cancels it."""

@@ -19,7 +19,7 @@ import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import read
-from napari_pristine.batch.clusters import SCHEDULER
+from napari_pristine.batch.executors import SCHEDULER
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -67,7 +67,7 @@ def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recip
     (images / "Thumbs").write_text("")
     code, out, err = shell("batch", recipe, images, "-o", "junk")
     assert (code, err) == (0, "")
-    assert f"{images / 'notes.txt'}: left, no image that can be read (suffix '.txt')" in out
+    assert f"{images / 'notes.txt'}: skipped, no image that can be read (suffix '.txt')" in out
     (images / "bad.tif").write_text("no image")
     code, out, err = shell("batch", recipe, images, "-o", "bad")
     assert code == 1
@@ -79,9 +79,9 @@ def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recip
 def test_results_are_not_replaced_by_mistake(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images, "-o", "out")
     code, _, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, err.count("exists already; --overwrite replaces it, --resume leaves what is done")) == (1, 3)
+    assert (code, err.count("exists already; --overwrite replaces it, --resume skips what is done")) == (1, 3)
     code, out, err = shell("batch", recipe, images, "-o", "out", "--resume")
-    assert (code, err, out.count("left, done before")) == (0, "", 3)
+    assert (code, err, out.count("skipped, done before")) == (0, "", 3)
     assert shell("batch", recipe, images, "-o", "out", "--overwrite")[0] == 0
 
 
@@ -119,15 +119,15 @@ def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, im
         (["missing.yaml", "in"], "missing.yaml"),
         (["bad.yaml", "in"], "no method 'magic'"),
         (["recipe.yaml", "empty"], "there are no files in empty"),
-        (["recipe.yaml", "in", "--workers", "0"], "--workers 0 cannot do anything"),
+        (["recipe.yaml", "in", "--workers", "0"], "--workers is 0; give at least 1"),
         (["recipe.yaml", "in", "--memory", "lots"], "cannot read --memory 'lots'"),
-        (["recipe.yaml", "in", "--memory", "2"], "says no unit; give one, such as 2GB"),
+        (["recipe.yaml", "in", "--memory", "2"], "has no unit; give one, such as 2GB"),
         (["recipe.yaml", "in", "--memory", "100MB"], "less than the program itself takes"),
         (["recipe.yaml", "in", "gone.tif"], "'gone.tif' does not exist; check the name"),
         (["recipe.yaml", "in", "gone*.tif"], "nothing matches 'gone*.tif'; check the name"),
         (["masked.yaml", "in", "--plan"], "of the recipe does not exist; check the name"),
-        (["recipe.yaml", "in", "--threads", "0"], "--threads 0"),
-        (["recipe.yaml", "in", "--scheduler", "tcp://localhost:1", "--workers", "2"], "leave --workers and --slurm"),
+        (["recipe.yaml", "in", "--threads", "0"], "--threads is 0"),
+        (["recipe.yaml", "in", "--scheduler", "tcp://localhost:1", "--workers", "2"], "leave --workers out"),
         (["recipe.yaml", "in", "-o", "recipe.yaml"], "is a file; give a folder"),
         (["recipe.yaml", "in", "-o", "in"], "would replace the input"),
         (["recipe.yaml"], "INPUTS"),
@@ -151,18 +151,6 @@ def test_a_scheduler_that_is_not_there_is_said(shell: Shell, recipe: Path, image
     assert "no dask scheduler answers" in err
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of dask, which does not close it
-def test_slurm_that_knows_nothing_of_its_jobs_is_said(
-    shell: Shell, recipe: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("dask_jobqueue")
-    dask = pytest.importorskip("dask")
-    with dask.config.set({"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}):
-        code, _, err = shell("batch", recipe, images, "-o", "out", "--slurm")
-    assert (code, err.count("\n"), Path("out").exists()) == (2, 1, False)
-    assert "jobqueue.slurm.cores and jobqueue.slurm.memory in ~/.config/dask/jobqueue.yaml" in err
-
-
 def test_a_cluster_without_workers_is_said_and_can_be_left(tmp_path: Path, recipe: Path, images: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=0, scheduler_kwargs=SCHEDULER, protocol="tcp://") as cluster:
@@ -177,7 +165,7 @@ def test_a_cluster_without_workers_is_said_and_can_be_left(tmp_path: Path, recip
             said = job.stderr.readline()
             job.send_signal(signal.SIGINT)
             job.stderr.read()
-            assert job.wait(60) == 130
+            assert job.wait(200) == 130
     assert said == (
         f"pristine: the cluster at {address} has no workers; start one with 'dask worker {address}'; waiting\n"
     )
@@ -199,7 +187,7 @@ def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, imag
     assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 1  # a mistake: --resume is missing
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: (row["status"], row["message"][-15:]) for name, row in rows.items()} == {
-        "a.tif": ("failed", "es what is done"),
+        "a.tif": ("failed", "ps what is done"),
         "b.ome.tif": ("skipped", "restored before"),
         "c.tif": ("skipped", "restored before"),
     }
@@ -224,7 +212,7 @@ def test_two_workers_give_what_one_gives_and_say_no_more(tmp_path: Path, recipe:
     pytest.importorskip("distributed")
     command = [sys.executable, "-m", "napari_pristine", "batch", str(recipe), str(images), "-o"]
     done = subprocess.run(
-        [*command, str(tmp_path / "out"), "--workers", "2"], capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [*command, str(tmp_path / "out"), "--workers", "2"], capture_output=True, text=True, timeout=250, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 5
@@ -247,15 +235,15 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed,
         start_new_session=True,
     ) as job:  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while not list(out.glob(".pristine/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
             time.sleep(0.02)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
-        said, complained = job.communicate(timeout=60)
+        said, complained = job.communicate(timeout=200)
     assert (job.returncode, said) == (130, "")
     assert complained.splitlines() == [
-        "pristine: 0 of 1 files are done; --resume goes on from here",
-        "pristine: interrupted; nothing half-written bears a final name",
+        "pristine: 0 of 1 files are done; --resume continues",
+        "pristine: interrupted; no unfinished file has a final name",
     ]
     assert not list(out.rglob("*.lock"))
     assert ended(process(*command[3:])) == 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tifffile
+from tests.batches import ended, process
 
 from napari_pristine import read, restore, write
 from napari_pristine.image.image import Image
@@ -45,7 +48,8 @@ def test_none_is_a_value(shell: Shell, cell: Path) -> None:
 def test_several_inputs_go_to_a_folder_that_is_made(shell: Shell, cell: Path, movie: Path, tmp_path: Path) -> None:
     code, out, _ = shell("restore", cell, movie, "-o", "new/clean", *FEW)
     assert code == 0
-    assert {path.name for path in (tmp_path / "new" / "clean").iterdir()} == {"cell.tif", "movie.ome.tif"}
+    names = {"cell.tif", "cell.tif.json", "movie.ome.tif", "movie.ome.tif.json"}
+    assert {path.name for path in (tmp_path / "new" / "clean").iterdir()} == names
     assert len(out.splitlines()) == 2
 
 
@@ -58,7 +62,7 @@ def test_one_input_goes_to_a_folder_that_is_there(shell: Shell, cell: Path, tmp_
 def test_a_pattern_that_the_shell_left_is_resolved(shell: Shell, cell: Path, tmp_path: Path) -> None:
     write(tmp_path / "other.tif", read(cell))
     assert shell("restore", "*.tif", "-o", "clean", *FEW)[0] == 0
-    assert {path.name for path in (tmp_path / "clean").iterdir()} == {"cell.tif", "other.tif"}
+    assert {path.name for path in (tmp_path / "clean").glob("*.tif")} == {"cell.tif", "other.tif"}
 
 
 def test_a_jpeg_is_not_written_back_as_one(shell: Shell, tmp_path: Path) -> None:
@@ -128,3 +132,43 @@ def test_a_recipe_is_saved_before_all_is_done_and_replaced_only_on_demand(shell:
     assert not Path("new.yaml").exists()
     assert shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.yaml", "--overwrite")[0] == 0
     assert load_recipe("taken.yaml").params.steps == 3
+
+
+def test_what_was_interrupted_is_resumed(shell: Shell, tmp_path: Path) -> None:
+    write(tmp_path / "stack.tif", simulate_timelapse((32, 32), frames=5)[0])
+    words = ("restore", tmp_path / "stack.tif", *FEW, "--set", "warm_start=false", "--device", "cpu")
+    assert shell(*words, "-o", "whole.tif")[0] == 0
+    (tmp_path / "out").mkdir()
+    assert ended(process(*words, "-o", tmp_path / "out", dies_at=40)) == -9
+    assert list((tmp_path / "out").glob(".pristine/stack.tif/units/*/*.jsonl"))
+    code, out, err = shell(*words, "-o", "out")
+    assert (code, out, "is unfinished" in err, "--resume continues it" in err) == (2, "", True, True)
+    assert shell(*words, "-o", "out", "--resume")[0] == 0
+    assert np.array_equal(read("out/stack.tif").data, read("whole.tif").data)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["stack.tif", "stack.tif.json"]
+    code, out, err = shell(*words, "-o", "out", "--resume")
+    assert (code, out, err) == (0, f"{tmp_path / 'stack.tif'}: skipped, done before\n", "")
+
+
+def test_a_file_is_not_read_as_a_whole(shell: Shell, tmp_path: Path) -> None:
+    frames = tifffile.memmap(tmp_path / "long.tif", shape=(2000, 128, 128), dtype=np.uint16, metadata={"axes": "TYX"})
+    frames[:2] = simulate_image((128, 128))[0].data
+    frames.flush()
+    shell("methods")  # imports are not counted
+    tracemalloc.start()
+    try:
+        code = shell("restore", "long.tif", "-o", "clean.tif", *FEW, "--preset", "fast", "--select", "T=0:2")[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (code, read("clean.tif").shape) == (0, (2, 128, 128))
+    assert peak < frames.nbytes / 2
+
+
+def test_an_ome_zarr_is_replaced_or_skipped_like_a_file(shell: Shell, cell: Path) -> None:
+    told = {(): "noise level", ("--resume",): "skipped, done before", ("--overwrite",): "noise level"}
+    for words, said in told.items():
+        code, out, err = shell("restore", cell, "-o", "clean.zarr", *FEW, *words)
+        assert (code, err, said in out) == (0, "", True)
+    assert shell("restore", cell, "-o", "clean.zarr", *FEW)[0] == 2
+    assert np.array_equal(read("clean.zarr").data, restore(read(cell), settings={"steps": 3}).data)

@@ -43,7 +43,7 @@ def cells(tmp_path: Path) -> Path:
 def test_a_model_is_learned_from_all_images_in_a_folder(shell: Shell, cells: Path) -> None:
     code, out, err = shell("learn", cells, "-o", "model.safetensors", *FEW)
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"model.safetensors: tiny learned from 3 images; .*took all 3 steps; .* s on \w+ \(.*\)\n", out)
+    assert re.fullmatch(r"model.safetensors: tiny trained on 3 images; .*took all 3 steps; .* s on \w+ \(.*\)\n", out)
     model = load_model("model.safetensors")
     assert model.facts.images == ("0.tif", "1.tif", "2.tif")
     assert model.recipe.params.steps == 3
@@ -52,7 +52,7 @@ def test_a_model_is_learned_from_all_images_in_a_folder(shell: Shell, cells: Pat
 def test_folders_patterns_and_files_may_be_mixed(shell: Shell, cells: Path, movie: Path) -> None:
     code, out, _ = shell("learn", cells, movie, "cells/[01].tif", "-o", "model.safetensors", *FEW)
     assert code == 0
-    assert "from 6 images (9 blocks)" in out
+    assert "on 6 images (9 blocks)" in out
 
 
 def test_shell_and_python_learn_the_same(shell: Shell, cells: Path) -> None:
@@ -88,7 +88,7 @@ def test_what_was_left_out_goes_to_stderr(shell: Shell, cells: Path) -> None:
     write(cells / "flat.tif", Image(np.full((32, 32), 7, np.uint16), "YX"))
     code, out, err = shell("learn", cells, "-o", "model.safetensors", *FEW)
     assert code == 0
-    assert "from 3 images" in out
+    assert "on 3 images" in out
     assert [name in line for name, line in zip(("broken.tif", "flat.tif"), err.splitlines(), strict=True)] == [True] * 2
 
 
@@ -118,7 +118,7 @@ WRONG = [
     (("learn", "cells", "-o", "m.safetensors", "--method", "magic"), "no method 'magic'"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "tiny", "--set", "stops=3"), "no setting 'stops'"),
     (("learn", "cells", "-o", "m.safetensors", "--model", "nowhere.safetensors"), "does not exist"),
-    (("learn", "cells", "-o", "m.safetensors", "--model", "cells/0.tif"), "is no .safetensors file"),
+    (("learn", "cells", "-o", "m.safetensors", "--model", "cells/0.tif"), "is not a .safetensors file"),
     (("learn", "cells", "-o", "m.safetensors", "--axes", "TYX"), "axes 'TYX'"),
     (("learn", "cells", "-o", "m.safetensors", "--together", "ZYX"), "'ZYX'"),
     (("learn", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),

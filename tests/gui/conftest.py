@@ -130,7 +130,7 @@ def open_batch(
     """Opens a Batch panel that is filled in; its estimates take no time."""
     from napari_pristine.gui.batch_panel import BatchPanel
 
-    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE", 0.05)
+    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE_SECONDS", 0.05)
     runners = []
 
     def open_one(*inputs: Path, in_viewer: Any = viewer) -> BatchPanel:

@@ -18,9 +18,9 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_pristine import write
-from napari_pristine.batch.executors import here, on_this_machine
-from napari_pristine.batch.worker_monitor import Notice
+from napari_pristine.batch.executors import local_executor, this_process
 from napari_pristine.errors import FileError
+from napari_pristine.events import Note
 from napari_pristine.gui.batch_table import FRACTION_ROLE, STATUS
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
@@ -60,7 +60,7 @@ def test_each_file_shows_its_progress(qtbot, open_batch, recipe):
 
 
 def test_an_estimate_can_be_stopped(qtbot, open_batch, recipe, monkeypatch):
-    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE", 1e6)
+    monkeypatch.setattr("napari_pristine.batch.estimate._PROBE_SECONDS", 1e6)
     save_endless(recipe)
     panel = open_batch()
     panel.plan()
@@ -80,11 +80,11 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
     def slow(workers: int) -> Iterator[Any]:
         start.wait()
         try:
-            yield here
+            yield this_process
         finally:
             ended.set()
 
-    monkeypatch.setattr("napari_pristine.gui.batch_job.on_this_machine", slow)
+    monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", slow)
     panel = open_batch()
     panel.form.settings.set_values({"workers": min(2, os.cpu_count() or 1)})
     panel.run()
@@ -102,13 +102,13 @@ def test_notices_about_the_batch_are_shown(qtbot, open_batch, monkeypatch):
     @contextmanager
     def lacking(workers: int) -> Iterator[Any]:
         def answers(fractions: Any) -> Any:
-            yield Notice("the cluster has no workers; waiting")
+            yield Note("the cluster has no workers; waiting")
             yield from pool(fractions)
 
-        with on_this_machine(workers) as pool:
+        with local_executor(workers) as pool:
             yield answers
 
-    monkeypatch.setattr("napari_pristine.gui.batch_job.on_this_machine", lacking)
+    monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", lacking)
     panel = open_batch()
     assert panel.warning.isHidden()
     panel.run()

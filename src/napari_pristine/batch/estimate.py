@@ -1,43 +1,43 @@
-"""Plan: what each file of a batch is, what its restoration takes, and what cannot be restored and why."""
+"""Plan of a batch: what each file is, the memory and time it takes, or why it cannot be restored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
-from napari_pristine.batch.executors import limit_threads
-from napari_pristine.batch.format_error import format_error
-from napari_pristine.batch.memory_estimate import check_memory, memory_estimate
-from napari_pristine.batch.options import BatchOptions, OpenedImage, open_task, told
+from napari_pristine.batch.executors import set_threads
+from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
+from napari_pristine.batch.spec import BatchOptions, Task, check_format
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.tasks import Task, check_format
-from napari_pristine.errors import FileError
-from napari_pristine.events import BlockDone, Job, Progress
-from napari_pristine.image.axes import BlockIndex
-from napari_pristine.jobs.restore import Restored, run_plan
+from napari_pristine.batch.work_item import EmptyArray, OpenedTask, open_task
+from napari_pristine.errors import FileError, OutOfMemory, format_error
+from napari_pristine.events import BlockDone, Progress
+from napari_pristine.jobs.inputs import InputCache
+from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import run_plan
+from napari_pristine.resources import cpu_count, free_memory
 from napari_pristine.threads import CheckCancelled, run_in_thread
 
-_PROBE = 5.0
-"""Seconds that a probe takes, about; a short one says little, since the first steps are slower."""
+_PROBE_SECONDS = 5.0
+"""Seconds for which a block is restored to measure the speed; the first steps are slower, so a short probe misleads."""
 
 
 @dataclass(frozen=True)
 class FileEstimate:
-    """What is known of a file before it is restored.
+    """Facts about a file before it is restored.
 
     Attributes:
         task: The file, and where its result goes.
-        axes, shape, dtype: Of what is restored of it.
-        blocks: How many parts are restored one after the other.
-        loops: What is fitted together and what is looped over, in words.
+        axes, shape, dtype: Axes, shape and type of what is restored.
+        blocks: Number of its blocks.
+        loops: Axes that are restored jointly and axes that are looped over, as text.
         memory: Bytes that a process takes for it, about.
-        seconds: How long it takes one process, about; none if it was not measured.
-        problem: Why it cannot be restored; empty if it can.
-        done: Whether there is a result by this recipe, which `--resume` leaves if the file is the same.
+        seconds: Seconds that one process takes for it, about; `None` if that was not measured.
+        problem: Reason that it cannot be restored; empty if it can.
+        done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
     """
 
     task: Task
@@ -52,119 +52,101 @@ class FileEstimate:
     done: bool = False
 
 
-def estimate_files(tasks: Sequence[Task], order: BatchOptions, *, probe: bool = True) -> Iterator[FileEstimate | None]:
-    """One forecast for each file, in order; nothing is written. In between, it gives way: closing it ends it.
+def estimate_files(
+    tasks: Sequence[Task], options: BatchOptions, *, probe: bool = True
+) -> Generator[FileEstimate | None, None, None]:
+    """Estimate each file, in order; nothing is written. Yields `None` in between, so that it can be closed soon.
 
     Args:
         tasks: The files.
-        order: What is wanted of them.
-        probe: Whether to measure how long a block takes, once for all blocks alike.
+        options: Recipe and options of the batch.
+        probe: Measure the time that a block takes, once for all blocks of the same shape.
     """
     measured: dict[Any, float | None] = {}
-    limit_threads(order.threads)
+    cache = InputCache()
+    set_threads(options.threads or cpu_count())
     for task in tasks:
         if task.problem:
             yield FileEstimate(task, problem=task.problem)
             continue
         try:
-            opened = yield from run_in_thread(partial(_opened, task, order))
-            _check_free(task, order)
-            check_memory(opened, order.memory)
-            check_format(task.target, opened.like)
-            if order.resume and _is_done(task, order):
-                yield replace(_forecast(task, opened, 0.0), done=True)
-                continue
-            kind = opened.resolved.blocks.block_shape, str(opened.resolved.image.dtype), len(_middle_rank(opened))
+            opened = yield from run_in_thread(partial(_open, task, options, cache))
+            plan = opened.plan
+            if task.target.exists() and not (options.overwrite or options.resume):
+                raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
+            check_memory(plan, options.memory)
+            check_format(task.target, opened.result_like)
+            estimate = FileEstimate(
+                task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
+                plan.blocks.describe(), plan.memory,
+            )  # fmt: skip
+            if options.resume and task.target.exists():
+                # only reading all of the input would tell whether it is still the same
+                existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
+                if existing and same_recipe(existing, recipe_identity(plan.recipe)):
+                    yield replace(estimate, seconds=0.0, done=True)
+                    continue
+            kind = plan.blocks.block_shape, plan.image.dtype, len(_middle_batch(plan))
             if probe and measured.get(kind) is None:
-                yield from _warm_up(opened, warm=bool(measured))
-                measured[kind] = yield from _probe(opened)
-        except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the plan
+                measured[kind] = yield from _measure_block(plan, first=not measured)
+            seconds = measured.get(kind)
+            if seconds is not None and not plan.needs_training:
+                warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
+                seconds *= sum(warm if plan.starts_warm(index) else 1.0 for index in plan.indices)
+            yield replace(estimate, seconds=seconds)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
             yield FileEstimate(task, problem=str(format_error(error, task.source)))
-            continue
-        yield _forecast(task, opened, measured.get(kind))
 
 
-def _opened(task: Task, order: BatchOptions, check_cancelled: CheckCancelled) -> OpenedImage:
-    """A file, opened; it may be a folder with a million files, on a disk far away."""
-    check_cancelled()
-    return open_task(task, order.recipe)
+def _open(task: Task, options: BatchOptions, cache: InputCache, check_cancelled: CheckCancelled) -> OpenedTask:
+    return open_task(task, options.recipe, cache)
 
 
-def _check_free(task: Task, order: BatchOptions) -> None:
-    """Raise a `FileError` if there is a result, and nobody said what to do with it."""
-    if task.target.exists() and not (order.overwrite or order.resume):
-        raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume leaves what is done")
+def check_memory(plan: RestorationPlan, allowed: int | None) -> None:
+    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free."""
+    limit = free_memory() if allowed is None else allowed
+    if plan.memory > limit:
+        available = "are free" if allowed is None else "may be used by a process (--memory)"
+        block = " × ".join(map(str, plan.blocks.block_shape))
+        raise OutOfMemory(
+            f"'{plan.image.name}' takes about {plan.memory / 1e9:.3g} GB, {limit / 1e9:.3g} GB {available}; restore "
+            f"less at once: one block is {block} values (tile, together, select)"
+        )
 
 
-def _is_done(task: Task, order: BatchOptions) -> bool:
-    """Whether there is a result by this recipe; whether from the same file, only reading all of it would tell."""
-    found = read_sidecar(task.target).get("identity") if task.target.exists() else None
-    return isinstance(found, dict) and found.get("recipe") == told(order.recipe)
+def _middle_batch(plan: RestorationPlan) -> list[Any]:
+    """The blocks in the middle that are fitted at once, most often a single one."""
+    batches = plan.batches(plan.indices)
+    return batches[len(batches) // 2]
 
 
-def _forecast(task: Task, opened: OpenedImage, block: float | None) -> FileEstimate:
-    resolved = opened.resolved
-    return FileEstimate(
-        task=task,
-        axes=resolved.image.axes,
-        shape=resolved.image.shape,
-        dtype=resolved.image.dtype.name,
-        blocks=len(resolved.indices),
-        loops=resolved.blocks.describe(),
-        memory=memory_estimate(opened),
-        seconds=None if block is None else block * (1 if resolved.needs_training else _blocks(opened)),
-    )
+def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any, float | None]:
+    """Measure the seconds that a block in the middle takes, with those of training where all blocks train a network.
 
-
-def _blocks(opened: OpenedImage) -> float:
-    """How many blocks that start anew would take as long."""
-    return sum(
-        opened.resolved.params.model_dump().get("warm_steps", 1.0) if opened.resolved.starts_warm(index) else 1.0
-        for index in opened.resolved.indices
-    )
-
-
-def _warm_up(opened: OpenedImage, *, warm: bool) -> Generator[None, Any, None]:
-    """A first step, unless one was done: it takes seconds to load libraries, which no later one does."""
-    job = _middle(opened)
-    try:
-        while not warm:
-            event = next(job, None)
-            yield
-            warm = event is None or (isinstance(event, Progress) and event.fraction > 0)
-    finally:
-        job.close()
-
-
-def _probe(opened: OpenedImage) -> Generator[None, Any, float | None]:
-    """Seconds that a block in the middle takes; with the time to learn from all blocks, which is far longer.
+    Args:
+        plan: The file.
+        first: True if nothing was computed before: loading libraries takes seconds, in the first step only.
 
     Returns:
-        None if this block is left as it is; others may not be.
+        `None` if the block is left unchanged; others may not be.
 
     Raises:
-        ImageError: It is the only one, and there is nothing to restore in it.
+        ImageError: It is the only block, and there is nothing to restore in it.
     """
-    blocks = len(_middle_rank(opened))
-    job, began, left = _middle(opened), time.monotonic(), False
-    try:
-        for event in job:
-            yield
-            seconds = time.monotonic() - began
-            if isinstance(event, Progress) and event.fraction > 0 and seconds > _PROBE:
-                return seconds / event.fraction / blocks
-            left = left or (isinstance(event, BlockDone) and not event.quality)
-    finally:
-        job.close()
-    return None if left else (time.monotonic() - began) / blocks
-
-
-def _middle(opened: OpenedImage) -> Job[Restored]:
-    """Their restoration, to nowhere."""
-    return run_plan(opened.resolved, into=opened.like.data, indices=_middle_rank(opened))
-
-
-def _middle_rank(opened: OpenedImage) -> list[BlockIndex]:
-    """The blocks in the middle that are fitted at once, most often a single one."""
-    found = opened.resolved.batches(list(chain(*opened.units)))
-    return found[len(found) // 2]
+    blocks = _middle_batch(plan)
+    nowhere = EmptyArray(plan.output_blocks.shape, plan.image.dtype)
+    for warm_up in (True, False) if first else (False,):
+        job, started, unchanged = run_plan(plan, into=nowhere, indices=blocks), time.monotonic(), False
+        try:
+            for event in job:
+                yield
+                seconds = time.monotonic() - started
+                if isinstance(event, Progress) and event.fraction > 0:
+                    if warm_up:
+                        break
+                    if seconds > _PROBE_SECONDS:
+                        return seconds / event.fraction / len(blocks)
+                unchanged = unchanged or (isinstance(event, BlockDone) and not event.quality)
+        finally:
+            job.close()
+    return None if unchanged else (time.monotonic() - started) / len(blocks)

@@ -1,217 +1,297 @@
-"""Pools: where shares are done, here or on a dask cluster."""
+"""Executors: restore work items in this process, in processes on this machine, or on a dask cluster."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import chdir, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
 
-from napari_pristine.batch.clusters import joined_client, local_client, slurm_client
-from napari_pristine.batch.format_error import format_error
-from napari_pristine.batch.slurm import Jobs, stopped_by_signals
-from napari_pristine.batch.work_item import WorkItem, restore_work_item
-from napari_pristine.batch.worker_monitor import Advice, Notice, Tend, WorkerMonitor
-from napari_pristine.errors import ComputeError, FileError, PristineError
-from napari_pristine.events import Event
+from napari_pristine.batch.work_item import OpenedTask, WorkItem, check_unchanged, open_task, restore_work_item
+from napari_pristine.errors import ComputeError, FileError, PristineError, SettingError, format_error
+from napari_pristine.events import Event, Note
+from napari_pristine.io.fingerprint import Fingerprint
+from napari_pristine.jobs.inputs import InputCache
+from napari_pristine.recipe import Recipe
+from napari_pristine.resources import cpu_count
 
-_MOMENT = 0.1
-"""Seconds between two looks at what a cluster has done."""
-_FETCH = 1.0
-"""Seconds to wait for what a worker says of a share that is over; it may have died since, and another does it again."""
-_AHEAD = 2
-"""Shares that wait at each worker, so that none is idle between two of them."""
+_POLL_SECONDS = 0.1
+_WORKER_POLL_SECONDS = 1.0
+_RESULT_SECONDS = 1.0
+"""Seconds to wait for the outcome of a finished work item; if its worker has died since, another one repeats it."""
+_WITHOUT_WORKERS_SECONDS = 5.0
+"""Seconds without workers before the user is told; one that has just died may be started again."""
+_QUEUE_LENGTH = 2
+"""Work items that wait at each worker, so that none is idle between two of them."""
+SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Options of a scheduler without a dashboard; its usual port is taken where another batch is running."""
+_IGNORE_SIGINT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+"""Ctrl-C on a terminal goes to all processes; the batch handles it and stops its workers."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A share is over; with the error that ended it, if one did."""
+    """A work item is finished, or was ended by an error."""
 
     error: PristineError | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class WorkerMessage:
-    """What is said of a share: how it goes on, or that it is over."""
+    """An event of a work item."""
 
-    share: WorkItem
-    said: Event | Finished
-
-
-WorkerMessages: TypeAlias = "Iterator[WorkerMessage | Notice | None]"
-Executor: TypeAlias = "Callable[[Iterator[WorkItem | None]], WorkerMessages]"
-"""Does shares, as they are handed out; says how each goes on, and when it is over. None is handed out, and on, where
-there is something to tell of a file of which nothing is to be done."""
+    item: WorkItem
+    event: Event | Finished
 
 
-def here(shares: Iterator[WorkItem | None]) -> WorkerMessages:
-    """One share after the other, in this process."""
-    for share in shares:
-        if share is None:
+Messages: TypeAlias = Generator[WorkerMessage | Note | None, None, None]
+Executor: TypeAlias = Callable[[Iterator[WorkItem | None]], Messages]
+"""Restores work items as they are handed out, and yields what happens to them. For each `None` among them it yields
+something soon, since the batch has news of its own; also `None`, while it waits."""
+
+
+def this_process(items: Iterator[WorkItem | None]) -> Messages:
+    """Restore one work item after the other in this process."""
+    for item in items:
+        if item is None:
             yield None
             continue
-        limit_threads(share.order.threads)
+        assert item.opened is not None
+        set_threads(item.threads or cpu_count())
         error: PristineError | None = None
         try:
-            for event in restore_work_item(share):
-                yield WorkerMessage(share, event)
-        except Exception as caught:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the batch
-            error = format_error(caught, share.task.source)
-        yield WorkerMessage(share, Finished(error))
+            check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
+            for event in restore_work_item(item, item.opened):
+                yield WorkerMessage(item, event)
+        except Exception as caught:  # noqa: BLE001 - whatever is wrong with one file must not end the batch
+            error = format_error(caught, item.task.source)
+        yield WorkerMessage(item, Finished(error))
 
 
-def on(client: Any, advice: Advice = lambda: "they are being started", tend: Tend = lambda workers: "") -> Executor:
-    """The pool of a client of dask.distributed.
-
-    A share whose worker dies is given to another one; all is written by the workers, which see the same files.
-
-    Args:
-        client: The client.
-        advice: What to say where there are no workers.
-        tend: Looks after the workers, now and then.
-    """
-
-    def answers(shares: Iterator[WorkItem | None]) -> WorkerMessages:
-        under_way, crew = _UnderWay(client), WorkerMonitor(client, advice, tend)
-        try:
-            for share in shares:
-                if share is None:
-                    yield under_way.wait(0) or crew.news()
-                    continue
-                under_way.add(share)
-                while len(under_way.shares) >= _AHEAD * max(crew.count(), 1):
-                    yield under_way.wait() or crew.news()
-            while under_way.shares:
-                yield under_way.wait() or crew.news()
-        finally:
-            with suppress(Exception):  # what is lost cannot be cancelled, and the files must be left to others
-                client.cancel(list(under_way.shares))
-
-    return answers
-
-
-class _UnderWay:
-    """The shares that were given to a cluster and are not over."""
-
-    def __init__(self, client: Any) -> None:
-        from distributed import as_completed
-
-        self.shares: dict[Any, WorkItem] = {}
-        self._client, self._completed = client, as_completed(with_results=False)
-        self._over: deque[Any] = deque()
-
-    def add(self, share: WorkItem) -> None:
-        future = self._client.submit(_do, share, os.getcwd(), pure=False)
-        self.shares[future] = share
-        self._completed.add(future)
-
-    def wait(self, seconds: float = _MOMENT) -> WorkerMessage | None:
-        """The next one that is over; none if that takes longer than a moment, so that the batch can be stopped."""
-        while self._completed.has_ready():
-            self._over.append(next(self._completed))
-        if not self._over:
-            time.sleep(seconds)
-            return None
-        future = self._over.popleft()
-        try:
-            error = _error(future)
-        except TimeoutError:
-            self._over.append(future)
-            return None
-        return WorkerMessage(self.shares.pop(future), Finished(error))
-
-
-_ALONE = threading.Lock()
-"""A process does one share at a time, however many threads a worker has: so much memory was asked for."""
-
-
-def _do(share: WorkItem, folder: str) -> PristineError | None:
-    """A share, on a worker; names of files are those of the folder that the batch was started in."""
-    if not os.path.isdir(folder):
-        return FileError(
-            f"'{share.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
-            "start workers where all files can be seen under the same names"
-        )
-    try:
-        with _ALONE, chdir(folder):
-            limit_threads(share.order.threads)
-            _take_gpu()
-            for _ in restore_work_item(share):
-                pass
-    except Exception as error:  # noqa: BLE001 - the door to the report
-        return format_error(error, share.task.source)
-    return None
-
-
-def _take_gpu() -> None:
-    """Let each worker of a machine compute on a GPU of its own, where there are several."""
-    if torch.cuda.is_available():
-        from distributed import get_worker
-
-        number = re.fullmatch(r"(?:\d+-)?(\d+)", str(get_worker().name))  # 3 here, 1234 or 1234-3 in a job of Slurm
-        torch.cuda.set_device((int(number[1]) if number else 0) % torch.cuda.device_count())
-
-
-def _error(future: Any) -> PristineError | None:
-    """What ended a share; raises a `TimeoutError` if that cannot be had now."""
-    try:
-        error: PristineError | None = future.result(timeout=_FETCH)
-    except Exception as lost:  # a scheduler that dies takes its futures with it, in many ways
-        if isinstance(lost, TimeoutError) and future.status != "error":
-            raise
-        return ComputeError(f"a worker failed: {lost}; see its log, and go on with --resume")
-    return error
-
-
-def limit_threads(threads: int) -> None:
-    """Let this process compute with so many threads, 1 at least."""
+def set_threads(threads: int) -> None:
+    """Set the number of threads that torch computes with in this process."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def on_this_machine(workers: int) -> Iterator[Executor]:
-    """The pool of this process, or of several on this machine.
+def dask_executor(client: Any, advice: str = "they are being started") -> Executor:
+    """The executor of a client of dask.distributed.
 
-    Raises:
-        SettingError: There are to be several, and dask.distributed is not installed.
-    """
-    if workers == 1:
-        yield here
-        return
-    with local_client(workers) as client:
-        yield on(client)
-
-
-@contextmanager
-def joined_cluster(address: str) -> Iterator[Executor]:
-    """The pool of a cluster that is there already.
-
-    Raises:
-        SettingError: dask.distributed is not installed, or nobody answers at the address.
-    """
-    with joined_client(address) as client:
-        yield on(client, lambda: f"start one with 'dask worker {address}'")
-
-
-@contextmanager
-def slurm_cluster(jobs: int, threads: int = 1) -> Iterator[Executor]:
-    """A pool of jobs that Slurm starts, as dask's configuration (jobqueue.slurm) describes them.
+    A work item whose worker dies is repeated by another one. Results are written by the workers, which see the same
+    files as this process.
 
     Args:
-        jobs: How many.
-        threads: Of each process.
+        client: The client.
+        advice: Text for the user while there are no workers.
+    """
+    from distributed import as_completed
+
+    def execute(items: Iterator[WorkItem | None]) -> Messages:
+        running: dict[Any, WorkItem] = {}
+        completed, ready = as_completed(with_results=False), deque[Any]()
+        monitor = _WorkerMonitor(client, advice)
+
+        def next_message(seconds: float) -> WorkerMessage | Note | None:
+            """A finished work item, or news of the workers, or nothing after a moment."""
+            while completed.has_ready():
+                ready.append(next(completed))
+            if ready:
+                future = ready.popleft()
+                with suppress(TimeoutError):
+                    error = _outcome(future)
+                    return WorkerMessage(running.pop(future), Finished(error))
+                ready.append(future)
+            else:
+                time.sleep(seconds)
+            return monitor.news()
+
+        try:
+            for item in items:
+                if item is None:
+                    yield next_message(0)
+                    continue
+                future = client.submit(_run_on_worker, replace(item, opened=None), os.getcwd(), pure=False)
+                running[future] = item
+                completed.add(future)
+                while len(running) >= _QUEUE_LENGTH * max(monitor.count(), 1):
+                    yield next_message(_POLL_SECONDS)
+            while running:
+                yield next_message(_POLL_SECONDS)
+        finally:
+            with suppress(Exception):  # a cluster that is lost can do neither; the locks must be released anyway
+                client.cancel(list(running))
+                client.run(_forget_files, wait=False)
+
+    return execute
+
+
+def _outcome(future: Any) -> PristineError | None:
+    """The error that ended a work item, if one did; raises a `TimeoutError` if that cannot be known now."""
+    try:
+        error: PristineError | None = future.result(timeout=_RESULT_SECONDS)
+    except Exception as lost:  # a scheduler that dies takes its futures with it, in many ways
+        if isinstance(lost, TimeoutError) and future.status != "error":
+            raise
+        return ComputeError(f"a worker failed: {lost}; see its log, and continue with --resume")
+    return error
+
+
+class _WorkerMonitor:
+    """Counts the workers of a cluster, which come and go, and tells when there are none."""
+
+    def __init__(self, client: Any, advice: str) -> None:
+        self._client, self._advice = client, advice
+        self._count, self._polled, self._seen = 0, -_WORKER_POLL_SECONDS, time.monotonic()
+        self._lacking = False
+
+    def count(self) -> int:
+        """Number of workers, now or a moment ago."""
+        now = time.monotonic()
+        if now - self._polled >= _WORKER_POLL_SECONDS:
+            self._count, self._polled = len(self._client.scheduler_info(n_workers=-1)["workers"]), now
+        if self._count:
+            self._seen = now
+        return self._count
+
+    def news(self) -> Note | None:
+        """A note when there have been no workers for a while, and when there are some again."""
+        lacking = not self.count() and (self._lacking or time.monotonic() - self._seen > _WITHOUT_WORKERS_SECONDS)
+        if lacking == self._lacking:
+            return None
+        self._lacking = lacking
+        address = self._client.scheduler.address
+        if lacking:
+            return Note(f"the cluster at {address} has no workers; {self._advice}; waiting", warning=True)
+        return Note(f"the cluster at {address} has workers now; continuing")
+
+
+_ONE_ITEM = threading.Lock()
+"""A process restores one work item at a time, however many tasks its dask worker would run: memory is for one."""
+
+
+def _run_on_worker(item: WorkItem, folder: str) -> PristineError | None:
+    """Restore a work item on a worker; returns the error that ended it.
+
+    Args:
+        item: The work.
+        folder: Working directory of the batch, to which names of files are relative.
+    """
+    from distributed import get_worker
+
+    if not os.path.isdir(folder):
+        return FileError(
+            f"'{item.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
+            "start workers where all files can be seen under the same names"
+        )
+    try:
+        with _ONE_ITEM, chdir(folder):
+            worker = get_worker()
+            set_threads(item.threads or worker.state.nthreads)
+            if torch.cuda.is_available():  # each worker of a machine has a GPU of its own, where there are several
+                number = re.fullmatch(r"(?:.*-)?(\d+)", str(worker.name))
+                torch.cuda.set_device((int(number[1]) if number else 0) % torch.cuda.device_count())
+            check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
+            for _ in restore_work_item(item, _open_on_worker(item)):
+                pass
+    except Exception as error:  # noqa: BLE001 - the error is reported by the batch
+        return format_error(error, item.task.source)
+    return None
+
+
+def _open_on_worker(item: WorkItem) -> OpenedTask:
+    """Open the file of a work item; the next one is often of the same file, whose noise has been measured."""
+    return _opened(item.task, item.recipe.model_dump_json(), item.fingerprint, item.batch_size)
+
+
+@lru_cache(maxsize=1)
+def _opened(task: Any, recipe_json: str, state: Fingerprint, batch_size: int) -> OpenedTask:
+    return open_task(task, Recipe.model_validate_json(recipe_json), _input_cache()).with_batch_size(batch_size)
+
+
+@lru_cache(maxsize=1)
+def _input_cache() -> InputCache:
+    return InputCache()
+
+
+async def _forget_files() -> None:
+    """Release the memory of the last file of a batch; dask runs coroutines also on workers that are busy."""
+    _opened.cache_clear()
+    _input_cache.cache_clear()
+
+
+@contextmanager
+def local_executor(workers: int, threads: int | None = None) -> Iterator[Executor]:
+    """The executor of this process, or of several processes on this machine.
+
+    Args:
+        workers: Number of processes.
+        threads: Number of threads of each; an equal part of the CPUs if `None`.
 
     Raises:
-        SettingError: dask-jobqueue or Slurm is not there, or the jobs are not such as Slurm takes.
+        SettingError: There are several, and dask.distributed is not installed.
     """
-    with stopped_by_signals(), slurm_client(threads) as (client, script), Jobs(script, jobs) as found:
-        yield on(client, found.advice, found.look)
+    if workers == 1:
+        yield this_process
+        return
+    distributed = _import_distributed()
+    import dask
+
+    # dask's own environment has workers return memory at once and take it anew in each step, a third of their time
+    threads = threads or max(cpu_count() // workers, 1)
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            scheduler_kwargs=SCHEDULER,
+            memory_limit=0,  # dask would pause a worker for good that uses much of it
+            preload=[_IGNORE_SIGINT],
+            silence_logs=logging.ERROR,  # workers that take a while to stop are no news to the user
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield dask_executor(client)
+
+
+@contextmanager
+def scheduler_executor(address: str) -> Iterator[Executor]:
+    """The executor of a dask cluster that is running.
+
+    Args:
+        address: Address of its scheduler.
+
+    Raises:
+        SettingError: dask.distributed is not installed, or no scheduler answers.
+    """
+    distributed = _import_distributed()
+    try:
+        client = distributed.Client(address, timeout="5s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise SettingError(
+            f"no dask scheduler answers at '{address}' ({error}); start one with 'dask scheduler', "
+            "and give the address that it prints"
+        ) from error
+    with client:
+        yield dask_executor(client, f"start one with 'dask worker {address}'")
+
+
+def _import_distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise SettingError("workers need dask.distributed; pip install 'napari-pristine[cluster]'") from None
+    except ValueError as error:  # it reads its configuration as it is imported
+        raise SettingError(str(error)) from None
+    return distributed

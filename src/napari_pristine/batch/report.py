@@ -1,138 +1,203 @@
-"""What happened to each file of a batch: a table for programs, a page for people."""
+"""Report of a batch: `report.csv` for programs, `report.html` for people.
+
+To show another figure of each result on the page, add a line to `COLUMNS`; to show another picture, add it to what
+`thumbnails.draw_pictures` returns and to `PICTURES`.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO, cast, get_args
+from typing import Any, cast
+from urllib.parse import quote
 
-from napari_pristine.batch.file_result import Figures, Status, figures, source_of
+from jinja2 import Environment, FileSystemLoader
+
 from napari_pristine.batch.inputs import REPORTS
-from napari_pristine.batch.output_lock import alone
-from napari_pristine.batch.report_page import page
-from napari_pristine.batch.store import SIDECAR, read_sidecar
+from napari_pristine.batch.results import Figures, Status, counted, figures, source_of
+from napari_pristine.batch.spec import path_key
+from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar
+from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
 from napari_pristine.events import ItemDone
-from napari_pristine.text import one_line
+from napari_pristine.image.image import Image
+from napari_pristine.io import atomic
+from napari_pristine.io.registry import read
+from napari_pristine.text import duration, one_line
 
-_PATIENCE = 600.0
+MAX_PICTURED = 200
+"""Most files that are shown with pictures, about 50 kB each."""
+_SAMPLE = 100
+"""Files without failure that are shown with pictures, where there are more than `MAX_PICTURED`."""
+_MAX_PLANE = 2**28
+"""Values in the plane of a failed file that is still drawn: a damaged file may claim any size."""
+_LOCK_SECONDS = 600.0
 """Seconds to wait for another batch to write its report."""
+_RESTORED_BEFORE = "restored before"
+"""Message of results that were made by earlier batches."""
 
-_FIGURES = [field.name for field in fields(Figures) if field.name != "recipe"]
-COLUMNS = ("input", "output", "status", "message", *_FIGURES)
-"""Of the table."""
-_BEFORE = "restored before"
-"""What is said of results that no batch at work has made."""
-_KEPT = (*COLUMNS[:4], "checksum")
-"""Those that a later report takes over."""
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that the page shows of each result, in the order of `draw_pictures`."""
+
+    title: str
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure that the page shows of each result.
+
+    Attributes:
+        title, unit: Head of the column.
+        meaning: Explanation in the legend.
+        value: The figure; `None` if it is not known.
+        text: It as text.
+    """
+
+    title: str
+    unit: str
+    meaning: str
+    value: Callable[[Figures], float | None]
+    text: Callable[[float], str]
+
+
+PICTURES = (
+    Picture("Before", "", "Middle plane of the input."),
+    Picture("After", "", "Middle plane of the result, with the same contrast."),
+    Picture(
+        "Removed", f"±{RANGE} noise levels",
+        f"Before minus after: white is {RANGE} noise levels removed, black {RANGE} added, mid grey no change. "
+        "It should look like noise; shapes of the sample in it are lost detail. Planes of more than 160 pixels are "
+        "shown as means, with fainter noise.",
+    ),
+)  # fmt: skip
+COLUMNS = (
+    Column(
+        "Noise", "grey values", "Root mean square of the noise of the input, in grey values (the units of the image).",
+        lambda found: found.sigma, "{:.4g}".format,
+    ),
+    Column(
+        "Residual", "noise levels",
+        "Root mean square of what was removed, in noise levels: about 1 is expected; well below 1 noise was left, "
+        "above 1 detail may have been removed.", lambda found: found.residual, "{:.2f}".format,
+    ),
+    Column(
+        "Whiteness", "−1 … 1", "Correlation of what was removed with its neighbours one pixel away: 0 for white noise.",
+        lambda found: found.whiteness, "{:z.2f}".format,
+    ),
+    Column(
+        "Structure", "−1 … 1",
+        "Correlation of what was removed with the result: 0 when no structure was lost; up to 0.4 is usual, since "
+        "faint structure is lost in part.", lambda found: found.structure, "{:z.2f}".format,
+    ),
+    Column(
+        "Filled", "values", "Number of values that were missing (NaN or infinite) and were filled in.",
+        lambda found: found.invalid, "{:,.0f}".format,
+    ),
+    Column("Time", "", "Computing time of this file.", lambda found: found.seconds, duration),
+)  # fmt: skip
+
+_CSV_FIGURES = [field.name for field in fields(Figures) if field.name != "recipe"]
+CSV_COLUMNS = ("input", "output", "status", "message", *_CSV_FIGURES)
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""What spreadsheets take for the beginning of a formula, which may run programs."""
+"""Spreadsheets take texts that begin with these for formulas, which may run programs."""
 
 
 def write_report(
-    folder: Path, rows: Sequence[ItemDone], *, title: str, since: datetime | None = None
+    folder: Path, items: Sequence[ItemDone], *, title: str, since: datetime | None = None
 ) -> tuple[Path, Path]:
-    """Write `report.csv` and `report.html`; each appears when it is complete, in place of what was there.
+    """Write `report.csv` and `report.html`; each appears when it is complete, in place of an older one.
 
     Args:
-        folder: Where the results are.
-        rows: What happened to each file.
-        title: What the batch is called.
-        since: When it began. Then all other results in the folder are shown too, and what another batch, which ran
-            at the same time, has reported of other files.
+        folder: Folder of the results.
+        items: Outcome of each file.
+        title: Title of the batch.
+        since: Start of the batch. If given, all other results in the folder are shown too, and other files that a
+            batch running at the same time has reported.
 
     Raises:
         FileError: They cannot be written there.
     """
-    table, shown = (folder / name for name in REPORTS)
+    table, page = (folder / name for name in REPORTS)
     if not folder.is_dir():
         raise FileError(f"cannot write '{table}': there is no folder '{folder}'; make it first")
-    with alone(folder, "report", timeout=_PATIENCE) as hidden:
-        rows = _with_others(folder, rows, _reported(table, since)) if since else rows
-        with _appearing(hidden, table, "utf-8-sig") as file:  # without a mark, Excel takes the rest for Latin-1
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(_cells(row) for row in rows)
-        with _appearing(hidden, shown, "utf-8") as file:
-            file.writelines(page(folder, rows, title=title))
-    return table, shown
+    with folder_lock(folder, "report", timeout=_LOCK_SECONDS) as hidden:
+        items = _with_others(folder, items, since) if since else items
+        # names that are no Unicode, which Linux allows, are written with escapes
+        for path, encoding in (
+            (table, "utf-8-sig"),
+            (page, "utf-8"),
+        ):  # without the mark, Excel takes UTF-8 for Latin-1
+            part = hidden / f"{path.name}.part"  # always the same name, so that an interruption leaves no files behind
+            try:
+                with part.open("w", encoding=encoding, errors="backslashreplace", newline="") as file:
+                    if path == table:
+                        csv.writer(file).writerows([CSV_COLUMNS, *map(_csv_row, items)])
+                    else:
+                        file.writelines(_render(folder, items, title))
+                atomic.replace(part, path)
+            except OSError as error:
+                raise FileError(f"'{path}' cannot be written: {error.strerror or error}; is the disk full?") from error
+            finally:
+                part.unlink(missing_ok=True)
+    return table, page
 
 
-@contextmanager
-def _appearing(hidden: Path, path: Path, encoding: str) -> Iterator[TextIO]:
-    """Write a file under one and the same hidden name, so that nothing stays of one that was interrupted."""
-    part = hidden / f"{path.name}.part"
-    try:
-        part.unlink(missing_ok=True)
-        with _open(part, encoding) as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be written: {error.strerror or error}; is the disk full?") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Reported:
-    """What a report said.
-
-    Attributes:
-        rows: Of all files; of what is known of results, the checksum of the input alone.
-        meanwhile: Whether it was written while we were at work.
-    """
-
-    rows: Sequence[ItemDone] = ()
-    meanwhile: bool = False
-
-
-def _reported(table: Path, since: datetime) -> _Reported:
-    """What the table says that is there."""
-    try:
-        written = table.stat().st_mtime
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            lines = [[_uncelled(cells.get(name)) for name in _KEPT] for cells in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error):
-        return _Reported()
-    rows = [
-        ItemDone(Path(source), Path(target), cast("Status", status), text, {"checksum": known} if known else {})
-        for source, target, status, text, known in lines
-        if status in get_args(Status)
+def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> list[ItemDone]:
+    """Our files, those that other batches have reported since then, and all results that were there before."""
+    reported, meanwhile = _read_table(folder / REPORTS[0], since)
+    sources = {path_key(item.target): item.source for item in reported if item.facts}
+    results = {path_key(target): target for target in _results(folder)}
+    ours = {one_line(item.source) for item in items}
+    others = [
+        replace(item, facts={})
+        for item in (reported if meanwhile else ())
+        if one_line(item.source) not in ours and item.text != _RESTORED_BEFORE
     ]
-    return _Reported(rows, written >= since.timestamp())
-
-
-def _with_others(folder: Path, rows: Sequence[ItemDone], reported: _Reported) -> list[ItemDone]:
-    """Our rows, those of others who were at work meanwhile, and those of all that was restored before."""
-    sources = {_key(row.target): row.source for row in reported.rows if row.facts}
-    found = {_key(target): target for target in _results(folder)}
     shown: list[ItemDone] = []
-    mine = {one_line(row.source) for row in rows}
-    meanwhile = reported.rows if reported.meanwhile else ()
-    others = [replace(row, facts={}) for row in meanwhile if one_line(row.source) not in mine and row.text != _BEFORE]
-    for row in [*rows, *others]:
-        key = _key(row.target)
-        facts = read_sidecar(found[key]) if key in found else {}
-        # of a file that failed, what there was before; unless that is of another file
-        if row.status != "failed" or one_line(sources.get(key, row.source)) == one_line(row.source):
-            found.pop(key, None)
-            row = replace(row, facts=row.facts or facts)
-        shown.append(row)
-    for key, target in found.items():
+    for item in [*items, *others]:
+        key = path_key(item.target)
+        facts = read_sidecar(results[key]) if key in results else {}
+        # a file that failed is shown with its result from before, unless that is the result of another file
+        if item.status != "failed" or one_line(sources.get(key, item.source)) == one_line(item.source):
+            results.pop(key, None)
+            item = replace(item, facts=item.facts or facts)
+        shown.append(item)
+    for key, target in results.items():
         facts = read_sidecar(target)
         source = sources.get(key, Path(source_of(facts) or target.name))
-        shown.append(ItemDone(source, target, "skipped", _BEFORE, facts))
+        shown.append(ItemDone(source, target, "skipped", _RESTORED_BEFORE, facts))
     return shown
 
 
+def _read_table(table: Path, since: datetime) -> tuple[list[ItemDone], bool]:
+    """Files in an existing table, and whether it was written since then; of facts, only the checksum is read."""
+    try:
+        meanwhile = table.stat().st_mtime >= since.timestamp()
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [{name: _unescape(value) for name, value in row.items() if name} for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error):
+        return [], False
+    items = []
+    for row in rows:
+        source, target, status, text = (row.get(name, "") for name in CSV_COLUMNS[:4])
+        status = "skipped" if status == "left" else status  # of version 0.1
+        if status in ("restored", "failed", "skipped"):
+            facts = {"checksum": row["checksum"]} if row.get("checksum") else {}
+            items.append(ItemDone(Path(source), Path(target), cast("Status", status), text, facts))
+    return items, meanwhile
+
+
 def _results(folder: Path) -> Iterator[Path]:
-    """All results of batches in a folder, by name."""
+    """All results of batches in a folder."""
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
         for name in sorted(files):
@@ -141,32 +206,174 @@ def _results(folder: Path) -> Iterator[Path]:
                 yield target
 
 
-def _key(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
+def _csv_row(item: ItemDone) -> list[Any]:
+    found = figures(item)
+    target = item.target if item.facts else ""  # there is no result
+    values = [item.source, target, item.status, one_line(item.text), *(getattr(found, name) for name in _CSV_FIGURES)]
+    return [_escape(value) for value in values]
 
 
-def _uncelled(value: Any) -> str:
-    text = value if isinstance(value, str) else ""
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
-
-
-def _open(part: Path, encoding: str) -> TextIO:
-    """A file to write; of names that are no Unicode, which Linux allows, it gets the escapes."""
-    return part.open("x", encoding=encoding, errors="backslashreplace", newline="")
-
-
-def _cells(row: ItemDone) -> list[Any]:
-    found = figures(row)
-    target = row.target if row.facts else ""  # there is none
-    values = [row.source, target, row.status, one_line(row.text), *(getattr(found, name) for name in _FIGURES)]
-    return [_cell(value) for value in values]
-
-
-def _cell(value: Any) -> Any:
-    """Numbers as they are; texts so that no spreadsheet takes them for a formula; nothing for what is not known."""
+def _escape(value: Any) -> Any:
+    """Numbers as they are; texts so that no spreadsheet takes them for a formula; nothing for unknown values."""
     if value is None or isinstance(value, (int, float)):
         return value
     if isinstance(value, tuple):
         value = (" x " if value and isinstance(value[0], int) else "; ").join(one_line(item) for item in value)
     text = str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _unescape(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
+_CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys(range(127, 160), 65533)
+"""Characters that no page may hold, and what is shown in their place."""
+
+
+def _printable(value: object) -> object:
+    """Applied to each value on the page, before the template escapes it."""
+    return value.translate(_CONTROLS) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=_printable)
+
+
+def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str]:
+    """The page, piece by piece: pictures are drawn when they are written."""
+    pictured = _choose_pictured(items)
+    failed = [number for number, item in enumerate(items) if item.status == "failed"]
+    listed = [number for number, item in enumerate(items) if item.status != "failed" or item.facts]
+    found = [figures(item) for item in items]
+    methods = dict.fromkeys(f"{each.method} ({each.preset})" if each.preset else each.method for each in found)
+    versions = dict.fromkeys(each.version for each in found if each.method and each.version)
+    seconds = sum(each.seconds or 0.0 for item, each in zip(items, found, strict=True) if item.status == "restored")
+    recipes = {repr(each.recipe): each.recipe for each in found if each.recipe}
+    return _TEMPLATES.get_template("report.html").generate(
+        title=title,
+        counts={word: n for word, n in counted(items).items() if n or word != "done before"},
+        summary=[
+            f"computing time {duration(seconds)}",
+            *([f"method {', '.join(filter(None, methods))}"] if any(methods) else []),
+            *([f"napari-pristine {', '.join(versions)}"] if versions else []),
+        ],
+        recipe=_flat_recipe(next(iter(recipes.values()), {})),
+        recipes=len(recipes),
+        failed=[_FailedFile(items[n], n in pictured and not items[n].facts) for n in failed],
+        listed=[_ListedFile(items[n], found[n], folder, n in pictured) for n in listed],
+        total=len(items),
+        pictured=len(pictured),
+        pictures=PICTURES,
+        columns=COLUMNS,
+    )
+
+
+def _choose_pictured(items: Sequence[ItemDone]) -> set[int]:
+    """Numbers of the files that are shown with pictures: all, or the failures and an even sample of the others."""
+    if len(items) <= MAX_PICTURED:
+        return set(range(len(items)))
+    failed = [number for number, item in enumerate(items) if item.status == "failed"]
+    others = [number for number, item in enumerate(items) if item.status != "failed" and item.facts]
+    count = min(_SAMPLE, len(others))
+    return {*failed[: MAX_PICTURED - _SAMPLE], *(others[k * len(others) // count] for k in range(count))}
+
+
+def _flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decided a result, settings beside everything else."""
+    settings = recipe.get("settings")
+    rest = {key: value for key, value in recipe.items() if key != "settings"}
+    return {**rest, **(settings if isinstance(settings, Mapping) else {})}
+
+
+@dataclass(frozen=True)
+class _FailedFile:
+    """A failed file on the page."""
+
+    item: ItemDone
+    pictured: bool
+
+    @property
+    def message(self) -> str:
+        return one_line(self.item.text)
+
+    def pictures(self) -> list[str]:
+        """The input, if it can be read."""
+        if not self.pictured:
+            return []
+        try:
+            image = _selected_input(self.item)
+            if image.size("Y") * image.size("X") * image.size("S") > _MAX_PLANE:
+                return []
+            return [_data_url(thumbnail(image))]
+        except Exception:  # noqa: BLE001 - a thousand results must not lose their report to one picture
+            return []
+
+
+@dataclass(frozen=True)
+class _ListedFile:
+    """A file in the table of the page."""
+
+    item: ItemDone
+    figures: Figures
+    folder: Path
+    pictured: bool
+
+    @property
+    def message(self) -> str:
+        if self.item.status == "restored":
+            return ""
+        if self.item.status == "skipped":
+            return f"skipped: {one_line(self.item.text)}"
+        return "failed, see above; this is the result from before"
+
+    @property
+    def link(self) -> str:
+        """Address of the result, relative to the page; empty if there is no result."""
+        if not os.path.exists(self.item.target):  # no error, whatever the name
+            return ""
+        try:
+            return quote(os.fsencode(Path(os.path.relpath(self.item.target, self.folder)).as_posix()))
+        except ValueError:  # on another drive
+            return self.item.target.absolute().as_uri()
+
+    @property
+    def kind(self) -> str:
+        """Shape and type of the image, such as `T 5 × Y 64 × X 64, uint16`."""
+        axes, shape = self.figures.axes, self.figures.shape
+        sizes = [f"{axis} {n}" for axis, n in zip(axes, shape, strict=True)] if len(axes) == len(shape) else shape
+        return ", ".join(part for part in (" × ".join(map(str, sizes)), self.figures.dtype) if part)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Text of each column."""
+        values = [(column, column.value(self.figures)) for column in COLUMNS]
+        return ["–" if value is None else column.text(value).replace("-", "−") for column, value in values]
+
+    @property
+    def notes(self) -> list[str]:
+        return [one_line(note) for note in [self.figures.stopped, *self.figures.notes] if note]
+
+    def pictures(self) -> list[str]:
+        """One address for each of `PICTURES`; empty where there is none."""
+        drawn: Sequence[bytes] = ()
+        if self.pictured and self.link:
+            try:
+                sigma = self.figures.sigma or 0.0
+                drawn = draw_pictures(_selected_input(self.item), read(self.item.target, lazy=True), sigma)
+                drawn = drawn if sigma > 0 else drawn[:2]  # without it, there is no scale for what was removed
+            except Exception:  # noqa: BLE001 - a thousand results must not lose their report to one picture
+                drawn = ()
+        return [_data_url(png) for png in drawn] + [""] * (len(PICTURES) - len(drawn))
+
+
+def _selected_input(item: ItemDone) -> Image:
+    """The part of the input that was restored."""
+    recipe = figures(item).recipe
+    select = recipe.get("select")
+    image = read(item.source, axes=str(recipe.get("axes", "")), lazy=True)
+    return image.select(select if isinstance(select, Mapping) else {})
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,180 +1,279 @@
-"""The batch as a job: opens files, hands out their blocks, names finished results, and says what became of each."""
+"""The batch as a job: opens files, hands out their work units, finishes results, and reports each file."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from napari_pristine.batch.active_task import ActiveTask, ExistingResult, clear_unless_begun, take_up
-from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, here
-from napari_pristine.batch.file_result import Status
-from napari_pristine.batch.format_error import format_error
-from napari_pristine.batch.options import BatchOptions, open_task
-from napari_pristine.batch.output_lock import LockedElsewhere, OutputLock
-from napari_pristine.batch.tasks import Task
-from napari_pristine.batch.work_item import WorkItem
-from napari_pristine.batch.worker_monitor import Notice
-from napari_pristine.errors import PristineError
-from napari_pristine.events import BatchProgress, Event, ItemDone
-from napari_pristine.threads import run_in_thread
+from napari_pristine.batch.estimate import check_memory
+from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, this_process
+from napari_pristine.batch.identity import Identity, find_existing, identify, read_identity, same_identity
+from napari_pristine.batch.results import Status, finish_result
+from napari_pristine.batch.spec import BatchOptions, Task, check_format
+from napari_pristine.batch.store import LockedElsewhere, OutputLock
+from napari_pristine.batch.work_item import (
+    InputChanged,
+    OpenedTask,
+    WorkItem,
+    check_unchanged,
+    open_task,
+    remaining_items,
+)
+from napari_pristine.errors import FileError, PristineError, format_error
+from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
+from napari_pristine.jobs.inputs import InputCache
+from napari_pristine.threads import CheckCancelled, run_in_thread
 
-Batching: TypeAlias = Generator["BatchProgress | ItemDone | Notice | Event", None, list[ItemDone]]
-"""A batch under way: yields how far it is and what became of each file, returns the latter. Closing it stops it;
-what is finished stays, and what is not can be resumed."""
+BatchJob: TypeAlias = Generator[Event, Any, list[ItemDone]]
+"""A running batch: yields its progress, events of each file, and notes; returns the outcome of each file. Closing it
+stops the batch: finished results and blocks stay, and can be resumed."""
+
+
+@dataclass(eq=False)
+class ActiveTask:
+    """A file in work: its result is locked, and its work items are handed out.
+
+    Attributes:
+        opened: The file.
+        lock: Lock of its result.
+        identity: Identity of the result.
+        items: Its work items.
+        blocks, done: Number of its blocks, and of those that are written.
+        finished: Number of finished work items.
+        blocks_of_item: Blocks of the work item that is being restored now, as far as it is.
+        error: First error of a work item.
+        notes: Texts of notes that were yielded.
+        started: Time of the start, in ISO 8601.
+    """
+
+    opened: OpenedTask
+    lock: OutputLock
+    identity: Identity
+    items: list[WorkItem]
+    finished: int = 0
+    blocks_of_item: float = 0.0
+    error: PristineError | None = None
+    notes: set[str] = field(default_factory=set)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        self.blocks = sum(map(len, self.opened.plan.work_units))
+        self.done = self.blocks - sum(map(self.count_blocks, self.items))
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of its blocks that is done, 0 to 1."""
+        return min((self.done + self.blocks_of_item) / max(self.blocks, 1), 1.0)
+
+    def count_blocks(self, item: WorkItem) -> int:
+        """Number of blocks of a work item."""
+        return sum(len(self.opened.plan.work_units[number]) for number in item.units)
 
 
 class Batch:
-    """Files that are restored alike; one that fails does not stop the rest.
+    """Files that are restored alike; a file that fails does not stop the others.
 
     Args:
-        tasks: Which files, and where their results go.
-        order: What is wanted.
-        pool: Where it is done.
+        tasks: The files, and where their results go.
+        options: Recipe and options of the batch.
+        executor: Does the work.
+        opened: Files that are open already; removed when they are restored.
+        cache: Files beside the images that were opened before.
 
     Attributes:
-        rows: What became of the files that are over.
-        since: When it began.
+        rows: Outcome of each finished file.
+        errors: Errors of the files that failed.
+        elsewhere: Files that other batches are restoring.
+        since: Start of the batch.
     """
 
-    def __init__(self, tasks: Sequence[Task], order: BatchOptions, pool: Executor = here) -> None:
-        self.tasks, self.order, self.pool = tasks, order, pool
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        options: BatchOptions,
+        executor: Executor = this_process,
+        opened: dict[Task, OpenedTask] | None = None,
+        cache: InputCache | None = None,
+    ) -> None:
+        self.tasks, self.options, self.executor = tasks, options, executor
         self.rows: list[ItemDone] = []
+        self.errors: dict[Task, PristineError] = {}
+        self.elsewhere: list[Task] = []
         self.since = datetime.now(UTC)
-        self._began = time.monotonic()
-        self._now: Task | None = None
-        self._doing: Literal["reading", "restoring", "writing"] = "restoring"
-        self._at_work: dict[Task, ActiveTask] = {}
-        self._elsewhere: list[Task] = []
+        self._start_time = time.monotonic()
+        self._opened = {} if opened is None else opened
+        self._cache = cache or InputCache()
+        self._current: Task | None = None
+        self._phase: Literal["reading", "restoring", "writing"] = "restoring"
+        self._active: dict[Task, ActiveTask] = {}
+        self._notes: list[ItemEvent] = []
 
-    def job(self) -> Batching:
-        """All files."""
-        told = 0
-        shares = self._shares()
-        answers = self.pool(shares)
+    def job(self) -> BatchJob:
+        """Restore all files."""
+        reported = 0
+        items = self._hand_out()
+        messages = self.executor(items)
         try:
-            for answer in answers:
-                if isinstance(answer, WorkerMessage):
-                    yield from self._heard(answer)
-                elif answer:
-                    yield answer
-                yield from self.rows[told:]
-                told = len(self.rows)
-                yield self._stand()
-            yield from self.rows[told:]
+            for message in messages:
+                if isinstance(message, WorkerMessage):
+                    task, event = message.item.task, message.event
+                    active = self._active[task]
+                    if isinstance(event, Finished):
+                        for _ in self._end_item(active, message.item, event.error):
+                            yield self._progress()
+                    elif not isinstance(event, Note) or event.text not in active.notes:
+                        if isinstance(event, Note):
+                            active.notes.add(event.text)
+                        elif isinstance(event, Progress):
+                            active.blocks_of_item = event.fraction * active.count_blocks(message.item)
+                        yield ItemEvent(task.source, event)
+                elif message is not None:
+                    yield message
+                yield from self._notes
+                yield from self.rows[reported:]
+                self._notes, reported = [], len(self.rows)
+                yield self._progress()
+            yield from self.rows[reported:]
         finally:
-            if isinstance(answers, Generator):
-                answers.close()
-            shares.close()
-            for at_work in self._at_work.values():
-                at_work.claim.release()
+            messages.close()
+            items.close()
+            for active in self._active.values():
+                active.lock.discard_unless_useful()
+                active.lock.release()
         return self.rows
 
-    def _heard(self, answer: WorkerMessage) -> Iterator[BatchProgress | Event]:
-        """Keep up with a share; what is to be passed on of what it says."""
-        said = answer.said
-        if isinstance(said, Finished):
-            for _ in self._over(answer.share, said.error):
-                yield self._stand()
-        else:
-            self._at_work[answer.share.task].follow(answer.share, said)
-            yield said
+    def _hand_out(self) -> Generator[WorkItem | None, None, None]:
+        """Yield all work, file by file as it is asked for; `None` where only the progress has changed."""
+        for last in (False, True):
+            tasks, self.elsewhere = self.elsewhere if last else self.tasks, []
+            for task in tasks:  # in the end those that were locked: they are done by now, or their processes have died
+                self._current, self._phase = task, "reading"
+                try:
+                    active = yield from self._start(task)
+                except LockedElsewhere as error:
+                    active = None
+                    self.elsewhere.append(task)
+                    if last:
+                        self._end(task, "skipped", str(error))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the batch
+                    active = None
+                    self._fail(task, error)
+                self._phase = "restoring"
+                if active:
+                    if not active.items:  # all blocks are written
+                        yield from self._finish(active)
+                    for item in active.items:
+                        if active.error is None:
+                            yield item
+                        else:  # another item of the file has failed
+                            yield from self._end_item(active, item, None)
+                yield None
 
-    def _shares(self) -> Generator[WorkItem | None, None, None]:
-        """All that is to be done, file by file as it is asked for; none where there is something to tell."""
-        for task in self.tasks:
-            yield from self._file(task, self._elsewhere)
-        for task in self._elsewhere:  # by now they are done, or those who were at work on them have died
-            yield from self._file(task, None)
-
-    def _file(self, task: Task, later: list[Task] | None) -> Iterator[WorkItem | None]:
-        self._now = task
-        shares = yield from self._begin(task, later)
-        for share in shares:
-            if self._at_work[task].error is None:
-                yield share
-            else:  # another share has failed
-                yield from self._over(share, None)
-        if not shares:
-            yield None
-
-    def _begin(self, task: Task, later: list[Task] | None) -> Generator[None, Any, list[WorkItem]]:
-        """Open a file and make the place where its result grows; what remains to be done, if anything.
-
-        Args:
-            task: The file.
-            later: Where to put it if another batch is at work on it; if there is none, it is left to that.
-        """
-        self._doing = "reading"
+    def _start(self, task: Task) -> Generator[None, Any, ActiveTask | None]:
+        """Open a file and the folder in which its result grows; returns `None` if there is nothing to do."""
+        if task.problem:
+            self._end(task, "skipped", task.problem)
+            return None
+        recipe = self.options.recipe
+        opened = self._opened.pop(task, None)
+        if opened is None:
+            opened = yield from run_in_thread(lambda check_cancelled: open_task(task, recipe, self._cache))
+        lock = OutputLock(task.target)
+        active = None
         try:
-            if task.problem:
-                self._add(task, "skipped", task.problem)
-                return []
-            found = yield from self._taken_up(task)
-        except LockedElsewhere as error:
-            if later is None:
-                self._add(task, "skipped", str(error))
-            else:
-                later.append(task)
-        except Exception as error:  # noqa: BLE001 - one file, whatever is wrong with it, must not end the batch
-            self._add(task, "failed", str(format_error(error, task.source)))
-        else:
+            found = yield from run_in_thread(partial(self._take_up, opened, lock))
             if isinstance(found, ActiveTask):
-                return found.shares
-            self._add(task, "skipped", found.text, found.facts)
+                self._active[task] = active = found
+            else:
+                self._end(task, "skipped", *found)
+            return active
         finally:
-            self._doing = "restoring"
-        return []
+            if active is None:
+                lock.discard_unless_useful()
+                lock.release()
 
-    def _taken_up(self, task: Task) -> Generator[None, Any, ActiveTask | ExistingResult]:
-        opened = yield from run_in_thread(lambda check_cancelled: open_task(task, self.order.recipe))
-        claim = OutputLock(task.target)
-        try:
-            found = yield from run_in_thread(partial(take_up, task, self.order, opened, claim, self.since))
-        except BaseException:
-            clear_unless_begun(claim)
-            claim.release()
-            raise
-        if isinstance(found, ExistingResult):
-            claim.release()
-            return found
-        self._at_work[task] = found
-        if not found.shares:  # all its blocks are written
-            yield from self._conclude(found)
-        return found
-
-    def _over(self, share: WorkItem, error: PristineError | None) -> Generator[None, Any, None]:
-        """A share is over; maybe it was the last of its file."""
-        at_work = self._at_work[share.task]
-        if at_work.end(share, error):
-            yield from self._conclude(at_work)
-
-    def _conclude(self, at_work: ActiveTask) -> Generator[None, Any, None]:
-        """All shares of a file are over."""
-        task, self._doing = at_work.task, "writing"
-        try:
-            facts = yield from run_in_thread(at_work.finish)
-        except Exception as error:  # noqa: BLE001 - as above
-            at_work.give_up()
-            self._add(task, "failed", at_work.claim.work.told(str(format_error(error, task.target))))
+    def _take_up(
+        self, opened: OpenedTask, lock: OutputLock, check_cancelled: CheckCancelled
+    ) -> ActiveTask | tuple[str, dict[str, Any]]:
+        """Look for an existing result, then start its work folder or resume the one that is there."""
+        task, work = opened.task, lock.work
+        check_unchanged(task, opened.recipe, opened.fingerprint)
+        identity = identify(task.source, opened.plan, check_cancelled)
+        if existing := find_existing(task, self.options, identity, self.since):
+            return existing
+        check_memory(opened.plan, self.options.memory)
+        check_format(task.target, opened.result_like)
+        state = work.state
+        if same_identity(read_identity(state.get("identity"), task.source), identity):
+            opened = opened.with_batch_size(int(state["count"]))  # that of the device on which the work was started
         else:
-            self._add(task, "restored", "", facts)
-        finally:
-            self._doing = "restoring"
-            del self._at_work[task]
-            at_work.claim.release()
+            work.start({"identity": identity, "count": opened.plan.batch_size})
+        work.allow(lock.token)
+        opened.open_array()
+        work.flush()
+        return ActiveTask(opened, lock, identity, remaining_items(opened, lock.token, self.options.threads))
 
-    def _add(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
-        """Remember what became of a file."""
+    def _end_item(self, active: ActiveTask, item: WorkItem, error: PristineError | None) -> Generator[None, Any, None]:
+        """Count a finished work item; after the last one the result is finished."""
+        active.finished += 1
+        active.blocks_of_item = 0.0
+        active.done += active.count_blocks(item)
+        active.error = active.error or error
+        if active.finished >= len(active.items):
+            yield from self._finish(active)
+
+    def _finish(self, active: ActiveTask) -> Generator[None, Any, None]:
+        """Write the result of a file whose work items are all finished, or keep what there is of it."""
+        opened, task, self._phase = active.opened, active.opened.task, "writing"
+
+        def finish(check_cancelled: CheckCancelled) -> tuple[dict[str, Any], list[Note]]:
+            if active.error:
+                raise active.error
+            check_unchanged(task, opened.recipe, opened.fingerprint)
+            return finish_result(opened, active.identity, active.started, check_cancelled)
+
+        try:
+            facts, notes = yield from run_in_thread(finish)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(task, error, active)
+        else:
+            self._notes += [ItemEvent(task.source, note) for note in notes if note.text not in active.notes]
+            self._end(task, "restored", "", facts)
+        finally:
+            self._phase = "restoring"
+            del self._active[task]
+            active.lock.release()
+
+    def _fail(self, task: Task, error: Exception, active: ActiveTask | None = None) -> None:
+        """Report a file that failed; blocks that are written are kept, unless an input has changed."""
+        found = format_error(error, task.source)
+        text = str(found)
+        if active:
+            text = active.lock.work.name_target(text)
+            try:
+                check_unchanged(task, active.opened.recipe, active.opened.fingerprint)
+            except InputChanged:  # some blocks may be those of another image
+                with suppress(OSError):  # what cannot be removed now will be when the file is started again
+                    active.lock.work.clear()
+            except FileError:  # the disk of the input is gone, and may come back
+                pass
+            active.lock.discard_unless_useful()
+        self.errors[task] = found
+        self._end(task, "failed", text)
+
+    def _end(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
         self.rows.append(ItemDone(task.source, task.target, status, text, facts or {}))
 
-    def _stand(self) -> BatchProgress:
-        """How far the batch is."""
-        at_work = tuple((task.source, found.fraction) for task, found in self._at_work.items())
-        done, of_files = len(self.rows), len(self.tasks)
-        name = self._now.source.name if self._now else ""
-        fraction = min((done + math.fsum(part for _, part in at_work)) / max(of_files, 1), 1.0)
-        return BatchProgress(done, of_files, name, fraction, time.monotonic() - self._began, at_work, self._doing)
+    def _progress(self) -> BatchProgress:
+        """Progress of the batch and of the files in work."""
+        active = tuple((task.source, found.fraction) for task, found in self._active.items())
+        done, total = len(self.rows), len(self.tasks)
+        fraction = min((done + math.fsum(part for _, part in active)) / max(total, 1), 1.0)
+        name = self._current.source.name if self._current else ""
+        return BatchProgress(done, total, name, fraction, time.monotonic() - self._start_time, active, self._phase)

@@ -1,28 +1,34 @@
-"""Work: the hidden folder in which the result of one file grows, so that nothing half-written bears a final name."""
+"""The folder of the results: locks, the hidden folder in which a result grows, records of its blocks, its sidecar."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.io.atomic import ZARR_METADATA, flush_directory, flush_to_disk, remove
+from napari_pristine.io.atomic import ZARR_METADATA, flush_directory, flush_to_disk, remove, write_json
 
 HIDDEN = ".pristine"
-"""Folder, beside the results, that holds all that is not finished; gone when all is."""
+"""Folder beside the results that holds everything unfinished; it is removed when nothing is left in it."""
 SIDECAR = ".json"
-"""What the name of a result gets at its end, for the file beside it that says how it came about."""
+"""Appended to the name of a result, this is the name of its sidecar, which says how the result was made."""
+_LOCK_ATTEMPTS = 100
+"""Attempts to lock a file in a folder that other processes may remove at the same moment because it is empty."""
 
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """A block that is written, and what it took."""
+    """A block that is written, with the seconds it took and the device that it was computed on."""
 
     done: BlockDone
     seconds: float
@@ -31,106 +37,106 @@ class BlockRecord:
 
 @dataclass(frozen=True)
 class WorkDir:
-    """The place where one result grows.
+    """The hidden folder in which one result grows, so that nothing unfinished has a final name.
 
     Attributes:
-        target: The file or folder that it becomes.
+        target: The file or folder that the result becomes.
     """
 
     target: Path
 
     @property
     def folder(self) -> Path:
-        """Where all of it lies."""
+        """The folder itself."""
         return self.target.parent / HIDDEN / self.target.name
 
     @property
     def array(self) -> Path:
-        """The values, as OME-Zarr."""
+        """The restored values, as zarr."""
         return self.folder / "values.zarr"
 
     @property
     def part(self) -> Path:
-        """The result in its final format, until it is renamed; with the suffix of the target."""
+        """The result in its final format until it is renamed; it has the suffix of the target."""
         return self.folder / f"part{''.join(self.target.suffixes[-2:])}"
 
     @property
-    def sidecar(self) -> Path:
-        """Where the final sidecar stands, beside the result."""
-        return sidecar_of(self.target)
-
-    @property
-    def shelf(self) -> Path:
-        """Folder of the networks that have learned for it."""
+    def checkpoint_dir(self) -> Path:
+        """Folder of the networks that were trained for this result."""
         return self.folder / "learned"
 
-    def told(self, text: str) -> str:
-        """A message about what lies here, for those who know the result alone."""
-        for hidden in (self.part, self.array / "0", self.array, self.folder):
-            text = text.replace(str(hidden), str(self.target))
-        return text
-
+    @property
     def state(self) -> dict[str, Any]:
-        """What the work was begun with; empty if there is none, or what there is cannot be read."""
-        return _read_json(self.folder / "state.json")
+        """Identity and batch size that the work was started with; empty if there is none or it cannot be read."""
+        return read_json(self.folder / "state.json")
 
-    def begin(self, state: dict[str, Any]) -> None:
-        """Start anew, with an empty folder."""
+    @property
+    def has_blocks(self) -> bool:
+        """True if resuming would save time."""
+        return self.is_complete or any((self.folder / "units").glob("*/*.jsonl"))
+
+    @property
+    def is_complete(self) -> bool:
+        """True if everything is written and only the renaming was interrupted."""
+        return (self.folder / "sidecar.json").exists()
+
+    def start(self, state: dict[str, Any]) -> None:
+        """Start from an empty folder."""
         self.clear()
-        self.shelf.mkdir(parents=True)
-        _write_json(self.folder / "state.json", state, lasting=False)
+        self.checkpoint_dir.mkdir(parents=True)
+        write_json(self.folder / "state.json", state, durable=False)
 
     def flush(self) -> None:
-        """Have what all blocks depend on, and the names of it, on disk before the first of them."""
+        """Make sure that everything the blocks depend on is on disk before the first of them is written."""
         flush_to_disk([self.folder / "state.json"])
         flush_to_disk(folder / name for folder in (self.array, self.array / "0") for name in ZARR_METADATA)
 
     def clear(self) -> None:
-        """Throw away what there is of it; what cannot be removed now is worth nothing, at least."""
+        """Remove all work; if some files cannot be removed now, at least nobody will resume from them."""
         if self.folder.exists():
             (self.folder / "state.json").unlink(missing_ok=True)
             remove(self.folder)
 
-    def give_turn(self, turn: str) -> None:
-        """Let those write here who were told this word, and no others any more."""
-        _write_json(self.folder / "turn.json", {"turn": turn}, lasting=False)
+    def allow(self, token: str) -> None:
+        """Let only processes that hold this token write here."""
+        write_json(self.folder / "turn.json", {"turn": token}, durable=False)
 
-    def has_turn(self, turn: str) -> bool:
-        """Whether those who were told this word may still write here."""
-        return bool(_read_json(self.folder / "turn.json").get("turn") == turn)
+    def allows(self, token: str) -> bool:
+        """True if processes that hold this token may still write here."""
+        return bool(read_json(self.folder / "turn.json").get("turn") == token)
 
-    def end_turn(self) -> None:
-        """Let nobody write here any more."""
+    def forbid(self) -> None:
+        """Let no process write here any more."""
         (self.folder / "turn.json").unlink(missing_ok=True)
 
     def record(self, unit: int, writer: str, entry: BlockRecord) -> None:
-        """Remember that a block of a unit is written; each writer has a file of its own."""
+        """Record that a block of a work unit is written; each writer has a file of its own."""
         line = json.dumps({**asdict(entry.done), "seconds": entry.seconds, "device": entry.device}, default=float)
         folder = self.folder / "units" / str(unit)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{writer}.jsonl").open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    def entries(self, unit: int, places: Sequence[BlockIndex]) -> dict[BlockIndex, BlockRecord]:
-        """Those of the blocks of a unit that are written, in their order."""
+    def records(self, unit: int, indices: Sequence[BlockIndex]) -> dict[BlockIndex, BlockRecord]:
+        """Records of those blocks of a work unit that are written, in the order of `indices`."""
         found: dict[BlockIndex, BlockRecord] = {}
         for file in sorted((self.folder / "units" / str(unit)).glob("*.jsonl")):
-            found |= _read_records(file)
-        return {place: found[place] for place in places if place in found}
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether going on with it would save time."""
-        return self.ripe or any((self.folder / "units").glob("*/*.jsonl"))
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = _parse_record(json.loads(line))
+                except (ValueError, TypeError, KeyError):
+                    continue  # the process was killed, or the disk was full, while it wrote this line
+                found[entry.done.index] = entry
+        return {index: found[index] for index in indices if index in found}
 
     def prepare_sidecar(self, facts: dict[str, Any]) -> None:
-        """Lay the sidecar ready: from now on only names have to be changed."""
-        _write_json(self.folder / "sidecar.json", facts)
+        """Write the sidecar under its hidden name; after that only renaming is left to do."""
+        write_json(self.folder / "sidecar.json", facts)
 
-    def appear(self, made: Path) -> None:
-        """Give a finished result its name, then its sidecar; what was there before goes last.
+    def publish(self, made: Path) -> None:
+        """Give a finished result and then its sidecar their names; an older result is removed last.
 
-        Called again after it was interrupted, it does what remains to be done.
+        If it was interrupted, call it again: it does what is left to be done.
         """
         old = self.folder / "old"
         if made.exists():
@@ -138,40 +144,21 @@ class WorkDir:
                 remove(old)
                 os.replace(self.target, old)
             os.replace(made, self.target)
-        if (self.folder / "sidecar.json").exists():
-            os.replace(self.folder / "sidecar.json", self.sidecar)
+        if self.is_complete:
+            os.replace(self.folder / "sidecar.json", sidecar_of(self.target))
         flush_directory(self.target.parent)
-        with suppress(OSError):  # the result is complete; what is left behind goes when somebody looks at it again
+        with suppress(OSError):  # the result is complete; the remains are removed when the file is next looked at
             self.clear()
 
-    @property
-    def ripe(self) -> bool:
-        """Whether all is written and only the renaming was interrupted."""
-        return (self.folder / "sidecar.json").exists()
+    def name_target(self, text: str) -> str:
+        """A message about hidden files, with the name of the result instead."""
+        for hidden in (self.part, self.array / "0", self.array, self.folder):
+            text = text.replace(str(hidden), str(self.target))
+        return text
 
 
-def sidecar_of(target: Path) -> Path:
-    """The file beside a result that says how it came about."""
-    return target.with_name(f"{target.name}{SIDECAR}")
-
-
-def read_sidecar(target: Path) -> dict[str, Any]:
-    """What the sidecar of a result says; empty if there is none."""
-    return _read_json(sidecar_of(target))
-
-
-def _read_records(file: Path) -> dict[BlockIndex, BlockRecord]:
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = _entry(json.loads(line))
-        except (ValueError, TypeError, KeyError):
-            continue  # the process was killed, or the disk was full, while it wrote this line
-        found[entry.done.index] = entry
-    return found
-
-
-def _entry(values: dict[str, Any]) -> BlockRecord:
+def _parse_record(values: dict[str, Any]) -> BlockRecord:
+    """Read a record; version 0.1 called `index` place, `quality` judged and `unchanged` left."""
     done = BlockDone(
         index=tuple(values["index"] if "index" in values else values["place"]),
         quality=tuple((a, b, c, d) for a, b, c, d in values.get("quality", values.get("judged", ()))),
@@ -184,17 +171,114 @@ def _entry(values: dict[str, Any]) -> BlockRecord:
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 
 
-def _write_json(path: Path, value: Any, *, lasting: bool = True) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
-    if lasting:
-        flush_to_disk([part], names=False)
-    os.replace(part, path)
+def sidecar_of(target: Path) -> Path:
+    """The sidecar beside a result."""
+    return target.with_name(f"{target.name}{SIDECAR}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_sidecar(target: Path) -> dict[str, Any]:
+    """Content of the sidecar of a result; empty if there is none."""
+    return read_json(sidecar_of(target))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty if there is none, or it holds anything else than an object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+class LockedElsewhere(PristineError):
+    """Another batch is restoring the file now."""
+
+
+class OutputLock:
+    """The exclusive right to make one result; the system releases it if the process dies.
+
+    Args:
+        target: The result.
+
+    Attributes:
+        work: Folder in which the result grows.
+        token: Identifies this lock; processes that work for an earlier one may not write any more.
+
+    Raises:
+        LockedElsewhere: Another batch holds the lock, in this process or another.
+        FileError: Nothing can be written there.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.work, self.token = WorkDir(target), secrets.token_hex(8)
+        self._made = [path for path in (target.parent, *target.parent.parents) if not os.path.lexists(path)]
+        try:
+            self._lock = _acquire(target.parent / HIDDEN / f"{target.name}.lock")
+        except Timeout:
+            raise LockedElsewhere(f"'{target}' is being restored by another batch right now") from None
+        except OSError as error:
+            self._remove_empty_folders()
+            raise FileError(
+                f"'{target}' cannot be written: {error.strerror or error}; choose another folder"
+            ) from error
+
+    def release(self) -> None:
+        """Release the lock, and remove the folders made for it unless something unfinished is in them."""
+        with suppress(OSError):  # the disk is gone; the next lock takes care of it
+            self.work.forbid()
+        _release(self._lock)
+        self._remove_empty_folders()
+
+    def discard_unless_useful(self) -> None:
+        """Remove the work folder if it holds neither a finished block nor a trained network."""
+        with suppress(OSError):
+            if not self.work.has_blocks and not any(self.work.checkpoint_dir.glob("*")):
+                self.work.clear()
+
+    def _remove_empty_folders(self) -> None:
+        for folder in (self.work.folder.parent, *self._made):
+            with suppress(OSError):  # it is not empty, or gone
+                folder.rmdir()
+
+
+@contextmanager
+def folder_lock(folder: Path, name: str, *, timeout: float) -> Iterator[Path]:
+    """Hold a lock in a folder; yields its hidden folder.
+
+    Raises:
+        FileError: Another process holds the lock for longer than `timeout` seconds, or nothing can be written there.
+    """
+    hidden = folder / HIDDEN
+    try:
+        lock = _acquire(hidden / f"{name}.lock", timeout)
+    except Timeout:
+        raise FileError(f"'{folder / name}' has been locked by another batch for {timeout:.0f} seconds") from None
+    except OSError as error:
+        raise FileError(f"'{folder / name}' cannot be written: {error.strerror or error}") from error
+    try:
+        yield hidden
+    finally:
+        _release(lock)
+        with suppress(OSError):
+            hidden.rmdir()
+
+
+def _acquire(path: Path, timeout: float = 0) -> FileLock:
+    """Lock a file. Its existence alone means nothing: it may be left from a process that died."""
+    for left in reversed(range(_LOCK_ATTEMPTS)):
+        lock = FileLock(path, thread_local=False)  # a batch may be closed by another thread
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=timeout)
+            return lock
+        except FileNotFoundError:  # another process has removed the folder, which was empty for a moment
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _release(lock: FileLock) -> None:
+    """Remove the file while it is locked: later it may belong to another process."""
+    with suppress(OSError):  # Windows does not remove open files; there the lock removes its file itself
+        os.unlink(lock.lock_file)
+    lock.release()

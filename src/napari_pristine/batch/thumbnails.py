@@ -1,4 +1,4 @@
-"""Small pictures of an image, of its result and of what was removed: to look at, no figure is taken from them."""
+"""Small pictures of an image, of its result, and of what was removed; for people, no figure is computed from them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Array = NDArray[np.float64]
 _SIDE = 160
 """Pixels along the longer side of a thumbnail, at most."""
 _READ = 8 * _SIDE
-"""Pixels read along the longer side of a plane, about; of larger planes only some are."""
+"""Pixels read along the longer side of a plane, about; larger planes are read with a stride."""
 _GREYS = 63
-"""Steps from black to white: noise does not compress, and the eye does not see more."""
+"""Steps from black to white: more would not be seen, and noise with more steps does not compress."""
 RANGE = 3
 """Noise levels from mid grey to black or white in the picture of what was removed."""
 
 
-def thumbnails(source: Image, result: Image, sigma: float) -> tuple[bytes, bytes, bytes]:
-    """PNG pictures of the middle plane: before, after, and before minus after. Nothing but that plane is read.
+def draw_pictures(source: Image, result: Image, sigma: float) -> tuple[bytes, bytes, bytes]:
+    """Draw the middle plane before, after, and before minus after, as PNG. Only that plane is read.
 
     Before and after share one contrast. In the third, mid grey is no change, and white and black are 3 noise levels
     removed and added.
 
     Args:
-        source: The image, as it was restored (after any selection).
+        source: The image, after any selection.
         result: Its result, on the same grid or on one that is finer by whole factors.
         sigma: Noise level in the units of the image.
 
     Raises:
-        ImageError: The two do not belong together.
+        ImageError: The shapes of the two do not fit.
     """
     factors = {axis: _factor(source, result, axis) for axis in source.axes if axis not in "CS"}
     step = _stride(source)
@@ -46,7 +46,9 @@ def thumbnails(source: Image, result: Image, sigma: float) -> tuple[bytes, bytes
     after = _plane(result, step, factors)
     coarse = _averaged(after, factors["Y"], factors["X"])
     if coarse.shape != before.shape:
-        raise ImageError(f"a result of shape {result.shape} ({result.axes}) is none of an image of {source.shape}")
+        raise ImageError(
+            f"a result of shape {result.shape} ({result.axes}) cannot be that of an image of shape {source.shape}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         removed = before - coarse
         # without noise any change is beyond all scales
@@ -57,13 +59,13 @@ def thumbnails(source: Image, result: Image, sigma: float) -> tuple[bytes, bytes
 
 
 def thumbnail(image: Image) -> bytes:
-    """A PNG picture of the middle plane of an image."""
+    """Draw the middle plane of an image, as PNG."""
     small = _small(_plane(image, _stride(image), {}))
     return _png(small, *_window(small))
 
 
 def _factor(source: Image, result: Image, axis: str) -> int:
-    """How many times finer the grid of the result is along an axis."""
+    """Number of elements of the result per element of the image along an axis."""
     factor, rest = divmod(result.size(axis), source.size(axis))
     if rest or not factor:
         raise ImageError(f"along {axis} the result has {result.size(axis)} elements, the image {source.size(axis)}")
@@ -75,7 +77,7 @@ def _stride(image: Image) -> int:
 
 
 def _plane(image: Image, step: int, factors: dict[str, int]) -> Array:
-    """The middle plane as `(Y, X, 1 or 3)`, of every `step`-th pixel of a grid `factors` times coarser all parts."""
+    """Read the middle plane `(Y, X, 1 or 3)`: each `step`-th pixel, with all its parts on a finer grid."""
     y, x = factors.get("Y", 1), factors.get("X", 1)
     if step == 1:
         return _read(image, factors, slice(None), slice(None))
@@ -90,7 +92,7 @@ def _plane(image: Image, step: int, factors: dict[str, int]) -> Array:
 
 
 def _read(image: Image, factors: dict[str, int], rows: slice, columns: slice) -> Array:
-    """Part of the middle plane: the first channel, or three colours; a mean where the grid is finer across planes."""
+    """Read part of the middle plane: the first channel, or three colours; means where there are finer planes."""
     index: list[Any] = []
     for axis, size in zip(image.axes, image.shape, strict=True):
         by = factors.get(axis, 1)
@@ -107,7 +109,7 @@ def _read(image: Image, factors: dict[str, int], rows: slice, columns: slice) ->
 
 
 def _averaged(plane: Array, y: int, x: int) -> Array:
-    """Means of patches of `y` × `x` pixels, of those of their values that are finite; the last ones may be cut off."""
+    """Means of the finite values in patches of `y` × `x` pixels; patches at the end may be smaller."""
     if y == x == 1:
         return plane
     valid = np.isfinite(plane)
@@ -121,18 +123,18 @@ def _averaged(plane: Array, y: int, x: int) -> Array:
 
 
 def _small(plane: Array) -> Array:
-    """At most as large as a thumbnail. One whole factor for all: others would print a pattern on the noise."""
+    """Shrink a plane to the size of a thumbnail, by a whole factor: others would print a pattern on the noise."""
     by = math.ceil(max(plane.shape[:2]) / _SIDE)
-    # values that no picture holds would overflow the sums
+    # extreme values would overflow the sums
     return _averaged(np.where(np.abs(plane) < 1e300, plane, np.nan), by, by)
 
 
 def _window(*planes: Array) -> tuple[float, float]:
-    """Values to show as black and as white."""
+    """Values that are shown as black and as white."""
     values = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
     if not values.size:
         return 0.0, 1.0
-    for ends in ((0.5, 99.5), (0, 100)):  # all of them where nearly all are equal, as where a few spots shine
+    for ends in ((0.5, 99.5), (0, 100)):  # the full range where nearly all values are equal, as with a few bright spots
         low, high = (float(value) for value in np.percentile(values, ends))
         if high > low:
             return low, high
@@ -140,7 +142,7 @@ def _window(*planes: Array) -> tuple[float, float]:
 
 
 def _png(plane: Array, low: float, high: float) -> bytes:
-    """`(Y, X, 1 or 3)` as PNG, black at `low`, white at `high`; what is missing is black in a picture."""
+    """Encode a plane `(Y, X, 1 or 3)` as PNG, black at `low` and white at `high`; missing values are black."""
     shown = np.clip((plane - low) / (high - low), 0.0, 1.0)
     grey = np.rint(np.rint(np.nan_to_num(shown) * _GREYS) * (255 / _GREYS)).astype(np.uint8)
     file = BytesIO()

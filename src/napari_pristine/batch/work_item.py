@@ -1,156 +1,270 @@
-"""Share: some units of one file, restored by one process into the place where the result grows."""
+"""WorkItem: some work units of one file, restored by one process into the folder in which the result grows."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from napari_pristine.batch.options import BatchOptions, OpenedImage, check_unchanged, growing, open_task
-from napari_pristine.batch.output_lock import LockedElsewhere
-from napari_pristine.batch.store import BlockRecord, WorkDir
-from napari_pristine.batch.tasks import Task
+import numpy as np
+
+from napari_pristine.batch.spec import Task
+from napari_pristine.batch.store import BlockRecord, LockedElsewhere, WorkDir
 from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
-from napari_pristine.events import BlockDone, Event
+from napari_pristine.events import BlockDone, Event, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.image import Image
+from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
-from napari_pristine.io.fingerprint import Fingerprint
+from napari_pristine.io.fingerprint import Fingerprint, fingerprint
+from napari_pristine.io.registry import read
+from napari_pristine.io.zarr import ZarrArray
+from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
+from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.restore import run_plan
+from napari_pristine.recipe import Recipe
 from napari_pristine.threads import AsyncWriter
 
-_LOOKS = 1.0
-"""Seconds between two looks at whether a share is still wanted."""
+_CHECK_SECONDS = 1.0
+"""Seconds between two checks whether a work item is still wanted."""
 
 
 @dataclass(frozen=True)
-class WorkItem:
-    """Work for one process: it can be done anywhere, at any time, and again.
+class EmptyArray:
+    """An array that has only shape and type; what is assigned to it is lost."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedTask:
+    """A file whose pixels are on disk, and the plan of its restoration.
 
     Attributes:
-        task: The file.
-        order: What is wanted of it.
-        count: How many of its blocks are fitted at once, wherever that is.
-        units: Numbers of its units.
-        stamp: Of the files that it was planned by.
-        turn: Of the claim that it belongs to.
+        task: The file, and where its result goes.
+        recipe: The recipe as it was given; that of the plan holds the checksums of its inputs.
+        plan: Plan of its restoration.
+        fingerprint: State of all files that the result depends on.
     """
 
     task: Task
-    order: BatchOptions
-    count: int
-    units: tuple[int, ...]
+    recipe: Recipe
+    plan: RestorationPlan
     fingerprint: Fingerprint
-    turn: str
+
+    @property
+    def result_like(self) -> Image:
+        """The result with all its metadata, without values."""
+        return self.plan.result_image(EmptyArray(self.plan.output_blocks.shape, self.plan.image.dtype))
+
+    def open_array(self) -> ZarrArray:
+        """Open the array in which the result grows; it is made if there is none."""
+        work, sides = WorkDir(self.task.target), self.plan.output_blocks.chunk_sides
+        if not self.task.is_zarr:
+            return zarr.create_array(work.array, self.result_like, block_sides=sides)
+        version = self.task.version or self.plan.image.metadata.get("version", "0.5")
+        return zarr.create_image(work.array, self.result_like, version=version, block_sides=sides)
+
+    def with_batch_size(self, batch_size: int) -> OpenedTask:
+        """The same file, with another number of blocks fitted at once."""
+        return replace(self, plan=replace(self.plan, batch_size=batch_size))
 
 
-class _Turn:
-    """The array that a result grows in, for as long as it is our turn: a batch that was killed may have left workers.
-
-    What is assigned to it is written behind the back of who goes on computing; one block at most waits for that.
+def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
+    """Open a file without reading its pixels, and plan its restoration.
 
     Args:
-        array: The array.
-        work: Where it lies.
-        share: What is done.
-        behind: Who writes.
+        task: The file.
+        recipe: Recipe of the batch.
+        cache: Files beside the image that were opened before.
+
+    Raises:
+        PristineError: It cannot be read or restored like this, or its result cannot go where it should.
+    """
+    if task.clash:
+        raise FileError(task.clash)
+    state = fingerprint_of(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
+    image = read(task.source, axes=recipe.axes, lazy=True)
+    return OpenedTask(task, recipe, make_plan(image, open_inputs(recipe, task.source, cache=cache)), state)
+
+
+def fingerprint_of(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
+    """State of all files that a result depends on, without reading them.
+
+    Args:
+        task: The file.
+        recipe: It may name more files.
+        folder: Include an input that is a folder.
+
+    Raises:
+        FileError: A file does not exist.
+    """
+    named = [name for name in (recipe.model, recipe.mask, *recipe.params.input_files.values()) if name]
+    source = fingerprint(task.source) if folder or not task.source.is_dir() else ()
+    return (*source, *(entry for name in named for entry in fingerprint(find_file(name, task.source))))
+
+
+class InputChanged(FileError):
+    """A file is not what it was when it was opened."""
+
+
+def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder: bool = True) -> None:
+    """Compare the files of a task with their state when it was opened.
+
+    Args:
+        task: The file.
+        recipe: It may name more files.
+        expected: The state then.
+        folder: Include an input that is a folder, which may hold a hundred thousand files.
+
+    Raises:
+        InputChanged: A file has changed.
+        FileError: A file cannot be found now.
+    """
+    now = fingerprint_of(task, recipe, folder=folder)
+    if not folder and task.source.is_dir():
+        expected = expected[1:]
+    if changed := sorted({name for name, *_ in set(expected) ^ set(now)}):
+        raise InputChanged(
+            f"'{changed[0]}' was changed while it was being restored; restore it again when it is complete"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WorkItem:
+    """Work for one process; it can be done in any process, at any time, and repeated.
+
+    Attributes:
+        task: The file.
+        recipe: Recipe of the batch.
+        threads: Number of threads to compute with; as many as the process may use if `None`.
+        batch_size: Number of blocks fitted at once, wherever that is done.
+        units: Numbers of the work units.
+        fingerprint: State of the files when the work was planned.
+        token: Token of the lock of the result.
+        opened: The opened file, for the process that has planned the work; other processes open it themselves.
     """
 
-    def __init__(self, array: Any, work: WorkDir, share: WorkItem, behind: AsyncWriter) -> None:
-        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
-        self._work, self._turn, self._seen, self._behind = work, share.turn, 0.0, behind
-
-    def __setitem__(self, index: Any, values: Any) -> None:
-        self._behind.wait()
-        self._behind.submit(partial(self._write, index, values))
-
-    def _write(self, index: Any, values: Any) -> None:
-        self.check()
-        self.array[index] = values
-        flush_to_disk(self.array.files(index))  # what is recorded must be there, even if the power fails
-
-    def look(self) -> None:
-        """Check it, if that was not done just now."""
-        if time.monotonic() - self._seen > _LOOKS:
-            self.check()
-
-    def check(self) -> None:
-        """Raise an `Elsewhere` if it is no longer our turn."""
-        self._seen = time.monotonic()
-        _check_turn(self._work, self._turn)
+    task: Task
+    recipe: Recipe
+    threads: int | None
+    batch_size: int
+    units: tuple[int, ...]
+    fingerprint: Fingerprint
+    token: str
+    opened: OpenedTask | None = field(default=None, repr=False)
 
 
-def _check_turn(work: WorkDir, turn: str) -> None:
-    if not work.folder.exists() and not work.target.exists():
-        raise FileError(f"the folder '{work.folder}', in which the result grows, is gone; is its disk still there?")
-    if not work.has_turn(turn):
-        raise LockedElsewhere(f"'{work.target}' is no longer wanted from this process")
+def remaining_items(opened: OpenedTask, token: str, threads: int | None) -> list[WorkItem]:
+    """Work items for everything that is left to do of a file; they do not depend on the number of workers.
 
-
-def work_items_of(task: Task, order: BatchOptions, opened: OpenedImage, turn: str) -> list[WorkItem]:
-    """What remains to be done of a file, in shares that do not depend on how many there are to do them.
-
-    A network that has yet to learn from all blocks would have to do so in each share: these make one. So do the
-    samples of an RGB picture that are looped over.
+    A network that has yet to be trained on all blocks would be trained once for each item, so these make one item.
+    So do the samples of RGB that are looped over: they share chunks of the result.
     """
-    work = WorkDir(task.target)
-    left = [number for number in range(len(opened.units)) if places_left(work, opened, number)]
-    together: dict[Any, list[int]] = {}
-    for number in left:
-        key = () if opened.resolved.needs_training else _picture(opened, number)
-        together.setdefault(key, []).append(number)
+    plan = opened.plan
+    groups: dict[Any, list[int]] = {}
+    for number, unit in enumerate(plan.work_units):
+        if remaining_blocks(opened, number):
+            first = unit[0]
+            position = tuple(n for axis, n in plan.blocks.position(first).items() if axis != "S")
+            key = () if plan.needs_training else (plan.blocks.chunk_number(first), *position)
+            groups.setdefault(key, []).append(number)
     return [
-        WorkItem(task, order, opened.count, tuple(numbers), opened.fingerprint, turn) for numbers in together.values()
+        WorkItem(opened.task, opened.recipe, threads, plan.batch_size, tuple(units), opened.fingerprint, token, opened)
+        for units in groups.values()
     ]
 
 
-def _picture(opened: OpenedImage, number: int) -> BlockIndex:
-    """Where a unit begins, whichever of the samples of a picture it is of: these share the chunks of the result."""
-    blocks, first = opened.resolved.blocks, opened.units[number][0]
-    return (blocks.chunk_number(first), *(at for axis, at in blocks.position(first).items() if axis != "S"))
+def remaining_blocks(opened: OpenedTask, number: int) -> list[BlockIndex]:
+    """Blocks of a work unit to be restored: all of it, where blocks start from each other or are fitted at once."""
+    plan, unit = opened.plan, opened.plan.work_units[number]
+    written = WorkDir(opened.task.target).records(number, unit)
+    missing = [index for index in unit if index not in written]
+    together = plan.warm_starts or len(plan.batches(unit)) < len(unit)
+    return unit if missing and together else missing
 
 
-def places_left(work: WorkDir, opened: OpenedImage, number: int) -> list[BlockIndex]:
-    """The blocks of a unit that are to be restored: all, where they start from each other or are fitted at once."""
-    unit, resolved = opened.units[number], opened.resolved
-    written = work.entries(number, unit)
-    missing = [place for place in unit if place not in written]
-    batch_size = len(resolved.batches(unit)) < len(unit)
-    return unit if missing and (resolved.warm_starts or batch_size) else missing
+class _GuardedArray:
+    """Array of the growing result: assigns in a background thread, and only as long as this process may write.
+
+    A batch that was killed may leave workers behind, which must not write into the work of the next one.
+
+    Args:
+        array: The array.
+        work: The folder that it lies in.
+        token: Token of the lock that this process works for.
+        writer: Runs the write operations; at most one block waits for that.
+    """
+
+    def __init__(self, array: ZarrArray, work: WorkDir, token: str, writer: AsyncWriter) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self._work, self._token, self._writer, self._checked = work, token, writer, 0.0
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        self._writer.wait()
+        self._writer.submit(partial(self._write, index, values))
+
+    def _write(self, index: Any, values: Any) -> None:
+        self.check(0.0)
+        self.array[index] = values
+        flush_to_disk(self.array.files(index))  # a block is recorded after it is on disk
+
+    def check(self, seconds: float = _CHECK_SECONDS) -> None:
+        """Raise an error if this process may no longer write, unless that was checked in the last seconds."""
+        if time.monotonic() - self._checked >= seconds:
+            self._checked = time.monotonic()
+            _check_allowed(self._work, self._token)
 
 
-def restore_work_item(share: WorkItem) -> Iterator[Event]:
-    """Restore the blocks of a share that are not written yet.
+def _check_allowed(work: WorkDir, token: str) -> None:
+    if not work.folder.exists() and not work.target.exists():
+        raise FileError(f"the folder '{work.folder}', in which the result grows, is gone; is its disk still there?")
+    if not work.allows(token):
+        raise LockedElsewhere(f"'{work.target}' is no longer wanted from this process")
+
+
+def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
+    """Restore the blocks of a work item that are not written yet; each is recorded after it is written.
+
+    Args:
+        item: The work.
+        opened: Its file, opened in this process.
 
     Raises:
-        PristineError: It cannot be done; what was written so far stays.
+        PristineError: It cannot be done; blocks that are written stay.
     """
-    task, work = share.task, WorkDir(share.task.target)
-    _check_turn(work, share.turn)  # before anything is made that nobody would remove
-    check_unchanged(task, share.order.recipe, share.fingerprint, fresh=False)
-    opened = open_task(task, share.order.recipe, fresh=False, count=share.count)
+    work, plan = WorkDir(item.task.target), opened.plan
+    _check_allowed(work, item.token)  # before anything is made that nobody would remove
+    units = {index: number for number in item.units for index in remaining_blocks(opened, number)}
+    device, writer_name = describe_device(plan.device), secrets.token_hex(4)
     try:
-        with AsyncWriter() as behind:
-            yield from _restored(share, work, opened, behind)
+        with AsyncWriter() as writer:
+            array = _GuardedArray(opened.open_array(), work, item.token, writer)
+            started, left = time.monotonic(), len(units)
+            for event in run_plan(plan, into=array, indices=list(units), checkpoint_dir=work.checkpoint_dir):
+                array.check()
+                if isinstance(event, BlockDone):
+                    now = time.monotonic()
+                    record = BlockRecord(event, now - started, device)
+                    writer.submit(partial(work.record, units[event.index], writer_name, record))
+                    started, left = now, left - 1
+                if left or not isinstance(event, Note):  # notes after the last block sum up; the batch does so for all
+                    yield event
     except OSError as error:
         raise FileError(
-            f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full or gone? "
-            "What is done is kept: --resume goes on from there"
+            f"'{item.task.target}' cannot be written: {error.strerror or error}; is the disk full or gone? "
+            "Finished blocks are kept: --resume continues from there"
         ) from error
-
-
-def _restored(share: WorkItem, work: WorkDir, opened: OpenedImage, behind: AsyncWriter) -> Iterator[Event]:
-    """Restore what is left of a share; a block that is written is recorded, in this order."""
-    places = {place: number for number in share.units for place in places_left(work, opened, number)}
-    turn = _Turn(growing(share.task, work, opened), work, share, behind)
-    device, began, writer = describe_device(opened.resolved.device), time.monotonic(), secrets.token_hex(4)
-    for event in run_plan(opened.resolved, into=turn, indices=list(places), checkpoint_dir=work.shelf):
-        turn.look()
-        if isinstance(event, BlockDone):
-            now = time.monotonic()
-            behind.submit(partial(work.record, places[event.index], writer, BlockRecord(event, now - began, device)))
-            began = now
-        yield event

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.inputs import find_inputs
-from napari_pristine.cli.main import Json, report_error, say
+from napari_pristine.batch.inputs import expand_patterns
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
     DeviceName,
+    Json,
     MethodName,
     Overwrite,
     Preset,
@@ -23,7 +23,7 @@ from napari_pristine.cli.options import (
     Together,
     read_settings,
 )
-from napari_pristine.cli.output import describe_model, progress_bar
+from napari_pristine.cli.output import describe_model, job_bar, report_error, say
 from napari_pristine.errors import FileError
 from napari_pristine.io.atomic import check_writable
 from napari_pristine.io.registry import SUFFIXES, is_zarr
@@ -37,7 +37,7 @@ from napari_pristine.weights import check_suffix
 
 
 def learn(
-    inputs: Annotated[list[str], Parameter(help="Images to learn from, or folders of images.", negative=())],
+    inputs: Annotated[list[str], Parameter(help="Images to train on, or folders of images.", negative=())],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="File for the model, .safetensors.")],
@@ -48,44 +48,42 @@ def learn(
     device: DeviceName = DEFAULT["device"],
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
-    model: Annotated[str, Parameter(help="Model to learn on from, in fewer steps.", show_default=False)] = "",
+    model: Annotated[str, Parameter(help="Model to start from; takes fewer steps.", show_default=False)] = "",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Learn from many noisy images, to restore these and others like them with 'pristine restore --model'."""
+    """Train a network on many noisy images, for 'pristine restore --model'."""
     chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
     recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
     check_suffix(output)
     check_writable(output, overwrite=overwrite)
     images = find_images(inputs)
-    with progress_bar("learning", report_error) as show:
+    with job_bar("learning", report_error) as show:
         learned = wait(training_job(images, recipe), show)
     save_model(output, learned, overwrite=overwrite)
     say(to_json({"output": output, **learned.describe()}) if json else describe_model(output, learned))
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """The files named, and all images in the folders named; an OME-Zarr is a folder that is an image.
+    """Find all images among files and folders; an OME-Zarr is a folder that is an image.
 
-    What is there but is no image is for the learning to leave out: the shell may have found it by a pattern.
+    Files that were named but are no images are kept; training skips them, since a pattern may have matched them.
 
     Raises:
-        FileError: There is no image in a folder, or there is no such file.
+        FileError: A folder holds no image, or a file does not exist or cannot be read.
     """
     found: list[Path] = []
-    for path in find_inputs(names):
+    for path in expand_patterns(names):
         if not path.exists():
             raise FileError(f"'{path}' does not exist; check the name")
         if path.is_file() and not os.access(path, os.R_OK):
             raise FileError(f"'{path}' cannot be read: you have no permission to; ask its owner, or leave it out")
         folder = path.is_dir() and not is_zarr(path)
-        inside = sorted(file for file in path.iterdir() if is_image(file)) if folder else [path]
+        inside = [path]
+        if folder:
+            files = (file for file in path.iterdir() if not file.name.startswith("."))
+            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
         if not inside:
             raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
         found += inside
     return found
-
-
-def is_image(file: Path) -> bool:
-    """Whether a file in a folder is meant to be an image, by its name."""
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")

@@ -1,4 +1,4 @@
-"""Options that several commands share, each declared once: its text is that of the recipe's field."""
+"""Options of several commands, each declared once; help texts are those of the fields of the recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT: dict[str, Any] = {name: field.default for name, field in _FIELDS.items(
 
 
 def option(name: str, text: str = "") -> Parameter:
-    """An option with the help text of the recipe's field."""
+    """An option with the help text of a field of the recipe, and more text."""
     field = _FIELDS[name]
     return Parameter(help=f"{field.text} {text}".strip(), show_default=field.default != "")
 
@@ -34,23 +34,27 @@ Settings: TypeAlias = Annotated[
     Parameter(name="--set", help="Setting of the method, NAME=VALUE; may be repeated.", negative=()),
 ]
 Overwrite: TypeAlias = Annotated[bool, Parameter(help="Replace results that exist.", negative=())]
+Resume: TypeAlias = Annotated[
+    bool, Parameter(help="Continue what was interrupted, and skip results that exist.", negative=())
+]
+Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, one object per line.")]
 SaveRecipe: TypeAlias = Annotated[
-    Path | None, Parameter(help="Also write what is done to a recipe, a .yaml file, for 'pristine batch'.")
+    Path | None, Parameter(help="Also save these options as a recipe, a .yaml file, for 'pristine batch'.")
 ]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 
 
 def read_settings(texts: Sequence[str] | None) -> dict[str, str | None]:
-    """What `--set` says; the type of a value is the setting's business."""
+    """Settings from `--set`, as text; the type of a value is converted by the setting."""
     pairs = read_pairs("--set", texts, "steps=500")
     return {name: None if text.lower() == "none" else text for name, text in pairs.items()}
 
 
 def read_pairs(name: str, texts: Sequence[str] | None, example: str) -> dict[str, str]:
-    """Texts such as `steps=500` as names and values.
+    """Split texts such as `steps=500` into names and values.
 
     Raises:
-        SettingError: One of them is of another form.
+        SettingError: A text has another form.
     """
     pairs: dict[str, str] = {}
     for text in texts or ():

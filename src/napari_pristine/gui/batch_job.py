@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from napari_pristine.batch.estimate import estimate_files
-from napari_pristine.batch.executors import Executor, on_this_machine
+from napari_pristine.batch.executors import Executor, local_executor
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchSpec, begin
-from napari_pristine.batch.tasks import make_folder
+from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
 from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
 from napari_pristine.settings import Params, setting
@@ -62,10 +61,10 @@ class BatchRequest:
         """Read the recipe and find the files.
 
         Raises:
-            PristineError: See `begin`.
+            PristineError: See `resolve_batch`.
         """
         settings = self.settings
-        return begin(
+        return resolve_batch(
             self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
             memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
             threads=settings.threads,
@@ -79,7 +78,7 @@ def plan_batch(request: BatchRequest) -> Job:
         PristineError: The recipe cannot be read, or there are no files.
     """
     spec = yield from _resolve(request)
-    yield from estimate_files(spec.tasks, spec.order)
+    yield from estimate_files(spec.tasks, spec.options)
     return None
 
 
@@ -98,7 +97,7 @@ def run_batch(request: BatchRequest) -> Job:
         yield f"Starting {workers} workers …"
     executor, running = yield from run_in_thread(partial(_start_workers, workers), wait_on_close=False)
     with running:
-        batch = Batch(spec.tasks, spec.order, executor)
+        batch = Batch(spec.tasks, spec.options, executor)
         try:
             yield from batch.job()
         finally:
@@ -113,7 +112,7 @@ def run_batch(request: BatchRequest) -> Job:
 def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
     spec = yield from run_in_thread(lambda _: request.resolve(), wait_on_close=False)
     yield spec
-    if note := pick_device(spec.order.recipe.device)[1]:
+    if note := pick_device(spec.options.recipe.device)[1]:
         yield note
     return spec
 
@@ -121,7 +120,7 @@ def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
 def _start_workers(workers: int, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
     """Start worker processes; returns what uses them and what ends them."""
     with ExitStack() as stack:
-        executor = stack.enter_context(on_this_machine(workers))
+        executor = stack.enter_context(local_executor(workers))
         check_cancelled()  # if the batch was stopped meanwhile, the workers end here
         return executor, stack.pop_all()
 

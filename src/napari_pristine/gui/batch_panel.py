@@ -13,11 +13,10 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.file_result import counted
 from napari_pristine.batch.inputs import REPORTS
+from napari_pristine.batch.results import counted
 from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.store import WorkDir
-from napari_pristine.batch.worker_monitor import Notice
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BatchProgress, ItemDone, Note
 from napari_pristine.gui.batch_form import BatchForm
@@ -110,7 +109,7 @@ class BatchPanel(JobPanel):
             self.view.fit_columns()
         elif isinstance(event, str):
             self.status.setText(event)
-        elif isinstance(event, (Note, Notice)):
+        elif isinstance(event, Note):
             self._show_warning(event)
         elif isinstance(event, FileEstimate):
             number, total = self.table.set_estimate(event), len(self.table.rows)
@@ -189,7 +188,7 @@ class BatchPanel(JobPanel):
         parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
         return f"{', '.join(parts)}, of {len(self.table.rows)} files"
 
-    def _show_warning(self, note: Note | Notice | None) -> None:
+    def _show_warning(self, note: Note | None) -> None:
         """Show a note below the progress bar, in the place of the last one of its kind; `None` removes all."""
         if note is None:
             self._warnings.clear()

@@ -21,9 +21,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.file_result import figures, was_done
-from napari_pristine.batch.spec import BatchSpec
-from napari_pristine.batch.tasks import Task
+from napari_pristine.batch.results import figures, was_done
+from napari_pristine.batch.spec import BatchSpec, Task
 from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_form import paint_hint
 from napari_pristine.gui.batch_job import use_panel_labels
@@ -148,12 +147,12 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
     def set_files(self, spec: BatchSpec) -> None:
         """Show the files of a batch; estimates by the same recipe are kept, unless the file could not be restored."""
         known: dict[Task, FileEstimate] = {}
-        if spec.order.recipe == self._recipe:
+        if spec.options.recipe == self._recipe:
             known = {row.task: row.estimate for row in self.rows if row.estimate and not row.estimate.problem}
         self.beginResetModel()
         self.rows = [Row(task, known.get(task), state="waiting") for task in spec.tasks]
         self._row_of = {task.source: number for number, task in enumerate(spec.tasks)}
-        self._recipe, self._active = spec.order.recipe, {}
+        self._recipe, self._active = spec.options.recipe, {}
         self.endResetModel()
 
     def set_state(self, number: int, state: str) -> None:

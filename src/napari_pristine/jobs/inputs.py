@@ -87,7 +87,7 @@ def open_inputs(
         inputs[role] = InputFile(sha256=digest)
 
     def opened(role: str, path: str, load: Callable[[Path], Any]) -> Any:
-        content, digest = cache.open(_locate(path, source), load)
+        content, digest = cache.open(find_file(path, source), load)
         inputs[role] = InputFile(path=path, sha256=digest)
         return content
 
@@ -126,7 +126,7 @@ def image_checksum(image: Image) -> str:
     return digest.hexdigest()
 
 
-def _locate(path: str, source: Path | None) -> Path:
+def find_file(path: str, source: Path | None) -> Path:
     """Find a file as named, or of this name beside the image."""
     found = Path(path).expanduser()
     beside = source.parent / path if source else found

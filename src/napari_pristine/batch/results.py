@@ -1,0 +1,209 @@
+"""Results: from the blocks of a file, all written, to its final format and name; and the figures of its sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+from napari_pristine.batch.identity import Identity
+from napari_pristine.batch.store import WorkDir
+from napari_pristine.batch.work_item import OpenedTask
+from napari_pristine.device import versions
+from napari_pristine.errors import FileError, ImageError
+from napari_pristine.events import ItemDone, Note
+from napari_pristine.io import zarr
+from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
+from napari_pristine.io.registry import write
+from napari_pristine.jobs.summary import QualitySummary
+from napari_pristine.text import printable
+from napari_pristine.threads import CheckCancelled
+
+Status: TypeAlias = Literal["restored", "failed", "skipped"]
+_MAX_NOTES = 1000
+"""Most different notes that are kept with a result: a stack may have a million blocks, each with a note of its own."""
+
+
+@dataclass(frozen=True)
+class BlockSummary:
+    """Quality, seconds, devices and notes of all blocks of a file."""
+
+    quality: QualitySummary
+    seconds: float
+    devices: frozenset[str]
+    notes: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """All notes, each text once."""
+        return list(dict.fromkeys([*self.notes, *(note.text for note in self.quality.notes())]))
+
+
+def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> BlockSummary:
+    """Read the records of all blocks of a file, unit by unit, so that memory does not grow with their number.
+
+    Raises:
+        FileError: Some blocks are missing.
+    """
+    plan, work = opened.plan, WorkDir(opened.task.target)
+    quality = QualitySummary.of(plan.blocks, plan.image)
+    seconds, devices, notes, dropped = 0.0, set[str](), dict[str, None](), 0
+    for number, unit in enumerate(plan.work_units):
+        check_cancelled()
+        for record in work.records(number, unit).values():
+            quality.add(record.done)
+            seconds += record.seconds
+            devices.add(record.device)
+            for note in record.done.notes:
+                if note.text in notes or len(notes) < _MAX_NOTES:
+                    notes[note.text] = None
+                else:
+                    dropped += 1
+    if missing := sum(map(len, plan.work_units)) - quality.count:
+        raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume restores them")
+    more = (f"{dropped} more notes on single blocks are not kept",) if dropped else ()
+    return BlockSummary(quality, seconds, frozenset(devices), (*notes, *more))
+
+
+def finish_result(
+    opened: OpenedTask, identity: Identity, started: str, check_cancelled: CheckCancelled
+) -> tuple[dict[str, Any], list[Note]]:
+    """Write the result of a file in its final format, and give it and its sidecar their names.
+
+    Args:
+        opened: The file; all its blocks are written.
+        identity: Identity of the result.
+        started: Time at which the file was started, in ISO 8601.
+        check_cancelled: Called now and then.
+
+    Returns:
+        The content of the sidecar, and notes on the result as a whole.
+
+    Raises:
+        ImageError: There was nothing to restore in any block.
+        FileError: It cannot be written.
+    """
+    task, plan, work = opened.task, opened.plan, WorkDir(opened.task.target)
+    blocks = summarise_blocks(opened, check_cancelled)
+    if blocks.quality.nothing_restored:
+        work.clear()
+        raise ImageError(blocks.quality.nothing_restored)
+    like = opened.result_like
+    facts = {
+        "input": printable(task.source.name),
+        "checksum": identity["checksum"],
+        "output": printable(task.target.name),
+        "axes": like.axes,
+        "shape": list(like.shape),
+        "dtype": like.dtype.name,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "quality": blocks.quality.quality().to_dict(),
+        "seconds": round(blocks.seconds, 3),
+        "device": ", ".join(sorted(blocks.devices)),
+        "notes": blocks.texts,
+        "started": started,
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "versions": versions(),
+        "identity": identity,
+    }
+    try:
+        if task.is_zarr:
+            made = work.array
+            zarr.complete_image(made, like, facts, check_cancelled)
+            # chunks of the finest level went to disk with their blocks
+            flush_to_disk(
+                file for file in files_in(made) if file.relative_to(made).parts[0] != "0" or not file.name.isdigit()
+            )
+        else:
+            made = work.part
+            image = replace(like, data=opened.open_array())
+            write(made, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
+        facts |= {"source": printable(str(task.source)), "bytes": size_on_disk(made)}
+        work.prepare_sidecar(facts)
+        work.publish(made)
+    except OSError as error:
+        raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
+    return facts, blocks.quality.notes()
+
+
+def was_done(item: ItemDone) -> bool:
+    """True if a file was skipped because its result exists, not because it is no image."""
+    return item.status == "skipped" and bool(item.facts)
+
+
+def counted(items: Sequence[ItemDone]) -> dict[str, int]:
+    """Number of files by outcome, in words for people."""
+    before = sum(map(was_done, items))
+    return {
+        "restored": sum(item.status == "restored" for item in items),
+        "done before": before,
+        "skipped": sum(item.status == "skipped" for item in items) - before,
+        "failed": sum(item.status == "failed" for item in items),
+    }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Facts of a sidecar; empty or `None` where they are missing, since it may be old or edited by hand."""
+
+    recipe: Mapping[str, Any]
+    method: str
+    preset: str
+    shape: tuple[int, ...]
+    axes: str
+    dtype: str
+    sigma: float | None
+    residual: float | None
+    whiteness: float | None
+    structure: float | None
+    invalid: float | None
+    stopped: str
+    seconds: float | None
+    device: str
+    notes: tuple[str, ...]
+    checksum: str
+    version: str
+
+
+def figures(item: ItemDone) -> Figures:
+    """Facts of the sidecar of a file."""
+    facts = item.facts
+    quality, recipe = _mapping(facts.get("quality")), _mapping(facts.get("recipe"))
+    image = {**_mapping(facts.get("input")), **facts}  # some sidecars have shape, axes and type under `input`
+    shape = image.get("shape")
+    return Figures(
+        recipe=recipe, method=_text(recipe.get("method")), preset=_text(recipe.get("preset")),
+        shape=tuple(n for n in shape if isinstance(n, int)) if isinstance(shape, (list, tuple)) else (),
+        axes=_text(image.get("axes")), dtype=_text(image.get("dtype")),
+        sigma=_number(quality.get("sigma")), residual=_number(quality.get("residual")),
+        whiteness=_number(quality.get("whiteness")), structure=_number(quality.get("structure")),
+        invalid=_number(quality.get("invalid")), stopped=_text(quality.get("stopped")),
+        seconds=_number(facts.get("seconds")), device=_text(facts.get("device")),
+        notes=_texts(facts.get("notes")), checksum=_text(image.get("checksum")),
+        version=_text(_mapping(facts.get("versions")).get("napari-pristine")),
+    )  # fmt: skip
+
+
+def source_of(facts: Mapping[str, Any]) -> str:
+    """Path of the input of a result, or its name, as far as its sidecar tells."""
+    return _text(facts.get("source")) or _text(facts.get("input"))
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _number(value: object) -> float | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if number and -1e300 < value < 1e300 else None  # type: ignore[return-value, operator]
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return tuple(f"{key}: {item}" for key, item in value.items())
+    return tuple(str(item) for item in (value if isinstance(value, (list, tuple)) else [value]) if item is not None)
+
+
+def _text(value: object) -> str:
+    return "; ".join(_texts(value))

@@ -1,0 +1,105 @@
+"""Commands that answer questions: `pristine compare`, `diagnose` and `methods`; and `pristine export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+
+from napari_pristine import diagnosis
+from napari_pristine.cli.options import Axes, Json, Overwrite
+from napari_pristine.cli.output import (
+    describe_comparison,
+    describe_diagnosis,
+    describe_method,
+    describe_settings,
+    method_facts,
+    say,
+)
+from napari_pristine.errors import ImageError
+from napari_pristine.image import quality
+from napari_pristine.io.registry import read
+from napari_pristine.text import to_json
+
+_SSIM_WINDOW = 11
+"""Side of the window of SSIM in pixels."""
+
+
+def compare(
+    result: Path,
+    /,
+    *,
+    reference: Annotated[Path, Parameter(help="The image as it should be.")],
+    data_range: Annotated[
+        float | None, Parameter(help="Range of values; by default 255 for 8 bits, else that of the reference.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."""
+    image, truth = read(result), read(reference)
+    values = np.asarray(truth.data)
+    if set(image.axes) == set(truth.axes):
+        values = values.transpose([truth.axes.index(axis) for axis in image.axes])
+    if min(image.size("Y"), image.size("X")) < _SSIM_WINDOW:
+        raise ImageError(
+            f"'{result}' has {image.size('Y')} × {image.size('X')} pixels; SSIM needs at least "
+            f"{_SSIM_WINDOW} × {_SSIM_WINDOW}"
+        )
+    origin = "given"
+    if data_range is None and values.dtype == np.uint8:
+        origin, data_range = "of 8 bits; --data-range sets another", 255.0
+    elif data_range is None:  # images of other types rarely use all of their range
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        data_range = float(finite.max()) - float(finite.min()) if finite.size else 0.0
+        origin = "largest minus smallest value of the reference; --data-range sets another"
+    samples = image.axes.index("S") if "S" in image.axes else None
+    found = quality.compare(np.asarray(image.data), values, data_range, samples)
+    facts = {"result": result, "reference": reference, **vars(found)}
+    say(to_json(facts) if json else describe_comparison(found, origin))
+
+
+def diagnose(image: Path, /, *, axes: Axes = "", json: Json = False) -> None:
+    """Measure the noise of an image, and recommend a method."""
+    found = diagnosis.diagnose(read(image, axes=axes))
+    say(to_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
+
+
+def methods(name: str = "", /, *, json: Json = False) -> None:
+    """List the methods, or all settings of one.
+
+    Parameters
+    ----------
+    name
+        Method whose settings are listed.
+    """
+    from napari_pristine.methods import METHODS, find_method
+
+    if name:
+        method = find_method(name)
+        say(to_json(method_facts(method, settings=True)) if json else describe_settings(method))
+        return
+    for method in METHODS.values():
+        say(to_json(method_facts(method, settings=False)) if json else describe_method(method))
+    if not json:
+        say("\n'pristine methods NAME' lists the settings of a method.")
+
+
+def export(
+    model: Annotated[Path, Parameter(help="Model written by 'pristine learn'.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="File for the package, .zip.")],
+    image: Annotated[Path, Parameter(help="An image like those to be restored; part of it becomes the test.")],
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Export a model for other programs, in the format of bioimage.io."""
+    from napari_pristine.export import export_bioimageio
+    from napari_pristine.model import load_model
+
+    trained = load_model(model)
+    export_bioimageio(output, trained, image, overwrite=overwrite)
+    facts = {"output": output, "input": model, "fingerprint": trained.fingerprint}
+    say(to_json(facts) if json else f"{model} → {output}: {trained.recipe.method}, for programs that read bioimage.io")
