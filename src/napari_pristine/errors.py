@@ -64,8 +64,7 @@ def format_error(error: Exception, about: object) -> PristineError:
     else:
         name = f"'{about}': " if about else ""
         found = ComputeError(
-            f"{name}{type(error).__name__}: {error}; this is a bug in napari-pristine, "
-            "please report it with --debug"
+            f"{name}{type(error).__name__}: {error}; this is a bug in napari-pristine, please report it with --debug"
         )
     found.__cause__ = error
     return found
