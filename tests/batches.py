@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from napari_pristine import read, write
 from napari_pristine.batch.executors import Executor, this_process
-from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets
+from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
 from napari_pristine.events import BlockDone, Event, ItemDone, ItemEvent
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe

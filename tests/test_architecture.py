@@ -25,7 +25,6 @@ LAYERS = (
     {"image", "device"},
     {"nets", "physics"},
     {"methods", "io"},
-    {"weights"},
     {"recipe"},
     {"model"},
     {"recipe_file"},
@@ -54,7 +53,6 @@ FINISHED = [
     "samples",
     "settings",
     "text",
-    "weights",
 ]
 """Parts whose docstrings are checked; to be extended until it holds all parts."""
 MAX_LINES = 450

@@ -14,9 +14,8 @@ import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, saved, stack
 
 from napari_pristine.batch.executors import SCHEDULER, Messages, dask_executor, scheduler_executor
-from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets
+from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.cli.main import main

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.batches import restore, stack
 
-from napari_pristine.batch.inputs import find_inputs
+from napari_pristine.batch.spec import find_inputs
 
 
 def problems(*names: Path | str, output: Path | None = None) -> dict[str, str]:

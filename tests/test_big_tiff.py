@@ -118,7 +118,7 @@ class TestStreaming:
         """252 MB of values, computed when they are read, written to both formats."""
         code = (
             "import resource, sys, pathlib, numpy as np\nfrom napari_pristine.io.registry import read, write\n"
-            "from napari_pristine.image.image import Image\nfrom napari_pristine.image.lazy_slice import LazySlice\n"
+            "from napari_pristine.image.image import Image\nfrom napari_pristine.image.image import LazySlice\n"
             "import zarr, tifffile, imagecodecs\n"
             "class Ramp:\n    shape, dtype, ndim = (2, 7000, 9000), np.dtype('u2'), 3\n"
             "    def __getitem__(self, index):\n"

@@ -22,17 +22,14 @@ from tests.batches import became, block_done, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
-from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
 from napari_pristine.batch.work_item import EmptyArray, open_task
 from napari_pristine.errors import ImageError
 from napari_pristine.events import BlockDone, ItemDone
-from napari_pristine.image import chunks
-from napari_pristine.image.axes import AxesPlan, plan_axes
-from napari_pristine.image.chunks import CHUNK_SIDE, ChunkGrid, sample_squares
-from napari_pristine.image.image import Image
-from napari_pristine.image.lazy_slice import ranges
+from napari_pristine.image import axes as axes_module
+from napari_pristine.image.axes import CHUNK_SIDE, AxesPlan, ChunkGrid, plan_axes, sample_squares
+from napari_pristine.image.image import Image, ranges
 from napari_pristine.io import planes
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.zarr import complete_image, create_image
@@ -53,9 +50,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, whole: int, side: int, margin: int) -> None:
-    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", whole)
-    monkeypatch.setattr(chunks, "CHUNK_SIDE", side)
-    monkeypatch.setattr(chunks, "HALO", margin)
+    monkeypatch.setattr(axes_module, "MAX_BLOCK_VALUES", whole)
+    monkeypatch.setattr(axes_module, "CHUNK_SIDE", side)
+    monkeypatch.setattr(axes_module, "HALO", margin)
 
 
 def model(monkeypatch: pytest.MonkeyPatch, channels: int = 1, axes: str = "YX") -> Model:
@@ -242,7 +239,7 @@ def test_all_panes_are_normalised_alike(small: None, monkeypatch: pytest.MonkeyP
     image = Image(photons(scene(150, 200)), "YX")
     net = model(monkeypatch)
     found = wait(run(image, net.recipe, model=net)).data.astype(float)
-    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", 10**9)
+    monkeypatch.setattr(axes_module, "MAX_BLOCK_VALUES", 10**9)
     expected = wait(run(image, net.recipe, model=net)).data.astype(float)
     scale, offset = np.polyfit(expected.ravel(), found.ravel(), 1)
     assert rms(found - scale * expected - offset) < 0.5  # whole numbers; one line for all chunks
@@ -358,7 +355,7 @@ def test_volumes_and_stacks_are_cut_too(small: None, monkeypatch: pytest.MonkeyP
     resolved = make_plan(Image(values, "ZYX"), recipe, model=net)
     assert len(resolved.indices) > 4
     restored = wait(run(resolved.image, recipe, model=net))
-    monkeypatch.setattr(chunks, "MAX_BLOCK_VALUES", 10**9)
+    monkeypatch.setattr(axes_module, "MAX_BLOCK_VALUES", 10**9)
     whole = wait(run(resolved.image, recipe, model=net))
     assert rms(restored.data.astype(float) - whole.data) < 0.1 * rms(values.astype(float) - whole.data)
 
@@ -401,7 +398,7 @@ class Watched:
 
 
 def test_no_more_than_a_pane_is_read_at_once(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "SAMPLE_SIDE", 16)
+    monkeypatch.setattr(axes_module, "SAMPLE_SIDE", 16)
     watched, net = Watched(photons(scene(512, 512))), model(monkeypatch)
     resolved = make_plan(Image(watched, "YX"), net.recipe, model=net)
     resolved.block(resolved.indices[9])

@@ -27,8 +27,8 @@ from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io import registry
 from napari_pristine.io.atomic import atomic_write, write_json
+from napari_pristine.io.metadata import unit_name
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.units import unit_name
 
 LENGTHS = ("nanometer", "micrometer", "millimeter", "meter")
 TIMES = ("millisecond", "second", "minute", "hour")

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
-from napari_pristine.image.image import Image
-from napari_pristine.image.lazy_slice import LazySlice
+from napari_pristine.image.image import Image, LazySlice
 from napari_pristine.io.tiff import TiffArray
 
 STACK = np.random.default_rng(0).integers(0, 999, (3, 2, 20, 24)).astype(np.uint16)

@@ -13,8 +13,7 @@ import torch
 
 from napari_pristine import read, write
 from napari_pristine.errors import ModelError, SettingError
-from napari_pristine.image.image import Image
-from napari_pristine.image.lazy_slice import ranges
+from napari_pristine.image.image import Image, ranges
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import run, wait

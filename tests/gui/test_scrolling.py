@@ -9,8 +9,7 @@ import pytest
 from helpers import noisy, wait_until_idle
 
 from napari_pristine import read, write
-from napari_pristine.image.image import Image
-from napari_pristine.image.lazy_slice import ranges
+from napari_pristine.image.image import Image, ranges
 
 pytestmark = pytest.mark.gui
 

@@ -18,9 +18,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 
-from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.results import Figures, Status, counted, figures, source_of
-from napari_pristine.batch.spec import path_key
+from napari_pristine.batch.spec import REPORTS, path_key
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError

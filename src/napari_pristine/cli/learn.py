@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.inputs import expand_patterns
+from napari_pristine.batch.spec import expand_patterns
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
@@ -29,11 +29,10 @@ from napari_pristine.io.atomic import check_writable
 from napari_pristine.io.registry import SUFFIXES, is_zarr
 from napari_pristine.jobs.restore import wait
 from napari_pristine.jobs.train import training_job
-from napari_pristine.model import save_model
+from napari_pristine.model import check_suffix, save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 from napari_pristine.text import to_json
-from napari_pristine.weights import check_suffix
 
 
 def learn(

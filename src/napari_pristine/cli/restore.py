@@ -6,9 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.inputs import expand_patterns
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format
+from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
 from napari_pristine.batch.work_item import OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,

@@ -24,10 +24,9 @@ from napari_pristine.gui.widgets import (
     wrapped_label,
 )
 from napari_pristine.methods.method import Method
-from napari_pristine.model import Model, load_model, save_model
+from napari_pristine.model import SUFFIX, Model, load_model, save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import settings_of
-from napari_pristine.weights import SUFFIX
 
 _FILE_TYPES = f"Models (*{SUFFIX})"
 _SCRATCH = "scratch"

@@ -13,11 +13,12 @@ from napari_pristine.io.metadata import (
     FileMetadata,
     Provenance,
     WriteSpec,
+    imagej_spelling,
     is_calibrated,
     parse_json,
     provenance_to_json,
+    unit_name,
 )
-from napari_pristine.io.units import imagej_spelling, unit_name
 
 FORMAT = "imagej"
 _AXES = "TZCYXS"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_pristine.errors import FileError, PristineError
-from napari_pristine.image.lazy_slice import Range, ranges, read
+from napari_pristine.image.image import Range, ranges, read
 from napari_pristine.resources import check_fits
 from napari_pristine.text import one_line
 

@@ -13,8 +13,15 @@ import yaozarrs
 
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io.metadata import PROVENANCE, FileMetadata, Provenance, provenance_to_json
-from napari_pristine.io.units import PIXEL, ome_symbol, unit_name
+from napari_pristine.io.metadata import (
+    PIXEL,
+    PROVENANCE,
+    FileMetadata,
+    Provenance,
+    ome_symbol,
+    provenance_to_json,
+    unit_name,
+)
 
 Version = Literal["0.4", "0.5"]
 OWN = "napari-pristine"

@@ -19,11 +19,12 @@ from napari_pristine.io.metadata import (
     Provenance,
     WriteSpec,
     is_calibrated,
+    ome_symbol,
     parse_json,
     plane_last,
     provenance_to_json,
+    unit_name,
 )
-from napari_pristine.io.units import ome_symbol, unit_name
 
 CREATOR = "napari-pristine"
 """Positions are read from our own files only: those of a stage would move apart layers that belong together."""

@@ -21,9 +21,8 @@ from napari_pristine.errors import AxesError
 from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
-from napari_pristine.io.metadata import PROVENANCE, FileMetadata, make_image, parse_json, samples_last
+from napari_pristine.io.metadata import PROVENANCE, FileMetadata, make_image, parse_json, samples_last, unit_name
 from napari_pristine.io.tiff_checks import check_complete, check_log, check_ome_claims, check_page_list, cut_off
-from napari_pristine.io.units import unit_name
 from napari_pristine.resources import check_fits
 
 _LARGE_PAGE = 1 << 26

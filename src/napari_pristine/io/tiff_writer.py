@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io import imagej, ome
-from napari_pristine.io.metadata import PROVENANCE, Provenance, WriteSpec, plane_last, provenance_to_json
+from napari_pristine.io.metadata import PROVENANCE, Provenance, WriteSpec, plane_last, provenance_to_json, unit_name
 from napari_pristine.io.planes import chunk_height, count_levels, halve, halved, row_chunks
-from napari_pristine.io.units import unit_name
 from napari_pristine.threads import CheckCancelled
 
 _BIGTIFF_SUFFIXES = (".btf", ".tf8")

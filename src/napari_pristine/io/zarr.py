@@ -20,8 +20,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image, check_axes, guess_axes
-from napari_pristine.image.lazy_slice import ranges
+from napari_pristine.image.image import Image, check_axes, guess_axes, ranges
 from napari_pristine.io import ngff
 from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
 from napari_pristine.io.lazy import LazyArray, translate_errors

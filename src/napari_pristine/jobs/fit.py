@@ -23,8 +23,8 @@ from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.crops import CropSampler
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.methods.method import NoisyBlock, Step
+from napari_pristine.model import SUFFIX, read_weights, write_weights
 from napari_pristine.nets.field import blend
-from napari_pristine.weights import SUFFIX, read_weights, write_weights
 
 MakePreviews: TypeAlias = Callable[[Sequence[nn.Module]], list[Preview]]
 """Makes previews of a batch of blocks from the networks of the current tile."""

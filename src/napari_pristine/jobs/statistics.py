@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.axes import AxesPlan, BlockIndex
-from napari_pristine.image.chunks import sample_squares
+from napari_pristine.image.axes import AxesPlan, BlockIndex, sample_squares
 from napari_pristine.image.intensity import Intensity, fill_invalid
 from napari_pristine.image.noise import Noise, measure_noise
 from napari_pristine.jobs.block import check_numbers, is_constant, make_block
