@@ -84,7 +84,7 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
         finally:
             ended.set()
 
-    monkeypatch.setattr("napari_pristine.gui.batch_panel.local_executor", slow)
+    monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", slow)
     panel = open_batch()
     panel.form.settings.set_values({"workers": min(2, os.cpu_count() or 1)})
     panel.run()
@@ -108,7 +108,7 @@ def test_notices_about_the_batch_are_shown(qtbot, open_batch, monkeypatch):
         with local_executor(workers) as pool:
             yield answers
 
-    monkeypatch.setattr("napari_pristine.gui.batch_panel.local_executor", lacking)
+    monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", lacking)
     panel = open_batch()
     assert panel.warning.isHidden()
     panel.run()

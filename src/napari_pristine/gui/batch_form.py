@@ -15,7 +15,7 @@ from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QKeyEvent, Q
 from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QListWidget, QMenu, QVBoxLayout, QWidget
 
 from napari_pristine.errors import PristineError, SettingError
-from napari_pristine.gui.batch_panel import BatchRequest, BatchSettings
+from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import FileField, button, form_layout, label_for, side_by_side, wrapped_label
 from napari_pristine.io.registry import SUFFIXES

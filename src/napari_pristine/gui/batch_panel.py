@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from napari import Viewer, current_viewer
@@ -16,26 +12,21 @@ from qtpy.QtCore import QModelIndex, QSize, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pristine.batch.estimate import FileEstimate, estimate_files
-from napari_pristine.batch.executors import Executor, local_executor
-from napari_pristine.batch.report import write_report
+from napari_pristine.batch.estimate import FileEstimate
 from napari_pristine.batch.results import counted
-from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import REPORTS, BatchSpec, make_folder, resolve_batch
+from napari_pristine.batch.spec import REPORTS, BatchSpec
 from napari_pristine.batch.store import WorkDir
-from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BatchProgress, ItemDone, Note
 from napari_pristine.gui.batch_form import BatchForm
+from napari_pristine.gui.batch_job import BatchRequest, plan_batch, run_batch, use_panel_labels
 from napari_pristine.gui.batch_table import BatchTableModel, BatchTableView
 from napari_pristine.gui.compare import show_pair
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
-from napari_pristine.settings import Params, setting
 from napari_pristine.text import duration
-from napari_pristine.threads import CheckCancelled, run_in_thread
 
 
 class BatchPanel(JobPanel):
@@ -244,116 +235,3 @@ def progress_text(progress: BatchProgress) -> str:
 def open_panel() -> BatchPanel:
     """Make a panel for the current viewer."""
     return BatchPanel(current_viewer())
-
-
-_CORES = os.cpu_count() or 1
-_OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
-
-
-class BatchSettings(Params):
-    """Settings of a batch run."""
-
-    resume: bool = setting(False, "Skip files that are done, and continue interrupted ones.")
-    replace_results: bool = setting(False, "Replace results that exist.")
-    workers: int = setting(1, "Processes that restore files at the same time.", ge=1, le=_CORES)
-    threads: int = setting(
-        1,
-        "Threads of each process; the last digits of results of trained networks depend on it.",
-        ge=1,
-        le=_CORES,
-        advanced=True,
-    )
-    memory: float | None = setting(
-        None, "Memory that a process may use.", unit="GB", none="what is free", gt=0, advanced=True
-    )
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """The input of the Batch panel.
-
-    Attributes:
-        recipe: Path of the recipe.
-        inputs: Files, folders and patterns.
-        output: Folder for the results and the report.
-        settings: Settings of the run.
-    """
-
-    recipe: Path
-    inputs: tuple[str, ...]
-    output: Path
-    settings: BatchSettings = field(default_factory=BatchSettings)
-
-    def resolve(self) -> BatchSpec:
-        """Read the recipe and find the files.
-
-        Raises:
-            PristineError: See `resolve_batch`.
-        """
-        settings = self.settings
-        return resolve_batch(
-            self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
-            memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
-            threads=settings.threads,
-        )  # fmt: skip
-
-
-def plan_batch(request: BatchRequest) -> Job:
-    """Find the files and estimate each of them; yields a `BatchSpec`, notes, and a `FileEstimate` per file.
-
-    Raises:
-        PristineError: The recipe cannot be read, or there are no files.
-    """
-    spec = yield from _resolve(request)
-    yield from estimate_files(spec.tasks, spec.options)
-    return None
-
-
-def run_batch(request: BatchRequest) -> Job:
-    """Restore the files and write the report, also if the batch is stopped or fails.
-
-    Yields a `BatchSpec`, status texts and the events of the batch.
-
-    Raises:
-        PristineError: The batch cannot start, or the report cannot be written.
-    """
-    spec = yield from _resolve(request)
-    make_folder(request.output)
-    workers = request.settings.workers
-    if workers > 1:
-        yield f"Starting {workers} workers …"
-    executor, running = yield from run_in_thread(partial(_start_workers, workers), wait_on_close=False)
-    with running:
-        batch = Batch(spec.tasks, spec.options, executor)
-        try:
-            yield from batch.job()
-        finally:
-            if batch.rows:
-                title = f"{request.recipe.stem}: {len(batch.rows)} files"
-                write_report(request.output, batch.rows, title=title, since=batch.since)
-        if workers > 1:
-            yield "Stopping the workers …"
-    return None
-
-
-def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
-    spec = yield from run_in_thread(lambda _: request.resolve(), wait_on_close=False)
-    yield spec
-    if note := pick_device(spec.options.recipe.device)[1]:
-        yield note
-    return spec
-
-
-def _start_workers(workers: int, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
-    """Start worker processes; returns what uses them and what ends them."""
-    with ExitStack() as stack:
-        executor = stack.enter_context(local_executor(workers))
-        check_cancelled()  # if the batch was stopped meanwhile, the workers end here
-        return executor, stack.pop_all()
-
-
-def use_panel_labels(message: str) -> str:
-    """Replace command-line options in a message by the labels that they have in the panel."""
-    for option, label in _OPTION_LABELS.items():
-        message = message.replace(option, label)
-    return message

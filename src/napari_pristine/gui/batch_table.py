@@ -25,7 +25,7 @@ from napari_pristine.batch.results import figures, was_done
 from napari_pristine.batch.spec import BatchSpec, Task
 from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_form import paint_hint
-from napari_pristine.gui.batch_panel import use_panel_labels
+from napari_pristine.gui.batch_job import use_panel_labels
 from napari_pristine.recipe import Recipe
 from napari_pristine.text import duration
 

@@ -68,7 +68,7 @@ def test_it_is_documented(method: Method[Any, Any]) -> None:
     assert method.title
     assert method.summary.endswith(".")
     assert any(str(year) in method.cite for year in range(1950, 2100))
-    page = Path(__file__).parent.parent / "docs" / "methods" / f"{method.key}.md"
+    page = Path(__file__).parents[2] / "docs" / "methods" / f"{method.key}.md"
     assert f"<!-- settings: {method.key} -->" in page.read_text(encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.test_methods import photons, scene
+from tests.methods.test_methods import photons, scene
 from torch import Tensor
 
 from napari_pristine.methods.method import NoisyBlock
