@@ -16,6 +16,7 @@ from qtpy.QtGui import QDesktopServices, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMenu
 
 from napari_pristine import read, write
+from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
 from napari_pristine.gui.batch_panel import BatchPanel
 from napari_pristine.gui.compare import add_file
 from napari_pristine.image.image import Image
@@ -72,7 +73,7 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
 
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert "'Replace results' replaces it, 'Resume' leaves what is done" in cells(panel, "Status")["plane.tif"]
+    assert "'Replace results' replaces it, 'Resume' skips what is done" in cells(panel, "Status")["plane.tif"]
     panel.form.settings.set_values({"resume": True})
     panel.run()
     wait_until_idle(qtbot, panel)
@@ -213,6 +214,14 @@ def test_a_file_can_be_dropped_on_a_field(open_batch, recipe, folder):
             )
         )
         assert field.path() == str(path)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 7), (2, 3)])
+def test_a_cpu_is_left_for_the_window(folder, recipe, monkeypatch, workers, threads):
+    monkeypatch.setattr("napari_pristine.gui.batch_job.cpu_count", lambda: 8)
+    settings = BatchSettings.model_construct(**BatchSettings().model_dump() | {"workers": workers})
+    spec = BatchRequest(recipe, (str(folder),), folder.parent / "out", settings).resolve()
+    assert spec.options.threads == threads
 
 
 def test_workers_without_dask_name_the_missing_package(qtbot, open_batch, notifications, monkeypatch):

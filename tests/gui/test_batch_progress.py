@@ -110,13 +110,13 @@ def test_notices_about_the_batch_are_shown(qtbot, open_batch, monkeypatch):
 
     monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", lacking)
     panel = open_batch()
-    assert panel.warning.isHidden()
+    assert panel.notes.isHidden()
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert panel.warning.text() == "The cluster has no workers; waiting"
-    assert not panel.warning.isHidden()
+    assert panel.notes.text() == "The cluster has no workers; waiting"
+    assert not panel.notes.isHidden()
     panel.plan()
-    assert panel.warning.isHidden()
+    assert panel.notes.isHidden()
     wait_until_idle(qtbot, panel)
 
 
@@ -127,7 +127,7 @@ def test_a_missing_device_is_reported(qtbot, open_batch, recipe, folder):
     for begin in (panel.plan, panel.run):
         begin()
         wait_until_idle(qtbot, panel)
-        assert panel.warning.text() == "There is no cuda device here; computing on the CPU"
+        assert panel.notes.text() == "There is no cuda device here; computing on the CPU"
 
 
 def test_the_table_scrolls_along_unless_the_user_has_scrolled_away(qtbot, open_batch, tmp_path):

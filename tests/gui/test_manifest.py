@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QLabel
 
 import napari_pristine
 from napari_pristine.methods import METHODS
@@ -54,9 +55,12 @@ def test_the_manifest_is_read_by_old_versions_of_npe2():
 @pytest.mark.parametrize("method", ["linr"])
 def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
     viewer = make_napari_viewer()
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", METHODS[method].title)
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-pristine", METHODS[method].title)
     assert panel.form.method is METHODS[method]
     assert panel.viewer is viewer
+    panel.form.set_method("inr")
+    assert METHODS["inr"].title in [label.text() for label in dock.titleBarWidget().findChildren(QLabel)]
+    panel.form.set_method(method)
     _, batch = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
     assert batch.form.open_panels().keys() == {METHODS[method].title}
 

@@ -16,10 +16,11 @@ from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
 from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
+from napari_pristine.resources import cpu_count
 from napari_pristine.settings import Params, setting
 from napari_pristine.threads import CheckCancelled, run_in_thread
 
-_CORES = os.cpu_count() or 1
+_MAX_PROCESSES = os.cpu_count() or 1
 _OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
 
 
@@ -28,12 +29,13 @@ class BatchSettings(Params):
 
     resume: bool = setting(False, "Skip files that are done, and continue interrupted ones.")
     replace_results: bool = setting(False, "Replace results that exist.")
-    workers: int = setting(1, "Processes that restore files at the same time.", ge=1, le=_CORES)
-    threads: int = setting(
-        1,
+    workers: int = setting(1, "Processes that restore files at the same time.", ge=1, le=_MAX_PROCESSES)
+    threads: int | None = setting(
+        None,
         "Threads of each process; the last digits of results of trained networks depend on it.",
+        none="all CPUs but one, shared",
         ge=1,
-        le=_CORES,
+        le=_MAX_PROCESSES,
         advanced=True,
     )
     memory: float | None = setting(
@@ -64,10 +66,12 @@ class BatchRequest:
             PristineError: See `resolve_batch`.
         """
         settings = self.settings
+        # one CPU is left for the window, as in the restore panel, which gives the same pixels
+        threads = settings.threads or max((cpu_count() - 1) // settings.workers, 1)
         return resolve_batch(
             self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
             memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
-            threads=settings.threads,
+            threads=threads,
         )  # fmt: skip
 
 

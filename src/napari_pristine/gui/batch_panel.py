@@ -28,6 +28,8 @@ from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
 from napari_pristine.text import duration
 
+_SHOWN_NOTES = 3
+
 
 class BatchPanel(JobPanel):
     """The dock panel for many files."""
@@ -46,24 +48,24 @@ class BatchPanel(JobPanel):
         self.bar.setRange(0, BAR_MAXIMUM)
         self.bar.setTextVisible(False)
         self.status = wrapped_label()
-        self.warning = wrapped_label()
+        self.notes = wrapped_label()
         self.table = BatchTableModel(viewer)
         self.view = BatchTableView(self.table)
         self._planning = False
         self._stopped = False
-        self._warnings: dict[type, str] = {}
+        self._notes: list[str] = []
         buttons = QHBoxLayout()
         for widget in (self.plan_button, self.run_button, self.stop_button, self.report_button):
             buttons.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
         layout.addLayout(buttons)
-        for widget in (self.bar, self.status, self.warning):
+        for widget in (self.bar, self.status, self.notes):
             layout.addWidget(widget)
         layout.addWidget(self.view, stretch=1)
         self.form.changed.connect(self._update_enabled)
         self.view.activated.connect(self.show_row)
-        self._show_warning(None)
+        self._show_notes()
         self._update_enabled()
 
     def plan(self) -> None:
@@ -109,7 +111,8 @@ class BatchPanel(JobPanel):
         elif isinstance(event, str):
             self.status.setText(event)
         elif isinstance(event, Note):
-            self._show_warning(event)
+            self._notes.append(event.text[0].upper() + event.text[1:])
+            self._show_notes()
         elif isinstance(event, FileEstimate):
             number, total = self.table.set_estimate(event), len(self.table.rows)
             self.table.set_state(number + 1, "reading …")
@@ -162,7 +165,8 @@ class BatchPanel(JobPanel):
         self._planning, self._stopped = make_job is plan_batch, False
         self.bar.setValue(0)
         self.status.setText("Looking for files …")
-        self._show_warning(None)
+        self._notes.clear()
+        self._show_notes()
         self.runner.start(make_job(request))
         self._update_enabled()
 
@@ -187,15 +191,11 @@ class BatchPanel(JobPanel):
         parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
         return f"{', '.join(parts)}, of {len(self.table.rows)} files"
 
-    def _show_warning(self, note: Note | None) -> None:
-        """Show a note below the progress bar, in the place of the last one of its kind; `None` removes all."""
-        if note is None:
-            self._warnings.clear()
-        else:
-            self._warnings[type(note)] = note.text[0].upper() + note.text[1:]
-        self.warning.setText("\n".join(self._warnings.values()))
-        self.warning.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
-        self.warning.setVisible(bool(self._warnings))
+    def _show_notes(self) -> None:
+        """Show the last notes on the whole batch below the progress bar."""
+        self.notes.setText("\n".join(self._notes[-_SHOWN_NOTES:]))
+        self.notes.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
+        self.notes.setVisible(bool(self._notes))
 
     def _report(self) -> Path | None:
         """The report in the folder of the results, if there is one."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from napari import Viewer, current_viewer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtWidgets import QGridLayout, QVBoxLayout
+from qtpy.QtWidgets import QDockWidget, QGridLayout, QLabel, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import Note, Preview, Progress
@@ -58,6 +58,7 @@ class RestorePanel(JobPanel):
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         self.form.changed.connect(self._update_enabled)
+        self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
         self.form.model_select.scroll_clicked.connect(self.add_lazy_layer)
         self._update_enabled()
@@ -180,6 +181,14 @@ class RestorePanel(JobPanel):
         self.progress.reset("Measuring the noise …")
         self.runner.start(_restore(make_plan))
         self._update_enabled()
+
+    def _update_title(self) -> None:
+        """Show the method in the title bar of the dock widget, which napari names after the entry of the menu."""
+        dock = self.parentWidget()
+        if isinstance(dock, QDockWidget) and dock.titleBarWidget() is not None:
+            dock.setWindowTitle(self.form.method.title)
+            for label in dock.titleBarWidget().findChildren(QLabel):
+                label.setText(self.form.method.title)
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
