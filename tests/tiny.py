@@ -14,6 +14,10 @@ from napari_pristine.settings import setting
 class TinyParams(MethodParams):
     """Takes milliseconds."""
 
+    stabilise: bool = setting(False, "Nothing is stabilised, filled or refined: results are easy to predict.")
+    hot_pixels: bool = setting(False, "See above.")
+    refine: bool = setting(False, "See above.")
+
     steps: int = setting(40, "Steps.", ge=1)
     kernel: int = setting(5, "Side of the square that is averaged.", ge=3, le=9)
     side: int = setting(16, "Side of the crops.", ge=1)
