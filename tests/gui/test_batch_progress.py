@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from napari_pristine.gui.batch_table import FRACTION_ROLE, STATUS
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
+from napari_pristine.resources import cpu_count
 
 pytestmark = pytest.mark.gui
 
@@ -86,7 +86,7 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
 
     monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", slow)
     panel = open_batch()
-    panel.form.settings.set_values({"workers": min(2, os.cpu_count() or 1)})
+    panel.form.settings.set_values({"workers": min(2, cpu_count())})
     panel.run()
     qtbot.waitUntil(lambda: bool(panel.table.rows), timeout=60_000)
     panel.stop_button.click()

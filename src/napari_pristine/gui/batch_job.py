@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from napari_pristine.resources import cpu_count
 from napari_pristine.settings import Params, setting
 from napari_pristine.threads import CheckCancelled, run_in_thread
 
-_MAX_PROCESSES = os.cpu_count() or 1
+_MAX_PROCESSES = cpu_count()
 _OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
 
 

@@ -192,7 +192,7 @@ class AxesPlan:
         """Describe for people the axes that are restored jointly, and those that are looped over."""
         size = self.sizes
         joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
-        loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes)
+        loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes if size[axis] > 1)
         chunks = f", in {len(self.chunks)} overlapping chunks" if self.chunks else ""
         return f"fits {joint} together{chunks}" + (f", one after the other over {loops}" if loops else "")
 
