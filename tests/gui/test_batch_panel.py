@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu
 from napari_pristine import read, write
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
 from napari_pristine.gui.batch_panel import BatchPanel
-from napari_pristine.gui.compare import add_file
+from napari_pristine.gui.file_layers import add_file
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.methods import METHODS

@@ -21,7 +21,7 @@ from napari_pristine.events import BatchProgress, ItemDone, Note
 from napari_pristine.gui.batch_form import BatchForm
 from napari_pristine.gui.batch_job import BatchRequest, plan_batch, run_batch, use_panel_labels
 from napari_pristine.gui.batch_table import BatchTableModel, BatchTableView
-from napari_pristine.gui.compare import show_pair
+from napari_pristine.gui.file_layers import show_pair
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
