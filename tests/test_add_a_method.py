@@ -1,4 +1,4 @@
-"""Following docs/add-a-method.md to the letter gives a method that passes the exam."""
+"""Following docs/add-a-method.md to the letter gives a method that passes the tests of all methods."""
 
 from __future__ import annotations
 

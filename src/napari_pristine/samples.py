@@ -71,7 +71,7 @@ class _Cell:
 def simulate_timelapse(
     shape: tuple[int, int] = (256, 256), *, frames: int = 5, seed: int = 0, photons: float = 30.0
 ) -> tuple[Image, Image]:
-    """Simulate a two-channel time-lapse as a camera records it, and its truth.
+    """Simulate a noisy two-channel time-lapse and its ground truth.
 
     A shorter time-lapse with the same seed is the beginning of a longer one.
 
@@ -210,15 +210,15 @@ def _nuclei(cells: list[_Cell], texture: Array, shape: tuple[int, int], t: int) 
 
 def _nucleus(cell: _Cell, texture: Array, offsets: Array, t: int) -> Array:
     """Render a nucleus at `offsets` from its centre, `(Y, X, 2)`."""
-    own = offsets @ _rotation(cell.angle + cell.spin * t)
-    u = own / cell.radii
-    around = np.arctan2(u[..., 0], u[..., 1])
+    rotated = offsets @ _rotation(cell.angle + cell.spin * t)
+    u = rotated / cell.radii
+    polar_angle = np.arctan2(u[..., 0], u[..., 1])
     harmonics = np.arange(2, 6)
-    outline = 1 + (cell.lobes[0] * np.cos(harmonics * around[..., None] + cell.lobes[1])).sum(axis=-1)
+    outline = 1 + (cell.lobes[0] * np.cos(harmonics * polar_angle[..., None] + cell.lobes[1])).sum(axis=-1)
     inside = 1 / (1 + np.exp(np.clip((np.hypot(u[..., 0], u[..., 1]) - outline) * 14, -50, 50)))
     spots = [np.exp(-((((u - spot[:2]) ** 2).sum(axis=-1) / spot[2] ** 2) ** 2)) for spot in cell.nucleoli]
-    at = np.moveaxis(own + cell.texture, -1, 0)
-    chromatin = ndimage.map_coordinates(texture, at, order=1, mode="grid-wrap")
+    positions = np.moveaxis(rotated + cell.texture, -1, 0)
+    chromatin = ndimage.map_coordinates(texture, positions, order=1, mode="grid-wrap")
     return np.asarray(cell.brightness * inside * chromatin * (1 - 0.7 * np.clip(sum(spots), 0, 1)))
 
 
@@ -241,10 +241,10 @@ def _splat(light: Array, places: Array, brightness: Array) -> None:
     places, brightness = places[finite], brightness[finite]
     low = np.floor(places).astype(int)
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        at = low + step
-        weighted = np.prod(1 - np.abs(places - at), axis=-1) * brightness
-        visible = ((at >= 0) & (at < light.shape)).all(axis=-1)
-        np.add.at(light, tuple(at[visible].T), weighted[visible])
+        corner = low + step
+        weighted = np.prod(1 - np.abs(places - corner), axis=-1) * brightness
+        visible = ((corner >= 0) & (corner < light.shape)).all(axis=-1)
+        np.add.at(light, tuple(corner[visible].T), weighted[visible])
 
 
 def _centre(cell: _Cell, t: int) -> Array:

@@ -22,7 +22,7 @@ from napari_pristine.methods.blind2unblind import (
 from napari_pristine.methods.fit_unet import augment, match_mean
 from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
-from napari_pristine.nets.unet import UNet, small_plan
+from napari_pristine.nets.unet import UNet, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def noisy_of(space: tuple[int, ...] = (40, 48), correlation_length: float = 1.0)
 
 
 def tiny() -> UNet:
-    return UNet(small_plan(6, 2), 1)
+    return UNet(small_config(6, 2), 1)
 
 
 def run(net: Blind2UnblindNet, noisy: NoisyBlock, **changes: object) -> StopReason:
@@ -105,7 +105,7 @@ def test_masked_copies_are_drawn_at_random_and_none_is_empty() -> None:
 
 @pytest.mark.parametrize("space", [(13, 18), (3, 9, 10)])
 def test_blind_predictions_do_not_depend_on_the_pixel_itself(space: tuple[int, ...]) -> None:
-    net, pixels = UNet(small_plan(6, 2), 1, len(space)), torch.randn(1, 1, *space)
+    net, pixels = UNet(small_config(6, 2), 1, len(space)), torch.randn(1, 1, *space)
     place = (0, 0, *(n // 2 for n in space))
     changed = pixels.clone()
     changed[place] += 10

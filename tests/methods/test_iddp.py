@@ -17,7 +17,7 @@ from napari_pristine.methods.iddp import (
     restore,
 )
 from napari_pristine.methods.method import NoisyBlock, StopReason
-from napari_pristine.nets.unet import UNet, small_plan
+from napari_pristine.nets.unet import UNet, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def gradients(net: UNet) -> torch.Tensor:
 
 
 def test_the_first_pass_learns_from_the_blurred_image_alone() -> None:
-    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    net, crops = UNet(small_config(6, 2), 1), torch.randn(2, 1, 16, 16)
     flips = random_signs(crops, torch.Generator().manual_seed(0))
     _, again, _ = losses(net, crops, flips, few())
     torch.autograd.backward(again)
@@ -66,7 +66,7 @@ def test_the_first_pass_learns_from_the_blurred_image_alone() -> None:
 
 
 def test_without_stopping_the_gradient_there_is_more() -> None:
-    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    net, crops = UNet(small_config(6, 2), 1), torch.randn(2, 1, 16, 16)
     flips = random_signs(crops, torch.Generator().manual_seed(0))
     found = []
     for stop in (True, False):
@@ -86,7 +86,7 @@ def test_signs_are_fair_and_drawn_for_each_element() -> None:
 
 
 def test_the_residual_is_that_of_the_noisy_image() -> None:
-    net, crops = UNet(small_plan(6, 2), 1), torch.randn(2, 1, 16, 16)
+    net, crops = UNet(small_config(6, 2), 1), torch.randn(2, 1, 16, 16)
     residual = losses(net, crops, random_signs(crops, torch.Generator()), few())[2]
     assert torch.allclose(residual, crops - net(crops), atol=1e-6)
     assert not residual.requires_grad
@@ -94,7 +94,7 @@ def test_the_residual_is_that_of_the_noisy_image() -> None:
 
 def test_clamping_keeps_the_renoised_image_within_the_range() -> None:
     inputs: list[torch.Tensor] = []
-    net, crops = UNet(small_plan(6, 2), 1), torch.rand(2, 1, 16, 16)
+    net, crops = UNet(small_config(6, 2), 1), torch.rand(2, 1, 16, 16)
     net.register_forward_pre_hook(lambda _, values: inputs.append(values[0]))
     flips = random_signs(crops, torch.Generator().manual_seed(0))
     for clamp in (False, True):
@@ -132,11 +132,11 @@ def test_the_best_network_comes_back_when_the_fit_leaves_it() -> None:
     with torch.no_grad():
         for weight in net.ema.parameters():
             weight.add_(1)
-    best.bring_back()  # hardly worse: the last is kept
+    best.load_best()  # hardly worse: the last is kept
     assert not torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
     for step in range(150, 250):
         best.update(step, torch.tensor(1.5))
-    best.bring_back()
+    best.load_best()
     assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))
 
 
@@ -175,5 +175,5 @@ def test_a_fit_that_diverges_returns_to_the_best_network() -> None:
         for weight in net.ema.parameters():
             weight.fill_(torch.nan)
     best.update(51, torch.tensor(torch.nan))
-    best.bring_back()
+    best.load_best()
     assert torch.equal(kept, torch.cat([p.flatten() for p in net.ema.parameters()]))

@@ -1,6 +1,6 @@
-"""The exam: every method keeps every promise.
+"""The test_settings: every method keeps every promise.
 
-All that it needs to know of a method is declared by the method; a new one takes the exam as it is added to the list.
+All that it needs to know of a method is declared by the method; a new one is tested as soon as it is added to the list.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ALL = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 def quick(method: Method[Any, Any], **changes: Any) -> dict[str, Any]:
     """Settings with which a small image is done in a moment; only for promises that do not need a good result."""
-    return {**(method.exam or method.presets["fast"]), **changes}
+    return {**(method.test_settings or method.presets["fast"]), **changes}
 
 
 def scene(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float64]:

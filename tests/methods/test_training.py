@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
-from napari_pristine.methods.fit_unet import noise_variances, took_all_steps
+from napari_pristine.methods.fit_unet import all_steps_taken, noise_variances
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
 from napari_pristine.methods.method import Method, NoisyBlock, StopReason
@@ -90,7 +90,7 @@ def test_gaps_give_a_warning() -> None:
     def end(missing: int, correlation_length: float = 1.0) -> StopReason:
         valid = noisy.valid.clone()
         valid.view(-1)[:missing] = False
-        return took_all_steps("IDDP", 7, replace(noisy, valid=valid, correlation_length=correlation_length))
+        return all_steps_taken("IDDP", 7, replace(noisy, valid=valid, correlation_length=correlation_length))
 
     assert end(0) == end(1) == StopReason("took all 7 steps")
     assert end(100).warning

@@ -86,7 +86,7 @@ class AxesPlan:
         return dict(zip(self.loop_axes, index[1:] if self.chunks else index, strict=True))
 
     def chunk_number(self, index: BlockIndex) -> int:
-        """Number of the chunk that a block is; 0 where blocks are no chunks."""
+        """Number of the chunk of a block; 0 if blocks are not chunks."""
         return index[0] if self.chunks else 0
 
     def channel(self, index: BlockIndex) -> BlockIndex:
@@ -94,7 +94,7 @@ class AxesPlan:
         return tuple(n for axis, n in self.position(index).items() if axis in COLOUR)
 
     def runs(self, length: int) -> list[list[BlockIndex]]:
-        """Blocks in runs of at most `length` neighbours in time or depth; channels and chunks are no neighbours."""
+        """Blocks in runs of at most `length` neighbours in time or depth; channels and chunks are not neighbours."""
         inner = self.loop_axes[-1:]
         if not inner or inner in COLOUR:
             return [[index] for index in self.indices]
@@ -189,7 +189,7 @@ class AxesPlan:
         return replace(self, shape=shape, chunks=self.chunks and self.chunks.upscaled(factors))
 
     def describe(self) -> str:
-        """Describe for people the axes that are restored jointly, and those that are looped over."""
+        """Describe the axes that are restored jointly, and those that are looped over, for users."""
         size = self.sizes
         joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
         loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes if size[axis] > 1)
@@ -242,7 +242,7 @@ def align_mask(image: Image, mask: Image) -> np.ndarray:
 
 
 MAX_BLOCK_VALUES = 4096**2
-"""Values of a block that is restored as a whole, at most. A constant, so that no result depends on a machine."""
+"""Maximum number of values of a block that is restored as a whole. A constant, so that no result depends on a machine."""
 CHUNK_SIDE = 2176
 """Side of the largest chunk: of a square, or of a box of as many values."""
 HALO = 64

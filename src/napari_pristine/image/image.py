@@ -19,7 +19,7 @@ _MICROMETRES = {
     "meter": 1e6,
 }  # fmt: skip
 MIN_SIDE = 16
-"""Least number of pixels along Y and X that an image must have to be restored."""
+"""Minimum number of pixels along Y and X for an image to be restored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,7 @@ def ranges(index: Any, shape: Sequence[int]) -> list[Range]:
         elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             selected.append(range(size)[int(item)])
         else:
-            raise IndexError(f"{item!r} is no integer, slice or ellipsis; convert to a numpy array for other indices")
+            raise IndexError(f"{item!r} is not an integer, slice or ellipsis; convert to a numpy array for other indices")
     return selected
 
 

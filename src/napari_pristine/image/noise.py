@@ -24,7 +24,7 @@ _MAX_PLANES = 8
 _CROP_SIDE, _MAX_CROPS = 256, 32
 """Large planes are measured in crops of this side, in pixels, up to this number."""
 _BINS = 24
-"""Brightnesses at which the variance is measured, at most."""
+"""Maximum number of brightness levels at which the variance is measured."""
 _STRUCTURE_RATIO = 1.5
 """Ratio of coarse to fine differences that structure of the image explains, without any correlation of the noise."""
 _BLURS = np.linspace(0.2, 1.5, 200)
@@ -145,8 +145,8 @@ def _sample_planes(block: Array) -> Array:
     if planes[0].size <= _MAX_CROPS * _CROP_SIDE**2 or min(planes.shape[-2:]) < _CROP_SIDE:
         return planes
     rows, columns = (n // _CROP_SIDE for n in planes.shape[-2:])
-    whole = planes[..., : rows * _CROP_SIDE, : columns * _CROP_SIDE]
-    crops = whole.reshape(*planes.shape[:2], rows, _CROP_SIDE, columns, _CROP_SIDE).swapaxes(3, 4)
+    cropped = planes[..., : rows * _CROP_SIDE, : columns * _CROP_SIDE]
+    crops = cropped.reshape(*planes.shape[:2], rows, _CROP_SIDE, columns, _CROP_SIDE).swapaxes(3, 4)
     crops = crops.reshape(len(planes), -1, _CROP_SIDE, _CROP_SIDE)
     return crops[:, np.linspace(0, crops.shape[1] - 1, _MAX_CROPS).astype(int)]
 
@@ -202,8 +202,8 @@ def _flat_pixels(planes: Array, signal: Array, good: NDArray[np.bool_]) -> list[
     good = recorded & good if (recorded & good).mean() > 0.1 else good
     values = planes[good]
     top = values.max()
-    full = np.sum(values == top) > max(20, 2e-4 * values.size)  # the brightest value is suspiciously frequent
-    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < (top if full else np.inf))
+    saturated = np.sum(values == top) > max(20, 2e-4 * values.size)  # the brightest value is suspiciously frequent
+    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < (top if saturated else np.inf))
     pixels = np.flatnonzero(usable if usable.mean() > 0.1 else good)
     slope = np.hypot(*np.gradient(ndimage.gaussian_filter(planes, (0, 3.0, 3.0)), axis=(-2, -1))).ravel()
     by_brightness = pixels[np.argsort(signal.ravel()[pixels], kind="stable")]

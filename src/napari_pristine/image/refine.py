@@ -23,7 +23,7 @@ _OUTSTANDING = 3.5
 _CONSENSUS_WEIGHTS = (1.0, 1.0, 2.0)
 """Weights of the Wiener filter, total variation and non-local means in the consensus."""
 _TV_WEIGHT, _TV_STEPS = 0.7, 60
-"""Weight of the total variation in noise levels, and its iterations at most."""
+"""Weight of the total variation in noise levels, and its maximum number of iterations."""
 _NLM_DISTANCE = 0.6
 """Distance at which patches count as alike, in noise levels."""
 _NLM_PATCH, _NLM_SEARCH = {2: 5, 3: 3}, {2: 7, 3: 3}

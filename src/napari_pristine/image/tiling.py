@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERLAP = 32
-"""Least overlap of neighbouring tiles, in pixels."""
+"""Minimum overlap of neighbouring tiles, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Tiling:
     Attributes:
         shape: Shape of the block, without channels.
         side: Side of a tile along each axis, in pixels.
-        overlap: Least overlap of neighbouring tiles along each axis that is cut, in pixels.
+        overlap: Minimum overlap of neighbouring tiles along each axis that is cut, in pixels.
     """
 
     shape: tuple[int, ...]
@@ -36,15 +36,15 @@ class Tiling:
         Args:
             shape: Shape of the block, without channels.
             side: Largest side of a tile in two dimensions; in three, a tile has about as many pixels as such a square.
-            overlap: Least overlap in two dimensions, in pixels; in three, less, in proportion.
+            overlap: Minimum overlap in two dimensions, in pixels; in three, less, in proportion.
         """
         if len(shape) < 3:
             return cls(shape, tuple(min(side, n) for n in shape), min(overlap, side // 2))
-        sides, left = list(shape), float(side**2)
+        sides, remaining = list(shape), float(side**2)
         for done, axis in enumerate(sorted(range(len(shape)), key=lambda axis: shape[axis])):
-            sides[axis] = min(shape[axis], max(round(left ** (1 / (len(shape) - done))), 1))
-            left /= sides[axis]  # thin axes, which come first, leave more pixels to the others
-        cut = [length for length, whole in zip(sides, shape, strict=True) if length < whole]
+            sides[axis] = min(shape[axis], max(round(remaining ** (1 / (len(shape) - done))), 1))
+            remaining /= sides[axis]  # thin axes, which come first, leave more pixels to the others
+        cut = [length for length, size in zip(sides, shape, strict=True) if length < size]
         return cls(shape, tuple(sides), min([round(overlap ** (2 / len(shape))), *(length // 2 for length in cut)]))
 
     def tightened(self) -> Tiling:

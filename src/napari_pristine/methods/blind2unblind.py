@@ -15,17 +15,17 @@ from torch import Tensor
 
 from napari_pristine.methods.fit_unet import (
     TrainingParams,
+    all_steps_taken,
     draw_crops,
     make_unet,
     match_mean,
     noise_variances,
-    took_all_steps,
 )
 from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step
 from napari_pristine.methods.optimisation import Optimisation, halvings, linear_decay
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
-from napari_pristine.nets.unet import UNet, blind2unblind_plan
+from napari_pristine.nets.unet import UNet, blind2unblind_config
 from napari_pristine.settings import setting
 
 _PART = 1 << 16
@@ -49,7 +49,7 @@ class Blind2UnblindParams(TrainingParams, MethodParams):
     )
     blind_weight: float = setting(1.0, "Weight of the blind error alone.", ge=0, le=100, advanced=True)
     halvings: int = setting(
-        0, "How many times the learning rate is halved, at even distances.", ge=0, le=20, advanced=True
+        0, "Number of times that the learning rate is halved, at equal intervals.", ge=0, le=20, advanced=True
     )
 
     def visible_weight(self, progress: float) -> float:
@@ -70,7 +70,7 @@ class Blind2UnblindNet(EmaModel[UNet]):
 
 def network(params: Blind2UnblindParams, channels: int, space: tuple[int, ...]) -> Blind2UnblindNet:
     """A U-Net for any size."""
-    return Blind2UnblindNet(make_unet(params, blind2unblind_plan(params.width, params.levels), channels, space))
+    return Blind2UnblindNet(make_unet(params, blind2unblind_config(params.width, params.levels), channels, space))
 
 
 def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, warm: bool) -> Fit:
@@ -109,7 +109,7 @@ def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, 
         optimisation.step((step - 1) / steps)
         net.reached.fill_(weight)
         yield Step(step, steps, residual)
-    return took_all_steps("Blind2Unblind", steps, source)
+    return all_steps_taken("Blind2Unblind", steps, source)
 
 
 def restore(net: Blind2UnblindNet, block: NoisyBlock, params: Blind2UnblindParams) -> Tensor:
@@ -192,7 +192,7 @@ BLIND2UNBLIND = Method(
             "refine": False,
         },
     },
-    exam={"steps": 40, "width": 16, "levels": 2, "side": 32, "batch": 2},
+    test_settings={"steps": 40, "width": 16, "levels": 2, "side": 32, "batch": 2},
     network=network,
     fit=fit,
     restore=restore,

@@ -21,19 +21,25 @@ _ASSIGNMENT = re.compile(r"(?:^|\s)(\w+)=(\"[^\"]*\"|\S+)")
 
 
 class Degradation(Params):
-    """The way from a scene to an image: blurred first, then sampled."""
+    """Degradation of a scene to its image: blur, then sampling."""
 
-    finer: int = setting(1, "How many times finer the grid of the result is than that of the image.", ge=1, le=16)
-    finer_axes: Literal["YX", "Z", "ZYX"] = setting("YX", "Axes along which it is finer.")
+    finer: int = setting(1, "Factor by which the grid of the result is finer than that of the image.", ge=1, le=16)
+    finer_axes: Literal["YX", "Z", "ZYX"] = setting("YX", "Axes along which the grid of the result is finer.")
     downsampling: Literal["box", "lanczos"] = setting(
-        "box", "How fine pixels became one: their mean, as in cameras, or a sinc, as in resized images."
+        "box", "Filter that made coarse pixels: a box (mean), as in cameras, or Lanczos, as in resized images."
     )
     blur: Literal["none", "gaussian", "airy", "gibson-lanni", "file"] = setting(
         "none", "Point spread function: by formula, or measured (psf_file)."
     )
     blur_width: float = setting(1.0, "Standard deviation of a Gaussian blur.", unit="pixels", ge=0, le=100)
     blur_depth: float | None = setting(
-        None, "The same along Z.", none="as blur_width", unit="planes", ge=0, le=100, advanced=True
+        None,
+        "Standard deviation of a Gaussian blur along Z.",
+        none="as blur_width",
+        unit="planes",
+        ge=0,
+        le=100,
+        advanced=True,
     )
     wavelength: float = setting(520.0, "Wavelength of the emitted light.", unit="nm", ge=100, le=10_000)
     aperture: float = setting(1.2, "Numerical aperture of the objective.", gt=0, le=2)
@@ -43,7 +49,12 @@ class Degradation(Params):
         0.0, "Depth of the scene below the cover glass, for gibson-lanni.", unit="µm", ge=0, le=1000, advanced=True
     )
     pixel_size: float | None = setting(
-        None, "Distance of neighbouring pixels along Y and X.", none="as the image says", unit="µm", gt=0, advanced=True
+        None,
+        "Distance between neighbouring pixels along Y and X.",
+        none="as stated by the image",
+        unit="µm",
+        gt=0,
+        advanced=True,
     )
     psf_file: str = setting(
         "", "Measured point spread function: a TIFF or .npy file with pixels as large as those of the image."
@@ -53,7 +64,7 @@ class Degradation(Params):
     )
     weight: float | None = setting(
         None,
-        "Weight of the errors of this image beside those of others; the paper: 0.1 if noisy, else 1.",
+        "Weight of the errors of this image relative to those of others; in the paper 0.1 if noisy, else 1.",
         none="by its noise",
         ge=0,
         le=1000,
@@ -96,12 +107,11 @@ class Degradation(Params):
             return GaussianPSF(tuple(stds.get(axis, 0.0) for axis in grid.axes))
         if self.blur == "file":
             if measured is None:
-                raise SettingError("blur 'file' needs a measured point spread function; name its file by psf_file")
+                raise SettingError("blur 'file' needs a measured point spread function; set psf_file")
             return measured
         if grid.spacing[-1] == 1 and self.pixel_size is None:
             raise SettingError(
-                f"blur '{self.blur}' needs to know how large a pixel is, and the image does not say; "
-                "set pixel_size, in µm"
+                f"blur '{self.blur}' needs the pixel size, which the image does not state; set pixel_size, in µm"
             )
         if self.blur == "airy":
             return AiryPSF(self.wavelength * _NM, self.aperture, self.refractive_index)
@@ -125,7 +135,7 @@ def parse_extra_images(text: str) -> tuple[ExtraImage, ...]:
 
 
 def read_extra_images(value: Any) -> Any:
-    """A list of extra images from a text, or from a list of texts, mappings and images; anything else as it is.
+    """Read a list of extra images from a text, or from a list of texts, mappings and images; keep other values.
 
     Raises:
         SettingError: One of them cannot be read.

@@ -1,4 +1,4 @@
-"""The pieces of a fit of an implicit neural representation (INR), a continuous function, to pixels.
+"""Building blocks for fitting an implicit neural representation (INR), a continuous function, to pixels.
 
 Settings, targets, random positions, loss and gradients, optimisers.
 """
@@ -32,7 +32,7 @@ _CORRELATION_POWER = 2.0
 class FieldParams(Params):
     """The settings of a fit of a continuous function to pixels."""
 
-    steps: int = setting(600, "Optimiser steps at most.", ge=1, le=100_000)
+    steps: int = setting(600, "Maximum number of optimiser steps.", ge=1, le=100_000)
     smoothness: float = setting(
         0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
     )
@@ -93,14 +93,14 @@ class FieldParams(Params):
     )
 
     def steps_of(self, warm: bool, at_most: int | None = None) -> int:
-        """Steps of a fit that starts anew, or from a fitted network."""
+        """Number of steps of a fit that starts from random weights, or (`warm`) from a fitted network."""
         steps = self.steps if at_most is None else min(self.steps, at_most)
         return max(1, round(steps * (self.warm_steps if warm else 1)))
 
     def stop_rules(self, warm: bool) -> StopRules:
-        """The stopping rules of a fit that starts anew, or from a fitted network."""
-        memory = 0.0 if self.batch is None else 0.95
-        return StopRules(self.stop_at, self.holdout > 0, memory, early=0 if warm else EARLY)
+        """The stopping rules of a fit that starts from random weights, or (`warm`) from a fitted network."""
+        decay = 0.0 if self.batch is None else 0.95
+        return StopRules(self.stop_at, self.holdout > 0, decay, early=0 if warm else EARLY)
 
 
 def paper_width(space: tuple[int, ...]) -> int:
@@ -137,7 +137,7 @@ def adapt_frequency(net: Field, block: NoisyBlock, params: FieldParams) -> None:
 
 
 def pixels_per_step(block: NoisyBlock, params: FieldParams) -> int | None:
-    """Pixels to draw per patch and step, so that as many valid ones as `batch` says are among them; `None`: all."""
+    """Number of pixels to draw per patch and step, so that `batch` of them are valid on average; `None` for all."""
     return None if params.batch is None else math.ceil(params.batch / valid_fraction(block))
 
 
@@ -206,7 +206,7 @@ def draw_positions(net: Field, batch: int | None, generator: torch.Generator) ->
 
     Yields:
         Positions `(boxes, *box, ndim)` in pixels, small boxes at random places or slabs of the whole patch, and the
-        fraction that they are of the step.
+        fraction of all positions of the step that they make up.
     """
     side = net.patches.side
     if batch is None:
@@ -227,8 +227,8 @@ def accumulate_gradients(net: Field, positions: Tensor, fraction: float, targets
 
     Args:
         net: The networks.
-        positions: From `draw_positions`.
-        fraction: That the positions are of the step.
+        positions: Positions of this part of the step, see `draw_positions`.
+        fraction: Fraction of all positions of the step that are in this part.
         targets: The pixels to fit.
 
     Returns:
@@ -257,7 +257,7 @@ def mean_slopes(values: Tensor, sigma: Tensor | float, spacing: Sequence[float] 
     Channels share their edges: there is one length for all of them.
 
     Args:
-        values: Of the functions on boxes of neighbouring positions, `(networks, boxes, *box, C)`.
+        values: Values of the functions on boxes of neighbouring positions, `(networks, boxes, *box, C)`.
         sigma: Noise level, one for all or `(networks,)`; slopes far below it count as flat.
         spacing: Distance of neighbours along each axis, in pixels; 1 if empty.
     """

@@ -1,4 +1,4 @@
-"""The pieces of a fit of a U-Net to random crops: settings, crops, brightness, and the warnings at the end."""
+"""Building blocks for training a U-Net on random crops: settings, crops, brightness, final warnings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from napari_pristine.image.noise import is_correlated
 from napari_pristine.methods.method import CropSource, NoisyBlock, StopReason
-from napari_pristine.nets.unet import UNet, UNetPlan, small_plan
+from napari_pristine.nets.unet import UNet, UNetConfig, small_config
 from napari_pristine.settings import Params, setting
 
 _NOISELESS = 2e-6
 """Noise level up to which a channel counts as free of noise, such as the opacity of a screenshot."""
 _INVALID = 1e-3
-"""Fraction of pixels without a value from which the result shows it."""
+"""Fraction of pixels without a value above which a warning is given."""
 
 
 class TrainingParams(Params):
     """The settings of a U-Net that is trained on random crops."""
 
-    steps: int = setting(400, "Optimiser steps at most.", ge=1, le=10_000_000)
+    steps: int = setting(400, "Maximum number of optimiser steps.", ge=1, le=10_000_000)
     batch: int = setting(4, "Crops per step.", ge=1, le=1024)
     side: int = setting(64, "Side of the crops.", unit="pixels", ge=8, le=4096)
     turns: bool = setting(True, "Flip and rotate the crops at random.", advanced=True)
@@ -29,7 +29,7 @@ class TrainingParams(Params):
         "small", "U-Net with the same number of channels on all levels, or as published.", advanced=True
     )
     width: int = setting(32, "Channels of the first level of the U-Net.", ge=3, le=512, advanced=True)
-    levels: int = setting(3, "How many times the U-Net halves the image.", ge=1, le=6, advanced=True)
+    levels: int = setting(3, "Number of times that the U-Net halves the image.", ge=1, le=6, advanced=True)
     learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
     cooling: float = setting(
         0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
@@ -44,14 +44,14 @@ class TrainingParams(Params):
     )
 
     def steps_of(self, warm: bool) -> int:
-        """Steps of a fit that starts anew, or from a network that has learned before."""
+        """Number of steps of a fit that starts from random weights, or (`warm`) from a trained network."""
         return max(1, round(self.steps * (self.warm_steps if warm else 1)))
 
 
-def make_unet(params: TrainingParams, published: UNetPlan, channels: int, space: tuple[int, ...]) -> UNet:
-    """The U-Net of a method: the small one, or its own as `published`."""
-    plan = published if params.unet == "paper" else small_plan(params.width, params.levels)
-    return UNet(plan, channels, len(space))
+def make_unet(params: TrainingParams, published: UNetConfig, channels: int, space: tuple[int, ...]) -> UNet:
+    """Make the U-Net that the setting `unet` chooses: the small one, or the `published` one."""
+    config = published if params.unet == "paper" else small_config(params.width, params.levels)
+    return UNet(config, channels, len(space))
 
 
 def draw_crops(source: CropSource, params: TrainingParams, generator: torch.Generator) -> Tensor:
@@ -83,21 +83,21 @@ def match_mean(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
     return restored + missing.reshape(-1, *[1] * (noisy.dim() - 1))
 
 
-def took_all_steps(title: str, steps: int, source: CropSource) -> StopReason:
-    """The end of a fit by a method that needs independent noise and pixels without gaps; warns where there are none."""
-    doubts: list[str] = []
+def all_steps_taken(title: str, steps: int, source: CropSource) -> StopReason:
+    """Make the stop reason after all steps; it warns of correlated noise and missing pixels, which spoil the result."""
+    problems: list[str] = []
     if is_correlated(source.correlation_length):
-        doubts.append(
+        problems.append(
             f"the noise of neighbouring pixels is correlated (correlation length {source.correlation_length:.1f}, 1 if "
             f"independent): {title} takes it for structure; use inr or sampling"
         )
     invalid = 1 - float(source.valid.float().mean()) if isinstance(source, NoisyBlock) else 0.0
     if invalid > _INVALID:
-        doubts.append(
+        problems.append(
             f"{invalid:.1%} of the pixels are without a value (masked, NaN or stuck), and those are not filled in well "
             "by this method; use inr or linr"
         )
-    return StopReason(", but ".join([f"took all {steps} steps", *doubts]), warning=bool(doubts))
+    return StopReason(", but ".join([f"took all {steps} steps", *problems]), warning=bool(problems))
 
 
 def noise_variances(source: CropSource, ndim: int) -> Tensor:

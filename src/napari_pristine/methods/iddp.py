@@ -15,20 +15,20 @@ from torch.nn import functional
 
 from napari_pristine.methods.fit_unet import (
     TrainingParams,
+    all_steps_taken,
     draw_crops,
     make_unet,
     match_mean,
     noise_variances,
-    took_all_steps,
 )
 from napari_pristine.methods.method import CropSource, Fit, Method, MethodParams, NoisyBlock, Step
 from napari_pristine.methods.optimisation import FINAL_RATE, Optimisation, linear_decay
 from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.nets.ema import EmaModel
-from napari_pristine.nets.unet import UNet, noise2grad_plan
+from napari_pristine.nets.unet import UNet, noise2grad_config
 from napari_pristine.settings import setting
 
-_MEMORY = 0.95
+_DECAY = 0.95
 """Decay of the running mean of the residual, which differs from crop to crop."""
 _TOLERANCE = 0.05
 """Noise levels by which the residual may end farther from the noise level than the best one."""
@@ -73,7 +73,7 @@ class IddpParams(TrainingParams, MethodParams):
 
 def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> EmaModel[UNet]:
     """A U-Net for any size."""
-    return EmaModel(make_unet(params, noise2grad_plan(params.width, params.levels), channels, space))
+    return EmaModel(make_unet(params, noise2grad_config(params.width, params.levels), channels, space))
 
 
 def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool) -> Fit:
@@ -87,7 +87,7 @@ def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool)
         mixed_precision=params.mixed_precision,
     )
     steps = params.steps_of(warm)
-    rules = StopRules(params.stop_at, held_out=False, memory=_MEMORY)
+    rules = StopRules(params.stop_at, held_out=False, decay=_DECAY)
     best = BestNetwork(net)
     net.train()
     try:
@@ -104,9 +104,9 @@ def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool)
             if params.keep_best:
                 best.update(step, square)
             yield Step(step, steps, square)
-        return took_all_steps("IDDP", steps, source)
+        return all_steps_taken("IDDP", steps, source)
     finally:
-        best.bring_back()
+        best.load_best()
 
 
 def restore(net: EmaModel[UNet], block: NoisyBlock, params: IddpParams) -> Tensor:
@@ -173,7 +173,7 @@ class BestNetwork:
     def update(self, step: int, square: Tensor) -> None:
         """Keep the weights after a step if its mean squared residual, in noise variances, is the best so far."""
         value = float(square)
-        self.mean = value if self.mean is None else _MEMORY * self.mean + (1 - _MEMORY) * value
+        self.mean = value if self.mean is None else _DECAY * self.mean + (1 - _DECAY) * value
         if step >= EARLY and self.current_distance < self.distance:
             self.distance = self.current_distance
             self.weights = [weight.detach().clone() for weight in self.net.ema.parameters()]
@@ -184,7 +184,7 @@ class BestNetwork:
         return abs(math.sqrt(self.mean or 0.0) - 1)
 
     @torch.no_grad()
-    def bring_back(self) -> None:
+    def load_best(self) -> None:
         """Return to the best network if the fit has left it for good; smaller changes are due to the random crops."""
         close = self.current_distance <= self.distance + _TOLERANCE  # false for a fit that has diverged to NaN
         if self.weights and not close:
@@ -224,7 +224,7 @@ IDDP = Method(
             "refine": False,
         },
     },
-    exam={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
+    test_settings={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=network,
     fit=fit,
     restore=restore,

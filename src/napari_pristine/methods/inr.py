@@ -145,7 +145,7 @@ INR = Method(
             "tile": 512,
         },
     },
-    exam={"steps": 60},
+    test_settings={"steps": 60},
     network=network,
     fit=fit,
     fit_batch=fit_batch,

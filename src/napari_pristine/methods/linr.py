@@ -1,8 +1,8 @@
 """LINR: one continuous function behind one or several degraded images of a scene.
 
 After Xu & Jiao (2023), "Revisiting implicit neural representations in low-level vision", Neural Fields workshop of
-ICLR. Denoises, resolves finer, fills in, deblurs, and joins images of one scene: the function is fitted so that,
-blurred and sampled as each image was, it gives that image.
+ICLR. Denoises, upsamples, fills in, deblurs, and combines images of one scene: the function, blurred and
+sampled like each of the images, is fitted to that image.
 
 The `paper` preset is one SIREN for the whole scene and a fixed number of steps. The others fit many small SIRENs to
 overlapping patches, on random boxes of pixels, with a slope penalty, and use the average of the iterates.
@@ -68,11 +68,13 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     """Fits a continuous function to degraded images of a scene; nothing to train beforehand."""
 
     extra_images: tuple[ExtraImage, ...] = setting(
-        (), "Extra images of the scene and how each came from it: FILE NAME=VALUE …, separated by semicolons."
+        (), "Extra images of the scene, each with its degradation: FILE NAME=VALUE …, separated by semicolons."
     )
-    rounds: int = setting(20, "Rounds of refinement, if the image is more than noisy.", ge=1, le=1000, advanced=True)
+    rounds: int = setting(
+        20, "Rounds of refinement, for images with blur, coarse pixels or extra images.", ge=1, le=1000, advanced=True
+    )
     rough_steps: int = setting(
-        60, "Optimiser steps at most before rounds of refinement, which do the rest.", ge=1, le=100_000, advanced=True
+        60, "Maximum number of optimiser steps before the rounds of refinement.", ge=1, le=100_000, advanced=True
     )
     scaling: Literal["spread", "range"] = setting(
         "spread", "Unit of the networks: the standard deviation of the values, or half their range.", advanced=True
@@ -104,7 +106,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
 
     @property
     def degraded(self) -> bool:
-        """True if the image is more than noisy: blurred, coarse, or one of several images of a scene."""
+        """True if the image is degraded by more than noise: blurred, coarse, or one of several images of a scene."""
         return self.finer > 1 or self.blur != "none" or bool(self.extra_images)
 
     @property
@@ -170,7 +172,7 @@ def fit(net: Field, block: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
         _make_isotropic(net, block, params)
         if not params.degraded:
             adapt_frequency(net, block, params)
-    gradients = _gradients_of_step(net, block, params, generator)
+    gradients = _make_gradient_step(net, block, params, generator)
     optimisation = Optimisation(
         net.siren,
         optimisers(net.siren.model, params),
@@ -195,12 +197,12 @@ def fit(net: Field, block: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
     return StopReason(f"took all {steps} steps")
 
 
-def _gradients_of_step(
+def _make_gradient_step(
     net: Field, block: NoisyBlock, params: LinrParams, generator: torch.Generator
 ) -> Callable[[], Iterator[Tensor]]:
-    """A function that adds the gradients of one step, part by part, and yields the misfit of each part.
+    """Make the function that adds the gradients of one step, part by part, and yields the misfit of each part.
 
-    A single image that shows the scene as it is can be fitted pixel by pixel; else all of the scene is needed at once.
+    A single image without blur or coarse pixels is fitted pixel by pixel; else the whole scene is computed at once.
     """
     centre, unit = _centre_and_unit(block, params)
     images = [
@@ -245,7 +247,7 @@ def restore(net: Field, block: NoisyBlock, params: LinrParams) -> Tensor:
 
 
 def forward_model(params: LinrParams, restored: Tensor, block: NoisyBlock) -> Tensor:
-    """The image that the restored scene would give, taken as the noisy one was."""
+    """Degrade the restored scene like the noisy image."""
     operators, grid = params.forward_operators(block)
     return degrade(restored, operators, grid)
 
@@ -264,11 +266,11 @@ def refine(params: LinrParams, restored: Tensor, block: NoisyBlock) -> Iterator[
         yield scene
     complete = [image.shows_all and bool(image.block.valid.all()) for image in images]
     if any(complete):
-        blocks = [image.block for image, all_ in zip(images, complete, strict=True) if all_]
+        blocks = [image.block for image, is_complete in zip(images, complete, strict=True) if is_complete]
         weights = torch.tensor([noise_level(b) ** -2 for b in blocks])
         denoised = torch.stack([_denoise_by_spectra(b, scene) for b in blocks])
         mean = (denoised * (weights / weights.sum()).to(denoised).reshape(-1, *[1] * scene.dim())).sum(dim=0)
-        others = [observation for observation, all_ in zip(observations, complete, strict=True) if not all_]
+        others = [observed for observed, is_complete in zip(observations, complete, strict=True) if not is_complete]
         yield fit_observations(scene.lerp(mean, _SPECTRA), others, _PRIOR * float(weights.sum()))
 
 
@@ -328,20 +330,20 @@ def _make_isotropic(net: Field, block: NoisyBlock, params: LinrParams) -> None:
     """
     pixels = [n / c for n, c in zip(block.pixels.shape[1:], net.patches.shape, strict=True)]
     lengths = [d * p for d, p in zip(relative_spacing(block), pixels, strict=True)]
-    longest = max((n - 1) * d for n, d in zip(net.patches.side, lengths, strict=True))
-    whole = max(longest, 1e-6) / max(max(net.patches.side) - 1, 1)
-    shortest = min(lengths) if params.frequency else whole
+    extent = max((n - 1) * d for n, d in zip(net.patches.side, lengths, strict=True))
+    mean_length = max(extent, 1e-6) / max(max(net.patches.side) - 1, 1)
+    reference = min(lengths) if params.frequency else mean_length
     limit = math.pi / params.frequency if params.frequency else math.inf  # at most half a turn from pixel to pixel
     for siren in (net.siren.model, net.siren.ema):
         weight = siren.weights[0]
-        stretch = torch.tensor([min(d / shortest, limit) for d in lengths], device=weight.device)
+        stretch = torch.tensor([min(d / reference, limit) for d in lengths], device=weight.device)
         weight.mul_(stretch[None, :, None])
 
 
 LINR = Method(
     key="linr",
     title="LINR restore",
-    summary="Fits a continuous function to degraded images of a scene: denoises, deblurs, fills in, resolves finer.",
+    summary="Fits a continuous function to degraded images of a scene: denoises, deblurs, fills in, upsamples.",
     cite="Xu & Jiao (2023), Revisiting implicit neural representations in low-level vision, ICLR workshop on "
     "neural fields",
     params=LinrParams,
@@ -368,7 +370,7 @@ LINR = Method(
             "tile": 16384,
         },
     },
-    exam={"steps": 60},
+    test_settings={"steps": 60},
     network=network,
     fit=fit,
     restore=restore,

@@ -18,7 +18,7 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class MethodParams(Params):
-    """The settings that every method has; the jobs act on them, a method need not."""
+    """Settings that every method has; the jobs apply them, a method can ignore them."""
 
     sigma: float | None = setting(
         None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
@@ -37,7 +37,7 @@ class MethodParams(Params):
 
     @property
     def degraded(self) -> bool:
-        """True if the image is more than noisy: blurred, coarse, or one of several images of a scene."""
+        """True if the image is degraded by more than noise: blurred, coarse, or one of several images of a scene."""
         return False
 
     @property
@@ -93,7 +93,7 @@ class NoisyBlock:
         correlation_length: Correlation length of the noise in pixels, 1 if it is independent; see `image.noise.Noise`.
         seed: Seed of all random numbers.
         axes: Letters of the axes of space, such as `"YX"` or `"ZYX"`.
-        spacing: Distance of neighbours along each of them, in µm where the image says so, else in pixels.
+        spacing: Distance between neighbours along each axis, in µm if the image states it, else in pixels.
         others: Extra images of the same scene, in the units of these pixels.
         variance: Noise variance of each pixel, `(C, *space)`, for photon noise that was not stabilised; none if the
             noise is the same everywhere.
@@ -131,7 +131,7 @@ class Step:
 
     Attributes:
         done: Steps done.
-        total: Steps at most.
+        total: Maximum number of steps.
         residual: Mean squared residual, in noise variances; a tensor without axes, on the device.
     """
 
@@ -142,7 +142,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StopReason:
-    """The rule that ended a fit, as a text for users; a `warning` if the result should be looked at with care."""
+    """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked."""
 
     text: str
     warning: bool = False
@@ -158,7 +158,7 @@ class Method(Generic[P, N]):
 
     Attributes:
         key: Name in recipes, in Python and on the command line.
-        title: Name for people.
+        title: Name in panels and reports.
         summary: One sentence: what it does and for which images.
         cite: The publication.
         params: Class of its settings.
@@ -172,17 +172,17 @@ class Method(Generic[P, N]):
         learn: `fit` for many blocks and images at once; none for methods that fit a network to each block. A network
             that has learned can be saved and restores other images.
         needs_independent_noise: Noise that is correlated between neighbouring pixels stays in the result.
-        forward_model: `(params, restored, block) -> (C, *space)`: the image that the restored pixels would give, taken
-            as the noisy image was; the pixels themselves for methods that only remove noise.
+        forward_model: `(params, restored, block) -> (C, *space)`: the restored pixels, degraded like the noisy image;
+            unchanged for methods that only remove noise.
         refine: `(params, restored, block) -> Iterator[(C, *space)]`: better and better versions of the restored pixels
             of a `degraded` image, `params.refinements` of them; none for methods that only remove noise.
         fit_batch: `(nets, blocks, params, warm) -> Fit`: `fit` for several blocks of one shape at once; each comes out
             as it would alone, but for rounding. None for methods that fit one block after the other.
         networks_per_block: `(params, space) -> int`: how many small networks a fit to a block of this shape trains
             side by side; 0 where the settings do not allow to fit several blocks at once.
-        memory: Bytes for each value of a tile while it is fitted, at most, as measured.
-        exam: Settings with which a small image is fitted within a second or two, for tests of promises that need no
-            good result; those of the preset `fast` if empty.
+        memory: Peak memory while a tile is fitted, in bytes per value; measured.
+        test_settings: Settings with which a small image is fitted within a second or two, for tests that do not
+            need a good result; those of the preset `fast` if empty.
     """
 
     key: str
@@ -201,7 +201,7 @@ class Method(Generic[P, N]):
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     memory: int = 700
-    exam: Mapping[str, Any] = field(default_factory=dict)
+    test_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, preset: str = "balanced", changes: Mapping[str, Any] | None = None) -> P:
         """The settings of a preset with `changes` on top.

@@ -31,7 +31,7 @@ def linear_decay(fraction: float, final: float = FINAL_RATE) -> Schedule:
 
 
 def halvings(count: int) -> Schedule:
-    """A learning rate that is halved `count` times, at even distances."""
+    """A learning rate that is halved `count` times, at equal intervals."""
     return lambda progress: float(0.5 ** min(int(progress * (count + 1)), count))
 
 
@@ -59,10 +59,10 @@ class Optimisation:
     Args:
         net: The network, with averaged weights.
         optimisers: One, or several that share the parameters of `net.model`.
-        schedule: Of the learning rate.
+        schedule: Schedule of the learning rate.
         averaging: Decay of the average over iterates; 0 keeps the last iterate alone.
         max_norm: Scale gradients down to this norm over all parameters; no limit if none.
-        mixed_precision: Compute in bfloat16 where `autocast` is used, on CUDA devices alone.
+        mixed_precision: Compute in bfloat16 where `autocast` is used, on CUDA devices only.
     """
 
     def __init__(

@@ -35,14 +35,14 @@ from napari_pristine.methods.optimisation import Optimisation, cosine_decay, lin
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.masks import dilate, visible_mask
-from napari_pristine.nets.unet import UNet, noise2noise_plan
+from napari_pristine.nets.unet import UNet, noise2noise_config
 from napari_pristine.settings import setting
 
 _FOR_INDEPENDENT = (0.8, 0, 16)
 _FOR_CORRELATED = (0.3, 1, 16)
 """Fraction of visible pixels, margin and passes, by the noise."""
 _OVERLAP = 16
-"""Least overlap of neighbouring patches, in pixels."""
+"""Minimum overlap of neighbouring patches, in pixels."""
 
 
 class SamplingParams(TrainingParams, MethodParams):
@@ -56,7 +56,7 @@ class SamplingParams(TrainingParams, MethodParams):
     )
     passes: int | None = setting(
         None,
-        "Masks that the result is averaged over; 0 shows the network the whole image.",
+        "Number of masks that the result is averaged over; 0 shows the network the whole image.",
         none="by the noise",
         ge=0,
         le=10_000,
@@ -76,8 +76,8 @@ class SamplingParams(TrainingParams, MethodParams):
     folds: int = setting(
         2, "Parts of the pixels; each is filled in by a function fitted to the others.", ge=1, le=16, advanced=True
     )
-    cadence: int = setting(3, "Steps of the network for each step of the function.", ge=1, le=100, advanced=True)
-    refresh: int = setting(60, "Steps after which the gaps are filled anew.", ge=1, le=1000, advanced=True)
+    cadence: int = setting(3, "Number of network steps per step of the function.", ge=1, le=100, advanced=True)
+    refresh: int = setting(60, "Number of steps after which the gaps are filled again.", ge=1, le=1000, advanced=True)
     patch: int | None = setting(
         96,
         "Side of the patches, each of which has a function of its own.",
@@ -133,7 +133,7 @@ def network(params: SamplingParams, channels: int, space: tuple[int, ...]) -> Sa
     """A SIREN for each patch and fold, and a U-Net."""
     patches = Tiling.of(space, params.patch or max(space), _OVERLAP if params.patch else 0)
     field = Field(patches, channels, params.function_width, params.function_layers, params.frequency, params.folds)
-    published = noise2noise_plan(
+    published = noise2noise_config(
         channels, params.width, params.levels, dropout=params.dropout, dilation=params.dilation, init="torch"
     )
     return SamplingNet(field, make_unet(params, published, channels, space))
@@ -182,7 +182,7 @@ def fit(net: SamplingNet, block: NoisyBlock, params: SamplingParams, warm: bool)
 
 
 def accumulate_field_gradients(field: Field, masking: MaskedBlock, visible: Tensor, clean: Tensor) -> Iterator[float]:
-    """Add the gradients of the functions' loss, part by part, and yield the fraction that each part is of the step.
+    """Add the gradients of the functions' loss, part by part, and yield the fraction of the step that each part is.
 
     Loss: distance to the visible pixels + consistency · distance, at positions shifted by a fraction of a pixel, to the
     network's prediction of them + smoothness · mean slope.
@@ -198,13 +198,13 @@ def accumulate_field_gradients(field: Field, masking: MaskedBlock, visible: Tens
     fitted = fitted * field.cut_patches(visible[None].float())
     predicted = field.cut_patches(clean) if params.consistency else values
     for positions, fraction in draw_positions(field, params.function_batch, masking.generator):
-        at = positions.to(values.device)
-        index: Any = (slice(None), *at.unbind(-1))
+        positions = positions.to(values.device)
+        index: Any = (slice(None), *positions.unbind(-1))
         weight = fitted[index] / fitted.mean().clamp(min=1e-6)
-        output = field(at)
+        output = field(positions)
         loss = (masking.distance(output - values[index]) * weight).mean()
         if params.consistency:
-            shifted = field(at + torch.rand(at.shape, generator=masking.generator).to(output))
+            shifted = field(positions + torch.rand(positions.shape, generator=masking.generator).to(output))
             loss = loss + params.consistency * (masking.distance(shifted - predicted[index]) * weight).mean()
         if params.smoothness:
             slope = mean_slopes(output, noise_level(block)).mean()
@@ -368,7 +368,7 @@ SAMPLING = Method(
             "tile": 512,
         },
     },
-    exam={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
+    test_settings={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=network,
     fit=fit,
     restore=restore,

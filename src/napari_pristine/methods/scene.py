@@ -1,7 +1,7 @@
 """A scene behind several degraded images: one field of networks, evaluated as a whole and compared with each image.
 
-All of the scene is computed in each step, patches blended, since operators need what lies around each pixel.
-The positions of the networks count in cells, the smallest boxes that hold whole pixels of every image.
+The whole scene is computed in each step, with its patches blended, since operators need the neighbours of each pixel.
+Positions are measured in cells: the smallest boxes that consist of whole pixels of every image.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from napari_pristine.physics.operator import Grid, Operators, degrade
 from napari_pristine.physics.sampling import Mask
 
 LEAST_NOISE = 0.015
-"""Least noise level, in standard deviations of the values, that the weight of the slope follows: slopes have a cost
-even without noise, since images do not determine all of the scene."""
+"""Minimum noise level, in standard deviations of the values, for the weight of the slope: slopes are penalised even
+without noise, since the images do not determine the whole scene."""
 _STORED_CHUNKS = 64
 """Chunks of positions whose activations are stored for the backward pass; those of more are computed again."""
 _RATE = 0.03
 """Rate at which the weight of the slope follows the residual, per step."""
 _RANGE = 16.0
-"""Factor by which the weight of the slope may rise or fall."""
+"""Largest factor by which the weight of the slope may rise or fall."""
 
 
 @dataclass(frozen=True, eq=False)
 class DegradedImage:
-    """An image of the scene, and how it came from it."""
+    """An image of the scene, with its degradation."""
 
     block: NoisyBlock
     degradation: Degradation
@@ -57,7 +57,7 @@ def lowest_noise(blocks: Sequence[NoisyBlock]) -> float:
 
 
 def relative_spacing(block: NoisyBlock) -> tuple[float, ...]:
-    """Distance of neighbouring pixels along each axis over the least one in space; along time it counts as 1."""
+    """Distance of neighbouring pixels along each axis relative to the smallest one in space; 1 along time."""
     least = min(d for axis, d in zip(block.axes, block.spacing, strict=True) if axis in "ZYX")
     return tuple(d / least if axis in "ZYX" else 1.0 for axis, d in zip(block.axes, block.spacing, strict=True))
 
@@ -71,9 +71,9 @@ class ImageTarget:
         fitted: `(*space)`: 1 where a pixel counts, 0 where it has no value or is held out.
         held_out: The same, 1 where a pixel is held out.
         sigma: Noise level in the units of the values.
-        weight: Of its errors beside those of other images.
-        operators: From the scene to the image; the mask of valid pixels is the last of them.
-        grid: Of the scene.
+        weight: Weight of its errors relative to those of other images.
+        operators: Operators from the scene to the image; the last one is the mask of valid pixels.
+        grid: Grid of the scene.
     """
 
     values: Tensor
@@ -110,7 +110,7 @@ def make_targets(
         generator: Source of the random numbers.
 
     Raises:
-        SettingError: Images do not have the shapes that go with each other.
+        SettingError: The shapes of the images do not fit each other.
     """
     cell = cell_sides([image.degradation for image in images], images[0].block.axes)
     least = lowest_noise([image.block for image in images])
@@ -148,7 +148,7 @@ class Scene:
 
     Attributes:
         targets: The images; the first is the one that is restored.
-        shape: Of the scene, in its own pixels.
+        shape: Shape of the scene, in its own pixels.
         positions: The pixels of a patch, in cells: `(positions, ndim)`.
         index: Positions of the pixels of each patch in the flattened scene, `(patches · positions,)`.
         weights: Weight of each of them in the blend, of the same shape; they sum to 1 at each pixel of the scene.
@@ -227,10 +227,10 @@ class Scene:
 class SlopeBalance:
     """Adapts the weight of the slope, so that the residual ends at the noise level.
 
-    Noise that blur and sampling have left in an image says little about how strong the slopes of the scene are.
+    The noise of a blurred or coarse image says little about the slopes of the scene.
 
     Attributes:
-        factor: To multiply the weight by.
+        factor: Factor that the weight is multiplied by.
         mean: Running mean of the misfit, in noise variances.
     """
 

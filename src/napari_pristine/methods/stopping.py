@@ -24,19 +24,19 @@ class StopRules:
     Attributes:
         residual: Stop when the residual is as low as this, in noise levels; 0 never.
         held_out: Stop when the error of the pixels held out no longer falls.
-        memory: Decay of the running mean of both errors, for fits that use a few pixels at a time.
-        early: Steps before which reaching the noise level is suspicious.
+        decay: Decay of the running mean of both errors, for fits that use a few pixels at a time.
+        early: Number of steps before which reaching the noise level gives a warning.
     """
 
     residual: float
     held_out: bool
-    memory: float
+    decay: float
     early: int = EARLY
     _mean: Tensor | None = None
     _best: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def check(self, step: int, misfit: Tensor) -> StopReason | None:
-        """The rule that is met at this step, if any.
+        """Return the reason to stop at this step, if a rule is met.
 
         Args:
             step: Number of the step, from 1.
@@ -44,7 +44,7 @@ class StopRules:
         """
         if not self.residual and not self.held_out:
             return None
-        self._mean = misfit if self._mean is None else misfit.lerp(self._mean, self.memory)
+        self._mean = misfit if self._mean is None else misfit.lerp(self._mean, self.decay)
         fitted, hidden = self._mean.tolist()
         if self.residual and fitted <= self.residual**2:
             if step >= self.early:

@@ -16,7 +16,7 @@ from napari_pristine.nets.siren import OMEGA, Siren
 _CHUNK = 1 << 20
 """Activations of one layer that are computed at once: 4 MiB, which stay in the cache of a CPU."""
 _GPU_CHUNKS = 16
-"""A GPU computes so many times more at once: small chunks only cost it time."""
+"""Factor by which chunks are larger on a GPU, which computes small ones no faster."""
 
 
 class Field(nn.Module):
@@ -98,8 +98,8 @@ class Field(nn.Module):
         factors = tuple(upsampling) or (1,) * self.ndim
         side = tuple(n * k for n, k in zip(self.patches.side, factors, strict=True))
         ema = self.siren.ema
-        at = self._coordinates(pixel_centres(side, factors).reshape(-1, self.ndim)).to(ema.weights[0].device)
-        values = torch.cat([ema(chunk) for chunk in torch.split(at, self.chunk_size)], dim=1)
+        coordinates = self._coordinates(pixel_centres(side, factors).reshape(-1, self.ndim)).to(ema.weights[0].device)
+        values = torch.cat([ema(chunk) for chunk in torch.split(coordinates, self.chunk_size)], dim=1)
         patches = values.reshape(self.fits, -1, *side, self.channels).movedim(-1, 2)
         return blend(self.patches, patches.unbind(dim=1))
 
@@ -122,7 +122,7 @@ def blend(tiling: Tiling, tiles: Sequence[Tensor]) -> Tensor:
 
     Args:
         tiling: The positions of the tiles in the block.
-        tiles: `(…, *side)` each, float32; on a grid that is finer than that of the tiling by whole numbers, maybe.
+        tiles: `(…, *side)` each, float32; their grid may be finer than that of the tiling, by whole factors.
 
     Returns:
         `(…, *shape)`, on the grid of the tiles.

@@ -20,12 +20,12 @@ def cell_masks(space: tuple[int, ...], width: int) -> Tensor:
     hidden pixel moves by half a cell down and one pixel to the right, so that its neighbours in Z are visible.
     """
     y, x = (torch.arange(n) % width for n in space[-2:])
-    place = y[:, None] * width + x
+    number = y[:, None] * width + x
     if len(space) == 3:
-        # a step that is coprime to the number of places: all of them are visited before one repeats
+        # the step is coprime to the number of pixels of a cell: all of them are visited before one repeats
         step = width * (width // 2) + 1
-        place = place + step * torch.arange(space[0])[:, None, None]
-    return place % width**2 == torch.arange(width**2).reshape(-1, *[1] * len(space))
+        number = number + step * torch.arange(space[0])[:, None, None]
+    return number % width**2 == torch.arange(width**2).reshape(-1, *[1] * len(space))
 
 
 def fill_hidden(pixels: Tensor, hidden: Tensor) -> Tensor:

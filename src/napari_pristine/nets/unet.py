@@ -1,4 +1,4 @@
-"""The U-Nets of the papers and a small one for CPUs: one module, four plans.
+"""The U-Nets of the papers and a small one for CPUs: one module, four configurations.
 
 In three dimensions convolutions are 3 × 3 × 3, but pooling and upsampling act along Y and X only, as stacks are thin.
 """
@@ -20,8 +20,8 @@ Widths: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class UNetPlan:
-    """The differences between one U-Net and another.
+class UNetConfig:
+    """Architecture of a U-Net.
 
     Attributes:
         down: The blocks before each pooling, from the finest level on.
@@ -29,12 +29,12 @@ class UNetPlan:
         up: The blocks after each upsampling and concatenation, from the coarsest level on.
         head: 1 × 1 convolutions at the end.
         skip: Skip connections carry the `input` of each `down` block (at the finest level the image), or its `output`.
-        negative_slope: Of the leaky ReLU.
+        negative_slope: Negative slope of the leaky ReLUs.
         upsampling: `nearest` or `linear`, the latter with aligned corners.
         last_kernel: Side of the last convolution, which has no activation.
         init: Initial weights: He-normal, torch's default, or normal with standard deviation 0.02.
-        dilation: Of all 3 × 3 convolutions but the last.
-        dropout: Probability of dropping an element, wherever the forward pass is given a generator.
+        dilation: Dilation of all 3 × 3 convolutions except the last.
+        dropout: Probability of dropping an element; applied only if the forward pass gets a generator.
     """
 
     down: tuple[Widths, ...]
@@ -50,7 +50,7 @@ class UNetPlan:
     dropout: float = 0.0
 
 
-def noise2noise_plan(
+def noise2noise_config(
     channels: int,
     width: int = 48,
     levels: int = 5,
@@ -58,24 +58,24 @@ def noise2noise_plan(
     dropout: float = 0.0,
     dilation: int = 1,
     init: Literal["he", "torch"] = "he",
-) -> UNetPlan:
-    """Noise2Noise, Lehtinen et al. (2018); Implicit Neural Sampling adds dropout, dilation and torch's init."""
+) -> UNetConfig:
+    """U-Net of Noise2Noise (Lehtinen et al. 2018); Implicit Neural Sampling sets dropout, dilation and `init`."""
     down, up = _noise2noise_blocks(width, levels)
     final = (width * 4 // 3, width * 2 // 3)
-    return UNetPlan(down, (width,), (*up, final), init=init, dilation=dilation, dropout=dropout)
+    return UNetConfig(down, (width,), (*up, final), init=init, dilation=dilation, dropout=dropout)
 
 
-def blind2unblind_plan(width: int = 48, levels: int = 5) -> UNetPlan:
-    """Blind2Unblind, Wang et al. (2022): as Noise2Noise, but for the last block and the head."""
+def blind2unblind_config(width: int = 48, levels: int = 5) -> UNetConfig:
+    """U-Net of Blind2Unblind (Wang et al. 2022): that of Noise2Noise with another last block and a head."""
     down, up = _noise2noise_blocks(width, levels)
     final = (2 * width, 2 * width)
-    return UNetPlan(down, (width,), (*up, final), head=final, last_kernel=1)
+    return UNetConfig(down, (width,), (*up, final), head=final, last_kernel=1)
 
 
-def noise2grad_plan(width: int = 32, levels: int = 3) -> UNetPlan:
-    """Noise2Grad, Lin et al. (2021); for the "simple U-Net" of the Implicit Deep Denoiser Prior by the same authors."""
+def noise2grad_config(width: int = 32, levels: int = 3) -> UNetConfig:
+    """U-Net of Noise2Grad (Lin et al. 2021), taken as the "simple U-Net" of the same authors' deep denoiser prior."""
     widths = [width * 2**level for level in range(levels)]
-    return UNetPlan(
+    return UNetConfig(
         down=tuple((w, w) for w in widths),
         bottom=(widths[-1],) * 2,
         up=tuple((w, w) for w in reversed([width, *widths[:-1]])),
@@ -86,9 +86,9 @@ def noise2grad_plan(width: int = 32, levels: int = 3) -> UNetPlan:
     )
 
 
-def small_plan(width: int = 32, levels: int = 3) -> UNetPlan:
-    """Two convolutions of equal width per level: a CPU fits it to one image within a minute."""
-    return UNetPlan(((width, width),) * levels, (width, width), ((width, width),) * levels)
+def small_config(width: int = 32, levels: int = 3) -> UNetConfig:
+    """U-Net with two convolutions of equal width per level: a CPU fits it to one image within a minute."""
+    return UNetConfig(((width, width),) * levels, (width, width), ((width, width),) * levels)
 
 
 def _noise2noise_blocks(width: int, levels: int) -> tuple[tuple[Widths, ...], tuple[Widths, ...]]:
@@ -100,39 +100,39 @@ class UNet(nn.Module):
     """A U-Net that maps pixels `(N, C, *space)` of any size to pixels of the same shape.
 
     Args:
-        plan: Its layers.
-        channels: Of input and output.
+        config: Its architecture.
+        channels: Channels of input and output.
         ndim: Number of axes of space, 2 or 3.
     """
 
-    def __init__(self, plan: UNetPlan, channels: int, ndim: int = 2) -> None:
+    def __init__(self, config: UNetConfig, channels: int, ndim: int = 2) -> None:
         super().__init__()
-        self.plan, self.ndim = plan, ndim
-        inputs = [channels, *(block[-1] for block in plan.down)]  # channels that enter each level
-        skips = inputs[:-1] if plan.skip == "input" else inputs[1:]
-        from_below = [plan.bottom[-1], *(block[-1] for block in plan.up)]
-        self.down = nn.ModuleList(self._block(n, block) for n, block in zip(inputs[:-1], plan.down, strict=True))
-        self.bottom = self._block(inputs[-1], plan.bottom)
+        self.config, self.ndim = config, ndim
+        inputs = [channels, *(block[-1] for block in config.down)]  # channels that enter each level
+        skips = inputs[:-1] if config.skip == "input" else inputs[1:]
+        from_below = [config.bottom[-1], *(block[-1] for block in config.up)]
+        self.down = nn.ModuleList(self._block(n, block) for n, block in zip(inputs[:-1], config.down, strict=True))
+        self.bottom = self._block(inputs[-1], config.bottom)
         self.up = nn.ModuleList(
             self._block(n + skip, block)
-            for n, skip, block in zip(from_below[:-1], reversed(skips), plan.up, strict=True)
+            for n, skip, block in zip(from_below[:-1], reversed(skips), config.up, strict=True)
         )
         # the names of 0.1: parts of the names of weights in model files
-        self.tail = self._block(from_below[-1], plan.head, kernel=1)
-        self.last = self._conv((plan.head or plan.up[-1])[-1], channels, plan.last_kernel, 1)
+        self.tail = self._block(from_below[-1], config.head, kernel=1)
+        self.last = self._conv((config.head or config.up[-1])[-1], channels, config.last_kernel, 1)
         self._initialise()
         for weight in self.parameters():
             if weight.dim() == 4:  # a quarter faster on CPUs
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor, dropout: torch.Generator | None = None) -> Tensor:
-        """Evaluate; `dropout` draws the elements to drop, without it none is dropped."""
+        """Evaluate the network; the generator `dropout` draws the elements to drop, none without it."""
         values, skips = self._pad(pixels), []
         if self.ndim == 2 and values.device.type == "cpu":  # as the weights are, or torch converts them back
             values = values.to(memory_format=torch.channels_last)
         for block in self.down:
             output = block(values)
-            skips.append(values if self.plan.skip == "input" else output)
+            skips.append(values if self.config.skip == "input" else output)
             pooled = functional.max_pool2d(output, 2) if self.ndim == 2 else functional.max_pool3d(output, (1, 2, 2))
             values = self._drop(pooled, dropout)
         values = self._drop(self.bottom(values), dropout)
@@ -146,26 +146,26 @@ class UNet(nn.Module):
         return conv(fan_in, fan_out, kernel, padding=dilation * (kernel // 2), dilation=dilation)
 
     def _block(self, fan_in: int, widths: Widths, kernel: int = 3) -> nn.Sequential:
-        dilation = self.plan.dilation if kernel > 1 else 1
+        dilation = self.config.dilation if kernel > 1 else 1
         convs = [self._conv(a, b, kernel, dilation) for a, b in itertools.pairwise((fan_in, *widths))]
-        activation = nn.LeakyReLU(self.plan.negative_slope, inplace=True)
+        activation = nn.LeakyReLU(self.config.negative_slope, inplace=True)
         return nn.Sequential(*(layer for conv in convs for layer in (conv, activation)))
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        if self.plan.init == "torch":
+        if self.config.init == "torch":
             return
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
                 gain = 1 if layer is self.last else math.sqrt(2)
-                std = gain / math.sqrt(layer.weight[0].numel()) if self.plan.init == "he" else 0.02
+                std = gain / math.sqrt(layer.weight[0].numel()) if self.config.init == "he" else 0.02
                 layer.weight.normal_(0, std)
                 if layer.bias is not None:
                     layer.bias.zero_()
 
     def _pad(self, pixels: Tensor) -> Tensor:
         """Mirror Y and X at their ends, up to multiples of 2 to the number of poolings."""
-        multiple = 2 ** len(self.plan.down)
+        multiple = 2 ** len(self.config.down)
         for axis in (-2, -1):
             n = pixels.shape[axis]
             if n % multiple:
@@ -176,14 +176,16 @@ class UNet(nn.Module):
 
     def _upsample(self, values: Tensor) -> Tensor:
         scale = (1.0,) * (self.ndim - 2) + (2.0, 2.0)
-        if self.plan.upsampling == "nearest":
+        if self.config.upsampling == "nearest":
             return functional.interpolate(values, scale_factor=scale)
         mode = "bilinear" if self.ndim == 2 else "trilinear"
         return functional.interpolate(values, scale_factor=scale, mode=mode, align_corners=True)
 
     def _drop(self, values: Tensor, generator: torch.Generator | None) -> Tensor:
         """Drop single elements and scale up the rest; drawn on the generator's device, the same for all devices."""
-        if generator is None or not self.plan.dropout:
+        if generator is None or not self.config.dropout:
             return values
-        kept = torch.empty(values.shape, device=generator.device).bernoulli_(1 - self.plan.dropout, generator=generator)
-        return values * kept.to(values.device) / (1 - self.plan.dropout)
+        kept = torch.empty(values.shape, device=generator.device).bernoulli_(
+            1 - self.config.dropout, generator=generator
+        )
+        return values * kept.to(values.device) / (1 - self.config.dropout)

@@ -1,4 +1,7 @@
-"""Point spread functions (PSF): the image of a point, by formula or measured."""
+"""Point spread functions (PSF): the image of a point, by formula or measured.
+
+To add one, derive a class from `FormulaPSF`, and add a choice of `blur` to `methods.degradation.Degradation`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class PSF(Protocol):
         """The convolution kernel on the grid of a scene, float64: odd sides, the point in the middle, the sum 1.
 
         Args:
-            grid: Of the scene; axes and spacing are used.
+            grid: Grid of the scene; only its axes and spacing are used.
             upsampling: Factor by which this grid is finer than that of the image, along each axis.
         """
 
@@ -93,7 +96,7 @@ class AiryPSF(FormulaPSF):
     The Airy pattern in two dimensions, Born & Wolf's model in three.
 
     Attributes:
-        wavelength: Of the emitted light, in µm.
+        wavelength: Wavelength of the emitted light, in µm.
         aperture: Numerical aperture.
         index: Refractive index.
     """
@@ -135,11 +138,11 @@ class GibsonLanniPSF(FormulaPSF):
     """A point below the cover glass, by the model of Gibson & Lanni (package psfmodels).
 
     Attributes:
-        wavelength: Of the emitted light, in µm.
+        wavelength: Wavelength of the emitted light, in µm.
         aperture: Numerical aperture.
         index: Refractive index of the sample.
         immersion: Refractive index of the immersion medium that the objective is designed for.
-        depth: Of the point below the cover glass, in µm.
+        depth: Depth of the point below the cover glass, in µm.
     """
 
     wavelength: float
@@ -176,10 +179,10 @@ class GibsonLanniPSF(FormulaPSF):
 
 @dataclass(frozen=True, eq=False)
 class MeasuredPSF:
-    """A measured PSF, such as the image of a bead. It holds the kernels that were made of it.
+    """A measured PSF, such as the image of a bead. It keeps the kernels that were computed from it.
 
     Attributes:
-        image: Its values on pixels as large as those of the image, without background.
+        image: Its values, sampled with the pixel size of the restored image, without background.
     """
 
     image: NDArray[np.float64]
@@ -216,8 +219,8 @@ class MeasuredPSF:
                 f"{', '.join(f'{c:.1f}' for c in centre)} of {' × '.join(map(str, image.shape))} pixels); "
                 "one with the point near the middle is needed"
             )
-        at = [c + np.arange(-h, h + 1) / k for c, h, k in zip(centre, halves, upsampling, strict=True)]
-        psf = ndimage.map_coordinates(image, np.meshgrid(*at, indexing="ij"), order=1, mode="grid-constant")
+        positions = [c + np.arange(-h, h + 1) / k for c, h, k in zip(centre, halves, upsampling, strict=True)]
+        psf = ndimage.map_coordinates(image, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-constant")
         return np.asarray(psf / psf.sum(), np.float64)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_pristine.physics.operator import Grid, Operators, degrade
 
 _ITERATIONS = 30
-"""Conjugate gradient iterations in each round, at most."""
+"""Maximum number of conjugate gradient iterations in each round."""
 _TOLERANCE = 1e-6
 """Conjugate gradients stop when the squared residual has fallen to this fraction."""
 
@@ -24,8 +24,8 @@ class Observation:
     Attributes:
         values: `(C, *space)`.
         weights: Inverse noise variances, 0 where a pixel has no value; broadcast over the values.
-        operators: From the scene to the image.
-        grid: Of the scene.
+        operators: Operators from the scene to the image.
+        grid: Grid of the scene.
     """
 
     values: Tensor
@@ -53,7 +53,7 @@ def recover(
         denoise: `(scene, pilot, noise level) -> scene`; the pilot is the result of the round before.
         rounds: Number of rounds.
         noise_levels: Assumed noise level of the scene in the first round and in the last; geometric in between.
-        prior_weight: Weight of the denoised scene beside the images, in units of 1 / noise level².
+        prior_weight: Weight of the denoised scene relative to the images, in units of 1 / noise level².
 
     Yields:
         The scene after each round.

@@ -39,7 +39,7 @@ class Downsample:
         """Downsample one axis after the other: both kinds are separable.
 
         Raises:
-            SettingError: A side is no multiple of the factor.
+            SettingError: A side is not a multiple of the factor.
         """
         for axis, factor in enumerate(self.factors(grid.axes), start=scene.dim() - len(grid.axes)):
             if scene.shape[axis] % factor:
@@ -48,10 +48,10 @@ class Downsample:
                     f"multiple of {factor} pixels"
                 )
             if factor > 1:
-                scene = self._last_axis(scene.movedim(axis, -1)).movedim(-1, axis)
+                scene = self._downsample_last_axis(scene.movedim(axis, -1)).movedim(-1, axis)
         return scene
 
-    def _last_axis(self, scene: Tensor) -> Tensor:
+    def _downsample_last_axis(self, scene: Tensor) -> Tensor:
         """Downsample the last axis."""
         if self.kind == "box":
             return scene.reshape(*scene.shape[:-1], -1, self.factor).mean(dim=-1)
@@ -70,8 +70,8 @@ def _lanczos(factor: int) -> tuple[float, ...]:
     Four weights per pixel of the input, and one more for odd factors: deep image prior's downsampler with phase ½.
     """
     count = 2 * _LOBES * factor + factor % 2
-    at = (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) / factor
-    weights = torch.sinc(at) * torch.sinc(at / _LOBES)
+    distances = (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) / factor
+    weights = torch.sinc(distances) * torch.sinc(distances / _LOBES)
     return tuple((weights / weights.sum()).tolist())
 
 
