@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine import read, write
-from napari_pristine.batch.executors import Executor, this_process
+from napari_pristine.batch.executors import Executor, run_in_this_process
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
 from napari_pristine.events import BlockDone, Event, ItemDone, ItemEvent
@@ -70,7 +70,7 @@ def restore(
     inputs: Path | Sequence[Path],
     output: Path,
     recipe: Recipe | None = None,
-    pool: Executor = this_process,
+    pool: Executor = run_in_this_process,
     **order: Any,
 ) -> dict[str, ItemDone]:
     """Run a batch to its end; what became of each file, by its name."""

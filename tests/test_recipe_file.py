@@ -203,10 +203,10 @@ def test_a_recipe_with_a_model_has_the_settings_that_it_learned_with(tmp_path: P
     assert load(tmp_path / "mine.yaml", f"{text}settings: {{output: visible}}").settings["output"] == "visible"
     assert load(tmp_path / "mine.yaml", "model: cells.safetensors") == recipe
     said = complaint(tmp_path / "mine.yaml", f"{text}preset: paper")
-    assert "preset 'paper' does not go with the model" in said
+    assert "preset 'paper' does not fit the model" in said
     assert "leave preset out" in said
     said = complaint(tmp_path / "mine.yaml", text.replace("blind2unblind", "inr"))
-    assert "method 'inr' does not go with the model, which was trained with blind2unblind" in said
+    assert "method 'inr' does not fit the model, which was trained with blind2unblind" in said
     assert "write 'method: blind2unblind', or leave method out" in said
     assert "preset" not in said
     saved = tmp_path / "saved.yaml"

@@ -51,20 +51,22 @@ def format_error(error: Exception, about: object) -> PristineError:
 
     Args:
         error: The error.
-        about: The file that it is about, in case the error does not tell.
+        about: The file concerned, for errors that do not name one.
     """
     if isinstance(error, PristineError):
         return error
-    found: PristineError
+    translated: PristineError
     if isinstance(error, MemoryError):
-        found = OutOfMemory(f"'{about}': the memory ran out; restore less at once (tile, together, select)")
+        translated = OutOfMemory(f"'{about}': the memory ran out; restore less at once (tile, together, select)")
     elif isinstance(error, OSError):
         name = error.filename if error.filename is not None else about
-        found = FileError(f"'{name}' cannot be read or written: {error.strerror or error}; is the disk full or gone?")
+        translated = FileError(
+            f"'{name}' cannot be read or written: {error.strerror or error}; is the disk full or disconnected?"
+        )
     else:
         name = f"'{about}': " if about else ""
-        found = ComputeError(
+        translated = ComputeError(
             f"{name}{type(error).__name__}: {error}; this is a bug in napari-pristine, please report it with --debug"
         )
-    found.__cause__ = error
-    return found
+    translated.__cause__ = error
+    return translated

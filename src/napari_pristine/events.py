@@ -61,7 +61,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should know about how a job or batch went."""
+    """Message to the user about a job or batch."""
 
     text: str
     warning: bool = False
@@ -78,7 +78,7 @@ class BlockDone:
         invalid: Number of values that were missing and were filled.
         stops: Reasons why fits ended, each with the number of fits.
         notes: Notes since the block before.
-        unchanged: Why the block was left unchanged; empty if it was restored.
+        unchanged: Reason why the block was left unchanged; empty if it was restored.
     """
 
     index: tuple[int, ...]
@@ -100,8 +100,8 @@ class BatchProgress:
         name: Name of the file that was started last.
         fraction: Fraction of the whole batch that is done, 0 to 1.
         seconds: Seconds since the batch began.
-        active: Files in work, and the fraction of each that is done.
-        phase: What this process is doing: reading an input, restoring, or writing a result.
+        active: Files that are being restored, and the fraction of each that is done.
+        phase: Current activity of this process: reading an input, restoring, or writing a result.
     """
 
     items: int
@@ -124,9 +124,9 @@ class ItemDone:
 
     Attributes:
         source: The input file.
-        target: Where the result is, or would be.
+        target: Path of the result, whether it exists or not.
         status: `skipped`: done before, done by another batch, or not an image.
-        text: The error, or why the file was skipped.
+        text: The error, or the reason why the file was skipped.
         facts: The sidecar of the result; empty if there is none.
     """
 

@@ -30,7 +30,7 @@ from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.model import Model
 
 _MAX_TILE = 256
-"""Side of the tile along Y and X, in pixels, at most."""
+"""Maximum side of the tile along Y and X, in pixels."""
 _INPUT = "noisy"
 _OUTPUT = "restored"
 

@@ -36,7 +36,7 @@ _SIDE = 64
 
 
 class Facts(BaseModel):
-    """History of a model, for people; nothing depends on it.
+    """Training history of a model, for information only.
 
     Attributes:
         images: Names of the images that it was trained on, the first thousand.
@@ -44,10 +44,10 @@ class Facts(BaseModel):
         blocks: Number of blocks that they were cut into.
         sigma: Noise level of each channel in the normalised units of the network, in the mean over the blocks.
         residual: Root mean square of what the network removed in the last steps, in noise levels.
-        stopped: Why the training ended.
+        stopped: Reason why the training ended.
         start: Fingerprint of the model that the training started from; empty if there was none.
-        seconds, device: How long it took, and where.
-        date, versions: When it was done, in ISO 8601, and by which software.
+        seconds, device: Duration and device of the training.
+        date, versions: Date of the training, in ISO 8601, and versions of the software.
         notes: Notes of the training.
     """
 
@@ -88,7 +88,7 @@ class Model:
         channels: Channels of a block, restored together.
         axes: Axes of space of a block, such as `"YX"` or `"ZYX"`.
         weights: All parameters and buffers of the network, by name, on the CPU.
-        facts: How it was trained.
+        facts: History of its training.
     """
 
     recipe: Recipe
@@ -133,10 +133,11 @@ class Model:
             return
         name, settings = wrong[0], self._shaping(params or self.recipe.params)
         advice = "use the settings of the model" if settings else _DAMAGED
+        shape, expected_shape = _shape_text(found.get(name)), _shape_text(expected.get(name))
         raise ModelError(
             f"the weights do not fit the method {self.recipe.method}{' with ' if settings else ''}{settings}: "
-            f"{len(wrong)} of {len(expected)} differ, such as '{name}', which is {_shown(found.get(name))} and should "
-            f"be {_shown(expected.get(name))}; {advice}"
+            f"{len(wrong)} of {len(expected)} differ, such as '{name}', which is {shape} and should "
+            f"be {expected_shape}; {advice}"
         )
 
     def _shapes(self, params: MethodParams) -> dict[str, tuple[int, ...]]:
@@ -150,8 +151,8 @@ class Model:
         mine, theirs = self.recipe.params, params.model_dump()
         differing = [name for name, value in mine.model_dump().items() if value != theirs[name]]
         shapes = self._shapes(mine)
-        guilty = [n for n in differing if self._shapes(mine.model_copy(update={n: theirs[n]})) != shapes]
-        return ", ".join(f"{name} {theirs[name]} (model: {getattr(mine, name)})" for name in guilty)
+        shaping = [n for n in differing if self._shapes(mine.model_copy(update={n: theirs[n]})) != shapes]
+        return ", ".join(f"{name} {theirs[name]} (model: {getattr(mine, name)})" for name in shaping)
 
     def check_fits(self, channels: int, axes: str, method: str) -> None:
         """Raise a `ModelError` unless the model restores blocks of so many channels along these axes of space."""
@@ -237,7 +238,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 
 def _read_card(path: Path) -> _Card:
-    text = read_text(path)
+    text = read_metadata(path)
     if text.get("format") != _FORMAT:
         raise ModelError(f"'{path}' holds weights of other software; give a file written by 'pristine learn'")
     version = text.get("format_version", "")
@@ -256,7 +257,7 @@ def _read_card(path: Path) -> _Card:
     raise ModelError(f"'{path}': {reason}; {_DAMAGED}")
 
 
-def _shown(shape: tuple[int, ...] | None) -> str:
+def _shape_text(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else " × ".join(map(str, shape)) or "a number"
 
 
@@ -304,8 +305,8 @@ def check_suffix(path: Path) -> None:
         raise FileError(f"'{path}' has the suffix '{path.suffix}'; models are {SUFFIX} files: give such a name")
 
 
-def read_text(path: Path) -> dict[str, str]:
-    """Read the texts of a file of weights; only its header is read.
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a weights file; only its header is read.
 
     Raises:
         FileError: There is no such file, or it cannot be read.
@@ -366,4 +367,4 @@ def _readable(path: Path) -> Iterator[None]:
         raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"'{path}' is damaged ({reason}); copy it again from where it came") from error
+        raise ModelError(f"'{path}' is damaged ({reason}); copy it again from its source") from error

@@ -19,7 +19,7 @@ from napari_pristine.settings import Params, did_you_mean, make, setting, shorte
 
 
 class InputFile(Params):
-    """A file, or an object given in Python, that a result depends on beside the image."""
+    """A file, or an object given in Python, that a result depends on apart from the image."""
 
     path: str = setting("", "File as the recipe names it; empty for an object given in Python.")
     sha256: str = setting("", "SHA-256 of its content, in hexadecimal digits.")
@@ -31,7 +31,7 @@ class Recipe(Params):
     `settings` may name only what differs from the preset; they are completed when the recipe is made, so that a
     stored recipe gives the same result when a later version changes a preset.
 
-    `inputs` is the record of all files and objects that the result depends on beside the image, by role: `model`,
+    `inputs` is the record of all files and objects that the result depends on apart from the image, by role: `model`,
     `mask`, `psf`, `extra_image_1`, `extra_image_1_psf`, … It is completed when they are opened, see `jobs.inputs`.
     """
 
@@ -128,7 +128,7 @@ def _suggestion(method: str, preset: str) -> str:
 
 
 def _check_nesting(unknown: Iterable[str], method: str, params: MethodParams) -> None:
-    """Raise a `SettingError` for settings of the method that stand beside `settings`."""
+    """Raise a `SettingError` for settings of the method that are written outside `settings`."""
     if misplaced := sorted(set(unknown) & set(type(params).model_fields)):
         names = ", ".join(f"'{name}'" for name in misplaced)
         kind = "is a setting" if len(misplaced) == 1 else "are settings"

@@ -21,9 +21,9 @@ from napari_pristine.settings import Setting, make, settings_of, shorten
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 2**17
-"""Most bytes of a YAML file; a recipe has three thousand, and YAML takes seconds to parse a million."""
+"""Maximum size of a YAML file in bytes; a recipe has three thousand, and YAML takes seconds to parse a million."""
 _LARGEST_JSON = 2**23
-"""Most bytes of a JSON file; the sidecar of a result holds up to a thousand notes, too."""
+"""Maximum size of a JSON file in bytes; the sidecar of a result also holds up to a thousand notes."""
 _COLUMN = 32
 """Column of the comments."""
 
@@ -71,23 +71,23 @@ def _with_model_settings(values: dict[str, Any]) -> dict[str, Any]:
         return values  # the recipe reports what is wrong
     if method and set(find_method(method).params.model_fields) <= set(settings):
         return values  # as `save_recipe` writes it
-    learned = load_model(str(values["model"])).recipe
-    if method not in ("", learned.method):
+    trained = load_model(str(values["model"])).recipe
+    if method not in ("", trained.method):
         raise SettingError(
-            f"method '{method}' does not go with the model, which was trained with {learned.method}; "
-            f"write 'method: {learned.method}', or leave method out"
+            f"method '{method}' does not fit the model, which was trained with {trained.method}; "
+            f"write 'method: {trained.method}', or leave method out"
         )
-    if values.get("preset") not in (None, learned.preset):
+    if values.get("preset") not in (None, trained.preset):
         raise SettingError(
-            f"preset '{values['preset']}' does not go with the model, which was trained with preset {learned.preset}; "
+            f"preset '{values['preset']}' does not fit the model, which was trained with preset {trained.preset}; "
             "leave preset out, and change single settings if need be"
         )
-    settings = {**learned.settings, **settings}
-    return {**values, "method": learned.method, "preset": learned.preset, "settings": settings}
+    settings = {**trained.settings, **settings}
+    return {**values, "method": trained.method, "preset": trained.preset, "settings": settings}
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:
-    yield "# A recipe of napari-pristine. Restore images like this by: pristine batch RECIPE INPUT... -o FOLDER"
+    yield "# A recipe of napari-pristine. To restore images with it: pristine batch RECIPE INPUT... -o FOLDER"
     inner = {setting.name: setting for setting in settings_of(find_method(recipe.method).params)}
     values = recipe.model_dump(mode="json")
     for setting in settings_of(Recipe):
@@ -120,8 +120,8 @@ def _comment(setting: Setting) -> str:
         f"allowed: {setting.allowed}" if limited else "",
         f"null: {setting.none}" if setting.optional else "",
     )
-    said = "; ".join(fact for fact in facts if fact)
-    return f"{setting.text} [{said}]" if said else setting.text
+    details = "; ".join(fact for fact in facts if fact)
+    return f"{setting.text} [{details}]" if details else setting.text
 
 
 def _scalar(value: Any) -> str:

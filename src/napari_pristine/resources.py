@@ -33,7 +33,7 @@ def cpu_count(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process can still take; very many where the system does not say.
+    """Bytes of memory that this process can still take; a very large number if the system does not report it.
 
     The smallest of what the machine has available and what the limits of the control groups of this process leave,
     such as those of containers, Slurm and systemd.
@@ -43,15 +43,15 @@ def free_memory(root: Path = Path("/")) -> int:
     """
     free = [_machine_memory(root)]
     for folder in _cgroup_folders(root, "memory"):
-        for limit, usage, reclaimable in (
+        for limit_file, usage_file, reclaimable in (
             ("memory.max", "memory.current", "inactive_file "),  # version 2
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
         ):
-            most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-            if most.isdigit() and used.isdigit():
+            limit, used = _read(folder / limit_file).strip(), _read(folder / usage_file).strip()
+            if limit.isdigit() and used.isdigit():
                 lines = _read(folder / "memory.stat").splitlines()
                 cache = next((int(line.split()[1]) for line in lines if line.startswith(reclaimable)), 0)
-                free.append(max(int(most) - int(used) + cache, 0))
+                free.append(max(int(limit) - int(used) + cache, 0))
     return min(free)
 
 
@@ -70,7 +70,7 @@ def _machine_memory(root: Path) -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     names: dict[str, int] = getattr(os, "sysconf_names", {})
-    if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):  # macOS tells only how much there is in all
+    if {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):  # macOS reports only the total
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return _UNLIMITED
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from napari_pristine.errors import SettingError
 
 _MAX_QUOTED = 80
-"""Letters of a wrong value that a message quotes."""
+"""Maximum number of characters of a wrong value that a message quotes."""
 
 
 class Params(BaseModel):
@@ -52,7 +52,7 @@ def setting(
         text: One sentence of help for the user.
         unit: Unit of the value.
         none: Meaning of None for optional settings, in a few words.
-        advanced: Fold the setting away in forms.
+        advanced: Show the setting only in a collapsed section of forms.
         **bounds: Range, as pydantic's `ge`, `gt`, `le`, `lt`.
     """
     extra: dict[str, JsonValue] = {"unit": unit, "none": none, "advanced": advanced}
@@ -71,7 +71,7 @@ class Setting:
         text: One sentence of help.
         unit: Unit of the value; may be empty.
         none: Meaning of None, in a few words.
-        advanced: Folded away in forms.
+        advanced: Shown only in a collapsed section of forms.
         optional: None is allowed.
         choices: All allowed values, if they can be listed.
         bounds: Range, with pydantic's `ge`, `gt`, `le`, `lt` as keys.
@@ -96,7 +96,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """Allowed values for people, such as `> 0 and ≤ 1` or `auto, on, off`."""
+        """Allowed values as text, such as `> 0 and ≤ 1` or `auto, on, off`."""
         if self.choices:
             return ", ".join(str(choice) for choice in self.choices)
         below = " and ".join(f"{sign} {self.bounds[key]:.10g}" for key, sign in _SIGNS.items() if key in self.bounds)
@@ -181,7 +181,7 @@ def shorten(text: str) -> str:
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """Suggest the known name most like the given one, as the end of a message; empty if none is alike."""
+    """Suggest the known name most like the given one, as the end of a message; empty if none is similar."""
     known = {name.lower(): name for name in names}
-    alike = difflib.get_close_matches(given.lower(), known, n=1)
-    return f"; did you mean '{known[alike[0]]}'?" if alike else ""
+    similar = difflib.get_close_matches(given.lower(), known, n=1)
+    return f"; did you mean '{known[similar[0]]}'?" if similar else ""

@@ -10,11 +10,13 @@ from typing import Any
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for people, such as `3.2 s`, `4 min 10 s` or `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Format seconds, such as `3.2 s`, `4 min 10 s` or `2 h 5 min`."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def one_line(text: object) -> str:
@@ -23,7 +25,7 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what is no Unicode: names of files on Linux may hold it, but terminals and text files refuse it."""
+    """Escape characters that are not valid Unicode: file names on Linux may hold them, terminals refuse them."""
     return text.encode(errors="backslashreplace").decode()
 
 

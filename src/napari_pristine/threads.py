@@ -12,13 +12,13 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 CheckCancelled: TypeAlias = Callable[[], None]
-"""Called now and then by long work; raises an exception when the work is no longer wanted."""
+"""Callback that long computations call regularly; raises an exception to cancel them."""
 
 _POLL_SECONDS = 0.1
 
 
 class Cancelled(Exception):
-    """Raised by a `CheckCancelled` callback in the thread whose result is no longer wanted."""
+    """Raised by a `CheckCancelled` callback, in the thread that is to be cancelled."""
 
 
 def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
@@ -32,7 +32,7 @@ def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = 
             `check_cancelled`, such as starting processes, and that clean up after themselves.
 
     Returns:
-        What the call returns.
+        The result of the call.
     """
     closed = threading.Event()
 

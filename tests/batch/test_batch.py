@@ -32,7 +32,7 @@ from napari_pristine import read, write
 from napari_pristine import restore as restore_one
 from napari_pristine.batch import estimate
 from napari_pristine.batch.estimate import estimate_files
-from napari_pristine.batch.executors import Messages, this_process
+from napari_pristine.batch.executors import Messages, run_in_this_process
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs, resolve_batch
 from napari_pristine.batch.store import HIDDEN, read_sidecar
@@ -307,7 +307,7 @@ def test_samples_of_a_picture_that_share_chunks_are_restored_by_one_process(tmp_
     shares: list[WorkItem] = []
 
     def watching(found: Iterator[WorkItem | None]) -> Messages:
-        return this_process(share if share is None else (shares.append(share) or share) for share in found)
+        return run_in_this_process(share if share is None else (shares.append(share) or share) for share in found)
 
     row = restore(tmp_path / "rgb.tif", tmp_path / "out", recipe, watching)["rgb.tif"]
     assert (row.status, len(shares)) == ("restored", 1)
@@ -414,7 +414,7 @@ def test_nothing_of_a_batch_stays_in_memory(tmp_path: Path) -> None:
     def watched(items: Iterator[WorkItem | None]) -> Messages:
         for item in items:
             plans.extend([weakref.ref(item.opened.plan)] if item and item.opened else [])
-            yield from this_process(iter([item]))
+            yield from run_in_this_process(iter([item]))
 
     restore(tmp_path / "a.tif", tmp_path / "out", quick(), watched)
     gc.collect()

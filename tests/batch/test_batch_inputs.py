@@ -75,4 +75,4 @@ def test_how_to_bring_files_of_microscopes_is_told(tmp_path: Path, suffix: str) 
     (tmp_path / "notes.txt").write_text("")
     found = problems(tmp_path)
     assert f"(suffix '{suffix.lower()}'); export it as OME-TIFF or OME-Zarr" in found[f"b{suffix}"]
-    assert found["notes.txt"] == "no image that can be read (suffix '.txt')"
+    assert found["notes.txt"] == "not an image that can be read (suffix '.txt')"

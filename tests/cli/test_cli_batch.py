@@ -67,7 +67,7 @@ def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recip
     (images / "Thumbs").write_text("")
     code, out, err = shell("batch", recipe, images, "-o", "junk")
     assert (code, err) == (0, "")
-    assert f"{images / 'notes.txt'}: skipped, no image that can be read (suffix '.txt')" in out
+    assert f"{images / 'notes.txt'}: skipped, not an image that can be read (suffix '.txt')" in out
     (images / "bad.tif").write_text("no image")
     code, out, err = shell("batch", recipe, images, "-o", "bad")
     assert code == 1

@@ -165,5 +165,5 @@ def test_a_preset_does_not_go_with_a_model(shell: Shell, cells: Path) -> None:
     with_model = ("restore", "cells/0.tif", "-o", "x.tif", "--model", "model.safetensors")
     code, _, err = shell(*with_model, "--preset", "balanced")
     assert code == 2
-    assert "preset 'balanced' does not go with a model" in err
+    assert "preset 'balanced' cannot be used with a model" in err
     assert shell(*with_model)[0] == 0

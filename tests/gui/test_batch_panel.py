@@ -46,7 +46,7 @@ def test_the_plan_shows_each_file_and_writes_nothing(qtbot, open_batch, folder):
     assert "C (2), T (3)" in cells(panel, "Blocks")["a stack.ome.tif"]
     status = cells(panel, "Status")
     assert status["a stack.ome.tif"] == "can be restored"
-    assert status["notes.txt"] == "skipped: no image that can be read (suffix '.txt')"
+    assert status["notes.txt"] == "skipped: not an image that can be read (suffix '.txt')"
     assert status["empty.tif"].startswith("cannot be restored: 'empty.tif' is empty (0 bytes)")
     assert panel.status.text().startswith("2 of 4 files can be restored, about ")
     assert not (folder.parent / "restored").exists()

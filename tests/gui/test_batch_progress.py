@@ -17,7 +17,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_pristine import write
-from napari_pristine.batch.executors import local_executor, this_process
+from napari_pristine.batch.executors import local_executor, run_in_this_process
 from napari_pristine.errors import FileError
 from napari_pristine.events import Note
 from napari_pristine.gui.batch_table import FRACTION_ROLE, STATUS
@@ -80,7 +80,7 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
     def slow(workers: int) -> Iterator[Any]:
         start.wait()
         try:
-            yield this_process
+            yield run_in_this_process
         finally:
             ended.set()
 

@@ -31,7 +31,7 @@ def test_another_method_keeps_the_image_and_the_settings_that_all_methods_have(v
     panel.form.layer_select.ranges["Z"].value = "1:3"
     for key, method in METHODS.items():
         panel.form.set_method(key)
-        recipe = panel.form.recipe(panel.form.layer_select.select())
+        recipe = panel.form.recipe(panel.form.layer_select.selected_ranges())
         assert (recipe.method, recipe.preset, recipe.axes, recipe.select) == (key, "fast", "ZYX", {"Z": "1:3"})
         if key != "inr":  # steps and the like mean something else to each method
             assert recipe.params == method.settings("fast", {"sigma": 5.5, "tile": 256})

@@ -38,7 +38,7 @@ def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, notif
     panel.save_button.click()
     assert str(answer) in notifications[0].message
     recipe = load_recipe(answer)
-    assert recipe == panel.form.recipe(panel.form.layer_select.select())
+    assert recipe == panel.form.recipe(panel.form.layer_select.selected_ranges())
     assert (recipe.axes, recipe.select, recipe.device) == ("ZYX", {"Z": "1:3"}, "cpu")
     assert recipe.params.model_dump() | QUICK[method] | {"sigma": 5.5} == recipe.settings
     panel.run()

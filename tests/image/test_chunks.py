@@ -24,7 +24,7 @@ from tests.batches import restore as restore_batch
 from napari_pristine import learn, read, restore, write
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
-from napari_pristine.batch.work_item import EmptyArray, open_task
+from napari_pristine.batch.work_item import DummyArray, open_task
 from napari_pristine.errors import ImageError
 from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image import axes as axes_module
@@ -173,7 +173,7 @@ def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
 
 
 def test_what_was_restored_as_one_still_is() -> None:
-    image = Image(EmptyArray((5, 4096, 4096), np.dtype("uint16")), "TYX")
+    image = Image(DummyArray((5, 4096, 4096), np.dtype("uint16")), "TYX")
     assert plan_axes(image).in_chunks() == plan_axes(image)
     assert ChunkGrid.of((4096, 4096), 1) is None
     assert ChunkGrid.of((16, 1024, 1024), 1) is None
@@ -479,7 +479,7 @@ def test_networks_learn_from_large_planes(small: None, monkeypatch: pytest.Monke
 
 
 def test_chunks_belong_to_one_pane_each(tmp_path: Path) -> None:
-    like = Image(EmptyArray((4, 3000, 2400), np.dtype("uint16")), "TYX")
+    like = Image(DummyArray((4, 3000, 2400), np.dtype("uint16")), "TYX")
     for side, chunk in ((2048, 1024), (1120, 560), (224, 224), (3 * 1120, 840)):
         out = create_image(tmp_path / f"{side}", like, block_sides={"Y": side, "X": side})
         assert out.chunks == (1, chunk, chunk)
@@ -508,7 +508,7 @@ def test_a_batch_goes_on_at_the_next_pane(suffix: str, tmp_path: Path, small: No
 def test_memory_does_not_grow_with_a_plane(tmp_path: Path) -> None:
     found = []
     for side in (5000, 60_000):
-        like = Image(EmptyArray((side, side), np.dtype("uint16")), "YX")
+        like = Image(DummyArray((side, side), np.dtype("uint16")), "YX")
         write_empty(tmp_path / f"{side}.zarr", like)
         (task,) = assign_targets(find_inputs([str(tmp_path / f"{side}.zarr")], tmp_path), tmp_path / "out", quick())
         found.append(open_task(task, quick(), InputCache()).plan.memory)

@@ -166,7 +166,7 @@ class TestTiles:
         with pytest.raises(FileError, match=r"x\.tif' has been replaced or changed"):
             lazy.data[0]
         (tmp_path / "x.tif").unlink()
-        with pytest.raises(FileError, match=r"x\.tif' is gone"):
+        with pytest.raises(FileError, match=r"x\.tif' no longer exists"):
             lazy.data[0]
 
 

@@ -397,7 +397,7 @@ class TestUnusable:
             ("empty.tif", b"", "is empty"),
             ("text.tif", b"I am not an image, though my name says so.\n" * 9, "cannot be read as TIFF .not a TIFF"),
             ("text.png", b"I am not an image\n" * 9, "cannot identify"),
-            ("image.czi", b"x", r"suffix '\.czi', which is no known format; use one of \.tif"),
+            ("image.czi", b"x", r"suffix '\.czi', which is not a known format; use one of \.tif"),
             ("image.zarr", b"x", "is a file, but an OME-Zarr is a folder"),
         ],
     )

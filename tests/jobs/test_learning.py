@@ -241,7 +241,7 @@ def test_what_fails_while_learning_is_told(
 
 @pytest.mark.parametrize("preset", ["fast", "balanced"])
 def test_a_preset_does_not_go_with_a_model(preset: str) -> None:
-    with pytest.raises(SettingError, match=f"preset '{preset}' does not go with a model"):
+    with pytest.raises(SettingError, match=f"preset '{preset}' cannot be used with a model"):
         restore(noisy((32, 32)), model=tiny_model([noisy((32, 32))]), preset=preset)
 
 

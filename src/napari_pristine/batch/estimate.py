@@ -1,4 +1,4 @@
-"""Plan of a batch: what each file is, the memory and time it takes, or why it cannot be restored."""
+"""Estimate of a batch: type, memory and time of each file, or the reason why it cannot be restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
 from napari_pristine.batch.spec import BatchOptions, Task, check_format
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import EmptyArray, OpenedTask, open_task
+from napari_pristine.batch.work_item import DummyArray, OpenedTask, open_task
 from napari_pristine.errors import FileError, OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
 from napari_pristine.jobs.inputs import InputCache
@@ -34,8 +34,8 @@ class FileEstimate:
         axes, shape, dtype: Axes, shape and type of what is restored.
         blocks: Number of its blocks.
         loops: Axes that are restored jointly and axes that are looped over, as text.
-        memory: Bytes that a process takes for it, about.
-        seconds: Seconds that one process takes for it, about; `None` if that was not measured.
+        memory: Approximate memory of a process that restores it, in bytes.
+        seconds: Approximate time of one process, in seconds; `None` if that was not measured.
         problem: Reason that it cannot be restored; empty if it can.
         done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
     """
@@ -55,7 +55,7 @@ class FileEstimate:
 def estimate_files(
     tasks: Sequence[Task], options: BatchOptions, *, probe: bool = True
 ) -> Generator[FileEstimate | None, None, None]:
-    """Estimate each file, in order; nothing is written. Yields `None` in between, so that it can be closed soon.
+    """Estimate each file, in order; nothing is written. Yields `None` often, so that it can be closed at any time.
 
     Args:
         tasks: The files.
@@ -81,7 +81,7 @@ def estimate_files(
                 plan.blocks.describe(), plan.memory,
             )  # fmt: skip
             if options.resume and task.target.exists():
-                # only reading all of the input would tell whether it is still the same
+                # whether the input has changed is not checked: that would take reading all of it
                 existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
                 if existing and same_recipe(existing, recipe_identity(plan.recipe)):
                     yield replace(estimate, seconds=0.0, done=True)
@@ -134,7 +134,7 @@ def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any
         ImageError: It is the only block, and there is nothing to restore in it.
     """
     blocks = _middle_batch(plan)
-    nowhere = EmptyArray(plan.output_blocks.shape, plan.image.dtype)
+    nowhere = DummyArray(plan.output_blocks.shape, plan.image.dtype)
     for warm_up in (True, False) if first else (False,):
         job, started, unchanged = run_plan(plan, into=nowhere, indices=blocks), time.monotonic(), False
         try:

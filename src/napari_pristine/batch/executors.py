@@ -30,7 +30,7 @@ _WORKER_POLL_SECONDS = 1.0
 _RESULT_SECONDS = 1.0
 """Seconds to wait for the outcome of a finished work item; if its worker has died since, another one repeats it."""
 _WITHOUT_WORKERS_SECONDS = 5.0
-"""Seconds without workers before the user is told; one that has just died may be started again."""
+"""Seconds without workers before the user is notified; a worker that has just died may be restarted."""
 _QUEUE_LENGTH = 2
 """Work items that wait at each worker, so that none is idle between two of them."""
 SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
@@ -56,11 +56,11 @@ class WorkerMessage:
 
 Messages: TypeAlias = Generator[WorkerMessage | Note | None, None, None]
 Executor: TypeAlias = Callable[[Iterator[WorkItem | None]], Messages]
-"""Restores work items as they are handed out, and yields what happens to them. For each `None` among them it yields
-something soon, since the batch has news of its own; also `None`, while it waits."""
+"""Restores work items as they arrive, and yields their events. For each `None` among them, it yields a message or
+`None` at once, since the batch has events of its own to report; it also yields `None` while it waits."""
 
 
-def this_process(items: Iterator[WorkItem | None]) -> Messages:
+def run_in_this_process(items: Iterator[WorkItem | None]) -> Messages:
     """Restore one work item after the other in this process."""
     for item in items:
         if item is None:
@@ -102,7 +102,7 @@ def dask_executor(client: Any, advice: str = "they are being started") -> Execut
         monitor = _WorkerMonitor(client, advice)
 
         def next_message(seconds: float) -> WorkerMessage | Note | None:
-            """A finished work item, or news of the workers, or nothing after a moment."""
+            """The next finished work item or note on the workers; `None` if there is none after these seconds."""
             while completed.has_ready():
                 ready.append(next(completed))
             if ready:
@@ -113,7 +113,7 @@ def dask_executor(client: Any, advice: str = "they are being started") -> Execut
                 ready.append(future)
             else:
                 time.sleep(seconds)
-            return monitor.news()
+            return monitor.change()
 
         try:
             for item in items:
@@ -128,7 +128,7 @@ def dask_executor(client: Any, advice: str = "they are being started") -> Execut
             while running:
                 yield next_message(_POLL_SECONDS)
         finally:
-            with suppress(Exception):  # a cluster that is lost can do neither; the locks must be released anyway
+            with suppress(Exception):  # impossible if the cluster has stopped; the locks must be released anyway
                 client.cancel(list(running))
                 client.run(_forget_files, wait=False)
 
@@ -139,15 +139,15 @@ def _outcome(future: Any) -> PristineError | None:
     """The error that ended a work item, if one did; raises a `TimeoutError` if that cannot be known now."""
     try:
         error: PristineError | None = future.result(timeout=_RESULT_SECONDS)
-    except Exception as lost:  # a scheduler that dies takes its futures with it, in many ways
-        if isinstance(lost, TimeoutError) and future.status != "error":
+    except Exception as failure:  # a scheduler that dies takes its futures with it, in many ways
+        if isinstance(failure, TimeoutError) and future.status != "error":
             raise
-        return ComputeError(f"a worker failed: {lost}; see its log, and continue with --resume")
+        return ComputeError(f"a worker failed: {failure}; see its log, and continue with --resume")
     return error
 
 
 class _WorkerMonitor:
-    """Counts the workers of a cluster, which come and go, and tells when there are none."""
+    """Counts the workers of a cluster, and reports when there are none."""
 
     def __init__(self, client: Any, advice: str) -> None:
         self._client, self._advice = client, advice
@@ -163,7 +163,7 @@ class _WorkerMonitor:
             self._seen = now
         return self._count
 
-    def news(self) -> Note | None:
+    def change(self) -> Note | None:
         """A note when there have been no workers for a while, and when there are some again."""
         lacking = not self.count() and (self._lacking or time.monotonic() - self._seen > _WITHOUT_WORKERS_SECONDS)
         if lacking == self._lacking:
@@ -175,8 +175,8 @@ class _WorkerMonitor:
         return Note(f"the cluster at {address} has workers now; continuing")
 
 
-_ONE_ITEM = threading.Lock()
-"""A process restores one work item at a time, however many tasks its dask worker would run: memory is for one."""
+_ITEM_LOCK = threading.Lock()
+"""A process restores one work item at a time, even if its dask worker runs several tasks: the memory is for one."""
 
 
 def _run_on_worker(item: WorkItem, folder: str) -> PristineError | None:
@@ -194,7 +194,7 @@ def _run_on_worker(item: WorkItem, folder: str) -> PristineError | None:
             "start workers where all files can be seen under the same names"
         )
     try:
-        with _ONE_ITEM, chdir(folder):
+        with _ITEM_LOCK, chdir(folder):
             worker = get_worker()
             set_threads(item.threads or worker.state.nthreads)
             if torch.cuda.is_available():  # each worker of a machine has a GPU of its own, where there are several
@@ -241,12 +241,12 @@ def local_executor(workers: int, threads: int | None = None) -> Iterator[Executo
         SettingError: There are several, and dask.distributed is not installed.
     """
     if workers == 1:
-        yield this_process
+        yield run_in_this_process
         return
     distributed = _import_distributed()
     import dask
 
-    # dask's own environment has workers return memory at once and take it anew in each step, a third of their time
+    # by dask's default, workers free and allocate memory again in each step, which takes a third of their time
     threads = threads or max(cpu_count() // workers, 1)
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     with (

@@ -1,4 +1,4 @@
-"""Identity of a result: everything that its pixels depend on; and what to do where a result exists already."""
+"""Identity of a result: everything that its pixels depend on; and the search for a result that exists already."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def identify(source: Path, plan: RestorationPlan, check_cancelled: CheckCancelle
     Args:
         source: The input.
         plan: Plan of its restoration.
-        check_cancelled: Called now and then.
+        check_cancelled: Called regularly; raises to cancel.
 
     Raises:
         FileError: The input cannot be read.
@@ -147,7 +147,7 @@ def find_existing(
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
 
-    check_writable(target, overwrite=True)  # a folder that is no result is never replaced
+    check_writable(target, overwrite=True)  # a folder that is not a result is never replaced
     if not options.overwrite:
         if target.exists():
             difference = _difference(found, wanted) if options.resume else ""

@@ -1,7 +1,7 @@
 """Report of a batch: `report.csv` for programs, `report.html` for people.
 
-To show another figure of each result on the page, add a line to `COLUMNS`; to show another picture, add it to what
-`thumbnails.draw_pictures` returns and to `PICTURES`.
+To show another number for each result on the page, add a line to `COLUMNS`; to show another picture (a diagram,
+say), add it to what `thumbnails.draw_pictures` returns and to `PICTURES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 
-from napari_pristine.batch.results import Figures, Status, counted, figures, source_of
+from napari_pristine.batch.results import ResultFacts, Status, count_outcomes, result_facts, source_of
 from napari_pristine.batch.spec import REPORTS, path_key
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
@@ -30,11 +30,11 @@ from napari_pristine.io.registry import read
 from napari_pristine.text import duration, one_line
 
 MAX_PICTURED = 200
-"""Most files that are shown with pictures, about 50 kB each."""
+"""Maximum number of files that are shown with pictures, about 50 kB each."""
 _SAMPLE = 100
-"""Files without failure that are shown with pictures, where there are more than `MAX_PICTURED`."""
+"""Number of files without failure that are shown with pictures if there are more than `MAX_PICTURED` files."""
 _MAX_PLANE = 2**28
-"""Values in the plane of a failed file that is still drawn: a damaged file may claim any size."""
+"""Maximum number of values in a plane of a failed file for it to be drawn: a damaged file may claim any size."""
 _LOCK_SECONDS = 600.0
 """Seconds to wait for another batch to write its report."""
 _RESTORED_BEFORE = "restored before"
@@ -52,19 +52,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Column:
-    """A figure that the page shows of each result.
+    """A number that the page shows for each result.
 
     Attributes:
         title, unit: Head of the column.
         meaning: Explanation in the legend.
-        value: The figure; `None` if it is not known.
-        text: It as text.
+        value: Returns the number; `None` if it is not known.
+        text: Formats the number.
     """
 
     title: str
     unit: str
     meaning: str
-    value: Callable[[Figures], float | None]
+    value: Callable[[ResultFacts], float | None]
     text: Callable[[float], str]
 
 
@@ -81,30 +81,30 @@ PICTURES = (
 COLUMNS = (
     Column(
         "Noise", "grey values", "Root mean square of the noise of the input, in grey values (the units of the image).",
-        lambda found: found.sigma, "{:.4g}".format,
+        lambda facts: facts.sigma, "{:.4g}".format,
     ),
     Column(
         "Residual", "noise levels",
         "Root mean square of what was removed, in noise levels: about 1 is expected; well below 1 noise was left, "
-        "above 1 detail may have been removed.", lambda found: found.residual, "{:.2f}".format,
+        "above 1 detail may have been removed.", lambda facts: facts.residual, "{:.2f}".format,
     ),
     Column(
         "Whiteness", "−1 … 1", "Correlation of what was removed with its neighbours one pixel away: 0 for white noise.",
-        lambda found: found.whiteness, "{:z.2f}".format,
+        lambda facts: facts.whiteness, "{:z.2f}".format,
     ),
     Column(
         "Structure", "−1 … 1",
         "Correlation of what was removed with the result: 0 when no structure was lost; up to 0.4 is usual, since "
-        "faint structure is lost in part.", lambda found: found.structure, "{:z.2f}".format,
+        "faint structure is lost in part.", lambda facts: facts.structure, "{:z.2f}".format,
     ),
     Column(
         "Filled", "values", "Number of values that were missing (NaN or infinite) and were filled in.",
-        lambda found: found.invalid, "{:,.0f}".format,
+        lambda facts: facts.invalid, "{:,.0f}".format,
     ),
-    Column("Time", "", "Computing time of this file.", lambda found: found.seconds, duration),
+    Column("Time", "", "Computing time of this file.", lambda facts: facts.seconds, duration),
 )  # fmt: skip
 
-_CSV_FIGURES = [field.name for field in fields(Figures) if field.name != "recipe"]
+_CSV_FIGURES = [field.name for field in fields(ResultFacts) if field.name != "recipe"]
 CSV_COLUMNS = ("input", "output", "status", "message", *_CSV_FIGURES)
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """Spreadsheets take texts that begin with these for formulas, which may run programs."""
@@ -130,7 +130,7 @@ def write_report(
         raise FileError(f"cannot write '{table}': there is no folder '{folder}'; make it first")
     with folder_lock(folder, "report", timeout=_LOCK_SECONDS) as hidden:
         items = _with_others(folder, items, since) if since else items
-        # names that are no Unicode, which Linux allows, are written with escapes
+        # file names that are not valid Unicode, which Linux allows, are written with escapes
         for path, encoding in (
             (table, "utf-8-sig"),
             (page, "utf-8"),
@@ -206,9 +206,9 @@ def _results(folder: Path) -> Iterator[Path]:
 
 
 def _csv_row(item: ItemDone) -> list[Any]:
-    found = figures(item)
+    facts = result_facts(item)
     target = item.target if item.facts else ""  # there is no result
-    values = [item.source, target, item.status, one_line(item.text), *(getattr(found, name) for name in _CSV_FIGURES)]
+    values = [item.source, target, item.status, one_line(item.text), *(getattr(facts, name) for name in _CSV_FIGURES)]
     return [_escape(value) for value in values]
 
 
@@ -244,14 +244,14 @@ def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str
     pictured = _choose_pictured(items)
     failed = [number for number, item in enumerate(items) if item.status == "failed"]
     listed = [number for number, item in enumerate(items) if item.status != "failed" or item.facts]
-    found = [figures(item) for item in items]
-    methods = dict.fromkeys(f"{each.method} ({each.preset})" if each.preset else each.method for each in found)
-    versions = dict.fromkeys(each.version for each in found if each.method and each.version)
-    seconds = sum(each.seconds or 0.0 for item, each in zip(items, found, strict=True) if item.status == "restored")
-    recipes = {repr(each.recipe): each.recipe for each in found if each.recipe}
+    facts = [result_facts(item) for item in items]
+    methods = dict.fromkeys(f"{each.method} ({each.preset})" if each.preset else each.method for each in facts)
+    versions = dict.fromkeys(each.version for each in facts if each.method and each.version)
+    seconds = sum(each.seconds or 0.0 for item, each in zip(items, facts, strict=True) if item.status == "restored")
+    recipes = {repr(each.recipe): each.recipe for each in facts if each.recipe}
     return _TEMPLATES.get_template("report.html").generate(
         title=title,
-        counts={word: n for word, n in counted(items).items() if n or word != "done before"},
+        counts={word: n for word, n in count_outcomes(items).items() if n or word != "done before"},
         summary=[
             f"computing time {duration(seconds)}",
             *([f"method {', '.join(filter(None, methods))}"] if any(methods) else []),
@@ -260,7 +260,7 @@ def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str
         recipe=_flat_recipe(next(iter(recipes.values()), {})),
         recipes=len(recipes),
         failed=[_FailedFile(items[n], n in pictured and not items[n].facts) for n in failed],
-        listed=[_ListedFile(items[n], found[n], folder, n in pictured) for n in listed],
+        listed=[_ListedFile(items[n], facts[n], folder, n in pictured) for n in listed],
         total=len(items),
         pictured=len(pictured),
         pictures=PICTURES,
@@ -269,7 +269,7 @@ def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str
 
 
 def _choose_pictured(items: Sequence[ItemDone]) -> set[int]:
-    """Numbers of the files that are shown with pictures: all, or the failures and an even sample of the others."""
+    """Choose the files that are shown with pictures: all, or the failures and evenly spaced others."""
     if len(items) <= MAX_PICTURED:
         return set(range(len(items)))
     failed = [number for number, item in enumerate(items) if item.status == "failed"]
@@ -314,7 +314,7 @@ class _ListedFile:
     """A file in the table of the page."""
 
     item: ItemDone
-    figures: Figures
+    facts: ResultFacts
     folder: Path
     pictured: bool
 
@@ -339,26 +339,26 @@ class _ListedFile:
     @property
     def kind(self) -> str:
         """Shape and type of the image, such as `T 5 × Y 64 × X 64, uint16`."""
-        axes, shape = self.figures.axes, self.figures.shape
+        axes, shape = self.facts.axes, self.facts.shape
         sizes = [f"{axis} {n}" for axis, n in zip(axes, shape, strict=True)] if len(axes) == len(shape) else shape
-        return ", ".join(part for part in (" × ".join(map(str, sizes)), self.figures.dtype) if part)
+        return ", ".join(part for part in (" × ".join(map(str, sizes)), self.facts.dtype) if part)
 
     @property
     def numbers(self) -> list[str]:
         """Text of each column."""
-        values = [(column, column.value(self.figures)) for column in COLUMNS]
+        values = [(column, column.value(self.facts)) for column in COLUMNS]
         return ["–" if value is None else column.text(value).replace("-", "−") for column, value in values]
 
     @property
     def notes(self) -> list[str]:
-        return [one_line(note) for note in [self.figures.stopped, *self.figures.notes] if note]
+        return [one_line(note) for note in [self.facts.stopped, *self.facts.notes] if note]
 
     def pictures(self) -> list[str]:
         """One address for each of `PICTURES`; empty where there is none."""
         drawn: Sequence[bytes] = ()
         if self.pictured and self.link:
             try:
-                sigma = self.figures.sigma or 0.0
+                sigma = self.facts.sigma or 0.0
                 drawn = draw_pictures(_selected_input(self.item), read(self.item.target, lazy=True), sigma)
                 drawn = drawn if sigma > 0 else drawn[:2]  # without it, there is no scale for what was removed
             except Exception:  # noqa: BLE001 - a thousand results must not lose their report to one picture
@@ -368,7 +368,7 @@ class _ListedFile:
 
 def _selected_input(item: ItemDone) -> Image:
     """The part of the input that was restored."""
-    recipe = figures(item).recipe
+    recipe = result_facts(item).recipe
     select = recipe.get("select")
     image = read(item.source, axes=str(recipe.get("axes", "")), lazy=True)
     return image.select(select if isinstance(select, Mapping) else {})

@@ -1,4 +1,4 @@
-"""Results: from the blocks of a file, all written, to its final format and name; and the figures of its sidecar."""
+"""Finish results: write the blocks of a file in its final format, and read the facts in its sidecar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_pristine.threads import CheckCancelled
 
 Status: TypeAlias = Literal["restored", "failed", "skipped"]
 _MAX_NOTES = 1000
-"""Most different notes that are kept with a result: a stack may have a million blocks, each with a note of its own."""
+"""Maximum number of different notes of a result: a stack may have a million blocks, each with its own note."""
 
 
 @dataclass(frozen=True)
@@ -109,31 +109,33 @@ def finish_result(
     }
     try:
         if task.is_zarr:
-            made = work.array
-            zarr.complete_image(made, like, facts, check_cancelled)
+            finished = work.array
+            zarr.complete_image(finished, like, facts, check_cancelled)
             # chunks of the finest level went to disk with their blocks
             flush_to_disk(
-                file for file in files_in(made) if file.relative_to(made).parts[0] != "0" or not file.name.isdigit()
+                file
+                for file in files_in(finished)
+                if file.relative_to(finished).parts[0] != "0" or not file.name.isdigit()
             )
         else:
-            made = work.part
+            finished = work.part
             image = replace(like, data=opened.open_array())
-            write(made, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
-        facts |= {"source": printable(str(task.source)), "bytes": size_on_disk(made)}
+            write(finished, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
+        facts |= {"source": printable(str(task.source)), "bytes": size_on_disk(finished)}
         work.prepare_sidecar(facts)
-        work.publish(made)
+        work.publish(finished)
     except OSError as error:
         raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
     return facts, blocks.quality.notes()
 
 
 def was_done(item: ItemDone) -> bool:
-    """True if a file was skipped because its result exists, not because it is no image."""
+    """True if a file was skipped because its result exists, not because it is not an image."""
     return item.status == "skipped" and bool(item.facts)
 
 
-def counted(items: Sequence[ItemDone]) -> dict[str, int]:
-    """Number of files by outcome, in words for people."""
+def count_outcomes(items: Sequence[ItemDone]) -> dict[str, int]:
+    """Count files by outcome, with a word for each outcome."""
     before = sum(map(was_done, items))
     return {
         "restored": sum(item.status == "restored" for item in items),
@@ -144,8 +146,8 @@ def counted(items: Sequence[ItemDone]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Facts of a sidecar; empty or `None` where they are missing, since it may be old or edited by hand."""
+class ResultFacts:
+    """Validated facts of a sidecar; empty or `None` where they are missing, since it may be old or edited by hand."""
 
     recipe: Mapping[str, Any]
     method: str
@@ -166,13 +168,13 @@ class Figures:
     version: str
 
 
-def figures(item: ItemDone) -> Figures:
+def result_facts(item: ItemDone) -> ResultFacts:
     """Facts of the sidecar of a file."""
     facts = item.facts
     quality, recipe = _mapping(facts.get("quality")), _mapping(facts.get("recipe"))
     image = {**_mapping(facts.get("input")), **facts}  # some sidecars have shape, axes and type under `input`
     shape = image.get("shape")
-    return Figures(
+    return ResultFacts(
         recipe=recipe, method=_text(recipe.get("method")), preset=_text(recipe.get("preset")),
         shape=tuple(n for n in shape if isinstance(n, int)) if isinstance(shape, (list, tuple)) else (),
         axes=_text(image.get("axes")), dtype=_text(image.get("dtype")),
@@ -186,12 +188,12 @@ def figures(item: ItemDone) -> Figures:
 
 
 def source_of(facts: Mapping[str, Any]) -> str:
-    """Path of the input of a result, or its name, as far as its sidecar tells."""
+    """Path of the input of a result, or only its name in sidecars of version 0.1; empty if unknown."""
     return _text(facts.get("source")) or _text(facts.get("input"))
 
 
-def _mapping(found: object) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""The batch as a job: opens files, hands out their work units, finishes results, and reports each file."""
+"""The batch as a job: open files, distribute their work units, finish results, and report each file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from napari_pristine.batch.estimate import check_memory
-from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, this_process
+from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, run_in_this_process
 from napari_pristine.batch.identity import Identity, find_existing, identify, read_identity, same_identity
 from napari_pristine.batch.results import Status, finish_result
 from napari_pristine.batch.spec import BatchOptions, Task, check_format
@@ -32,12 +32,12 @@ from napari_pristine.threads import CheckCancelled, run_in_thread
 
 BatchJob: TypeAlias = Generator[Event, Any, list[ItemDone]]
 """A running batch: yields its progress, events of each file, and notes; returns the outcome of each file. Closing it
-stops the batch: finished results and blocks stay, and can be resumed."""
+stops the batch: finished results and blocks are kept, and the batch can be resumed."""
 
 
 @dataclass(eq=False)
 class ActiveTask:
-    """A file in work: its result is locked, and its work items are handed out.
+    """A file that is being restored: its result is locked, and its work items are distributed.
 
     Attributes:
         opened: The file.
@@ -46,7 +46,7 @@ class ActiveTask:
         items: Its work items.
         blocks, done: Number of its blocks, and of those that are written.
         finished: Number of finished work items.
-        blocks_of_item: Blocks of the work item that is being restored now, as far as it is.
+        partial_blocks: Number of blocks of the current work item that are done, with the fraction of the last one.
         error: First error of a work item.
         notes: Texts of notes that were yielded.
         started: Time of the start, in ISO 8601.
@@ -57,7 +57,7 @@ class ActiveTask:
     identity: Identity
     items: list[WorkItem]
     finished: int = 0
-    blocks_of_item: float = 0.0
+    partial_blocks: float = 0.0
     error: PristineError | None = None
     notes: set[str] = field(default_factory=set)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -69,7 +69,7 @@ class ActiveTask:
     @property
     def fraction(self) -> float:
         """Fraction of its blocks that is done, 0 to 1."""
-        return min((self.done + self.blocks_of_item) / max(self.blocks, 1), 1.0)
+        return min((self.done + self.partial_blocks) / max(self.blocks, 1), 1.0)
 
     def count_blocks(self, item: WorkItem) -> int:
         """Number of blocks of a work item."""
@@ -89,7 +89,7 @@ class Batch:
     Attributes:
         rows: Outcome of each finished file.
         errors: Errors of the files that failed.
-        elsewhere: Files that other batches are restoring.
+        locked_elsewhere: Files that other batches are restoring.
         since: Start of the batch.
     """
 
@@ -97,14 +97,14 @@ class Batch:
         self,
         tasks: Sequence[Task],
         options: BatchOptions,
-        executor: Executor = this_process,
+        executor: Executor = run_in_this_process,
         opened: dict[Task, OpenedTask] | None = None,
         cache: InputCache | None = None,
     ) -> None:
         self.tasks, self.options, self.executor = tasks, options, executor
         self.rows: list[ItemDone] = []
         self.errors: dict[Task, PristineError] = {}
-        self.elsewhere: list[Task] = []
+        self.locked_elsewhere: list[Task] = []
         self.since = datetime.now(UTC)
         self._start_time = time.monotonic()
         self._opened = {} if opened is None else opened
@@ -117,7 +117,7 @@ class Batch:
     def job(self) -> BatchJob:
         """Restore all files."""
         reported = 0
-        items = self._hand_out()
+        items = self._work_items()
         messages = self.executor(items)
         try:
             for message in messages:
@@ -131,7 +131,7 @@ class Batch:
                         if isinstance(event, Note):
                             active.notes.add(event.text)
                         elif isinstance(event, Progress):
-                            active.blocks_of_item = event.fraction * active.count_blocks(message.item)
+                            active.partial_blocks = event.fraction * active.count_blocks(message.item)
                         yield ItemEvent(task.source, event)
                 elif message is not None:
                     yield message
@@ -148,17 +148,17 @@ class Batch:
                 active.lock.release()
         return self.rows
 
-    def _hand_out(self) -> Generator[WorkItem | None, None, None]:
+    def _work_items(self) -> Generator[WorkItem | None, None, None]:
         """Yield all work, file by file as it is asked for; `None` where only the progress has changed."""
         for last in (False, True):
-            tasks, self.elsewhere = self.elsewhere if last else self.tasks, []
+            tasks, self.locked_elsewhere = self.locked_elsewhere if last else self.tasks, []
             for task in tasks:  # in the end those that were locked: they are done by now, or their processes have died
                 self._current, self._phase = task, "reading"
                 try:
                     active = yield from self._start(task)
                 except LockedElsewhere as error:
                     active = None
-                    self.elsewhere.append(task)
+                    self.locked_elsewhere.append(task)
                     if last:
                         self._end(task, "skipped", str(error))
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the batch
@@ -176,7 +176,7 @@ class Batch:
                 yield None
 
     def _start(self, task: Task) -> Generator[None, Any, ActiveTask | None]:
-        """Open a file and the folder in which its result grows; returns `None` if there is nothing to do."""
+        """Open a file and the work folder of its result; returns `None` if there is nothing to do."""
         if task.problem:
             self._end(task, "skipped", task.problem)
             return None
@@ -187,21 +187,21 @@ class Batch:
         lock = OutputLock(task.target)
         active = None
         try:
-            found = yield from run_in_thread(partial(self._take_up, opened, lock))
-            if isinstance(found, ActiveTask):
-                self._active[task] = active = found
+            prepared = yield from run_in_thread(partial(self._prepare, opened, lock))
+            if isinstance(prepared, ActiveTask):
+                self._active[task] = active = prepared
             else:
-                self._end(task, "skipped", *found)
+                self._end(task, "skipped", *prepared)
             return active
         finally:
             if active is None:
                 lock.discard_unless_useful()
                 lock.release()
 
-    def _take_up(
+    def _prepare(
         self, opened: OpenedTask, lock: OutputLock, check_cancelled: CheckCancelled
     ) -> ActiveTask | tuple[str, dict[str, Any]]:
-        """Look for an existing result, then start its work folder or resume the one that is there."""
+        """Look for an existing result; if there is none, start its work folder or resume from it."""
         task, work = opened.task, lock.work
         check_unchanged(task, opened.recipe, opened.fingerprint)
         identity = identify(task.source, opened.plan, check_cancelled)
@@ -222,14 +222,14 @@ class Batch:
     def _end_item(self, active: ActiveTask, item: WorkItem, error: PristineError | None) -> Generator[None, Any, None]:
         """Count a finished work item; after the last one the result is finished."""
         active.finished += 1
-        active.blocks_of_item = 0.0
+        active.partial_blocks = 0.0
         active.done += active.count_blocks(item)
         active.error = active.error or error
         if active.finished >= len(active.items):
             yield from self._finish(active)
 
     def _finish(self, active: ActiveTask) -> Generator[None, Any, None]:
-        """Write the result of a file whose work items are all finished, or keep what there is of it."""
+        """Write the result of a file whose work items are all finished, or keep its finished blocks if it failed."""
         opened, task, self._phase = active.opened, active.opened.task, "writing"
 
         def finish(check_cancelled: CheckCancelled) -> tuple[dict[str, Any], list[Note]]:
@@ -252,27 +252,27 @@ class Batch:
 
     def _fail(self, task: Task, error: Exception, active: ActiveTask | None = None) -> None:
         """Report a file that failed; blocks that are written are kept, unless an input has changed."""
-        found = format_error(error, task.source)
-        text = str(found)
+        translated = format_error(error, task.source)
+        text = str(translated)
         if active:
             text = active.lock.work.name_target(text)
             try:
                 check_unchanged(task, active.opened.recipe, active.opened.fingerprint)
             except InputChanged:  # some blocks may be those of another image
-                with suppress(OSError):  # what cannot be removed now will be when the file is started again
+                with suppress(OSError):  # the rest is removed when the file is restored again
                     active.lock.work.clear()
-            except FileError:  # the disk of the input is gone, and may come back
+            except FileError:  # the disk of the input is disconnected, perhaps for a moment
                 pass
             active.lock.discard_unless_useful()
-        self.errors[task] = found
+        self.errors[task] = translated
         self._end(task, "failed", text)
 
     def _end(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
         self.rows.append(ItemDone(task.source, task.target, status, text, facts or {}))
 
     def _progress(self) -> BatchProgress:
-        """Progress of the batch and of the files in work."""
-        active = tuple((task.source, found.fraction) for task, found in self._active.items())
+        """Progress of the batch and of the files that are being restored."""
+        active = tuple((task.source, state.fraction) for task, state in self._active.items())
         done, total = len(self.rows), len(self.tasks)
         fraction = min((done + math.fsum(part for _, part in active)) / max(total, 1), 1.0)
         name = self._current.source.name if self._current else ""

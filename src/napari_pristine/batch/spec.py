@@ -33,8 +33,8 @@ class Task:
         source: The input.
         target: The result.
         version: Version of OME-Zarr of the result; if none is given, that of the input, or the newest.
-        problem: Reason that the input cannot be restored, if its name or kind tells; else empty.
-        clash: Reason that the result cannot go there; else empty.
+        problem: Reason why the input cannot be restored, by its name and type; empty if there is none.
+        clash: Reason why the result cannot be written there; empty if there is none.
     """
 
     source: Path
@@ -75,7 +75,7 @@ class BatchSpec:
 
     Attributes:
         options: Recipe and options for all files.
-        tasks: The files, and the place for the result of each.
+        tasks: The files, and the path of the result of each.
     """
 
     options: BatchOptions
@@ -106,15 +106,15 @@ def resolve_batch(
         threads: Threads of each process; if `None`, an equal part of the CPUs for each worker.
 
     Raises:
-        PristineError: The recipe or its model cannot be read, there are no files, or their results cannot go to
-            `output`.
+        PristineError: The recipe or its model cannot be read, there are no files, or their results cannot be
+            written to `output`.
     """
     loaded = load_recipe(recipe)
     if loaded.model:
         load_model(loaded.model)
     tasks = assign_targets(find_inputs(inputs, output), output, loaded)
     if not tasks:
-        raise FileError(f"there are no files in {', '.join(inputs)}; give images, or folders or patterns of them")
+        raise FileError(f"there are no files in {', '.join(inputs)}; give images, folders of images, or patterns")
     if workers is not None:
         threads = threads or max(cpu_count() // workers, 1)
         if workers > 1:
@@ -123,7 +123,7 @@ def resolve_batch(
 
 
 def assign_targets(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> list[Task]:
-    """Assign the result of each input its place in a folder: where the input is in the folder that was named.
+    """Assign each input the path of its result: the same path within `folder` as within the folder that was named.
 
     Inputs whose results would replace each other get a `clash`, and cannot be restored.
 
@@ -195,12 +195,12 @@ def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
 
 
 def path_key(path: Path) -> str:
-    """A text that is the same for all names of a file; also for links in a circle."""
+    """A key that is the same for all paths of a file; circular links are allowed."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def check_format(target: Path, result: Image) -> None:
-    """Write the corner of a result to a temporary file: a fit takes too long to find out after it.
+    """Check that a format can hold a result, by writing a corner of it to a temporary file before the fit starts.
 
     Args:
         target: The file that the result goes to.
@@ -253,7 +253,7 @@ class Input:
         path: The file.
         inside: Path of its result inside the folder of results: that inside the folder that was named, with the name
             of this folder if several were named; the name of the file if the file itself was named.
-        problem: Reason that it cannot be restored, as far as its name and kind tell; empty if it can.
+        problem: Reason why it cannot be restored, by its name and type; empty if there is none.
     """
 
     path: Path
@@ -262,7 +262,7 @@ class Input:
 
 
 def expand_patterns(names: Sequence[str]) -> list[Path]:
-    """Paths from the command line; patterns such as `*.tif` are resolved where the shell has left them as they are."""
+    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so."""
     found: list[Path] = []
     for name in names:
         matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
@@ -271,10 +271,11 @@ def expand_patterns(names: Sequence[str]) -> list[Path]:
 
 
 def find_inputs(names: Sequence[str], output: Path | None = None) -> list[Input]:
-    """Find all files that are named, in folders and all folders inside, or match a pattern; each once, in order.
+    """List all files that are named, match a pattern, or lie in a named folder or its subfolders; each once, in order.
 
-    Files in folders that are no images are listed with their problem, and so are results of earlier batches, unless
-    a folder holds nothing else. Hidden files, sidecars, reports and the results in `output` are left out.
+    If a file in a folder is not an image, or is a result of an earlier batch, it is listed with this problem; a folder
+    that holds nothing but results is listed without problems. Hidden files, sidecars, reports and the results in
+    `output` are left out.
 
     Args:
         names: Files, folders and patterns.
@@ -302,11 +303,11 @@ def find_inputs(names: Sequence[str], output: Path | None = None) -> list[Input]
 
 
 def _search(folder: Path, output: Path | None) -> list[Input]:
-    """List all files in a folder; if these are nothing but results, they are meant to be restored."""
-    found = list(_walk(folder, output))
-    if all(each.problem == _EARLIER_RESULT for each in found):
-        return [replace(each, problem="") for each in found]
-    return found
+    """List all files in a folder; results are only restored if there is nothing else."""
+    inputs = list(_walk(folder, output))
+    if all(each.problem == _EARLIER_RESULT for each in inputs):
+        return [replace(each, problem="") for each in inputs]
+    return inputs
 
 
 def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
@@ -314,20 +315,20 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
     errors: list[OSError] = []
     real_output = None if output is None else Path(os.path.realpath(output))
     for here, folders, files in os.walk(folder, onerror=errors.append):
-        at = Path(here)
+        parent = Path(here)
         images = [name for name in folders if name.lower().endswith(IMAGE_FOLDERS)]
-        links = [name for name in folders if (at / name).is_symlink() and name not in images]
+        links = [name for name in folders if (parent / name).is_symlink() and name not in images]
         inner = [name for name in folders if name not in images + links and not name.startswith(".")]
-        folders[:] = sorted(name for name in inner if Path(os.path.realpath(at / name)) != real_output)
-        sidecars = [name.removesuffix(SIDECAR) for name in os.listdir(at) if name.endswith(SIDECAR)]
-        results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(at / name)}
+        folders[:] = sorted(name for name in inner if Path(os.path.realpath(parent / name)) != real_output)
+        sidecars = [name.removesuffix(SIDECAR) for name in os.listdir(parent) if name.endswith(SIDECAR)]
+        results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(parent / name)}
         ignored = {f"{name}{SIDECAR}" for name in results}.union(REPORTS)
-        if real_output is not None and Path(os.path.realpath(at)).is_relative_to(real_output):
-            unfinished = os.listdir(at / HIDDEN) if (at / HIDDEN).is_dir() else []
+        if real_output is not None and Path(os.path.realpath(parent)).is_relative_to(real_output):
+            unfinished = os.listdir(parent / HIDDEN) if (parent / HIDDEN).is_dir() else []
             ignored |= results.union(unfinished)
         for name in sorted(files + images + links):
             if not name.startswith(".") and name not in ignored:
-                path = at / name
+                path = parent / name
                 problem = _EARLIER_RESULT if name in results else _FOLDER_LINK if name in links else _problem(path)
                 yield Input(path, path.relative_to(folder), problem)
     for error in errors:  # reported when it is opened
@@ -344,9 +345,9 @@ def _special_file(path: Path) -> str:
 
 
 def _problem(path: Path) -> str:
-    """Reason that a file in a folder cannot be restored, as far as its name and kind tell."""
+    """Reason why a file in a folder cannot be restored, by its name and type; empty if there is none."""
     suffix = path.suffix.lower()
     if not _is_image(path):
         kind = f"suffix '{suffix}'" if suffix else "no suffix"
-        return f"no image that can be read ({kind}){export_advice(suffix)}"
+        return f"not an image that can be read ({kind}){export_advice(suffix)}"
     return _special_file(path)

@@ -1,4 +1,4 @@
-"""The folder of the results: locks, the hidden folder in which a result grows, records of its blocks, its sidecar."""
+"""Files beside the results: locks, the hidden work folder of an unfinished result, records of its blocks, sidecars."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class BlockRecord:
 
 @dataclass(frozen=True)
 class WorkDir:
-    """The hidden folder in which one result grows, so that nothing unfinished has a final name.
+    """The hidden work folder of an unfinished result, so that nothing unfinished has a final name.
 
     Attributes:
-        target: The file or folder that the result becomes.
+        target: Path of the finished result, a file or a folder.
     """
 
     target: Path
@@ -92,7 +92,7 @@ class WorkDir:
         flush_to_disk(folder / name for folder in (self.array, self.array / "0") for name in ZARR_METADATA)
 
     def clear(self) -> None:
-        """Remove all work; if some files cannot be removed now, at least nobody will resume from them."""
+        """Remove the work folder; its state goes first, so that what cannot be removed is not resumed from."""
         if self.folder.exists():
             (self.folder / "state.json").unlink(missing_ok=True)
             remove(self.folder)
@@ -119,31 +119,31 @@ class WorkDir:
 
     def records(self, unit: int, indices: Sequence[BlockIndex]) -> dict[BlockIndex, BlockRecord]:
         """Records of those blocks of a work unit that are written, in the order of `indices`."""
-        found: dict[BlockIndex, BlockRecord] = {}
+        records: dict[BlockIndex, BlockRecord] = {}
         for file in sorted((self.folder / "units" / str(unit)).glob("*.jsonl")):
             for line in file.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = _parse_record(json.loads(line))
                 except (ValueError, TypeError, KeyError):
                     continue  # the process was killed, or the disk was full, while it wrote this line
-                found[entry.done.index] = entry
-        return {index: found[index] for index in indices if index in found}
+                records[entry.done.index] = entry
+        return {index: records[index] for index in indices if index in records}
 
     def prepare_sidecar(self, facts: dict[str, Any]) -> None:
         """Write the sidecar under its hidden name; after that only renaming is left to do."""
         write_json(self.folder / "sidecar.json", facts)
 
-    def publish(self, made: Path) -> None:
-        """Give a finished result and then its sidecar their names; an older result is removed last.
+    def publish(self, finished: Path) -> None:
+        """Rename a finished result, then its sidecar, to their final names; an older result is removed last.
 
-        If it was interrupted, call it again: it does what is left to be done.
+        It can be called again after an interruption, and then does the rest.
         """
         old = self.folder / "old"
-        if made.exists():
+        if finished.exists():
             if self.target.exists():
                 remove(old)
                 os.replace(self.target, old)
-            os.replace(made, self.target)
+            os.replace(finished, self.target)
         if self.is_complete:
             os.replace(self.folder / "sidecar.json", sidecar_of(self.target))
         flush_directory(self.target.parent)
@@ -151,7 +151,7 @@ class WorkDir:
             self.clear()
 
     def name_target(self, text: str) -> str:
-        """A message about hidden files, with the name of the result instead."""
+        """Replace the paths of hidden files in a message by that of the result."""
         for hidden in (self.part, self.array / "0", self.array, self.folder):
             text = text.replace(str(hidden), str(self.target))
         return text
@@ -182,12 +182,12 @@ def read_sidecar(target: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; empty if there is none, or it holds anything else than an object."""
+    """Content of a JSON file; empty if there is none, or it holds anything other than an object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 class LockedElsewhere(PristineError):
@@ -201,8 +201,8 @@ class OutputLock:
         target: The result.
 
     Attributes:
-        work: Folder in which the result grows.
-        token: Identifies this lock; processes that work for an earlier one may not write any more.
+        work: Work folder of the result.
+        token: Identifies this lock; processes that hold the token of an earlier lock may no longer write.
 
     Raises:
         LockedElsewhere: Another batch holds the lock, in this process or another.
@@ -211,7 +211,7 @@ class OutputLock:
 
     def __init__(self, target: Path) -> None:
         self.work, self.token = WorkDir(target), secrets.token_hex(8)
-        self._made = [path for path in (target.parent, *target.parent.parents) if not os.path.lexists(path)]
+        self._new_folders = [path for path in (target.parent, *target.parent.parents) if not os.path.lexists(path)]
         try:
             self._lock = _acquire(target.parent / HIDDEN / f"{target.name}.lock")
         except Timeout:
@@ -224,7 +224,7 @@ class OutputLock:
 
     def release(self) -> None:
         """Release the lock, and remove the folders made for it unless something unfinished is in them."""
-        with suppress(OSError):  # the disk is gone; the next lock takes care of it
+        with suppress(OSError):  # the disk is disconnected; the next lock removes the token
             self.work.forbid()
         _release(self._lock)
         self._remove_empty_folders()
@@ -236,8 +236,8 @@ class OutputLock:
                 self.work.clear()
 
     def _remove_empty_folders(self) -> None:
-        for folder in (self.work.folder.parent, *self._made):
-            with suppress(OSError):  # it is not empty, or gone
+        for folder in (self.work.folder.parent, *self._new_folders):
+            with suppress(OSError):  # it is not empty, or does not exist
                 folder.rmdir()
 
 
@@ -265,14 +265,14 @@ def folder_lock(folder: Path, name: str, *, timeout: float) -> Iterator[Path]:
 
 def _acquire(path: Path, timeout: float = 0) -> FileLock:
     """Lock a file. Its existence alone means nothing: it may be left from a process that died."""
-    for left in reversed(range(_LOCK_ATTEMPTS)):
+    for attempts_left in reversed(range(_LOCK_ATTEMPTS)):
         lock = FileLock(path, thread_local=False)  # a batch may be closed by another thread
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=timeout)
             return lock
         except FileNotFoundError:  # another process has removed the folder, which was empty for a moment
-            if not left:
+            if not attempts_left:
                 raise
     raise AssertionError
 

@@ -1,4 +1,4 @@
-"""Small pictures of an image, of its result, and of what was removed; for people, no figure is computed from them."""
+"""Thumbnails of an image, of its result, and of what was removed; they are only shown, nothing is measured in them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from napari_pristine.image.image import Image
 Array = NDArray[np.float64]
 
 _SIDE = 160
-"""Pixels along the longer side of a thumbnail, at most."""
+"""Maximum number of pixels along the longer side of a thumbnail."""
 _READ = 8 * _SIDE
-"""Pixels read along the longer side of a plane, about; larger planes are read with a stride."""
+"""Approximate number of pixels read along the longer side of a plane; larger planes are read with a stride."""
 _GREYS = 63
 """Steps from black to white: more would not be seen, and noise with more steps does not compress."""
 RANGE = 3
@@ -92,7 +92,7 @@ def _plane(image: Image, step: int, factors: dict[str, int]) -> Array:
 
 
 def _read(image: Image, factors: dict[str, int], rows: slice, columns: slice) -> Array:
-    """Read part of the middle plane: the first channel, or three colours; means where there are finer planes."""
+    """Read part of the middle plane: its first channel, or three colours; the planes of a finer grid are averaged."""
     index: list[Any] = []
     for axis, size in zip(image.axes, image.shape, strict=True):
         by = factors.get(axis, 1)
@@ -123,7 +123,7 @@ def _averaged(plane: Array, y: int, x: int) -> Array:
 
 
 def _small(plane: Array) -> Array:
-    """Shrink a plane to the size of a thumbnail, by a whole factor: others would print a pattern on the noise."""
+    """Shrink a plane to the size of a thumbnail, by a whole factor: other factors would add a pattern to the noise."""
     by = math.ceil(max(plane.shape[:2]) / _SIDE)
     # extreme values would overflow the sums
     return _averaged(np.where(np.abs(plane) < 1e300, plane, np.nan), by, by)

@@ -1,4 +1,4 @@
-"""WorkItem: some work units of one file, restored by one process into the folder in which the result grows."""
+"""WorkItem: some work units of one file, restored by one process into the work folder of its result."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class EmptyArray:
-    """An array that has only shape and type; what is assigned to it is lost."""
+class DummyArray:
+    """Stand-in for an array: it has a shape and a type, and discards what is assigned to it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -55,7 +55,7 @@ class OpenedTask:
 
     Attributes:
         task: The file, and where its result goes.
-        recipe: The recipe as it was given; that of the plan holds the checksums of its inputs.
+        recipe: The recipe of the batch; that of the plan also holds the checksums of its inputs.
         plan: Plan of its restoration.
         fingerprint: State of all files that the result depends on.
     """
@@ -68,10 +68,10 @@ class OpenedTask:
     @property
     def result_like(self) -> Image:
         """The result with all its metadata, without values."""
-        return self.plan.result_image(EmptyArray(self.plan.output_blocks.shape, self.plan.image.dtype))
+        return self.plan.result_image(DummyArray(self.plan.output_blocks.shape, self.plan.image.dtype))
 
     def open_array(self) -> ZarrArray:
-        """Open the array in which the result grows; it is made if there is none."""
+        """Open the array of the unfinished result; it is created if there is none."""
         work, sides = WorkDir(self.task.target), self.plan.output_blocks.chunk_sides
         if not self.task.is_zarr:
             return zarr.create_array(work.array, self.result_like, block_sides=sides)
@@ -92,33 +92,33 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
         cache: Files beside the image that were opened before.
 
     Raises:
-        PristineError: It cannot be read or restored like this, or its result cannot go where it should.
+        PristineError: The file cannot be read, or cannot be restored with this recipe.
     """
     if task.clash:
         raise FileError(task.clash)
-    state = fingerprint_of(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
+    state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
     image = read(task.source, axes=recipe.axes, lazy=True)
     return OpenedTask(task, recipe, make_plan(image, open_inputs(recipe, task.source, cache=cache)), state)
 
 
-def fingerprint_of(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
-    """State of all files that a result depends on, without reading them.
+def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
+    """Fingerprint of all files that a result depends on, without reading them.
 
     Args:
         task: The file.
-        recipe: It may name more files.
-        folder: Include an input that is a folder.
+        recipe: The recipe, which may name more files.
+        folder: Include the input if it is a folder.
 
     Raises:
         FileError: A file does not exist.
     """
-    named = [name for name in (recipe.model, recipe.mask, *recipe.params.input_files.values()) if name]
+    names = [name for name in (recipe.model, recipe.mask, *recipe.params.input_files.values()) if name]
     source = fingerprint(task.source) if folder or not task.source.is_dir() else ()
-    return (*source, *(entry for name in named for entry in fingerprint(find_file(name, task.source))))
+    return (*source, *(entry for name in names for entry in fingerprint(find_file(name, task.source))))
 
 
 class InputChanged(FileError):
-    """A file is not what it was when it was opened."""
+    """A file has changed since it was opened."""
 
 
 def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder: bool = True) -> None:
@@ -126,15 +126,15 @@ def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder
 
     Args:
         task: The file.
-        recipe: It may name more files.
-        expected: The state then.
-        folder: Include an input that is a folder, which may hold a hundred thousand files.
+        recipe: The recipe, which may name more files.
+        expected: Their fingerprint at that time.
+        folder: Include the input if it is a folder, which may hold a hundred thousand files.
 
     Raises:
         InputChanged: A file has changed.
-        FileError: A file cannot be found now.
+        FileError: A file no longer exists.
     """
-    now = fingerprint_of(task, recipe, folder=folder)
+    now = task_fingerprint(task, recipe, folder=folder)
     if not folder and task.source.is_dir():
         expected = expected[1:]
     if changed := sorted({name for name, *_ in set(expected) ^ set(now)}):
@@ -193,20 +193,20 @@ def remaining_blocks(opened: OpenedTask, number: int) -> list[BlockIndex]:
     plan, unit = opened.plan, opened.plan.work_units[number]
     written = WorkDir(opened.task.target).records(number, unit)
     missing = [index for index in unit if index not in written]
-    together = plan.warm_starts or len(plan.batches(unit)) < len(unit)
-    return unit if missing and together else missing
+    inseparable = plan.warm_starts or len(plan.batches(unit)) < len(unit)
+    return unit if missing and inseparable else missing
 
 
 class _GuardedArray:
-    """Array of the growing result: assigns in a background thread, and only as long as this process may write.
+    """Array of an unfinished result: writes in a background thread, and only as long as this process may write.
 
     A batch that was killed may leave workers behind, which must not write into the work of the next one.
 
     Args:
         array: The array.
-        work: The folder that it lies in.
+        work: The work folder that holds it.
         token: Token of the lock that this process works for.
-        writer: Runs the write operations; at most one block waits for that.
+        writer: Runs the write operations; at most one block waits to be written.
     """
 
     def __init__(self, array: ZarrArray, work: WorkDir, token: str, writer: AsyncWriter) -> None:
@@ -231,9 +231,9 @@ class _GuardedArray:
 
 def _check_allowed(work: WorkDir, token: str) -> None:
     if not work.folder.exists() and not work.target.exists():
-        raise FileError(f"the folder '{work.folder}', in which the result grows, is gone; is its disk still there?")
+        raise FileError(f"the work folder '{work.folder}' no longer exists; check that its disk is connected")
     if not work.allows(token):
-        raise LockedElsewhere(f"'{work.target}' is no longer wanted from this process")
+        raise LockedElsewhere(f"'{work.target}' is now being restored by another process")
 
 
 def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
@@ -247,24 +247,24 @@ def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
         PristineError: It cannot be done; blocks that are written stay.
     """
     work, plan = WorkDir(item.task.target), opened.plan
-    _check_allowed(work, item.token)  # before anything is made that nobody would remove
+    _check_allowed(work, item.token)  # before any file is created that would not be removed
     units = {index: number for number in item.units for index in remaining_blocks(opened, number)}
     device, writer_name = describe_device(plan.device), secrets.token_hex(4)
     try:
         with AsyncWriter() as writer:
             array = _GuardedArray(opened.open_array(), work, item.token, writer)
-            started, left = time.monotonic(), len(units)
+            started, remaining = time.monotonic(), len(units)
             for event in run_plan(plan, into=array, indices=list(units), checkpoint_dir=work.checkpoint_dir):
                 array.check()
                 if isinstance(event, BlockDone):
                     now = time.monotonic()
                     record = BlockRecord(event, now - started, device)
                     writer.submit(partial(work.record, units[event.index], writer_name, record))
-                    started, left = now, left - 1
-                if left or not isinstance(event, Note):  # notes after the last block sum up; the batch does so for all
+                    started, remaining = now, remaining - 1
+                if remaining or not isinstance(event, Note):  # notes after the last block are summaries of this item
                     yield event
     except OSError as error:
         raise FileError(
-            f"'{item.task.target}' cannot be written: {error.strerror or error}; is the disk full or gone? "
+            f"'{item.task.target}' cannot be written: {error.strerror or error}; is the disk full or disconnected? "
             "Finished blocks are kept: --resume continues from there"
         ) from error

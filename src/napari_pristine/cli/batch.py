@@ -59,7 +59,7 @@ def batch(
     memory: Annotated[
         str,
         Parameter(
-            help="Most memory of a process, such as 2GB. [default: free memory, divided among the workers]",
+            help="Maximum memory of a process, such as 2GB. [default: free memory, divided among the workers]",
             show_default=False,
         ),
     ] = "",
@@ -76,7 +76,7 @@ def batch(
         workers=None if scheduler else workers or 1,
     )  # fmt: skip
     note = None if scheduler else pick_device(spec.options.recipe.device)[1]
-    if note:  # of the devices of a cluster, the report tells
+    if note:  # the devices of a cluster are in the report
         report_error(note.text)
     if plan:
         return _print_plan(spec, json)
@@ -115,7 +115,7 @@ def batch(
 def _report(output: Path, work: Batch, name: str, json: bool) -> int:
     """Write the report, and return the exit code: success if all that can be restored is, or is being restored."""
     failed = any(row.status == "failed" for row in work.rows)
-    restored = any(row.facts for row in work.rows) or bool(work.elsewhere)
+    restored = any(row.facts for row in work.rows) or bool(work.locked_elsewhere)
     if not json:
         say(describe_counts(work.rows))
     try:

@@ -66,7 +66,7 @@ def learn(
 def find_images(names: Sequence[str]) -> list[Path]:
     """Find all images among files and folders; an OME-Zarr is a folder that is an image.
 
-    Files that were named but are no images are kept; training skips them, since a pattern may have matched them.
+    Named files that are not images are kept: a pattern may have matched them, and the training skips them.
 
     Raises:
         FileError: A folder holds no image, or a file does not exist or cannot be read.

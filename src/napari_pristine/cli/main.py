@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, needs no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
-    except Exception as error:  # noqa: BLE001 - the shell has no other way to tell
+    except Exception as error:  # noqa: BLE001 - every error becomes a message and an exit code
         found = format_error(error, "")
         explain(found, debug)
         return SOME_FAILED if isinstance(found, ComputeError) else UNUSABLE

@@ -1,4 +1,4 @@
-"""Output of the shell: lines for people, facts for JSON, progress bars, errors, exit codes."""
+"""Output of the commands: text, JSON, progress bars, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def item_facts(item: ItemDone) -> dict[str, Any]:
 
 
 def describe_counts(items: Sequence[ItemDone]) -> str:
-    """Number of files by what became of them."""
-    from napari_pristine.batch.results import counted
+    """Number of files by outcome."""
+    from napari_pristine.batch.results import count_outcomes
 
-    return ", ".join(f"{count} {word}" for word, count in counted(items).items() if count or word == "restored")
+    return ", ".join(f"{count} {word}" for word, count in count_outcomes(items).items() if count or word == "restored")
 
 
 def describe_plan(found: Sequence[FileEstimate]) -> str:

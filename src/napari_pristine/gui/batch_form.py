@@ -169,14 +169,14 @@ class BatchForm(QWidget):  # type: ignore[misc]
         output = Path(self.output.path()).expanduser().absolute()
         return BatchRequest(Path(self.recipe.path()).expanduser(), tuple(self.inputs.paths()), output, settings)
 
-    def set_idle(self, idle: bool) -> None:
-        """Disable everything while a batch is running."""
+    def enable(self, enabled: bool) -> None:
+        """Enable or disable all fields and buttons."""
         for part in (
             self.recipe, self.from_panel_button, self.inputs, self.add_files_button, self.add_folder_button,
             self.output, self.settings,
         ):  # fmt: skip
-            part.setEnabled(idle)
-        self.remove_button.setEnabled(idle and bool(self.inputs.selectedItems()))
+            part.setEnabled(enabled)
+        self.remove_button.setEnabled(enabled and bool(self.inputs.selectedItems()))
 
     def _summarise_recipe(self) -> None:
         """Show the method of the recipe, or what is wrong with it."""

@@ -38,7 +38,7 @@ class BatchSettings(Params):
         advanced=True,
     )
     memory: float | None = setting(
-        None, "Memory that a process may use.", unit="GB", none="what is free", gt=0, advanced=True
+        None, "Memory that a process may use.", unit="GB", none="all free memory", gt=0, advanced=True
     )
 
 
@@ -86,7 +86,7 @@ def plan_batch(request: BatchRequest) -> Job:
 
 
 def run_batch(request: BatchRequest) -> Job:
-    """Restore the files and write the report, also if the batch is stopped or fails.
+    """Restore the files and write the report, even if the batch is stopped or fails.
 
     Yields a `BatchSpec`, status texts and the events of the batch.
 
@@ -121,7 +121,7 @@ def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
 
 
 def _start_workers(workers: int, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
-    """Start worker processes; returns what uses them and what ends them."""
+    """Start worker processes; returns their executor, and a context that stops them."""
     with ExitStack() as stack:
         executor = stack.enter_context(local_executor(workers))
         check_cancelled()  # if the batch was stopped meanwhile, the workers end here

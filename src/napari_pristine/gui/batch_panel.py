@@ -13,7 +13,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.results import counted
+from napari_pristine.batch.results import count_outcomes
 from napari_pristine.batch.spec import REPORTS, BatchSpec
 from napari_pristine.batch.store import WorkDir
 from napari_pristine.errors import PristineError
@@ -132,12 +132,12 @@ class BatchPanel(JobPanel):
         if self._planning:
             self._show_plan()
         else:
-            self.table.set_ended(lambda _: "not restored")
+            self.table.show_end(lambda _: "not restored")
             self.status.setText(f"Done: {self._counts(0)}. Double-click a row to see image and result.")
             self.bar.setValue(BAR_MAXIMUM)
 
     def on_error(self, error: Exception) -> None:
-        self.table.set_ended(lambda _: "")
+        self.table.show_end(lambda _: "")
         message = use_panel_labels(str(error))
         self.status.setText(f"Failed: {message}")
         report_error(error, message)
@@ -147,7 +147,7 @@ class BatchPanel(JobPanel):
             self._show_plan()
         elif self._stopped:
             partial = [row for row in self.table.rows if row.item is None and WorkDir(row.task.target).has_blocks]
-            self.table.set_ended(lambda row: "partial; finished blocks are kept" if row in partial else "not restored")
+            self.table.show_end(lambda row: "partial; finished blocks are kept" if row in partial else "not restored")
             if partial or any(row.item for row in self.table.rows):
                 self.form.settings.set_values({"resume": True})
                 kept = "Finished files and blocks are kept; 'Resume' is ticked now, so that 'Run' continues."
@@ -171,23 +171,23 @@ class BatchPanel(JobPanel):
         self._update_enabled()
 
     def _show_plan(self) -> None:
-        """Summarise the estimates, also if planning was stopped."""
-        self.table.set_ended(lambda row: "can be restored" if row.estimate else "not planned")
+        """Summarise the estimates, even if planning was stopped."""
+        self.table.show_end(lambda row: "can be restored" if row.estimate else "not planned")
         self.bar.setValue(0)  # nothing is restored yet
-        found = [row.estimate for row in self.table.rows if row.estimate]
-        usable = [estimate for estimate in found if not estimate.problem]
+        estimates = [row.estimate for row in self.table.rows if row.estimate]
+        usable = [estimate for estimate in estimates if not estimate.problem]
         times = [estimate.seconds for estimate in usable if estimate.seconds is not None]
         time = f", about {duration(sum(times))} with one process" if times else ""
         memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
-        summary = f"{len(usable)} of {len(found)} files can be restored{time}{memory}."
+        summary = f"{len(usable)} of {len(estimates)} files can be restored{time}{memory}."
         total = len(self.table.rows)
         if self._stopped:
-            stopped = f"Stopped: {total - len(found)} of {total} files were not planned."
-            summary = f"{stopped} {summary}" if found else stopped
+            stopped = f"Stopped: {total - len(estimates)} of {total} files were not planned."
+            summary = f"{stopped} {summary}" if estimates else stopped
         self.status.setText(summary)
 
     def _counts(self, partial: int) -> str:
-        counts = counted([row.item for row in self.table.rows if row.item]) | {"partial": partial}
+        counts = count_outcomes([row.item for row in self.table.rows if row.item]) | {"partial": partial}
         parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
         return f"{', '.join(parts)}, of {len(self.table.rows)} files"
 
@@ -214,7 +214,7 @@ class BatchPanel(JobPanel):
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
         idle = not self.runner.running
-        self.form.set_idle(idle)
+        self.form.enable(idle)
         self.plan_button.setEnabled(idle)
         self.run_button.setEnabled(idle)
         self.stop_button.setEnabled(self.runner.active)
@@ -222,14 +222,14 @@ class BatchPanel(JobPanel):
 
 
 def progress_text(progress: BatchProgress) -> str:
-    """Number of finished files, the file in work, and the remaining time."""
+    """Number of finished files, the current file, and the remaining time."""
     active = [source.name for source, _ in progress.active]
     name = progress.name if progress.phase == "reading" else active[0] if len(active) == 1 else ""
     if len(name) > 44:
         name = f"{name[:26]}…{name[-17:]}"
     phase = f"{progress.phase} " if progress.phase != "restoring" and name else ""
-    left = f"{duration(progress.remaining)} left" if progress.remaining is not None else ""
-    return " · ".join(filter(None, (f"{progress.items} of {progress.total} files", f"{phase}{name}", left)))
+    remaining = f"{duration(progress.remaining)} left" if progress.remaining is not None else ""
+    return " · ".join(filter(None, (f"{progress.items} of {progress.total} files", f"{phase}{name}", remaining)))
 
 
 def open_panel() -> BatchPanel:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pristine.batch.estimate import FileEstimate
-from napari_pristine.batch.results import figures, was_done
+from napari_pristine.batch.results import result_facts, was_done
 from napari_pristine.batch.spec import BatchSpec, Task
 from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_form import paint_hint
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def error(self) -> str:
-        """Reason for which the file cannot be restored, or was not; empty for files that are no images."""
+        """Reason why the file cannot be restored, or was not; empty for files that are not images."""
         if self.item is not None:
             return self.item.text if self.item.status == "failed" else ""
         return self.estimate.problem if self.estimate and not self.task.problem else ""
@@ -82,7 +82,7 @@ class Row:
         text = use_panel_labels(item.text)
         if item.status == "skipped":
             return text if was_done(item) else f"skipped: {text}"
-        quality = figures(item)
+        quality = result_facts(item)
         if not text and quality.sigma is not None and quality.residual is not None:
             text = f"noise level {quality.sigma:.3g}, residual {quality.residual:.2f} noise levels"
         return f"{item.status}: {text}" if text else item.status
@@ -90,7 +90,7 @@ class Row:
     @property
     def time(self) -> str:
         """Time that the file took, or will take."""
-        seconds = figures(self.item).seconds if self.item and self.item.status == "restored" else None
+        seconds = result_facts(self.item).seconds if self.item and self.item.status == "restored" else None
         if seconds is not None:
             return duration(seconds)
         if self.estimate is None or self.estimate.problem:
@@ -107,13 +107,13 @@ class Row:
         """Axes and sizes of the image."""
         axes, shape = (self.estimate.axes, self.estimate.shape) if self.estimate else ("", ())
         if self.item is not None and not shape:
-            axes, shape = figures(self.item).axes, figures(self.item).shape
+            axes, shape = result_facts(self.item).axes, result_facts(self.item).shape
         return " × ".join(f"{axis} {size}" for axis, size in zip(axes, shape, strict=False))
 
     @property
     def dtype(self) -> str:
         """Data type of the pixels."""
-        return (self.estimate.dtype if self.estimate else "") or (figures(self.item).dtype if self.item else "")
+        return (self.estimate.dtype if self.estimate else "") or (result_facts(self.item).dtype if self.item else "")
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
@@ -169,7 +169,7 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
         return number
 
     def set_progress(self, progress: BatchProgress) -> list[int]:
-        """Show how far the batch is; returns the rows of files that have just been started."""
+        """Show the progress of the batch; returns the rows of files that have just been started."""
         before, self._active = self._active, {self._row_of[source]: part for source, part in progress.active}
         for number in before.keys() | self._active.keys():
             if before.get(number) != self._active.get(number):
@@ -184,8 +184,8 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
         self._emit_row(number)
         return number
 
-    def set_ended(self, state: Callable[[Row], str]) -> None:
-        """Show that nothing is being restored any more; `state` tells the state of rows without a result."""
+    def show_end(self, state: Callable[[Row], str]) -> None:
+        """Show that nothing is being restored any more; `state` returns the status of rows without a result."""
         self._active = {}
         for row in self.rows:
             row.state = state(row)

@@ -45,7 +45,7 @@ class JobRunner(QObject):  # type: ignore[misc]
 
     @property
     def running(self) -> bool:
-        """True while there is a job, also a cancelled one that has not ended yet."""
+        """True while there is a job, including a cancelled one that has not ended yet."""
         return self._worker is not None
 
     @property

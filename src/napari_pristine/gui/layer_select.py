@@ -82,7 +82,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         )
         self.together = ComboBox(
             choices=[("", "")],
-            tooltip="Axes that one network is fitted to; it is fitted anew for each step along the others.",
+            tooltip="Axes that one fit covers; there is a new fit for each position along the others.",
         )
         self.mask_box = LayerComboBox(
             viewer,
@@ -119,7 +119,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             raise AxesError("there is no image layer; open an image first")
         return image_from_layer(self.layer, self.axes.value.strip().upper())
 
-    def select(self) -> dict[str, str]:
+    def selected_ranges(self) -> dict[str, str]:
         """The ranges that were entered, by axis."""
         return {axis: field.value.strip() for axis, field in self.ranges.items() if field.value.strip()}
 

@@ -1,4 +1,4 @@
-"""Layers as images and masks, and new layers that take over the look of the one they were made from."""
+"""Convert layers to images and masks, and results to layers that look like the original one."""
 
 from __future__ import annotations
 
@@ -144,12 +144,12 @@ def _widen(start: int, stop: int, size: int, minimum: int = _MIN_PREVIEW_SIZE) -
 
 
 class ResultLayer:
-    """The layer of one job: shows its previews, and its result in the end.
+    """The layer of one job, which shows its previews and then its result.
 
     Args:
         viewer: The napari viewer.
         source: The layer that is restored.
-        image: The same as an image.
+        image: The same layer as an image.
         name: Name of the new layer.
         is_preview: True if only the visible part is restored.
     """
@@ -164,7 +164,7 @@ class ResultLayer:
         self._arguments: dict[str, Any] = {}
 
     def set_plan(self, plan: RestorationPlan) -> None:
-        """Set the plan of the job, from which place and size of the layer follow."""
+        """Set the plan of the job, which determines position and size of the layer."""
         if self._source is not None:
             self._arguments = layer_arguments(*self._source, plan.result_image(plan.image.data))
             self._plan = plan
@@ -178,7 +178,7 @@ class ResultLayer:
             layer.refresh()
 
     def show_result(self, restored: Restored) -> None:
-        """Show the result, also if the user has deleted the layer meanwhile."""
+        """Show the result, even if the user has deleted the layer."""
         if layer := self._layer_in_viewer():
             layer.data = restored.data
         else:
@@ -187,7 +187,7 @@ class ResultLayer:
         self._source = self._plan = None  # they hold the data of the original layer
 
     def remove(self) -> None:
-        """Remove the layer; previews that are still on their way do not add it again."""
+        """Remove the layer; previews that arrive later do not add it again."""
         if layer := self._layer_in_viewer():
             self.viewer.layers.remove(layer)
         self.layer = self._source = self._plan = None

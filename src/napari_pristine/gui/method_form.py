@@ -1,4 +1,4 @@
-"""Upper part of the restore panel: image, method and settings, and the recipe and plan that follow from them."""
+"""Upper part of the restore panel: image, method and settings, from which it makes the recipe and the plan."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         )  # fmt: skip
 
     def recipe_for_files(self) -> Recipe:
-        """The recipe for other images: it names files in the place of layers.
+        """The recipe for other images: it names files in place of layers.
 
         Raises:
             PristineError: A setting is not allowed, or something is not saved to a file.
@@ -122,14 +122,14 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
                 "a recipe file cannot name layers as further images of the scene; remove them with ✕, or restore "
                 "files in the shell: pristine restore --set extra_images=..."
             )
-        if self.model_select.chosen is not None and not self.model_select.chosen.path:
+        if self.model_select.named_model is not None and not self.model_select.named_model.path:
             raise SettingError("the network is not saved; save it first (Save model…), so that the recipe can name it")
         mask = self.layer_select.mask_box.layer
         if mask is not None and not mask.source.path:
             raise SettingError(
                 f"the mask '{mask.name}' is not saved; save the layer as a TIFF file, open that and choose it as mask"
             )
-        recipe = self.recipe(self.layer_select.select())
+        recipe = self.recipe(self.layer_select.selected_ranges())
         return recipe if mask is None else recipe.model_copy(update={"mask": str(Path(mask.source.path).absolute())})
 
     def visible_part(self) -> dict[str, str]:
@@ -143,7 +143,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         Raises:
             PristineError: Axes or ranges do not fit.
         """
-        chosen = self.layer_select.image().select(self.layer_select.select())
+        chosen = self.layer_select.image().select(self.layer_select.selected_ranges())
         if self.model_select.source.value != SELECTED_LAYERS:
             return [chosen]
         layers = [layer for layer in self.viewer.layers.selection if isinstance(layer, ImageLayer)]
@@ -161,7 +161,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         return hint
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Follow the content, which may become wider when a section is opened."""
+        """Adapt to the width of the content, which changes when a section is opened."""
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
@@ -224,7 +224,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """Describe the blocks, and the size of the result if it is on a finer grid."""
         try:
             image = self.layer_select.image()
-            recipe = self.recipe(self.layer_select.select()).model_copy(update={"adapt": False})
+            recipe = self.recipe(self.layer_select.selected_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan
             plan = make_plan(image, RecipeInputs(recipe, extra_images=tuple(self.extra_images.images(image.axes))))
         except PristineError as error:

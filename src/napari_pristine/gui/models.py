@@ -94,14 +94,14 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         self.set_method(method)
 
     @property
-    def chosen(self) -> NamedModel | None:
+    def named_model(self) -> NamedModel | None:
         """The model to start from; `None` for a new network."""
         return self.models.get(self.start.value or "")
 
     @property
     def model(self) -> Model | None:
         """The model to start from, without its file."""
-        return self.chosen.model if self.chosen else None
+        return self.named_model.model if self.named_model else None
 
     def set_method(self, method: Method[Any, Any]) -> None:
         """Offer the models of a method, and choose none of them; methods that train no network hide this part."""
@@ -111,10 +111,10 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
 
     def recipe_fields(self) -> dict[str, Any]:
         """Fields of the recipe that follow from the choice; a model that is not saved is named by its fingerprint."""
-        if self.chosen is None:
+        if self.named_model is None:
             return {}
         return {
-            "model": self.chosen.path or f"not saved: {self.chosen.model.fingerprint}",
+            "model": self.named_model.path or f"not saved: {self.named_model.model.fingerprint}",
             "adapt": self.adapt.value,
         }
 
@@ -140,10 +140,10 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
 
     def save(self, path: str) -> None:
         """Save the chosen model, which has the name of the file from then on; errors are shown."""
-        if self.chosen is None:
+        if self.named_model is None:
             return
         try:
-            save_model(path, self.chosen.model, overwrite=True)
+            save_model(path, self.named_model.model, overwrite=True)
         except PristineError as error:
             show_error(str(error))
             return
@@ -154,11 +154,11 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         """Enable what can be used now."""
         for field in (self.start, self.source):
             field.enabled = idle
-        self.adapt.enabled = idle and self.chosen is not None
+        self.adapt.enabled = idle and self.named_model is not None
         self.open_button.setEnabled(idle)
         self.train_button.setEnabled(idle and has_image)
-        self.save_button.setEnabled(idle and self.chosen is not None)
-        self.scroll_button.setEnabled(has_image and self.chosen is not None)
+        self.save_button.setEnabled(idle and self.named_model is not None)
+        self.scroll_button.setEnabled(has_image and self.named_model is not None)
 
     def _offer(self, name: str) -> None:
         names = [known for known, named in self.models.items() if named.model.recipe.method == self.method.key]
@@ -168,8 +168,8 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         self._on_chosen()
 
     def _on_chosen(self) -> None:
-        self.facts.setText(describe_model(self.start.value, self.chosen.model) if self.chosen else "")
-        self.facts.setVisible(self.chosen is not None)
+        self.facts.setText(describe_model(self.start.value, self.named_model.model) if self.named_model else "")
+        self.facts.setVisible(self.named_model is not None)
         self.changed.emit()
 
     def _ask_open_path(self) -> None:

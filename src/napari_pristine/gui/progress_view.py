@@ -48,7 +48,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.curve.clear()
 
     def show_progress(self, progress: Progress) -> None:
-        """Show how far a job is."""
+        """Show the progress of a job."""
         parts = [f"block {progress.block + 1} of {progress.blocks}"] if progress.blocks > 1 else []
         parts.append(f"step {progress.step} of {progress.steps}")
         if progress.remaining is not None:

@@ -70,7 +70,7 @@ class RestorePanel(JobPanel):
 
     def run(self) -> None:
         """Restore the chosen range of the image."""
-        self._start(self.form.layer_select.select, preview=False)
+        self._start(self.form.layer_select.selected_ranges, preview=False)
 
     def run_preview(self) -> None:
         """Restore the visible part of the current slice, in a layer that replaces the preview before."""
@@ -93,7 +93,7 @@ class RestorePanel(JobPanel):
         select = self.form.layer_select
         try:
             image = select.image()
-            plan = self.form.deferred_plan(select.select())()
+            plan = self.form.deferred_plan(select.selected_ranges())()
             result = lazy_restore(plan)
         except PristineError as error:
             show_error(str(error))
@@ -116,7 +116,7 @@ class RestorePanel(JobPanel):
     def ask_and_save(self) -> str:
         """Ask for a path and save the recipe there; returns the path, empty if it was not saved."""
         try:
-            self.form.recipe_for_files()  # before the user chooses a path in vain
+            self.form.recipe_for_files()  # report errors before the user chooses a path
         except PristineError as error:
             show_error(str(error))
             return ""

@@ -133,10 +133,10 @@ def ask_save_path(parent: QWidget, title: str, name: str, file_types: str) -> st
 
 def button(text: str, tooltip: str, clicked: Callable[[], object]) -> QPushButton:
     """Make a push button; `clicked` is a method without arguments (Qt keeps no reference to the owner of a method)."""
-    made = QPushButton(text)
-    made.setToolTip(tooltip)
-    made.clicked.connect(clicked)
-    return made
+    push_button = QPushButton(text)
+    push_button.setToolTip(tooltip)
+    push_button.clicked.connect(clicked)
+    return push_button
 
 
 def form_layout(parent: QWidget) -> QFormLayout:

@@ -230,7 +230,9 @@ def ranges(index: Any, shape: Sequence[int]) -> list[Range]:
         elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             selected.append(range(size)[int(item)])
         else:
-            raise IndexError(f"{item!r} is not an integer, slice or ellipsis; convert to a numpy array for other indices")
+            raise IndexError(
+                f"{item!r} is not an integer, slice or ellipsis; convert to a numpy array for other indices"
+            )
     return selected
 
 

@@ -30,7 +30,7 @@ def atomic_write(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         FileError: `path` exists and `overwrite` is not set, or it cannot be written.
     """
-    # tempfile is no option: only their owner can read its files
+    # not by tempfile: only their owner could read the files
     temporary = _hidden_sibling(path, "part")
     try:
         check_writable(path, overwrite=overwrite)

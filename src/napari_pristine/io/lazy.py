@@ -36,11 +36,13 @@ def translate_errors(path: Path, format_name: str) -> Iterator[None]:
         raise FileError(f"'{path}' does not fit into memory; restore it in parts (fewer frames or a crop)") from error
     except OSError as error:
         reason = error.strerror or one_line(error)[:200]
-        raise FileError(f"'{path}' cannot be read: {reason}; is its disk or share there?") from error
+        raise FileError(
+            f"'{path}' cannot be read: {reason}; check that its disk or network share is connected"
+        ) from error
     except Exception as error:
         # libraries trust a file and raise anything if it is broken: even AttributeError or SystemError
         reason = one_line(error)[:200] or type(error).__name__
-        advice = f"it is damaged or no {format_name}; copy it again, or open it in another program and save it anew"
+        advice = f"it is damaged or not {format_name}; copy it again, or open it in another program and save it again"
         if "imagecodecs" in reason:
             advice = "pip install imagecodecs"
         raise FileError(f"'{path}' cannot be read as {format_name} ({reason}); {advice}") from error
@@ -78,7 +80,7 @@ class LazyArray(ABC):
         try:
             with translate_errors(self._path, self.format_name), self._open() as stored:
                 values = read(stored, self._as_stored(wanted))
-        finally:  # also without an error: zarr takes chunks that are gone for zeros
+        finally:  # even without an error: zarr reads missing chunks as zeros
             self._check_unchanged()
         return values.transpose(self._kept_axes(wanted)).astype(self.dtype, copy=False)
 
@@ -89,7 +91,7 @@ class LazyArray(ABC):
         """Raise a `FileError` if the file is not the one that was opened."""
         stamp = _file_stamp(self._watched)
         if stamp is None:
-            raise FileError(f"'{self._path}' is gone since it was opened; is its disk or share there?")
+            raise FileError(f"'{self._path}' no longer exists; check that its disk or network share is connected")
         if stamp != self._stamp:
             raise FileError(
                 f"'{self._path}' has been replaced or changed since it was opened; leave it as it is until the end"
@@ -100,7 +102,7 @@ class LazyArray(ABC):
         return [wanted[axis] for axis in np.argsort(self._order)]
 
     def _kept_axes(self, wanted: Sequence[Range]) -> list[int]:
-        """Position in the stored order of each axis of the result; axes indexed by an integer are gone."""
+        """Position in the stored order of each axis of the result; axes indexed by an integer are dropped."""
         kept = [axis for axis, r in zip(self._order, wanted, strict=True) if isinstance(r, range)]
         return [sorted(kept).index(axis) for axis in kept]
 

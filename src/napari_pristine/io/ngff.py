@@ -189,9 +189,9 @@ def _letters(axes: Sequence[Any]) -> str:
     """One capital letter for each axis, by its name or its type."""
     letters = ""
     for axis in axes:
-        of_type = {"time": "T", "channel": "C"}.get(axis.type, "")
+        type_letter = {"time": "T", "channel": "C"}.get(axis.type, "")
         name = axis.name.upper()
-        wanted = [name] if len(name) == 1 else [of_type, name[:1]]
+        wanted = [name] if len(name) == 1 else [type_letter, name[:1]]
         candidates = [*wanted, *"CTZQRPONMLKJIHG"]
         letters += next(letter for letter in candidates if letter and letter not in letters and letter.isascii())
     return letters

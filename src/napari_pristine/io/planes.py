@@ -12,7 +12,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.threads import CheckCancelled
 
 CHUNK_SIDE = 1024
-"""Side of a chunk along Y and X, in pixels, at most."""
+"""Maximum side of a chunk along Y and X, in pixels."""
 _CHUNK_BYTES = 1 << 27
 Index = tuple[int | slice, ...]
 

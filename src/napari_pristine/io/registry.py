@@ -1,7 +1,7 @@
 """The file formats, and reading and writing by the suffix of a file.
 
-To add a format, write a module with a function `read` (and `open_lazily` and `write`, if it can do that) and add it to
-`FORMATS`. Neither torch nor Qt are used here.
+To add a format, write a module with a function `read` (and `open_lazily` and `write`, if it can do that), add it to
+`FORMATS`, and remove its suffix from `_MICROSCOPE_SUFFIXES`. Neither torch nor Qt are used here.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Format:
         suffixes: Suffixes of its files, in lower case.
         read: Read the image of a file into memory. Takes the path and the axes that the user has given, one capital
             letter per dimension, or an empty text.
-        open_lazily: The same without reading the values; returns None for a file that can only be read as a whole, as
-            all files are if there is no such function.
+        open_lazily: Open the image without reading its values; returns None for a file that can only be read as a
+            whole. If there is no such function, that holds for all files.
         write: Write an image. Takes the temporary path to write to, the final path, the image, its provenance, and a
-            function to call now and then, which may raise. None for formats that are only read.
+            `CheckCancelled` callback. None for formats that are only read.
         result_suffix: Suffix of the result for an input of this format, if the format is only read.
     """
 
@@ -54,7 +54,7 @@ FORMATS = (
 )
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
-_OF_MICROSCOPES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
+_MICROSCOPE_SUFFIXES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
@@ -107,7 +107,7 @@ def write(
         provenance: Origin of the image, such as its recipe, as JSON can hold it; `read` returns it as
             `metadata["pristine"]`.
         overwrite: Replace a file that exists.
-        check_cancelled: Called now and then; may raise to stop.
+        check_cancelled: Called regularly; raises to cancel.
 
     Raises:
         FileError: The file exists and `overwrite` is not set, it cannot be written, or its format cannot hold the
@@ -138,8 +138,8 @@ def is_zarr(path: Path) -> bool:
 
 
 def export_advice(suffix: str) -> str:
-    """The end of a message about a file with an unknown suffix: the way out for files of microscopes, else empty."""
-    if suffix.lower() not in _OF_MICROSCOPES:
+    """Advice for a message about an unknown suffix: convert the file, if it is from a microscope; else empty."""
+    if suffix.lower() not in _MICROSCOPE_SUFFIXES:
         return ""
     return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
 
@@ -152,7 +152,7 @@ def _format_of(path: Path) -> Format:
         if suffix in format_.suffixes:
             return format_
     raise FileError(
-        f"'{path}' has the suffix '{suffix}', which is no known format; use one of {', '.join(SUFFIXES)}"
+        f"'{path}' has the suffix '{suffix}', which is not a known format; use one of {', '.join(SUFFIXES)}"
         f"{export_advice(suffix)}"
     )
 

@@ -45,22 +45,22 @@ def read(path: Path, axes: str) -> Image:
         data = series.asarray()
         if data.shape != series.shape:
             raise cut_off(path)
-        found, stated, extra = _read_metadata(tif, series)
+        file_axes, stated, extra = _read_metadata(tif, series)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
-    shown = axes or samples_last(found)
+    image_axes = axes or samples_last(file_axes)
     if not axes:
-        data = data.transpose([found.index(axis) for axis in shown])
-    return make_image(path, data, shown, stated, extra)
+        data = data.transpose([file_axes.index(axis) for axis in image_axes])
+    return make_image(path, data, image_axes, stated, extra)
 
 
 def open_lazily(path: Path, axes: str) -> Image | None:
     """Open the same image without reading its values; None if it can only be read as a whole."""
     with _open_largest(path) as (tif, series):
-        found, stated, extra = _read_metadata(tif, series)
-        shown = axes or samples_last(found)
-        order = () if axes else [found.index(axis) for axis in shown]
+        file_axes, stated, extra = _read_metadata(tif, series)
+        image_axes = axes or samples_last(file_axes)
+        order = () if axes else [file_axes.index(axis) for axis in image_axes]
         data = TiffArray(path, tif, series, order) if _has_whole_pages(series) else None
-    return None if data is None else make_image(path, data, shown, stated, extra)
+    return None if data is None else make_image(path, data, image_axes, stated, extra)
 
 
 class TiffArray(LazyArray):
@@ -106,7 +106,7 @@ class TiffArray(LazyArray):
 
 
 class _MemoryMap:
-    """A part of a file as an array; mapped anew for each read, as an open map counts as an open file."""
+    """A part of a file as an array; mapped again for each read, as an open map counts as an open file."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> None:
         self._arguments: dict[str, Any] = {"filename": path, "dtype": dtype, "offset": offset, "shape": shape}
@@ -179,7 +179,7 @@ def _stated_axes(description: Mapping[str, Any], shape: tuple[int, ...]) -> str:
 def _from_json(description: Mapping[str, Any], axes: str) -> FileMetadata:
     """Metadata that we wrote into the JSON description of a plain TIFF.
 
-    Files of others state nothing: a resolution of 72 per inch is no pixel size.
+    Those of other programs are not used: a resolution of 72 per inch is not a pixel size.
     """
     scale, units = description.get("scale", ()), description.get("units", ())
     if not len(axes) == len(scale) == len(units):

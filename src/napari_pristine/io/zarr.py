@@ -32,10 +32,10 @@ from napari_pristine.threads import CheckCancelled
 
 FORMAT = "zarr"
 _COARSEST = 512
-"""Pixels of the coarsest level along Y and X, at most."""
+"""Maximum number of pixels of the coarsest level along Y and X."""
 _BLOSC_V2: Any = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0}
 _EXAMPLES = 3
-"""Paths that an error names, at most."""
+"""Maximum number of paths that an error message names."""
 
 
 class ZarrArray(LazyArray):
@@ -71,9 +71,9 @@ class ZarrArray(LazyArray):
         wanted = ranges(index, self.shape)
         shape = tuple(len(r) for r in wanted if isinstance(r, range))
         stored = np.broadcast_to(np.asarray(values, self.dtype), shape).transpose(np.argsort(self._kept_axes(wanted)))
-        place = tuple(r if isinstance(r, int) else slice(r.start, r.stop, r.step) for r in self._as_stored(wanted))
+        region = tuple(r if isinstance(r, int) else slice(r.start, r.stop, r.step) for r in self._as_stored(wanted))
         with _writing(self._path):
-            self._array[place] = stored
+            self._array[region] = stored
 
     def files(self, index: Any) -> Iterator[Path]:
         """Files of all chunks of which a part is indexed; chunks of zeros have none."""
@@ -185,7 +185,7 @@ def complete_image(
         path: As given to `create_image`.
         like: The same image, with scale, units, position, name and channels; its values are not read.
         provenance: Origin of the image.
-        check_cancelled: Called for each chunk; it may raise, and this function be called again later.
+        check_cancelled: Called for each chunk; if it raises, this function can be called again later.
 
     Raises:
         FileError: There is no such array, or the folder cannot be written.
@@ -216,7 +216,7 @@ def _open_node(path: Path) -> Any:
     if not _is_node(path):
         inside = _nodes_in(path)
         raise FileError(
-            f"'{path}' is no Zarr group or array{f'; it contains {inside}' if inside else ''}; "
+            f"'{path}' is not a Zarr group or array{f'; it contains {inside}' if inside else ''}; "
             "give the path of an image"
         )
     with warnings.catch_warnings():
@@ -300,13 +300,13 @@ def _nodes_in(path: Path) -> str:
 
 
 def _make_image(
-    path: Path, array: Path, found: str, axes: str, stated: FileMetadata, extra: Mapping[str, Any]
+    path: Path, array: Path, file_axes: str, axes: str, stated: FileMetadata, extra: Mapping[str, Any]
 ) -> Image:
-    """Make the image of an array; samples of RGB pixels, which are stored like channels, come last."""
-    shown, data = axes or samples_last(found), ZarrArray(array)
-    if not axes and shown != found and data.ndim == len(found):
-        data = ZarrArray(array, [found.index(axis) for axis in shown])
-    return make_image(path, data, shown, stated, {"format": FORMAT, **extra}, _name_of(path))
+    """Make an image of an array; the samples of RGB pixels, which are stored like channels, become the last axis."""
+    image_axes, data = axes or samples_last(file_axes), ZarrArray(array)
+    if not axes and image_axes != file_axes and data.ndim == len(file_axes):
+        data = ZarrArray(array, [file_axes.index(axis) for axis in image_axes])
+    return make_image(path, data, image_axes, stated, {"format": FORMAT, **extra}, _name_of(path))
 
 
 def _name_of(path: Path) -> str:
@@ -319,7 +319,7 @@ def _name_of(path: Path) -> str:
 def _check_array(path: Path, array: zarr.Array[Any]) -> None:
     """Raise a `FileError` for arrays without numbers, with dangerous codecs, or of an impossible size."""
     if array.dtype.kind not in "uifbc":
-        raise FileError(f"'{path}' holds no numbers but {array.dtype}; give the path of an image")
+        raise FileError(f"'{path}' holds values of type {array.dtype}, not numbers; give the path of an image")
     codecs = [*array.compressors, *array.filters]
     if any("pickle" in str(getattr(codec, "codec_id", type(codec).__name__)).lower() for codec in codecs):
         raise FileError(f"'{path}' is packed with pickle, which could run any code; it is not read")

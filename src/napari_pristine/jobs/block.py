@@ -1,4 +1,4 @@
-"""One block between the values of the image and the normalised pixels that a method sees."""
+"""Block: converts the values of an image to the normalised pixels that a method sees, and back."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Pixels: TypeAlias = NDArray[np.float32]
 """Normalised values of a block or of a part of it, `(C, *space)`."""
 
 _MIN_SIGMA = 1e-6
-_MIN_SEEN_FOR_NOISE = 0.5
-"""Fraction of the pixels of an extra image that must have a value to measure its noise."""
+_MIN_VALID_FOR_NOISE = 0.5
+"""Minimum fraction of valid pixels of an extra image for its noise to be measured."""
 _SIGNAL_BLUR = 2.0
 """Standard deviation, in pixels, of the blur that separates the signal from its noise."""
 _MIN_RELATIVE_SIGMA = 0.2
-"""Least noise level of a pixel, relative to that of the block."""
+"""Minimum noise level of a pixel, relative to that of the block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,9 @@ class Block:
         params: Settings of the method.
         axes: Letters of the axes of space.
         spacing: Distance between neighbours along each axis of space.
-        others: Extra images of the scene, normalised alike.
+        others: Extra images of the scene, normalised in the same way.
         psf: Measured point spread function of the image, if there is one.
-        empty: `(*space)`, for chunks: true where there is one value far around. It stays, as in chunks that are empty.
+        empty: `(*space)`, for chunks: true where all pixels within a few pixels have one value, which is kept.
     """
 
     filled: NDArray[np.float64]
@@ -173,7 +173,7 @@ def make_block(
         params: Settings of the method.
         masked: `(*space)`, true where values do not count.
         axes: Letters of the axes of space.
-        spacing: Distance between neighbours along each of them.
+        spacing: Distance between neighbours along each axis.
         extra: Extra images of the scene.
         psf: Measured point spread function of the image.
         like: Normalisation of each channel if the block is a part of something larger.
@@ -230,11 +230,11 @@ def is_constant(values: NDArray[Any]) -> bool:
 
 
 def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
-    """Raise an `ImageError` for values that are no intensities, or that 32-bit floats cannot hold.
+    """Raise an `ImageError` for values that are not intensities, or that 32-bit floats cannot hold.
 
     Args:
         values: Values of a block.
-        labels: Whether to look for areas of one value; parts of an image may well be such areas.
+        labels: Check for areas of equal values, as in label images; small parts of an image may be such areas.
     """
     finite = values[np.isfinite(values)]
     largest = max(abs(float(finite.max())), abs(float(finite.min()))) if finite.size else 0.0
@@ -258,7 +258,7 @@ def _nothing_to_restore(values: NDArray[Any]) -> ImageError:
 
 
 def _find_empty(filled: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Find where a block `(C, *space)` has one value far around in its planes: nothing was recorded there."""
+    """Find the pixels of a block `(C, *space)` whose neighbourhood has a single value: nothing was recorded there."""
     sides = (1,) * (filled.ndim - 3) + (BLANK_SIDE, BLANK_SIDE)
     empty = np.ones(filled.shape[1:], bool)
     for channel in filled:
@@ -272,8 +272,8 @@ def _normalise_extra(image: ExtraBlock, intensities: tuple[Intensity, ...], axes
     valid = find_valid(image.values)
     filled = fill_invalid(image.values, valid)
     pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
-    # its own noise, whatever sigma is set for the first; filled in, a sparse image tells nothing of its noise
-    measured = valid.mean() > _MIN_SEEN_FOR_NOISE
+    # its own noise: the setting sigma is that of the first image; of a sparse image, it cannot be measured
+    measured = valid.mean() > _MIN_VALID_FOR_NOISE
     sigma = [_estimate(p, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
     return NoisyBlock(
         torch.from_numpy(pixels.astype(np.float32)),

@@ -19,11 +19,11 @@ JobPart: TypeAlias = Generator[Event, Command | None, T]
 _PROGRESS_SECONDS = 0.1
 """Seconds between two progress events."""
 _PREVIEW_SECONDS = 2.0
-"""Least number of seconds between two previews."""
+"""Minimum number of seconds between two previews."""
 _PREVIEW_PAUSE = 10.0
 """Pause after a preview, as a multiple of the time it took, so that previews cost at most a tenth of the job."""
-_RESIDUAL_MEMORY = 0.95
-"""Memory of the running mean of residuals, which depend on the crops of a step."""
+_RESIDUAL_DECAY = 0.95
+"""Decay of the running mean of residuals, which depend on the crops of a step."""
 
 
 class JobContext:
@@ -32,7 +32,7 @@ class JobContext:
     The clock decides when events are sent, never when a fit stops: results do not depend on the speed of the machine.
 
     Attributes:
-        keep: Whether the user asked to stop fitting and to keep the result so far.
+        keep: True if the user asked to stop fitting and to keep the result so far.
         notes: All notes so far.
         stops: Reasons why fits ended, and the number of blocks of each.
         last_progress: The last progress event.
@@ -55,7 +55,7 @@ class JobContext:
         return time.monotonic() - self._started
 
     def emit(self, event: Event) -> JobPart[None]:
-        """Yield an event; note the command that answers it, whichever event that is."""
+        """Yield an event, and store the command that is sent in reply."""
         if isinstance(event, Note):
             self.notes.append(event)
         command = yield event
@@ -66,7 +66,7 @@ class JobContext:
         yield from self.emit(Note(text, warning=True))
 
     def begin_stage(self, stage: int, stages: int) -> None:
-        """Begin one of the stages, counted from 0, of which progress events report."""
+        """Begin a stage, counted from 0; progress events give it as the number of the block."""
         self._stage, self._stages = stage, stages
 
     def next_stage(self) -> None:
@@ -74,7 +74,7 @@ class JobContext:
         self._stage += 1
 
     def progress_due(self) -> bool:
-        """Tell whether it is time for a progress event; if so, the next one is due a moment later."""
+        """Tell whether a progress event is due; if so, its interval starts again."""
         now = time.monotonic()
         due = now - self._last_progress_time >= _PROGRESS_SECONDS
         if due:
@@ -82,7 +82,7 @@ class JobContext:
         return due
 
     def preview_due(self) -> bool:
-        """Tell whether it is time for a preview."""
+        """Tell whether a preview is due."""
         return time.monotonic() - self._last_preview_time >= self._preview_pause
 
     def progress(self, step: Step) -> JobPart[None]:
@@ -109,7 +109,7 @@ class JobContext:
         return torch.tensor(self.last_progress.residual**2 if self.last_progress else 1.0)
 
     def preview(self, make_previews: Callable[[], Sequence[Preview]]) -> JobPart[None]:
-        """Send previews if it is time to."""
+        """Send previews if they are due."""
         if not self.preview_due():
             return
         started = time.monotonic()
@@ -118,10 +118,10 @@ class JobContext:
         self._last_preview_time = time.monotonic()
         self._preview_pause = max(_PREVIEW_SECONDS, _PREVIEW_PAUSE * (self._last_preview_time - started))
 
-    def follow(
+    def run_fit(
         self, fit: Fit, make_previews: Callable[[], Sequence[Preview]] = tuple, blocks: int = 1
     ) -> JobPart[StopReason]:
-        """Run a fit until it stops, or until the user keeps it: after its first step, or later.
+        """Run a fit until it stops, or until the user keeps the result so far; at least one step is taken.
 
         Args:
             fit: The fit.
@@ -129,7 +129,7 @@ class JobContext:
             blocks: Number of blocks that are fitted at once.
 
         Returns:
-            Why the fit ended; a note says so where it matters.
+            Reason why the fit ended; users get it as a note if it is a warning or their own command.
         """
         step: Step | None = None
         try:
@@ -137,7 +137,7 @@ class JobContext:
                 step = next(fit)
                 last = step.residual
                 self.mean_residual = (
-                    last if self.mean_residual is None else last.lerp(self.mean_residual, _RESIDUAL_MEMORY)
+                    last if self.mean_residual is None else last.lerp(self.mean_residual, _RESIDUAL_DECAY)
                 )
                 if self.progress_due() or step.done == step.total:
                     yield from self.progress(step)

@@ -14,7 +14,7 @@ from napari_pristine.methods.method import NoisyBlock, random_crops
 MAX_BYTES = 512 * 2**20
 """Bytes of pixels that are kept in memory."""
 _DRAWS_PER_PIXEL = 4
-"""How often each pixel in memory is drawn, on average, before one of the blocks is replaced by another."""
+"""Average number of times that a pixel in memory is drawn before one of the blocks is replaced by another."""
 
 
 class CropSampler:
@@ -45,7 +45,7 @@ class CropSampler:
         self._values_drawn = 0
 
     def fill(self) -> Iterator[float]:
-        """Read the first blocks, one at each step, and yield the fraction done; all other methods do so if need be.
+        """Read the first blocks, one at each step, and yield the fraction done; the other methods call it if needed.
 
         Raises:
             ImageError: There is no block that can be used for training.

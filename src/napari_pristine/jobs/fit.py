@@ -40,7 +40,7 @@ class FittedBlock:
     Attributes:
         index: Index of the block.
         block: The block.
-        networks: Before the fit those to start from, none to start anew; after it one for each tile.
+        networks: Before the fit, the networks to start from (empty for random weights); after it, one for each tile.
         restored: The restored pixels `(C, *space)`, on the device.
     """
 
@@ -51,13 +51,13 @@ class FittedBlock:
 
 
 class BlockFitter:
-    """Fits blocks of one job, with less memory if it has to.
+    """Fits the blocks of one job; uses smaller batches and tiles if the memory runs out.
 
     Args:
         plan: What is restored, and how.
         context: The context of the job.
         batches: Number of batches of blocks, for the progress.
-        checkpoint_dir: Folder where trained networks are stored and looked for; nowhere if none is given.
+        checkpoint_dir: Folder of checkpoints of trained networks; none are read or written without it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BlockFitter:
             remaining = [[fitted] for fitted in batch] + remaining
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
-        """Preview of a block; not refined, which would take longer than a live view may."""
+        """Preview of a block; not refined, since that is too slow for a live view."""
         values = cast(fitted.block.denormalise(restored.cpu().numpy()), self.plan.image.dtype)
         blocks = self.plan.output_blocks
         return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
@@ -105,50 +105,52 @@ class BlockFitter:
         side = math.prod(block.space) if block.others else self.tile
         tiling = Tiling.of(block.space, side, OVERLAP).tightened()
         for fitted in batch:
-            if len(fitted.networks) != len(tiling.slices):  # of larger tiles, which needed too much memory
+            if len(fitted.networks) != len(
+                tiling.slices
+            ):  # they are those of larger tiles, which needed too much memory
                 fitted.networks = []
-        tiles = [self._unfitted_tiles(fitted, tiling) for fitted in batch]
+        tiles = [self._initial_tiles(fitted, tiling) for fitted in batch]
         networks: list[list[nn.Module]] = [[] for _ in batch]
         for index, part in enumerate(tiling.slices):
             if context.keep:
                 yield from context.warn(f"kept early: only {index} of {len(tiling.slices)} tiles are restored")
                 break
-            noisies = [fitted.block.noisy(plan.device, plan.recipe.seed, part) for fitted in batch]
+            noisy_tiles = [fitted.block.noisy(plan.device, plan.recipe.seed, part) for fitted in batch]
 
             def previews(
-                nets: Sequence[nn.Module], noisies: list[NoisyBlock] = noisies, tile: int = index
+                nets: Sequence[nn.Module], noisy_tiles: list[NoisyBlock] = noisy_tiles, tile: int = index
             ) -> list[Preview]:
-                shown = []
-                for fitted, parts, net, noisy in zip(batch, tiles, nets, noisies, strict=True):
+                made = []
+                for fitted, parts, net, noisy in zip(batch, tiles, nets, noisy_tiles, strict=True):
                     current = [*parts[:tile], self._render(net, noisy), *parts[tile + 1 :]]
-                    shown.append(self.preview(fitted, blend(tiling, current)))
-                return shown
+                    made.append(self.preview(fitted, blend(tiling, current)))
+                return made
 
             if plan.method.learn is not None:
-                nets = [(yield from self._trained(batch[0].index, noisies[0], previews))]
-                yield from self._count_trained(number * len(tiling.slices) + index, self.batches * len(tiling.slices))
+                nets = [(yield from self._trained_network(batch[0].index, noisy_tiles[0], previews))]
+                yield from self._report_restored(number * len(tiling.slices) + index, self.batches * len(tiling.slices))
             else:
                 stages = len(tiling.slices) + (plan.params.refinements > 0)
                 context.begin_stage(number * stages + index, self.batches * stages)
                 warm = bool(batch[0].networks)
                 nets = [
                     fitted.networks[index] if warm else self._new_network(noisy)
-                    for fitted, noisy in zip(batch, noisies, strict=True)
+                    for fitted, noisy in zip(batch, noisy_tiles, strict=True)
                 ]
                 if len(batch) == 1:
-                    fit = plan.method.fit(nets[0], noisies[0], plan.params, warm)
+                    fit = plan.method.fit(nets[0], noisy_tiles[0], plan.params, warm)
                 else:
                     assert plan.method.fit_batch is not None
-                    fit = plan.method.fit_batch(nets, noisies, plan.params, warm)
-                yield from context.follow(fit, partial(previews, nets), len(batch))
-            for parts, own, net, noisy in zip(tiles, networks, nets, noisies, strict=True):
+                    fit = plan.method.fit_batch(nets, noisy_tiles, plan.params, warm)
+                yield from context.run_fit(fit, partial(previews, nets), len(batch))
+            for parts, tile_networks, net, noisy in zip(tiles, networks, nets, noisy_tiles, strict=True):
                 parts[index] = self._render(net, noisy)
-                own.append(net)
-        for fitted, parts, own in zip(batch, tiles, networks, strict=True):
-            fitted.restored, fitted.networks = blend(tiling, parts), own
+                tile_networks.append(net)
+        for fitted, parts, tile_networks in zip(batch, tiles, networks, strict=True):
+            fitted.restored, fitted.networks = blend(tiling, parts), tile_networks
 
-    def _unfitted_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
-        """The noisy tiles of a block, on the grid of the result."""
+    def _initial_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
+        """Tiles of a block before the fit: the noisy pixels, on the grid of the result."""
         pixels = fitted.block.pixels
         return [
             torch.from_numpy(repeat(pixels[(slice(None), *part)], self.plan.upscaling)).to(self.plan.device)
@@ -156,7 +158,7 @@ class BlockFitter:
         ]
 
     def _reduce_tile(self, fitted: FittedBlock) -> bool:
-        """Go on with smaller tiles; `False` if that does not help."""
+        """Make the tiles smaller; returns `False` if they cannot be."""
         largest = min(self.tile, round(math.prod(fitted.block.space) ** 0.5))
         # extra images are fitted as a whole, and training takes crops of whole blocks
         trains = self.plan.method.learn and self.plan.blocks.channel(fitted.index) not in self.trained
@@ -165,10 +167,10 @@ class BlockFitter:
         self.tile = max(largest // 2, _SMALLEST_TILE)
         return True
 
-    def _trained(
+    def _trained_network(
         self, index: BlockIndex, noisy: NoisyBlock, previews: Callable[[Sequence[nn.Module]], list[Preview]]
     ) -> JobPart[nn.Module]:
-        """The network of a channel: that of the model, or one trained on all its blocks when first asked for."""
+        """Return the network of a channel: that of the model, or one that the first call trains on all its blocks."""
         plan, context = self.plan, self.context
         channel = plan.blocks.channel(index)
         if channel in self.trained:
@@ -180,15 +182,15 @@ class BlockFitter:
             loaders = [partial(plan.noisy_block, other) for other in plan.channel_indices(channel)]
             crops = CropSampler(loaders, plan.recipe.seed)
             fit = plan.method.learn(net, crops, plan.params, plan.model is not None)
-            yield from context.follow(fit, partial(previews, [net]))
+            yield from context.run_fit(fit, partial(previews, [net]))
             if self.checkpoint_dir is not None and not context.keep:
                 write_weights(self._checkpoint(channel), net.state_dict(), {}, overwrite=True)
-            context.keep = False  # to keep means to end the training; the network restores all blocks
+            context.keep = False  # it ended the training only; the network restores all blocks
         self.trained[channel] = net
         return net
 
     def _load_checkpoint(self, channel: BlockIndex, net: nn.Module) -> bool:
-        """Load the network that was trained before an interruption; `False` if there is none that fits."""
+        """Load the network that was trained before an interruption; returns `False` if none fits."""
         if self.checkpoint_dir is None or not self._checkpoint(channel).exists():
             return False
         try:
@@ -202,7 +204,7 @@ class BlockFitter:
         assert self.checkpoint_dir is not None
         return self.checkpoint_dir / f"channel-{'-'.join(map(str, channel)) or 'all'}{SUFFIX}"
 
-    def _count_trained(self, done: int, total: int) -> JobPart[None]:
+    def _report_restored(self, done: int, total: int) -> JobPart[None]:
         """Report the number of tiles that a trained network has restored."""
         per_channel = max(total // self.channels, 1)
         self.context.begin_stage(2 * (done // per_channel) + 1, 2 * self.channels)
@@ -226,7 +228,7 @@ class BlockFitter:
 def refine_block(
     plan: RestorationPlan, context: JobContext, fitter: BlockFitter, fitted: FittedBlock
 ) -> JobPart[Pixels]:
-    """Refine a fit with the noisy image, as far as there is memory for it, and move it to the CPU.
+    """Refine a fit with the noisy image, as long as the memory suffices, and move it to the CPU.
 
     Returns:
         The restored pixels `(C, *space)`.
@@ -252,9 +254,9 @@ def refine_block(
     try:
         with out_of_memory_as_error():
             noisy = block.noisy(plan.device, plan.recipe.seed)
-            improved = plan.method.refine(plan.params, restored, noisy)
-            while not context.keep and (better := next(improved, None)) is not None:
-                restored, rounds = better, rounds + 1
+            refinement = plan.method.refine(plan.params, restored, noisy)
+            while not context.keep and (improved := next(refinement, None)) is not None:
+                restored, rounds = improved, rounds + 1
                 yield from context.progress(Step(rounds, max(rounds, total), context.last_residual()))
                 if not context.keep:
                     yield from context.preview(partial(_preview_list, fitter, fitted, restored))

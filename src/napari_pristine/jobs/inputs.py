@@ -1,4 +1,4 @@
-"""Files and objects that a result depends on beside the image: opened, with their checksums in the recipe."""
+"""Open the files and objects that a result depends on apart from the image, and record their checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_pristine.recipe import InputFile, Recipe
 
 @dataclass(frozen=True, eq=False)
 class RecipeInputs:
-    """A recipe with all that it names, opened.
+    """A recipe with the content of all files that it names.
 
     Attributes:
         recipe: The recipe; its `inputs` hold path and checksum of everything below.
@@ -30,7 +30,7 @@ class RecipeInputs:
         extra_images: Extra images of the scene.
         psfs: Measured point spread functions of the image and of each extra image.
         model: A trained network.
-        notes: Warnings, such as that a file has changed since the recipe was made.
+        notes: Warnings, for example of a file that has changed since the recipe was made.
     """
 
     recipe: Recipe
@@ -43,19 +43,19 @@ class RecipeInputs:
 
 @dataclass
 class InputCache:
-    """Files that were opened before, as long as they have not changed; for the files of one batch."""
+    """Cache of opened files for the images of a batch; a file that has changed is read again."""
 
-    _found: dict[str, tuple[Fingerprint, Any, str]] = field(default_factory=dict)
+    _entries: dict[str, tuple[Fingerprint, Any, str]] = field(default_factory=dict)
 
     def open(self, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
         """Return the content of a file and its checksum; read again only if the file has changed."""
         state = fingerprint(path)
         key = f"{load.__name__} {path}"
-        if key not in self._found or self._found[key][0] != state:
+        if key not in self._entries or self._entries[key][0] != state:
             content = load(path)
             digest = content.sha256 if isinstance(content, Model) else checksum(path).removeprefix("sha256:")
-            self._found[key] = state, content, digest
-        return self._found[key][1:]
+            self._entries[key] = state, content, digest
+        return self._entries[key][1:]
 
 
 def open_inputs(
@@ -83,32 +83,32 @@ def open_inputs(
     cache = InputCache() if cache is None else cache
     inputs: dict[str, InputFile] = {}
 
-    def given(role: str, digest: str) -> None:
+    def add_object(role: str, digest: str) -> None:
         inputs[role] = InputFile(sha256=digest)
 
-    def opened(role: str, path: str, load: Callable[[Path], Any]) -> Any:
+    def open_file(role: str, path: str, load: Callable[[Path], Any]) -> Any:
         content, digest = cache.open(find_file(path, source), load)
         inputs[role] = InputFile(path=path, sha256=digest)
         return content
 
     if model is not None:
-        given("model", model.sha256)
+        add_object("model", model.sha256)
         inputs["model"] = InputFile(path=recipe.model, sha256=model.sha256)
     elif recipe.model:
-        model = opened("model", recipe.model, load_model)
+        model = open_file("model", recipe.model, load_model)
     if mask is not None:
-        given("mask", image_checksum(mask))
+        add_object("mask", image_checksum(mask))
     elif recipe.mask:
-        mask = opened("mask", recipe.mask, read)
+        mask = open_file("mask", recipe.mask, read)
     files = recipe.params.input_files
     if extra_images:
         for number, image in enumerate(extra_images, 1):
-            given(f"extra_image_{number}", image_checksum(image))
+            add_object(f"extra_image_{number}", image_checksum(image))
     else:
         roles = [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]
-        extra_images = [opened(role, files[role], read) for role in roles]
+        extra_images = [open_file(role, files[role], read) for role in roles]
     psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
-    psfs = tuple(opened(role, files[role], read_psf) if role in files else None for role in psf_roles)
+    psfs = tuple(open_file(role, files[role], read_psf) if role in files else None for role in psf_roles)
     notes = tuple(
         Note(f"{role}: '{new.path}' has changed since the recipe was made", warning=True)
         for role, new in inputs.items()
@@ -127,11 +127,11 @@ def image_checksum(image: Image) -> str:
 
 
 def find_file(path: str, source: Path | None) -> Path:
-    """Find a file as named, or of this name beside the image."""
-    found = Path(path).expanduser()
-    beside = source.parent / path if source else found
-    if found.exists():
-        return found
+    """Find a file by its path, else by its path relative to the folder of the image."""
+    file = Path(path).expanduser()
+    beside = source.parent / path if source else file
+    if file.exists():
+        return file
     if beside.exists():
         return beside
     raise FileError(f"'{path}', which the recipe names, does not exist; check the name")

@@ -1,4 +1,4 @@
-"""Restore an image block by block where it is looked at, and nowhere else."""
+"""Lazy restoration: blocks are restored when they are viewed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from napari_pristine.jobs.restore import run_plan
 
 
 def lazy_restore(plan: RestorationPlan) -> Image:
-    """Return the result of a plan as a lazy image; a block is read and restored when values of it are asked for.
+    """Return the result of a plan as a lazy image; a block is read and restored when its values are needed.
 
-    Blocks are restored one at a time, whoever asks; the noise is measured when the first of them is.
+    Blocks are restored one at a time, in whichever thread; the noise is measured with the first of them.
 
     Args:
-        plan: What is restored, and how: by a trained network, or by fits that each start anew.
+        plan: Plan of the restoration, by a trained network or by fits that do not start from each other.
 
     Returns:
         An image whose data are a dask array with one chunk for each block.
@@ -43,7 +43,7 @@ def lazy_restore(plan: RestorationPlan) -> Image:
     try:
         import dask.array as da
     except ImportError:
-        raise SettingError("restoring while looking needs dask; pip install 'dask[array]'") from None
+        raise SettingError("restoring while scrolling needs dask; pip install 'dask[array]'") from None
     blocks, dtype = plan.output_blocks, plan.image.dtype
     lock = threading.Lock()  # a block takes all the memory there is, and the statistics are kept for the next
 
@@ -67,10 +67,10 @@ def lazy_restore(plan: RestorationPlan) -> Image:
 
 
 class _SingleBlock:
-    """Takes the place of a result array of which a single block is written.
+    """Stand-in for a result array of which a single block is written.
 
     Attributes:
-        values: That block.
+        values: Values of that block.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -30,15 +30,15 @@ from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.recipe import Recipe
 
 RUN_LENGTH = 16
-"""Most blocks in a row of which each starts from the network of the one before. The next run starts anew wherever it
-is computed, so that a stack can be resumed, or shared by several machines, and the result is the same."""
+"""Maximum number of blocks in a run: each starts from the network of the one before. The first block of a run starts
+from random weights, so that the result is the same if a stack is resumed or shared by several machines."""
 _CPU_NETWORKS = 8
 """Small networks that a processor fits at once. A step of one or two is mostly overhead: with 8, a frame of 64² pixels
 takes 0.4 of the time; those of frames of 128² pixels are enough to keep it busy."""
 _GPU_NETWORKS = 256
 """Small networks that a GPU fits at once; it computes hundreds in the time of one."""
 _MAX_BATCH = 32
-"""Most blocks that are fitted at once: these are done again together if they were interrupted, by one process."""
+"""Maximum number of blocks that are fitted at once; after an interruption, all of them are repeated by one process."""
 BASE_MEMORY = 500 * 2**20
 """Bytes that Python, torch and their libraries take."""
 _BYTES_PER_VALUE = 120
@@ -54,17 +54,17 @@ class RestorationPlan:
         recipe: The recipe, with the checksums of all inputs.
         params: Settings of the method.
         method: The method.
-        blocks: How the image is cut into blocks.
+        blocks: Division of the image into blocks.
         output_blocks: The same on the grid of the result.
-        upscaling: How many times finer the grid of the result is along each axis of space.
+        upscaling: Factor by which the grid of the result is finer, along each axis of space.
         mask: True where values do not count, in the shape of the image.
-        extra_images: Extra images of the scene, each with how it is cut into blocks.
+        extra_images: Extra images of the scene, each with its division into blocks.
         psfs: Measured point spread functions of the image and of each extra image.
         model: A trained network.
         device: Where to compute.
         notes: Notes on what was decided.
         batch_size: Number of blocks that are fitted at once.
-        statistics: Noise and brightness of the image; measured when first needed.
+        statistics: Noise and brightness of the image; measured at first use.
     """
 
     image: Image
@@ -90,13 +90,13 @@ class RestorationPlan:
 
     @cached_property
     def work_units(self) -> list[list[BlockIndex]]:
-        """All blocks in units that can be restored by themselves, each in the order in which it is restored.
+        """All blocks, in units that can be restored independently, each in its order of restoration.
 
         A unit is a run, or `batch_size` runs: the first blocks of all of them, then the second, and so on.
         """
         runs = self.blocks.runs(RUN_LENGTH)
         units = [runs[first : first + self.batch_size] for first in range(0, len(runs), self.batch_size)]
-        return [[index for rank in zip_longest(*unit) for index in rank if index is not None] for unit in units]
+        return [[index for row in zip_longest(*unit) for index in row if index is not None] for unit in units]
 
     @property
     def needs_training(self) -> bool:
@@ -110,17 +110,17 @@ class RestorationPlan:
 
     @property
     def memory(self) -> int:
-        """Bytes that a process takes at most, about; does not depend on the number of blocks."""
+        """Approximate peak memory of a process, in bytes; does not depend on the number of blocks."""
         channels, *space = self.output_blocks.block_shape
         block = channels * math.prod(space) * self.batch_size
         side, sizes = self.params.tile, self.blocks.block_shape[1:]
         tile = math.prod(Tiling.of(sizes, side, OVERLAP).tightened().side) if self.blocks.chunks else side**2
         tile = min(block, channels * tile * self.batch_size)
         in_memory = [extra.data for extra, _ in self.extra_images] + [self.mask, self.image.data]
-        whole = sum(_bytes_in_memory(array) for array in in_memory)
+        inputs = sum(_bytes_in_memory(array) for array in in_memory)
         writing = block * self.image.dtype.itemsize  # while the next block is computed
         training = MAX_BYTES if self.needs_training else 0
-        return BASE_MEMORY + _BYTES_PER_VALUE * block + writing + self.method.memory * tile + whole + training
+        return BASE_MEMORY + _BYTES_PER_VALUE * block + writing + self.method.memory * tile + inputs + training
 
     def starts_warm(self, index: BlockIndex) -> bool:
         """Tell whether a block starts from the network of its neighbour."""
@@ -163,9 +163,9 @@ class RestorationPlan:
         """
         position, extra = self.blocks.position(index), []
         for (image, blocks), psf in zip(self.extra_images, self.psfs[1:], strict=True):
-            # an image that is single along an axis goes with all of the others
-            at = tuple(min(position.get(axis, 0), image.size(axis) - 1) for axis in blocks.loop_axes)
-            extra.append(ExtraBlock(blocks.read(image.data, at), image.spacing(blocks.space), psf))
+            # an extra image with one element along an axis is used for all positions
+            extra_index = tuple(min(position.get(axis, 0), image.size(axis) - 1) for axis in blocks.loop_axes)
+            extra.append(ExtraBlock(blocks.read(image.data, extra_index), image.spacing(blocks.space), psf))
         return make_block(
             self.read(index) if values is None else values,
             self.statistics.noise(index),
@@ -190,7 +190,7 @@ def make_plan(
 
     Args:
         image: The image.
-        recipe: A recipe, whose files are opened here, or a recipe with all it names opened already.
+        recipe: A recipe, whose files are opened here, or one whose files are open already.
         batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
         objects: `mask`, `extra_images`, `model` in place of the files of the recipe, see `open_inputs`.
 
@@ -254,10 +254,10 @@ def _batch_size(method: Method[Any, Any], params: MethodParams, space: tuple[int
 
 
 def _plan_extra_image(extra: Image, image: Image, blocks: AxesPlan, recipe: Recipe) -> tuple[Image, AxesPlan]:
-    """Select and cut an extra image as the image is, on its own grid.
+    """Select a part of an extra image, and cut it into blocks, like the image but on its own grid.
 
     Raises:
-        AxesError, SettingError: It does not go with the image.
+        AxesError, SettingError: It does not fit the image.
     """
     if along := set(recipe.select) & set(blocks.space):
         raise SettingError(f"cannot select along {', '.join(along)} where several images are restored together")
@@ -273,7 +273,7 @@ def _plan_extra_image(extra: Image, image: Image, blocks: AxesPlan, recipe: Reci
         if extra.size(axis) not in (1, size):
             raise AxesError(
                 f"'{extra.name}' has {extra.size(axis)} elements along {axis}, the image {size}; "
-                "give an image with as many, or with a single one, which then goes with all"
+                "give an image with as many, or with a single one, which is then used for all"
             )
     return extra, own
 

@@ -1,4 +1,4 @@
-"""Restore an image: the way of each block from the values of the image to those of the result."""
+"""Restore an image: read, normalise, fit, refine, denormalise and write each block."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def run(
 
     Args:
         image: The image.
-        recipe: How to restore it; the files that it names are opened unless objects are given in their place.
+        recipe: Recipe of the restoration; the files that it names are opened unless objects are given in their place.
         mask: Not zero where pixels are to be filled in; its axes are some or all of those of the image.
         extra_images: Extra images of the same scene, for methods that restore several images jointly.
         model: A trained network.
@@ -148,11 +148,11 @@ def run_plan(
     """Restore the blocks of a plan.
 
     Args:
-        plan: What is restored, and how.
+        plan: Plan of the restoration.
         into: Array to write the result to, block by block; a new one in memory if none is given.
         indices: Blocks to restore; all if none are given. Whole work units of the plan where blocks start from their
             neighbour's network or are fitted at once.
-        checkpoint_dir: Folder where trained networks are stored, and looked for.
+        checkpoint_dir: Folder of checkpoints of trained networks.
 
     Raises:
         PristineError: It cannot be done; the message says what to do.
@@ -204,9 +204,9 @@ def run_plan(
                     prefetcher.start(batches[number + 1][0])
 
                 stops_before = Counter(context.stops)
-                for alike in ([f for f in fits if not f.networks], [f for f in fits if f.networks]):
-                    if alike:
-                        yield from fitter.fit(number, alike)
+                for group in ([f for f in fits if not f.networks], [f for f in fits if f.networks]):
+                    if group:
+                        yield from fitter.fit(number, group)
                 stops = tuple((text, n // len(fits)) for text, n in (context.stops - stops_before).items())
                 networks = {fitted.index: fitted.networks for fitted in fits}
 
@@ -215,8 +215,8 @@ def run_plan(
                     if plan.blocks.chunks:  # half of a slide may be empty: one note at the end
                         yield from finish(BlockDone(index, unchanged=str(reason)))
                         continue
-                    at = ", ".join(f"{axis} = {n}" for axis, n in plan.blocks.position(index).items())
-                    yield from context.warn(f"left unchanged at {at}: {reason}")
+                    where = ", ".join(f"{axis} = {n}" for axis, n in plan.blocks.position(index).items())
+                    yield from context.warn(f"left unchanged at {where}: {reason}")
                     yield from finish(BlockDone(index))
                 for fitted in fits:
                     _check_finite(fitted.restored)
@@ -266,12 +266,12 @@ def make_recipe(
     """Make a recipe; an empty method or preset is that of the model, or the default.
 
     Raises:
-        PristineError: A setting is unknown or out of range, or does not go with the model.
+        PristineError: A setting is unknown or out of range, or cannot be used with the model.
     """
     if model is not None:
         if preset:
             raise SettingError(
-                f"preset '{preset}' does not go with a model, which has the settings that it was trained with; "
+                f"preset '{preset}' cannot be used with a model, which has the settings that it was trained with; "
                 "leave preset out, and change single settings if need be"
             )
         return model.recipe_with(method, settings, fields)
@@ -324,7 +324,7 @@ def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArra
 def _quality(
     plan: RestorationPlan, context: JobContext, block: Block, pixels: Pixels, values: NDArray[np.float64]
 ) -> JobPart[tuple[tuple[float, float, float, float], ...]]:
-    """Figures of a block: compare the image with the result, as it would be recorded if the image is degraded."""
+    """Quality of a block: compare the image with the result, which is degraded like the image if need be."""
     if not plan.params.degraded:
         return block.quality(values)
     for device in dict.fromkeys((plan.device, torch.device("cpu"))):

@@ -32,10 +32,10 @@ class Sample(NamedTuple):
 
 
 class ImageStatistics:
-    """Noise and brightness that many blocks of an image share; measured when first asked for.
+    """Noise and brightness that many blocks of an image share; measured at first use.
 
     Args:
-        blocks: How the image is cut into blocks.
+        blocks: Division of the image into blocks.
         data: Values of the image.
         mask: True where values do not count, in the shape of the image.
         params: Settings of the method.
@@ -54,33 +54,34 @@ class ImageStatistics:
         """Noise of each channel of a block; the same for all blocks of the same channels."""
         channel = self._blocks.channel(index)
         if channel not in self._noise:
-            alike = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
-            samples = self._sample_squares(alike) if self._blocks.chunks else self._sample_blocks(alike)
-            for sample in [_concatenated(samples)] if self._blocks.chunks else samples:
+            same_channel = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
+            chunked = bool(self._blocks.chunks)
+            samples = self._sample_squares(same_channel) if chunked else self._sample_blocks(same_channel)
+            for sample in [_concatenate(samples)] if chunked else samples:
                 check_numbers(sample.values)
-            self._noise[channel] = _noise_of(samples)
+            self._noise[channel] = _measure_samples(samples)
         return self._noise[channel]
 
     def intensities(self, index: BlockIndex) -> tuple[Intensity, ...]:
         """Normalisation of each channel, the same for all chunks of a plane, or seams would show.
 
-        Empty where blocks are no chunks, or where the plane says no more than each chunk by itself.
+        Empty if blocks are not chunks, or if the plane is too empty: then each chunk is normalised by itself.
         """
         if not self._blocks.chunks:
             return ()
         plane = index[1:]
         if plane not in self._intensities:
             samples = self._sample_squares([(number, *plane) for number in range(len(self._blocks.chunks))])
-            values, masked = _concatenated(samples)
+            values, masked = _concatenate(samples)
             try:
                 block = make_block(values, self.noise(index), self._params, masked=masked)
                 self._intensities[plane] = block.intensities
-            except ImageError:  # empty, or almost: the chunks will tell
+            except ImageError:  # (almost) empty: each chunk is measured by itself
                 self._intensities[plane] = ()
         return self._intensities[plane]
 
     def _sample_blocks(self, indices: Sequence[BlockIndex]) -> list[Sample]:
-        """Read blocks spread over all that are given; if these are empty, the first of the others that is not."""
+        """Read blocks that are spread over `indices`; if all of them are constant, the first block that is not."""
         first = self._read(indices[0])
         count = min(len(indices), max(1, _MAX_PLANES // math.prod(first.values.shape[1:-2])))
         spread = [indices[i] for i in np.linspace(0, len(indices) - 1, count).astype(int)]
@@ -123,16 +124,16 @@ def _squares(sample: Sample) -> Iterator[Sample]:
         yield Sample(sample.values[(slice(None), *part)], None if sample.masked is None else sample.masked[part])
 
 
-def _concatenated(samples: Sequence[Sample]) -> Sample:
-    """Samples below each other as one picture."""
+def _concatenate(samples: Sequence[Sample]) -> Sample:
+    """Concatenate samples along Y."""
     width = samples[0].values.shape[-1]
     values = np.concatenate([sample.values.reshape(len(sample.values), -1, width) for sample in samples], axis=1)
     masks = [sample.masked.reshape(-1, width) for sample in samples if sample.masked is not None]
     return Sample(values, np.concatenate(masks) if masks else None)
 
 
-def _noise_of(samples: Sequence[Sample]) -> list[Noise]:
-    """Noise of each channel of samples that are alike."""
+def _measure_samples(samples: Sequence[Sample]) -> list[Noise]:
+    """Measure the noise of each channel over all samples."""
     valid = [np.isfinite(values).all(axis=0) & (True if masked is None else ~masked) for values, masked in samples]
     filled = [fill_invalid(sample.values, v) for sample, v in zip(samples, valid, strict=True) if v.any()]
     good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)

@@ -1,4 +1,4 @@
-"""Summary of the quality of a result, counted block by block, however many blocks there are."""
+"""Quality of a result, accumulated block by block, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SAMPLES = ("red", "green", "blue", "alpha")
 
 
 class QualitySummary:
-    """Figures of all blocks of a result so far.
+    """Quality figures of all blocks so far.
 
     Args:
-        blocks: How the image is cut into blocks.
+        blocks: Division of the image into blocks.
         channel_names: Names of the channels along `C`, if there are any.
 
     Attributes:
@@ -53,7 +53,7 @@ class QualitySummary:
 
     @property
     def nothing_restored(self) -> str:
-        """Why all blocks were left unchanged; empty unless they were."""
+        """Reason why all blocks were left unchanged; empty if one was restored."""
         return next(iter(self._unchanged)) if self.count and self._unchanged.total() == self.count else ""
 
     def quality(self) -> Quality:

@@ -79,7 +79,7 @@ def learn(
         together: Axes that are restored jointly, such as `"ZYX"`; Y and X if empty. The others give examples.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers: the same seed gives the same model on one device.
-        start: A model, or its file, that is trained on, in fewer steps.
+        start: A model to start from, or its file; takes fewer steps.
         on_event: Called with each event; may return `Command.KEEP` to stop early and keep the model so far.
 
     Raises:
@@ -105,8 +105,8 @@ def training_job(
 
     Args:
         images: Images, arrays or paths of files.
-        recipe: How to train; a model that it names is trained on.
-        start: A model to train on, in place of the recipe's.
+        recipe: Recipe of the training, which starts from the model that it names, if any.
+        start: A model to start from, in place of the recipe's.
         max_bytes: Bytes of pixels that are kept in memory.
 
     Raises:
@@ -158,7 +158,7 @@ def training_job(
             else:
                 with seeded(recipe.seed):
                     net = untrained(method, params, channels, axes).to(device)
-            stop = yield from context.follow(method.learn(net, crops, params, start is not None))
+            stop = yield from context.run_fit(method.learn(net, crops, params, start is not None))
             yield from report_skipped()
     except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error
@@ -187,7 +187,7 @@ def training_job(
 
 @dataclass(frozen=True, eq=False)
 class TrainingImage:
-    """An image to train on, and how it is cut into blocks."""
+    """An image to train on, and its division into blocks."""
 
     name: str
     image: Image
@@ -196,7 +196,7 @@ class TrainingImage:
 
     @classmethod
     def open(cls, data: TrainingData, recipe: Recipe, name: str) -> TrainingImage:
-        """Open an image; values on disk stay there. `name` is for what has none.
+        """Open an image without reading its values; `name` is used if it has none.
 
         Raises:
             PristineError: It cannot be read, or not be trained on.
@@ -250,7 +250,7 @@ class TrainingImage:
 
 
 def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[TrainingImage], list[Note]]:
-    """Open all images that can be trained on; a note tells of each of the others.
+    """Open all images that can be trained on; each of the others gets a note.
 
     Raises:
         PristineError: There is none, or they cannot be trained on together.
