@@ -189,7 +189,7 @@ def _parse(text: str) -> Any:
         except json.JSONDecodeError:
             pass  # YAML may begin with a brace, too
     if len(text) > _LARGEST:
-        raise ValueError(f"it is too large (more than {_LARGEST} letters) for anything but JSON")
+        raise ValueError(f"it is too large (more than {_LARGEST} characters); only JSON may be larger")
     loader = _Loader(text)
     try:
         return _plain(loader.get_single_node())

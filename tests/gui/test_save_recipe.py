@@ -105,7 +105,7 @@ def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_pane
     panel = open_panel(viewer, "linr")
     panel.form.extra_images.add()
     panel.save_button.click()
-    assert "further images" in notifications[0].message
+    assert "extra images" in notifications[0].message
     assert not answer.exists()
 
 

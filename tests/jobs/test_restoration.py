@@ -173,7 +173,7 @@ def test_work_is_halved_when_the_memory_runs_out(instead: Any) -> None:
     image = noise(300, 300)
     heard, result = events_of(image, settings={"refine": False})
     assert [note.text for note in heard if isinstance(note, Note)] == [
-        "the memory ran out; going on with tiles of 150 pixels"
+        "the memory ran out; continuing with tiles of 150 pixels"
     ]
     assert np.abs(result.data.astype(int) - image).max() <= 1  # photons there and back: unbiased, not the identity
 
@@ -554,7 +554,7 @@ def test_what_has_learned_restores_in_smaller_tiles(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setitem(METHODS, "tiny", replace(TINY, restore=reluctant))
     result = restore(noise(300, 300), "tiny", settings={"steps": 2})
-    assert [note.text for note in result.notes] == ["the memory ran out; going on with tiles of 150 pixels"]
+    assert [note.text for note in result.notes] == ["the memory ran out; continuing with tiles of 150 pixels"]
 
 
 def test_a_fit_that_diverged_is_an_error_and_no_picture(instead: Any) -> None:

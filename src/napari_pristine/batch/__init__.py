@@ -1,1 +1,1 @@
-"""Many files, one recipe: which result goes where, what it will take, and what became of each."""
+"""Batches: many files, restored by one recipe."""

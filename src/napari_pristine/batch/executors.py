@@ -155,7 +155,7 @@ class _WorkerMonitor:
         self._lacking = False
 
     def count(self) -> int:
-        """Number of workers, now or a moment ago."""
+        """Number of workers, updated every second."""
         now = time.monotonic()
         if now - self._polled >= _WORKER_POLL_SECONDS:
             self._count, self._polled = len(self._client.scheduler_info(n_workers=-1)["workers"]), now

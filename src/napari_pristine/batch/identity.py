@@ -97,7 +97,7 @@ def same_recipe(found: Identity, wanted: Identity) -> bool:
 
 
 def _difference(found: Identity, wanted: Identity) -> str:
-    """Describe the difference between an existing result and the one that is wanted."""
+    """Describe the difference between an existing result and the requested one."""
     if not found:
         return ", and nothing says how it was made"
     if found["checksum"] != wanted["checksum"]:
@@ -141,8 +141,8 @@ def find_existing(
     if same_identity(found, wanted) and (options.resume or finished >= since):
         if facts.get("bytes") not in (None, size := size_on_disk(target)):
             raise FileError(
-                f"'{target}' has {size} bytes and is not what was written ({facts['bytes']} bytes), such as a copy "
-                "that was interrupted; --overwrite restores it again"
+                f"'{target}' has {size} bytes and is not what was written ({facts['bytes']} bytes); its copy may "
+                "be incomplete; --overwrite restores it again"
             )
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
@@ -167,7 +167,7 @@ def find_existing(
 
 
 def _finish_time(facts: Mapping[str, Any]) -> datetime:
-    """Time at which a result was finished; long ago if nothing says when."""
+    """Time at which a result was finished; the earliest possible time if it is not recorded."""
     try:
         found = datetime.fromisoformat(str(facts.get("finished")))
     except ValueError:

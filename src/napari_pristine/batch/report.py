@@ -151,7 +151,7 @@ def write_report(
 
 
 def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> list[ItemDone]:
-    """Our files, those that other batches have reported since then, and all results that were there before."""
+    """The files of this batch, those that other batches have reported since its start, and all earlier results."""
     reported, meanwhile = _read_table(folder / REPORTS[0], since)
     sources = {path_key(item.target): item.source for item in reported if item.facts}
     results = {path_key(target): target for target in _results(folder)}
@@ -178,7 +178,7 @@ def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> li
 
 
 def _read_table(table: Path, since: datetime) -> tuple[list[ItemDone], bool]:
-    """Files in an existing table, and whether it was written since then; of facts, only the checksum is read."""
+    """Read the files of an existing table (of their facts only the checksum), and if it was written since then."""
     try:
         meanwhile = table.stat().st_mtime >= since.timestamp()
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -213,7 +213,7 @@ def _csv_row(item: ItemDone) -> list[Any]:
 
 
 def _escape(value: Any) -> Any:
-    """Numbers as they are; texts so that no spreadsheet takes them for a formula; nothing for unknown values."""
+    """Prepare a value for the table: numbers are kept, texts never look like a formula, unknown values are empty."""
     if value is None or isinstance(value, (int, float)):
         return value
     if isinstance(value, tuple):
@@ -240,7 +240,7 @@ _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesc
 
 
 def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str]:
-    """The page, piece by piece: pictures are drawn when they are written."""
+    """Generate the page in pieces, so that pictures are drawn one by one as they are written."""
     pictured = _choose_pictured(items)
     failed = [number for number, item in enumerate(items) if item.status == "failed"]
     listed = [number for number, item in enumerate(items) if item.status != "failed" or item.facts]
@@ -279,7 +279,7 @@ def _choose_pictured(items: Sequence[ItemDone]) -> set[int]:
 
 
 def _flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decided a result, settings beside everything else."""
+    """The recipe and the settings in it as one mapping."""
     settings = recipe.get("settings")
     rest = {key: value for key, value in recipe.items() if key != "settings"}
     return {**rest, **(settings if isinstance(settings, Mapping) else {})}

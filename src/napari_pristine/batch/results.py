@@ -188,7 +188,7 @@ def result_facts(item: ItemDone) -> ResultFacts:
 
 
 def source_of(facts: Mapping[str, Any]) -> str:
-    """Path of the input of a result, or only its name in sidecars of version 0.1; empty if unknown."""
+    """Path of the input of a result, or only its name, whichever the sidecar holds; empty if unknown."""
     return _text(facts.get("source")) or _text(facts.get("input"))
 
 

@@ -77,7 +77,7 @@ class ActiveTask:
 
 
 class Batch:
-    """Files that are restored alike; a file that fails does not stop the others.
+    """Files that are restored by one recipe; a file that fails does not stop the others.
 
     Args:
         tasks: The files, and where their results go.
@@ -149,7 +149,7 @@ class Batch:
         return self.rows
 
     def _work_items(self) -> Generator[WorkItem | None, None, None]:
-        """Yield all work, file by file as it is asked for; `None` where only the progress has changed."""
+        """Yield all work items, file by file; `None` if only the progress has changed."""
         for last in (False, True):
             tasks, self.locked_elsewhere = self.locked_elsewhere if last else self.tasks, []
             for task in tasks:  # in the end those that were locked: they are done by now, or their processes have died

@@ -178,7 +178,7 @@ def _check_inputs_are_kept(tasks: Sequence[Task]) -> None:
 
 
 def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
-    """The same tasks; those that would write to the same place get a `clash`."""
+    """Add a `clash` to all tasks that would write to the same file."""
     groups: dict[str, list[Task]] = {}
     for task in tasks:
         if not task.problem:

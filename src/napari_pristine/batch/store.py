@@ -72,7 +72,7 @@ class WorkDir:
 
     @property
     def has_blocks(self) -> bool:
-        """True if resuming would save time."""
+        """True if blocks or the whole result are written, so that resuming saves time."""
         return self.is_complete or any((self.folder / "units").glob("*/*.jsonl"))
 
     @property

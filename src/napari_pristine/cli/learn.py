@@ -76,7 +76,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise FileError(f"'{path}' does not exist; check the name")
         if path.is_file() and not os.access(path, os.R_OK):
-            raise FileError(f"'{path}' cannot be read: you have no permission to; ask its owner, or leave it out")
+            raise FileError(f"'{path}' cannot be read: you may not read it; ask its owner, or leave it out")
         folder = path.is_dir() and not is_zarr(path)
         inside = [path]
         if folder:

@@ -42,7 +42,7 @@ class BatchPanel(JobPanel):
             self.plan,
         )  # fmt: skip
         self.run_button = button("Run", "Restore all files.", self.run)
-        self.stop_button = button("Stop", "Stop; 'Run' with 'Resume' ticked continues later.", self.stop)
+        self.stop_button = button("Stop", "Stop. To continue later, tick 'Resume' and run again.", self.stop)
         self.report_button = button("Open report", "Show the results, with pictures, in the browser.", self.open_report)
         self.bar = QProgressBar()
         self.bar.setRange(0, BAR_MAXIMUM)

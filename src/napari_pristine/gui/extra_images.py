@@ -1,4 +1,4 @@
-"""Further images of the same scene, each with the settings that say how it was taken."""
+"""Extra images of the same scene, each with the settings of its degradation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.methods.degradation import Degradation
 
 SETTING = "extra_images"
-"""Name of the setting that holds the further images, in methods that restore several images together."""
+"""Name of the setting that holds the extra images, in methods that restore several images together."""
 
 
 class ExtraImages(QWidget):  # type: ignore[misc]
@@ -97,7 +97,7 @@ class ExtraImages(QWidget):  # type: ignore[misc]
 
 
 class ExtraImage(QWidget):  # type: ignore[misc]
-    """One further image: its layer and its degradation; `removed` is emitted when ✕ is clicked."""
+    """One extra image: its layer and its degradation; `removed` is emitted when ✕ is clicked."""
 
     removed = Signal()
 

@@ -71,7 +71,7 @@ class JobRunner(QObject):  # type: ignore[misc]
         worker.start()
 
     def keep(self) -> None:
-        """Ask the job to stop now and return what it has."""
+        """Ask the job to stop now and return the result so far."""
         if self._worker is not None:
             self._worker.send(Command.KEEP)
 

@@ -100,10 +100,10 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         return make_recipe(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
 
     def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
-        """A call that makes the plan for a part of the image; it may read files, and computes checksums.
+        """A function that makes the plan for a part of the image; it may read files, and computes checksums.
 
         Raises:
-            PristineError: A setting is not allowed, or no layer is chosen. The call raises one, too.
+            PristineError: A setting is not allowed, or no layer is chosen. The function may raise one, too.
         """
         image = self.layer_select.image()
         return partial(
@@ -119,7 +119,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """
         if self.extra_images.rows:
             raise SettingError(
-                "a recipe file cannot name layers as further images of the scene; remove them with ✕, or restore "
+                "a recipe file cannot name layers as extra images of the scene; remove them with ✕, or restore "
                 "files in the shell: pristine restore --set extra_images=..."
             )
         if self.model_select.named_model is not None and not self.model_select.named_model.path:

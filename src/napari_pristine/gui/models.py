@@ -1,4 +1,4 @@
-"""Choice of a trained network, training, and saving of what was trained."""
+"""Part of the restore panel in which networks are chosen, trained and saved."""
 
 from __future__ import annotations
 

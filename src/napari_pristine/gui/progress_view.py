@@ -40,7 +40,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.reset()
 
     def reset(self, status: str = "") -> None:
-        """Clear everything that the job before has shown."""
+        """Clear everything that the previous job has shown."""
         self.bar.value = 0
         self.status.setText(status)
         self.summary.clear()

@@ -73,7 +73,7 @@ class RestorePanel(JobPanel):
         self._start(self.form.layer_select.selected_ranges, preview=False)
 
     def run_preview(self) -> None:
-        """Restore the visible part of the current slice, in a layer that replaces the preview before."""
+        """Restore the visible part of the current slice, in a layer that replaces the previous preview."""
         self._start(self.form.visible_part, preview=True)
 
     def train(self) -> None:

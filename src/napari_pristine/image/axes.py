@@ -242,7 +242,7 @@ def align_mask(image: Image, mask: Image) -> np.ndarray:
 
 
 MAX_BLOCK_VALUES = 4096**2
-"""Maximum number of values of a block that is restored as a whole. A constant, so that no result depends on a machine."""
+"""Maximum number of values of a block that is restored as a whole; a constant, so that no result depends on a machine."""
 CHUNK_SIDE = 2176
 """Side of the largest chunk: of a square, or of a box of as many values."""
 HALO = 64

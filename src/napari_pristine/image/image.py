@@ -231,7 +231,7 @@ def ranges(index: Any, shape: Sequence[int]) -> list[Range]:
             selected.append(range(size)[int(item)])
         else:
             raise IndexError(
-                f"{item!r} is not an integer, slice or ellipsis; convert to a numpy array for other indices"
+                f"{item!r} is not an integer, slice or ellipsis; make a numpy array for other indices"
             )
     return selected
 

@@ -135,7 +135,7 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
             data range is not positive.
     """
     if image.shape != reference.shape:
-        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; give one shape")
+        raise ImageError(f"the image has the shape {image.shape}, its reference {reference.shape}; give equal shapes")
     if "c" in (image.dtype.kind, reference.dtype.kind):
         raise ImageError("images with complex values cannot be compared; compare their magnitudes")
     if not data_range > 0:

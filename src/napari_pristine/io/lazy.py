@@ -94,7 +94,7 @@ class LazyArray(ABC):
             raise FileError(f"'{self._path}' no longer exists; check that its disk or network share is connected")
         if stamp != self._stamp:
             raise FileError(
-                f"'{self._path}' has been replaced or changed since it was opened; leave it as it is until the end"
+                f"'{self._path}' has been replaced or changed since it was opened; do not change it while it is used"
             )
 
     def _as_stored(self, wanted: Sequence[Range]) -> list[Range]:

@@ -166,4 +166,4 @@ def _check_exists(path: Path, *, folder: bool) -> None:
     if not folder and path.is_dir():
         raise FileError(f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'")
     if not folder and path.stat().st_size == 0:
-        raise FileError(f"'{path}' is empty (0 bytes); copy it again from where it came")
+        raise FileError(f"'{path}' is empty (0 bytes); copy it again from its source")

@@ -137,7 +137,7 @@ def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPage
     if len(pages) < len(series.pages):
         raise FileError(
             f"'{path}' has only {len(pages)} of its {len(series.pages)} planes; "
-            "put the files it belongs with beside it, or save what there is as a new file"
+            "put its other files into the same folder, or save the existing planes as a new file"
         )
     if series.dataoffset is None:
         is_cut_off = series.nbytes > sum(page.nbytes for page in pages)
@@ -169,18 +169,18 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
     if claimed > stored * _MAX_EXPANSION.get(keyframe.compression, _MAX_EXPANSION_OF_OTHERS) + (1 << 20):
         raise FileError(
             f"'{path}' claims {claimed / 1e9:.4g} GB of values in a page (shape {keyframe.shape}) but holds "
-            f"{stored} bytes of it, which cannot be; it is damaged, copy it again"
+            f"{stored} bytes of it, which is impossible; it is damaged, copy it again"
         )
 
 
 def cut_off(path: Path) -> FileError:
     """The error for a file that ends before its last plane."""
-    return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from where it came")
+    return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from its source")
 
 
 def circular(path: Path) -> FileError:
     """The error for a circular list of pages."""
-    return FileError(f"'{path}' is damaged: its list of pages is circular; copy it again from where it came")
+    return FileError(f"'{path}' is damaged: its list of pages is circular; copy it again from its source")
 
 
 @contextmanager

@@ -251,7 +251,7 @@ def _open_group(path: Path, axes: str) -> Image:
     kinds = {"plate": "a plate of many images", "well": "a well of some images", "labels": "a group of labels"}
     kind = next((text for key, text in kinds.items() if key in ome), "a Zarr group without an image")
     inside = _listed_paths(path, ome) or _nodes_in(path) or "nothing"
-    raise FileError(f"'{path}' is {kind}; give the path of one inside, such as {inside}")
+    raise FileError(f"'{path}' is {kind}; give the path of an image in it, such as {inside}")
 
 
 def _inside(path: Path, name: str) -> Path:

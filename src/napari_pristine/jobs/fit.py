@@ -89,7 +89,7 @@ class BlockFitter:
             for fitted in batch:
                 fitted.networks = []  # the fit may have changed them
             smaller = "one block after the other" if len(batch) > 1 else f"tiles of {self.tile} pixels"
-            yield from self.context.warn(f"the memory ran out; going on with {smaller}")
+            yield from self.context.warn(f"the memory ran out; continuing with {smaller}")
             remaining = [[fitted] for fitted in batch] + remaining
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:

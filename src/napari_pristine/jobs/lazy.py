@@ -32,7 +32,7 @@ def lazy_restore(plan: RestorationPlan) -> Image:
     if plan.needs_training:
         advice = "and leave adapt out" if plan.model else "or restore all of it"
         raise ModelError(
-            f"'{plan.recipe.method}' would be trained on all of the image before anything can be seen; "
+            f"'{plan.recipe.method}' would be trained on all of the image before any of it can be shown; "
             f"give a trained network, {advice}"
         )
     if any(map(plan.starts_warm, plan.indices)):

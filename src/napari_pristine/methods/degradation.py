@@ -119,7 +119,7 @@ class Degradation(Params):
 
 
 class ExtraImage(Degradation):
-    """A further image of the same scene."""
+    """An extra image of the same scene."""
 
     file: str = setting("", "File of the image; empty if the image itself is given.")
 

@@ -121,7 +121,7 @@ def make_targets(
         needed = tuple(n * c // k for n, c, k in zip(net.patches.shape, cell, factors, strict=True))
         if needed != shape:
             raise SettingError(
-                f"an image of {shape} pixels whose scene is {factors} times finer does not show the same as the "
+                f"an image of {shape} pixels whose scene is {factors} times finer does not cover the field of the "
                 f"others; {needed} pixels are needed (along {block.axes})"
             )
         valid = block.valid.float()

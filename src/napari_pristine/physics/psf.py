@@ -206,7 +206,7 @@ class MeasuredPSF:
         if image.ndim != len(axes) or not image.any():
             raise SettingError(
                 f"the image of the point spread function has the shape {np.shape(self.image)}; "
-                f"one with the axes {axes} and some light in it is needed"
+                f"an image with the axes {axes} and values above 0 is needed"
             )
         centre = [float(c) for c in ndimage.center_of_mass(image)]
         halves = [  # up to half a pixel beyond the border, where there is no light: so even sides lose none
@@ -217,7 +217,7 @@ class MeasuredPSF:
             raise SettingError(
                 f"the light of the point spread function lies at the border of its image (its centre is at "
                 f"{', '.join(f'{c:.1f}' for c in centre)} of {' × '.join(map(str, image.shape))} pixels); "
-                "one with the point near the middle is needed"
+                "an image with the point near its centre is needed"
             )
         positions = [c + np.arange(-h, h + 1) / k for c, h, k in zip(centre, halves, upsampling, strict=True)]
         psf = ndimage.map_coordinates(image, np.meshgrid(*positions, indexing="ij"), order=1, mode="grid-constant")
