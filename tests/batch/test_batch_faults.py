@@ -101,7 +101,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     truncated: "",
     cut_off: "",
     empty: "is empty (0 bytes)",
-    prose: "no TIFF",
+    prose: "not TIFF",
     bomb: "",
     tall_bomb: "",
     link_in_a_circle: "",

@@ -62,7 +62,7 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
     assert status["plane.tif"].startswith("restored: noise level ")
     assert "noise levels" in status["plane.tif"]
     assert status["empty.tif"].startswith("failed: 'empty.tif' is empty")
-    assert status["notes.txt"].startswith("skipped: no image")
+    assert status["notes.txt"].startswith("skipped: not an image")
     assert panel.status.text().startswith("Done: 2 restored, 1 skipped, 1 failed, of 4 files.")
     assert panel.bar.value() == panel.bar.maximum()
     assert result(panel, "a stack.ome.tif").shape == (3, 2, 32, 40)
