@@ -1,4 +1,4 @@
-"""Axes: how an image is cut into blocks, large blocks into chunks, and all of them put together again."""
+"""Axes: cut an image into blocks, and large blocks into chunks, and put all of them together again."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def align_mask(image: Image, mask: Image) -> np.ndarray:
 
 
 MAX_BLOCK_VALUES = 4096**2
-"""Maximum number of values of a block that is restored as a whole; a constant, so that no result depends on a machine."""
+"""Maximum number of values of a block that is restored as a whole; constant, so that no result depends on a machine."""
 CHUNK_SIDE = 2176
 """Side of the largest chunk: of a square, or of a box of as many values."""
 HALO = 64

@@ -230,9 +230,7 @@ def ranges(index: Any, shape: Sequence[int]) -> list[Range]:
         elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             selected.append(range(size)[int(item)])
         else:
-            raise IndexError(
-                f"{item!r} is not an integer, slice or ellipsis; make a numpy array for other indices"
-            )
+            raise IndexError(f"{item!r} is not an integer, slice or ellipsis; make a numpy array for other indices")
     return selected
 
 
