@@ -43,19 +43,19 @@ class RecipeInputs:
 
 @dataclass
 class InputCache:
-    """Files that were opened before, as long as they have not changed; for the files of one batch."""
+    """The file of each role that was opened last, as long as it has not changed; for the files of one batch."""
 
     _found: dict[str, tuple[Fingerprint, Any, str]] = field(default_factory=dict)
 
-    def open(self, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
-        """Return the content of a file and its checksum; read again only if the file has changed."""
+    def open(self, role: str, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
+        """Return the content of a file and its checksum; read again only if the file is another one, or has changed."""
         state = fingerprint(path)
-        key = f"{load.__name__} {path}"
-        if key not in self._found or self._found[key][0] != state:
+        if role not in self._found or self._found[role][0] != state:
+            self._found.pop(role, None)  # free the memory first
             content = load(path)
             digest = content.sha256 if isinstance(content, Model) else checksum(path).removeprefix("sha256:")
-            self._found[key] = state, content, digest
-        return self._found[key][1:]
+            self._found[role] = state, content, digest
+        return self._found[role][1:]
 
 
 def open_inputs(
@@ -87,12 +87,11 @@ def open_inputs(
         inputs[role] = InputFile(sha256=digest)
 
     def opened(role: str, path: str, load: Callable[[Path], Any]) -> Any:
-        content, digest = cache.open(find_file(path, source), load)
+        content, digest = cache.open(role, find_file(path, source), load)
         inputs[role] = InputFile(path=path, sha256=digest)
         return content
 
     if model is not None:
-        given("model", model.sha256)
         inputs["model"] = InputFile(path=recipe.model, sha256=model.sha256)
     elif recipe.model:
         model = opened("model", recipe.model, load_model)
@@ -109,13 +108,15 @@ def open_inputs(
         extra_images = [opened(role, files[role], read) for role in roles]
     psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
     psfs = tuple(opened(role, files[role], read_psf) if role in files else None for role in psf_roles)
-    notes = tuple(
-        Note(f"{role}: '{new.path}' has changed since the recipe was made", warning=True)
-        for role, new in inputs.items()
-        if (old := recipe.inputs.get(role)) and old.sha256 and old.sha256 != new.sha256
-    )
+    notes = []
+    for role, old in recipe.inputs.items():
+        if role not in inputs:
+            text = f"{role}: the recipe was made with '{old.path}'" if old.path else f"{role}: was given in Python"
+            notes.append(Note(f"{text}, and is not given now; the result will differ", warning=True))
+        elif old.sha256 and old.sha256 != inputs[role].sha256:
+            notes.append(Note(f"{role}: '{inputs[role].path}' has changed since the recipe was made", warning=True))
     completed = recipe.model_copy(update={"inputs": inputs})
-    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, notes)
+    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, tuple(notes))
 
 
 def image_checksum(image: Image) -> str:
