@@ -45,6 +45,8 @@ def test_no_more_cpus_than_the_affinity_mask_or_the_environment_give(
     assert cpu_count(machine) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "16")
     assert cpu_count(machine) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")  # of each level of nested loops
+    assert cpu_count(machine) == 2
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [("200000 100000", 2), ("150000 100000", 2), ("max 100000", 64)])
