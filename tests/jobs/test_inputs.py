@@ -60,6 +60,7 @@ def test_extra_images_and_measured_psfs_have_roles_of_their_own(tmp_path: Path) 
     inputs = open_inputs(Recipe(method="linr", settings=settings), tmp_path / "a.tif")
     assert sorted(inputs.recipe.inputs) == ["extra_image_1", "extra_image_1_psf", "psf"]
     assert [image.name for image in inputs.extra_images] == ["b"]
+    assert not isinstance(inputs.extra_images[0].data, np.ndarray)  # it may be larger than the memory
     assert all(psf is not None for psf in inputs.psfs)
     np.save(tmp_path / "psf.npy", spot**2)
     again = open_inputs(inputs.recipe, tmp_path / "a.tif")

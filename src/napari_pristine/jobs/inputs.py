@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def open_inputs(
             given(f"extra_image_{number}", image_checksum(image))
     else:
         roles = [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]
-        extra_images = [opened(role, files[role], read) for role in roles]
+        extra_images = [opened(role, files[role], partial(read, lazy=True)) for role in roles]
     psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
     psfs = tuple(opened(role, files[role], read_psf) if role in files else None for role in psf_roles)
     notes = []
