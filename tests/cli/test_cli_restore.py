@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tracemalloc
@@ -17,6 +18,7 @@ from tests.batches import ended, process
 from napari_pristine import read, restore, write
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import make_plan
+from napari_pristine.methods.optimisation import Optimisation
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
@@ -204,3 +206,19 @@ def test_each_file_is_opened_and_planned_once(
     assert shell("restore", cell, movie, "-o", "clean", *FEW)[0] == 0
     assert opened == ["cell.tif", "movie.ome.tif"]
     assert planned == ["cell", "movie"]
+
+
+def test_the_way_from_the_shell_to_an_optimiser_step_is_short(
+    shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Optimisation.step
+    frames: list[str] = []
+
+    def count(self: Optimisation, progress: float) -> None:
+        frames[:] = [frame.function for frame in inspect.stack(0) if "napari_pristine" in Path(frame.filename).parts]
+        step(self, progress)
+
+    monkeypatch.setattr(Optimisation, "step", count)
+    assert shell("restore", cell, "-o", "clean.tif", *FEW)[0] == 0
+    assert frames[-1] == "main"
+    assert len(frames) + 1 <= 12, frames
