@@ -291,8 +291,10 @@ def test_files_that_are_not_ours_are_not_replaced(tmp_path: Path) -> None:
     stack(tmp_path / "in" / "a.tif", 24, 24)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.tif.json").write_text('{"mine": 1}')
-    row = restore(tmp_path / "in", tmp_path / "out")["a.tif"]
-    assert (row.status, "was made by another program" in row.text) == ("failed", True)
+    for overwrite in (False, True):
+        row = restore(tmp_path / "in", tmp_path / "out", overwrite=overwrite)["a.tif"]
+        assert (row.status, "was made by another program" in row.text) == ("failed", True)
+    assert (tmp_path / "out" / "a.tif.json").read_text() == '{"mine": 1}'
     (tmp_path / "out2" / "a.ome.zarr" / "thesis").mkdir(parents=True)
     row = restore(tmp_path / "in", tmp_path / "out2", quick(format="ome-zarr"), overwrite=True)["a.tif"]
     assert (row.status, "is a folder" in row.text) == ("failed", True)
