@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from napari_pristine.device import leave_a_core
 from napari_pristine.resources import cpu_count, free_memory
 
 
@@ -45,6 +47,18 @@ def test_no_more_cpus_than_the_affinity_mask_or_the_environment_give(
     assert cpu_count(machine) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "16")
     assert cpu_count(machine) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")  # of each level of nested loops
+    assert cpu_count(machine) == 2
+
+
+def test_no_more_threads_are_set_than_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = torch.get_num_threads()
+    try:
+        leave_a_core()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [("200000 100000", 2), ("150000 100000", 2), ("max 100000", 64)])

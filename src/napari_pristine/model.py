@@ -26,6 +26,7 @@ from napari_pristine.methods import find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
+from napari_pristine.text import to_json
 
 _FORMAT = "napari-pristine model"
 _VERSION = 1
@@ -214,7 +215,7 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
     Raises:
         FileError: The file exists and `overwrite` is not set, has another suffix, or cannot be written.
     """
-    text = {"format": _FORMAT, "format_version": str(_VERSION), "model": json.dumps(model.describe())}
+    text = {"format": _FORMAT, "format_version": str(_VERSION), "model": to_json(model.describe(), ascii_only=True)}
     write_weights(Path(path), model.weights, text, overwrite=overwrite)
 
 
@@ -225,7 +226,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         FileError: There is no such file, or it cannot be read.
         ModelError: It is not a model, is damaged, or was made by a newer version.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     card = _read_card(path)
     model = Model(card.recipe, card.channels, card.axes, read_weights(path), card.facts)
     if model.fingerprint != card.fingerprint:

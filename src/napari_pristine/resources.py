@@ -22,7 +22,10 @@ def cpu_count(root: Path = Path("/")) -> int:
         root: Folder below which `proc` and `sys` lie; another one in tests.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [affinity, *(int(os.environ[name]) for name in _THREAD_VARIABLES if os.environ.get(name, "").isdigit())]
+    limits = [affinity]
+    for name in _THREAD_VARIABLES:
+        first = os.environ.get(name, "").partition(",")[0].strip()  # OMP_NUM_THREADS may list one number per level
+        limits += [int(first)] if first.isdecimal() and int(first) else []
     for folder in _cgroup_folders(root, "cpu"):
         quota, _, period = _read(folder / "cpu.max").strip().partition(" ")  # version 2
         if not period:

@@ -7,10 +7,13 @@ import random
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.batches import (
     became,
     block_done,
@@ -37,11 +40,16 @@ from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs, resolve_batch
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
+from napari_pristine.errors import ComputeError
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io.atomic import files_in
 from napari_pristine.jobs import plan
 from napari_pristine.jobs.plan import RestorationPlan
+from napari_pristine.jobs.restore import run_plan, wait
+from napari_pristine.methods import METHODS
+from napari_pristine.methods.method import Fit, NoisyBlock
+from napari_pristine.model import read_weights, write_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,6 +209,21 @@ def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
     assert read_sidecar(tmp_path / "out" / "a.tif")["quality"] == whole.facts["quality"]
 
 
+@pytest.mark.parametrize("damage", ["missing", "shape"])
+def test_a_stored_network_that_does_not_fit_is_left_alone(tmp_path: Path, damage: str) -> None:
+    image, recipe = Image(noisy(32, 32), "YX"), quick(**LEARNING)
+    fresh = wait(run_plan(plan.make_plan(image, recipe), checkpoint_dir=tmp_path)).data
+    (kept,) = tmp_path.iterdir()
+    weights = {name: torch.zeros_like(weight) for name, weight in read_weights(kept).items()}
+    last = list(weights)[-1]
+    lost = weights.pop(last)
+    if damage == "shape":
+        weights[last] = torch.zeros(*lost.shape, 2)
+    write_weights(kept, weights, {}, overwrite=True)
+    again = wait(run_plan(plan.make_plan(image, recipe), checkpoint_dir=tmp_path)).data
+    assert np.array_equal(again, fresh)
+
+
 def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
     stack(tmp_path / "in" / "a.tif", 24, 24)
     out = tmp_path / "out"
@@ -268,8 +291,10 @@ def test_files_that_are_not_ours_are_not_replaced(tmp_path: Path) -> None:
     stack(tmp_path / "in" / "a.tif", 24, 24)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.tif.json").write_text('{"mine": 1}')
-    row = restore(tmp_path / "in", tmp_path / "out")["a.tif"]
-    assert (row.status, "was made by another program" in row.text) == ("failed", True)
+    for overwrite in (False, True):
+        row = restore(tmp_path / "in", tmp_path / "out", overwrite=overwrite)["a.tif"]
+        assert (row.status, "was made by another program" in row.text) == ("failed", True)
+    assert (tmp_path / "out" / "a.tif.json").read_text() == '{"mine": 1}'
     (tmp_path / "out2" / "a.ome.zarr" / "thesis").mkdir(parents=True)
     row = restore(tmp_path / "in", tmp_path / "out2", quick(format="ome-zarr"), overwrite=True)["a.tif"]
     assert (row.status, "is a folder" in row.text) == ("failed", True)
@@ -420,3 +445,34 @@ def test_nothing_of_a_batch_stays_in_memory(tmp_path: Path) -> None:
     gc.collect()
     assert plans
     assert not any(plan() for plan in plans)
+
+
+def test_a_file_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def fit(net: Any, block: NoisyBlock, params: Any, warm: bool) -> Fit:
+        held.append(weakref.ref(block.pixels))
+        raise ComputeError("the fit diverged")
+        yield
+
+    monkeypatch.setitem(METHODS, "inr", replace(METHODS["inr"], fit=fit))
+    stack(tmp_path / "a.tif", 24, 24)
+    errors = []
+    batch = Batch(assigned(tmp_path, "a.tif"), BatchOptions(quick()), on_error=lambda task, error: errors.append(error))
+    list(batch.job())
+    assert [str(error) for error in errors] == [row.text for row in batch.rows] == ["the fit diverged"]
+    errors.clear()
+    gc.collect()
+    assert [pixels() for pixels in held] == [None]
+
+
+def test_the_plan_counts_the_training_of_each_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(plan: RestorationPlan, *, first: bool) -> Iterator[None]:
+        yield
+        return 8.0  # type: ignore[return-value]
+
+    monkeypatch.setattr(estimate, "_measure_block", measured)
+    write(tmp_path / "a.tif", Image(noisy(3, 4, 24, 24), "CTYX"))
+    options = BatchOptions(quick(method="blind2unblind"))
+    (found,) = filter(None, estimate_files(assigned(tmp_path, "a.tif"), options))
+    assert found.seconds == 3 * 8.0

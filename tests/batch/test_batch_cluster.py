@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, saved, stack
 
+from napari_pristine.batch import executors
 from napari_pristine.batch.executors import SCHEDULER, Messages, dask_executor, scheduler_executor
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
@@ -51,6 +52,10 @@ def test_two_workers_give_the_same_pixels_as_one(tmp_path: Path, client: Any, fo
     restore(tmp_path / "in", tmp_path / "alone", recipe)
     assert same(pixels(tmp_path / "out"), pixels(tmp_path / "alone"))
     assert listing(tmp_path / "out") == listing(tmp_path / "alone")
+    end = time.monotonic() + 60
+    while any(client.run(_kept_files).values()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(client.run(_kept_files).values())  # the last image, mask and model are not kept
     left = restore(tmp_path / "in", tmp_path / "out", recipe, dask_executor(client), resume=True)
     assert became(left) == {"a.tif": "skipped", "b.ome.tif": "skipped", "c.tif": "skipped", "bad.tif": "failed"}
 
@@ -129,6 +134,10 @@ def _wait_for(path: Path) -> Iterator[None]:
 
 def _pids(client: Any) -> list[int]:
     return sorted(client.run(os.getpid).values())
+
+
+def _kept_files() -> int:
+    return executors._opened.cache_info().currsize + executors._input_cache.cache_info().currsize
 
 
 def _busy(dask_worker: Any) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 from tests.batches import ended, process
 
 from napari_pristine import read, restore, write
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.methods.optimisation import Optimisation
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
@@ -172,3 +177,48 @@ def test_an_ome_zarr_is_replaced_or_skipped_like_a_file(shell: Shell, cell: Path
         assert (code, err, said in out) == (0, "", True)
     assert shell("restore", cell, "-o", "clean.zarr", *FEW)[0] == 2
     assert np.array_equal(read("clean.zarr").data, restore(read(cell), settings={"steps": 3}).data)
+
+
+def test_a_sidecar_repeats_a_restoration_from_any_folder(shell: Shell, cell: Path) -> None:
+    write("mask.tif", Image(np.zeros((32, 40), np.uint8), "YX"))
+    Path("out").mkdir()
+    assert shell("restore", cell, "-o", "out/cell.tif", *FEW, "--mask", "mask.tif", "--device", "cpu")[0] == 0
+    assert shell("batch", "out/cell.tif.json", cell, "-o", "again")[0] == 0
+    assert np.array_equal(read("again/cell.tif").data, read("out/cell.tif").data)
+
+
+def test_each_file_is_opened_and_planned_once(
+    shell: Shell, cell: Path, movie: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    planned: list[str] = []
+
+    def read_once(path: Path, **options: Any) -> Image:
+        opened.append(path.name)
+        return read(path, **options)
+
+    def plan_once(image: Image, *arguments: Any, **options: Any) -> Any:
+        planned.append(image.name)
+        return make_plan(image, *arguments, **options)
+
+    monkeypatch.setattr("napari_pristine.batch.work_item.read", read_once)
+    monkeypatch.setattr("napari_pristine.batch.work_item.make_plan", plan_once)
+    assert shell("restore", cell, movie, "-o", "clean", *FEW)[0] == 0
+    assert opened == ["cell.tif", "movie.ome.tif"]
+    assert planned == ["cell", "movie"]
+
+
+def test_the_way_from_the_shell_to_an_optimiser_step_is_short(
+    shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Optimisation.step
+    frames: list[str] = []
+
+    def count(self: Optimisation, progress: float) -> None:
+        frames[:] = [frame.function for frame in inspect.stack(0) if "napari_pristine" in Path(frame.filename).parts]
+        step(self, progress)
+
+    monkeypatch.setattr(Optimisation, "step", count)
+    assert shell("restore", cell, "-o", "clean.tif", *FEW)[0] == 0
+    assert frames[-1] == "main"
+    assert len(frames) + 1 <= 12, frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,22 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert [int(value[0, 0]) for value in values] == list(range(60))
+
+
+def test_one_page_is_kept_however_many_files_are_open(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.tif" for number in range(12)]
+    for path in paths:
+        tifffile.imwrite(path, np.zeros((2, 512, 512), np.uint16), metadata={"axes": "TYX"}, compression="zlib")
+    images = [read(path, lazy=True) for path in paths]
+    assert images[0].data[0, 0, 0] == 0  # imports are not counted
+    tracemalloc.start()
+    try:
+        for image in images:
+            assert image.data[0, 0, 0] == 0
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 3 * 512 * 512 * 2
 
 
 def test_a_file_that_was_cut_off_since_it_was_opened_is_an_error(tmp_path: Path) -> None:

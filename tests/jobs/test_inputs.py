@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_pristine import Image, Recipe, learn, restore, save_model, write
+from napari_pristine.batch.spec import resolve_batch
 from napari_pristine.errors import FileError
 from napari_pristine.jobs.inputs import InputCache, open_inputs
 from napari_pristine.jobs.plan import make_plan
@@ -58,6 +60,7 @@ def test_extra_images_and_measured_psfs_have_roles_of_their_own(tmp_path: Path) 
     inputs = open_inputs(Recipe(method="linr", settings=settings), tmp_path / "a.tif")
     assert sorted(inputs.recipe.inputs) == ["extra_image_1", "extra_image_1_psf", "psf"]
     assert [image.name for image in inputs.extra_images] == ["b"]
+    assert not isinstance(inputs.extra_images[0].data, np.ndarray)  # it may be larger than the memory
     assert all(psf is not None for psf in inputs.psfs)
     np.save(tmp_path / "psf.npy", spot**2)
     again = open_inputs(inputs.recipe, tmp_path / "a.tif")
@@ -74,6 +77,39 @@ def test_files_are_opened_once_for_many_images_unless_they_change(tmp_path: Path
     assert first.mask is second.mask
     write(tmp_path / "mask.tif", Image((~MASK).astype(np.uint8), "YX"), overwrite=True)
     assert open_inputs(recipe, cache=cache).recipe.inputs != first.recipe.inputs
+
+
+def test_files_of_earlier_images_are_not_kept(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "mask.tif", Image(MASK.astype(np.uint8), "YX"))
+    cache = InputCache()
+    first = weakref.ref(open_inputs(Recipe(mask="mask.tif"), tmp_path / "a" / "x.tif", cache=cache).mask)
+    assert first() is not None
+    open_inputs(Recipe(mask="mask.tif"), tmp_path / "b" / "x.tif", cache=cache)
+    assert first() is None
+
+
+def test_what_a_recipe_was_made_with_and_is_not_given_is_told() -> None:
+    made = restore(NOISY, mask=MASK, settings=FEW, device="cpu").recipe
+    again = restore(NOISY, settings=FEW, device="cpu").recipe
+    assert "mask" in made.inputs
+    assert open_inputs(again).notes == ()
+    (note,) = open_inputs(made).notes
+    assert note.warning
+    assert note.text == "mask: was given in Python, and is not given now; the result will differ"
+    assert open_inputs(made, mask=Image(MASK, "YX")).notes == ()
+
+
+def test_a_file_may_lie_in_the_home_folder(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    save_model(tmp_path / "tiny.safetensors", model)
+    write(tmp_path / "mask.tif", Image(MASK.astype(np.uint8), "YX"))
+    write(tmp_path / "a.tif", Image(NOISY, "YX"))
+    (tmp_path / "r.yaml").write_text("method: tiny\nmodel: ~/tiny.safetensors\nmask: ~/mask.tif\n")
+    spec = resolve_batch(tmp_path / "r.yaml", [str(tmp_path / "a.tif")], tmp_path / "out")
+    assert open_inputs(spec.options.recipe).recipe.inputs["model"].sha256 == model.sha256
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

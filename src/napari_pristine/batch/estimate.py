@@ -90,7 +90,9 @@ def estimate_files(
             if probe and measured.get(kind) is None:
                 measured[kind] = yield from _measure_block(plan, first=not measured)
             seconds = measured.get(kind)
-            if seconds is not None and not plan.needs_training:
+            if seconds is not None and plan.needs_training:  # which takes longer than to restore the other blocks
+                seconds *= len({plan.blocks.channel(index) for index in plan.indices})
+            elif seconds is not None:
                 warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
                 seconds *= sum(warm if plan.starts_warm(index) else 1.0 for index in plan.indices)
             yield replace(estimate, seconds=seconds)

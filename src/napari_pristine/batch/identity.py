@@ -148,14 +148,13 @@ def find_existing(
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
 
     check_writable(target, overwrite=True)  # a folder that is not a result is never replaced
-    if not options.overwrite:
-        if target.exists():
-            difference = _difference(found, wanted) if options.resume else ""
-            advice = "--overwrite replaces it" + ("" if options.resume else ", --resume skips what is done")
-            raise FileError(f"'{target}' exists already{difference}; {advice}")
-        sidecar = sidecar_of(target)
-        if sidecar.exists() and "identity" not in read_sidecar(target):
-            raise FileError(f"'{sidecar}' was made by another program and would be replaced; rename it")
+    if target.exists() and not options.overwrite:
+        difference = _difference(found, wanted) if options.resume else ""
+        advice = "--overwrite replaces it" + ("" if options.resume else ", --resume skips what is done")
+        raise FileError(f"'{target}' exists already{difference}; {advice}")
+    sidecar = sidecar_of(target)
+    if sidecar.exists() and "identity" not in read_sidecar(target):
+        raise FileError(f"'{sidecar}' was made by another program and would be replaced; rename it")
     if not options.resume and work.folder.exists():
         if work.state and not options.overwrite:
             raise FileError(

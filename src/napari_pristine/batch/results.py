@@ -47,7 +47,7 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
         FileError: Some blocks are missing.
     """
     plan, work = opened.plan, WorkDir(opened.task.target)
-    quality = QualitySummary.of(plan.blocks, plan.image)
+    quality = QualitySummary(plan.blocks, plan.image.channels)
     seconds, devices, notes, dropped = 0.0, set[str](), dict[str, None](), 0
     for number, unit in enumerate(plan.work_units):
         check_cancelled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,10 +85,10 @@ class Batch:
         executor: Does the work.
         opened: Files that are open already; removed when they are restored.
         cache: Files beside the images that were opened before.
+        on_error: Called with each file that fails, and its error.
 
     Attributes:
         rows: Outcome of each finished file.
-        errors: Errors of the files that failed.
         locked_elsewhere: Files that other batches are restoring.
         since: Start of the batch.
     """
@@ -100,15 +100,16 @@ class Batch:
         executor: Executor = run_in_this_process,
         opened: dict[Task, OpenedTask] | None = None,
         cache: InputCache | None = None,
+        on_error: Callable[[Task, PristineError], None] = lambda task, error: None,
     ) -> None:
         self.tasks, self.options, self.executor = tasks, options, executor
         self.rows: list[ItemDone] = []
-        self.errors: dict[Task, PristineError] = {}
         self.locked_elsewhere: list[Task] = []
         self.since = datetime.now(UTC)
         self._start_time = time.monotonic()
         self._opened = {} if opened is None else opened
         self._cache = cache or InputCache()
+        self._on_error = on_error
         self._current: Task | None = None
         self._phase: Literal["reading", "restoring", "writing"] = "restoring"
         self._active: dict[Task, ActiveTask] = {}
@@ -264,7 +265,7 @@ class Batch:
             except FileError:  # the disk of the input is disconnected, perhaps for a moment
                 pass
             active.lock.discard_unless_useful()
-        self.errors[task] = translated
+        self._on_error(task, translated)  # it is not kept: its traceback holds the block that was being restored
         self._end(task, "failed", text)
 
     def _end(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:

@@ -130,7 +130,7 @@ def assign_targets(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> lis
     Raises:
         FileError: The results cannot go to this folder or would replace an input, or there is no mask.
     """
-    if recipe.mask and not Path(recipe.mask).exists():
+    if recipe.mask and not Path(recipe.mask).expanduser().exists():
         raise FileError(f"the mask '{recipe.mask}' of the recipe does not exist; check the name")
     if folder.exists() and not folder.is_dir():
         raise FileError(f"'{folder}' is a file; give a folder for the results")

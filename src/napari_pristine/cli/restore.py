@@ -87,16 +87,17 @@ def restore(
         "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
     trained = load_model(model) if model else None
-    recipe = make_recipe(trained, method, preset, read_settings(settings), fields)
+    # sidecars are recipes, too, and lie in other folders than this
+    recipe = with_absolute_paths(make_recipe(trained, method, preset, read_settings(settings), fields))
     tasks = assign_names(expand_patterns(inputs), output, replace_results=overwrite or resume)
 
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
-    errors: dict[Task, PristineError] = {}
+    computed: list[bool] = []  # of each file that failed: did the computation fail?
     cache = InputCache()
 
     def fail(task: Task, error: PristineError) -> None:
-        errors[task] = error
+        computed.append(isinstance(error, ComputeError))
         explain(error, debug, about=str(task.source))
         if json:
             say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
@@ -112,9 +113,9 @@ def restore(
             if (count := opened[task].plan.image.metadata.get("images", 1)) > 1:
                 report_error(f"{task.source}: holds {count} images; only the largest is restored")
     if save_recipe and opened:
-        write_recipe(save_recipe, with_absolute_paths(recipe), overwrite=overwrite)
+        write_recipe(save_recipe, recipe, overwrite=overwrite)
 
-    batch = Batch(list(opened), BatchOptions(recipe, resume, overwrite), opened=opened, cache=cache)
+    batch = Batch(list(opened), BatchOptions(recipe, resume, overwrite), opened=opened, cache=cache, on_error=fail)
     job = batch.job()
     with item_bar(len(tasks)) as show:
         try:
@@ -124,12 +125,8 @@ def restore(
                     report_error(f"{event.source}: {event.event.text}")
                 elif isinstance(event, ItemDone) and event.status != "failed":
                     say(printable(to_json(item_facts(event)) if json else describe_item(event)))
-                elif isinstance(event, ItemDone):
-                    task = next(task for task in batch.errors if task.source == event.source)
-                    fail(task, batch.errors[task])
         finally:
             job.close()
-    if not errors:
+    if not computed:
         return SUCCESS
-    computed = any(isinstance(error, ComputeError) for error in errors.values())
-    return SOME_FAILED if computed or len(errors) < len(tasks) else UNUSABLE
+    return SOME_FAILED if any(computed) or len(computed) < len(tasks) else UNUSABLE

@@ -98,7 +98,9 @@ def run_batch(request: BatchRequest) -> Job:
     workers = request.settings.workers
     if workers > 1:
         yield f"Starting {workers} workers …"
-    executor, running = yield from run_in_thread(partial(_start_workers, workers), wait_on_close=False)
+    executor, running = yield from run_in_thread(
+        partial(_start_workers, workers, spec.options.threads), wait_on_close=False
+    )
     with running:
         batch = Batch(spec.tasks, spec.options, executor)
         try:
@@ -120,10 +122,10 @@ def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
     return spec
 
 
-def _start_workers(workers: int, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
+def _start_workers(workers: int, threads: int | None, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
     """Start worker processes; returns their executor, and a context that stops them."""
     with ExitStack() as stack:
-        executor = stack.enter_context(local_executor(workers))
+        executor = stack.enter_context(local_executor(workers, threads))
         check_cancelled()  # if the batch was stopped meanwhile, the workers end here
         return executor, stack.pop_all()
 

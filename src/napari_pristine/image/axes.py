@@ -146,10 +146,6 @@ class AxesPlan:
         kept = [axis for axis in self.axes if axis in self.joint_axes]
         return part.transpose([order.index(axis) for axis in kept])
 
-    def write(self, data: Any, index: BlockIndex, block: np.ndarray) -> None:
-        """Write a block `(C, *space)` to its region of an array with the shape of the image."""
-        data[self.region(index)] = self.unfold(block, index)
-
     def in_chunks(self, values_per_pixel: int = 1) -> AxesPlan:
         """The same plan in chunks, if blocks are too large to be restored as a whole.
 

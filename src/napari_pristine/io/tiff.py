@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tifffile
@@ -116,17 +117,26 @@ class _MemoryMap:
 
 
 class _KeepLastChunk(WrapperStore[Any]):
-    """Keeps the chunk that was decoded last, as the next part of a large page is often read next."""
+    """Keeps the chunk that was decoded last, as the next part of a large page is often read next.
 
-    _last: tuple[str, Buffer | None] | None = None
+    One chunk is kept for all files: thousands of them may be open.
+    """
+
+    _last: ClassVar[tuple[weakref.ref[Any], str, Buffer | None] | None] = None
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        if self._last is not None and self._last[0] == key:
-            return self._last[1]
-        self._last = None  # free the memory first
+        last = _KeepLastChunk._last
+        if last is not None and last[0]() is self and last[1] == key:
+            return last[2]
+        _KeepLastChunk._last = last = None  # free the memory first
         value: Buffer | None = await self._store.get(key, prototype, byte_range)
-        self._last = key, value
+        _KeepLastChunk._last = weakref.ref(self, _KeepLastChunk._forget), key, value
         return value
+
+    @staticmethod
+    def _forget(reference: weakref.ref[Any]) -> None:
+        if _KeepLastChunk._last is not None and _KeepLastChunk._last[0] is reference:
+            _KeepLastChunk._last = None
 
 
 @contextmanager

@@ -135,10 +135,9 @@ class JobContext:
         try:
             while not (self.keep and step and step.done):
                 step = next(fit)
-                last = step.residual
-                self.mean_residual = (
-                    last if self.mean_residual is None else last.lerp(self.mean_residual, _RESIDUAL_DECAY)
-                )
+                mean = step.residual if self.mean_residual is None else self.mean_residual
+                # first residuals may be on the CPU; sums may mix it with other devices, unlike `torch.lerp`
+                self.mean_residual = _RESIDUAL_DECAY * mean + (1 - _RESIDUAL_DECAY) * step.residual
                 if self.progress_due() or step.done == step.total:
                     yield from self.progress(step)
                 yield from self.preview(make_previews)

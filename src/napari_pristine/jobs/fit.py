@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +25,6 @@ from napari_pristine.methods.method import NoisyBlock, Step
 from napari_pristine.model import SUFFIX, read_weights, write_weights
 from napari_pristine.nets.field import blend
 
-MakePreviews: TypeAlias = Callable[[Sequence[nn.Module]], list[Preview]]
-"""Makes previews of a batch of blocks from the networks of the current tile."""
 _SMALLEST_TILE = 128
 _REFINED_TILE = 512
 """Side of the tiles in which a fit is refined, in pixels."""
@@ -56,16 +53,20 @@ class BlockFitter:
     Args:
         plan: What is restored, and how.
         context: The context of the job.
-        batches: Number of batches of blocks, for the progress.
+        batches: The blocks that are restored, in batches; for the progress.
         checkpoint_dir: Folder of checkpoints of trained networks; none are read or written without it.
     """
 
     def __init__(
-        self, plan: RestorationPlan, context: JobContext, batches: int, checkpoint_dir: Path | None = None
+        self,
+        plan: RestorationPlan,
+        context: JobContext,
+        batches: Sequence[Sequence[BlockIndex]],
+        checkpoint_dir: Path | None = None,
     ) -> None:
         self.plan, self.context, self.checkpoint_dir = plan, context, checkpoint_dir
-        self.batches = batches
-        self.channels = len({plan.blocks.channel(index) for index in plan.indices})
+        self.batches = len(batches)
+        self.channels = len({plan.blocks.channel(index) for batch in batches for index in batch})
         self.tile = plan.params.tile
         self.trained: dict[BlockIndex, nn.Module] = {}
 
@@ -104,10 +105,8 @@ class BlockFitter:
         # extra images have grids whose tiles would not match
         side = math.prod(block.space) if block.others else self.tile
         tiling = Tiling.of(block.space, side, OVERLAP).tightened()
-        for fitted in batch:
-            if len(fitted.networks) != len(
-                tiling.slices
-            ):  # they are those of larger tiles, which needed too much memory
+        if any(len(fitted.networks) != len(tiling.slices) for fitted in batch):
+            for fitted in batch:  # none, or those of larger tiles, which needed too much memory
                 fitted.networks = []
         tiles = [self._initial_tiles(fitted, tiling) for fitted in batch]
         networks: list[list[nn.Module]] = [[] for _ in batch]
@@ -195,10 +194,13 @@ class BlockFitter:
             return False
         try:
             weights = read_weights(self._checkpoint(channel))
-            mismatch = net.load_state_dict(weights, strict=False)
-        except (ModelError, FileError, RuntimeError):  # torch's for other shapes
+        except (ModelError, FileError):
             return False
-        return not mismatch.missing_keys and not mismatch.unexpected_keys
+        shapes = [{name: weight.shape for name, weight in each.items()} for each in (weights, net.state_dict())]
+        if shapes[0] != shapes[1]:  # torch would load what fits of them
+            return False
+        net.load_state_dict(weights)
+        return True
 
     def _checkpoint(self, channel: BlockIndex) -> Path:
         assert self.checkpoint_dir is not None

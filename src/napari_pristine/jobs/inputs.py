@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,19 @@ class RecipeInputs:
 
 @dataclass
 class InputCache:
-    """Cache of opened files for the images of a batch; a file that has changed is read again."""
+    """Cache of the files beside the images of a batch: the last file of each role, read again if it has changed."""
 
     _entries: dict[str, tuple[Fingerprint, Any, str]] = field(default_factory=dict)
 
-    def open(self, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
-        """Return the content of a file and its checksum; read again only if the file has changed."""
+    def open(self, role: str, path: Path, load: Callable[[Path], Any]) -> tuple[Any, str]:
+        """Return the content of a file and its checksum; read again only if the file is another one, or has changed."""
         state = fingerprint(path)
-        key = f"{load.__name__} {path}"
-        if key not in self._entries or self._entries[key][0] != state:
+        if role not in self._entries or self._entries[role][0] != state:
+            self._entries.pop(role, None)  # free the memory first
             content = load(path)
             digest = content.sha256 if isinstance(content, Model) else checksum(path).removeprefix("sha256:")
-            self._entries[key] = state, content, digest
-        return self._entries[key][1:]
+            self._entries[role] = state, content, digest
+        return self._entries[role][1:]
 
 
 def open_inputs(
@@ -87,12 +88,11 @@ def open_inputs(
         inputs[role] = InputFile(sha256=digest)
 
     def open_file(role: str, path: str, load: Callable[[Path], Any]) -> Any:
-        content, digest = cache.open(find_file(path, source), load)
+        content, digest = cache.open(role, find_file(path, source), load)
         inputs[role] = InputFile(path=path, sha256=digest)
         return content
 
     if model is not None:
-        add_object("model", model.sha256)
         inputs["model"] = InputFile(path=recipe.model, sha256=model.sha256)
     elif recipe.model:
         model = open_file("model", recipe.model, load_model)
@@ -106,16 +106,18 @@ def open_inputs(
             add_object(f"extra_image_{number}", image_checksum(image))
     else:
         roles = [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]
-        extra_images = [open_file(role, files[role], read) for role in roles]
+        extra_images = [open_file(role, files[role], partial(read, lazy=True)) for role in roles]
     psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
     psfs = tuple(open_file(role, files[role], read_psf) if role in files else None for role in psf_roles)
-    notes = tuple(
-        Note(f"{role}: '{new.path}' has changed since the recipe was made", warning=True)
-        for role, new in inputs.items()
-        if (old := recipe.inputs.get(role)) and old.sha256 and old.sha256 != new.sha256
-    )
+    notes = []
+    for role, old in recipe.inputs.items():
+        if role not in inputs:
+            text = f"{role}: the recipe was made with '{old.path}'" if old.path else f"{role}: was given in Python"
+            notes.append(Note(f"{text}, and is not given now; the result will differ", warning=True))
+        elif old.sha256 and old.sha256 != inputs[role].sha256:
+            notes.append(Note(f"{role}: '{inputs[role].path}' has changed since the recipe was made", warning=True))
     completed = recipe.model_copy(update={"inputs": inputs})
-    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, notes)
+    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, tuple(notes))
 
 
 def image_checksum(image: Image) -> str:

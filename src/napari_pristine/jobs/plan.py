@@ -184,15 +184,23 @@ class RestorationPlan:
 
 
 def make_plan(
-    image: Image, recipe: Recipe | RecipeInputs, *, batch_size: int | None = None, **objects: Any
+    image: Image,
+    recipe: Recipe | RecipeInputs,
+    *,
+    mask: Image | None = None,
+    extra_images: Sequence[Image] = (),
+    model: Model | None = None,
+    batch_size: int | None = None,
 ) -> RestorationPlan:
     """Decide how an image is restored, and check all that can be checked without reading its pixels.
 
     Args:
         image: The image.
-        recipe: A recipe, whose files are opened here, or one whose files are open already.
-        batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
-        objects: `mask`, `extra_images`, `model` in place of the files of the recipe, see `open_inputs`.
+            recipe: A recipe, whose files are opened here, or a recipe with all it names opened already.
+        mask: A mask in place of that of a recipe, see `open_inputs`.
+        extra_images: Extra images in place of those that the settings of a recipe name.
+        model: A trained network in place of that of a recipe.
+            batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
 
     Raises:
         PristineError: Axes, settings, images, model or device do not fit.
@@ -201,19 +209,21 @@ def make_plan(
         check_axes(axes, image.shape)
         image = replace(image, axes=axes)
     check_restorable(image)
-    inputs = open_inputs(recipe, **objects) if isinstance(recipe, Recipe) else recipe
+    inputs = recipe
+    if isinstance(inputs, Recipe):
+        inputs = open_inputs(inputs, mask=mask, extra_images=extra_images, model=model)
     recipe, params = inputs.recipe, inputs.recipe.params
-    mask = None
+    masked = None
     if inputs.mask is not None:
-        mask = replace(image, data=align_mask(image, inputs.mask)).select(recipe.select).data
+        masked = replace(image, data=align_mask(image, inputs.mask)).select(recipe.select).data
     image = image.select(recipe.select)
     check_restorable(image)
     method = find_method(recipe.method)
     blocks = plan_axes(image, recipe.together)
-    extra_images = tuple(_plan_extra_image(extra, image, blocks, recipe) for extra in inputs.extra_images)
-    params.check(blocks.space, len(extra_images))
+    planned = tuple(_plan_extra_image(extra, image, blocks, recipe) for extra in inputs.extra_images)
+    params.check(blocks.space, len(planned))
     upscaling = params.finer_by(blocks.space)
-    if not extra_images:  # these have grids of their own, and are fitted as a whole
+    if not planned:  # these have grids of their own, and are fitted as a whole
         blocks = blocks.in_chunks(math.prod(upscaling))
     model = inputs.model
     if model is not None:
@@ -223,7 +233,7 @@ def make_plan(
         raise SettingError("adapt trains a model on the image first, but no model is given; give one, or drop adapt")
     device, note = pick_device(recipe.device)
     if batch_size is None:
-        alone = bool(extra_images or blocks.chunks) or "S" in blocks.loop_axes  # samples share chunks of the result
+        alone = bool(planned or blocks.chunks) or "S" in blocks.loop_axes  # samples share chunks of the result
         batch_size = 1 if alone else _batch_size(method, params, blocks.block_shape[1:], device)
     return RestorationPlan(
         image=image,
@@ -233,14 +243,14 @@ def make_plan(
         blocks=blocks,
         output_blocks=blocks.upscaled(upscaling),
         upscaling=upscaling,
-        mask=mask,
-        extra_images=extra_images,
+        mask=masked,
+        extra_images=planned,
         psfs=inputs.psfs,
         model=model,
         device=device,
         notes=(*((note,) if note else ()), *inputs.notes),
         batch_size=batch_size,
-        statistics=ImageStatistics(blocks, image.data, mask, params),
+        statistics=ImageStatistics(blocks, image.data, masked, params),
     )
 
 

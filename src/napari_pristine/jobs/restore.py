@@ -160,8 +160,8 @@ def run_plan(
     context = JobContext()
     result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
     batches = plan.batches(list(chain(*plan.work_units)) if indices is None else indices)
-    fitter = BlockFitter(plan, context, len(batches), checkpoint_dir)
-    summary = QualitySummary.of(plan.blocks, plan.image)
+    fitter = BlockFitter(plan, context, batches, checkpoint_dir)
+    summary = QualitySummary(plan.blocks, plan.image.channels)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}
     noted = 0

@@ -8,7 +8,6 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import AxesPlan, BlockIndex
-from napari_pristine.image.image import Image
 from napari_pristine.image.quality import ChannelQuality, Quality
 
 _SAMPLES = ("red", "green", "blue", "alpha")
@@ -25,18 +24,13 @@ class QualitySummary:
         count: Number of blocks.
     """
 
-    def __init__(self, blocks: AxesPlan, channel_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, blocks: AxesPlan, channel_names: tuple[str, ...]) -> None:
         self.count = 0
         self._blocks, self._channel_names = blocks, channel_names
         self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._hot = self._invalid = 0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
-
-    @classmethod
-    def of(cls, blocks: AxesPlan, image: Image) -> QualitySummary:
-        """An empty summary for an image."""
-        return cls(blocks, image.channels)
 
     def add(self, done: BlockDone) -> None:
         """Count one more block."""

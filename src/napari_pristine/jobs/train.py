@@ -29,7 +29,7 @@ from napari_pristine.jobs.statistics import ImageStatistics
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.model import Facts, Model, load_model, untrained
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import InputFile, Recipe
 from napari_pristine.settings import make
 
 _MAX_NAMES = 1000
@@ -126,6 +126,8 @@ def training_job(
     if start:
         start.check_fits(channels, axes, recipe.method)
         start.check(params)
+        started_from = InputFile(path=recipe.model, sha256=start.sha256)
+        recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, "model": started_from}})
     device, device_note = pick_device(recipe.device)
     blocks = [(image, index) for image in training_images for index in image.blocks.indices]
 
