@@ -196,11 +196,11 @@ def make_plan(
 
     Args:
         image: The image.
-            recipe: A recipe, whose files are opened here, or a recipe with all it names opened already.
+        recipe: A recipe, whose files are opened here, or one whose files are open already.
         mask: A mask in place of that of a recipe, see `open_inputs`.
         extra_images: Extra images in place of those that the settings of a recipe name.
         model: A trained network in place of that of a recipe.
-            batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
+        batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
 
     Raises:
         PristineError: Axes, settings, images, model or device do not fit.
