@@ -360,10 +360,9 @@ class _ListedFile:
             try:
                 sigma = self.facts.sigma or 0.0
                 drawn = draw_pictures(_selected_input(self.item), read(self.item.target, lazy=True), sigma)
-                drawn = drawn if sigma > 0 else drawn[:2]  # without it, there is no scale for what was removed
             except Exception:  # noqa: BLE001 - a thousand results must not lose their report to one picture
                 drawn = ()
-        return [_data_url(png) for png in drawn] + [""] * (len(PICTURES) - len(drawn))
+        return [_data_url(png) if png else "" for png in drawn] or [""] * len(PICTURES)
 
 
 def _selected_input(item: ItemDone) -> Image:

@@ -30,12 +30,12 @@ def draw_pictures(source: Image, result: Image, sigma: float) -> tuple[bytes, by
     """Draw the middle plane before, after, and before minus after, as PNG. Only that plane is read.
 
     Before and after share one contrast. In the third, mid grey is no change, and white and black are 3 noise levels
-    removed and added.
+    removed and added; it is empty if the noise level is not known.
 
     Args:
         source: The image, after any selection.
         result: Its result, on the same grid or on one that is finer by whole factors.
-        sigma: Noise level in the units of the image.
+        sigma: Noise level in the units of the image; 0 if it is not known.
 
     Raises:
         ImageError: The shapes of the two do not fit.
@@ -49,13 +49,13 @@ def draw_pictures(source: Image, result: Image, sigma: float) -> tuple[bytes, by
         raise ImageError(
             f"a result of shape {result.shape} ({result.axes}) cannot be that of an image of shape {source.shape}"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        removed = before - coarse
-        # without noise any change is beyond all scales
-        removed = removed / sigma if sigma > 0 else np.sign(removed) * RANGE
     small = _small(before), _small(after)
     low, high = _window(*small)
-    return _png(small[0], low, high), _png(small[1], low, high), _png(_small(removed), -RANGE, RANGE)
+    removed = b""
+    if sigma > 0:
+        with np.errstate(over="ignore", invalid="ignore"):
+            removed = _png(_small((before - coarse) / sigma), -RANGE, RANGE)
+    return _png(small[0], low, high), _png(small[1], low, high), removed
 
 
 def thumbnail(image: Image) -> bytes:

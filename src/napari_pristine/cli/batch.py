@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from napari_pristine.batch.executors import local_executor, scheduler_executor
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
-from napari_pristine.cli.options import Json, Overwrite, Resume
+from napari_pristine.cli.options import Json, Memory, Overwrite, Resume, read_bytes
 from napari_pristine.cli.output import (
     SOME_FAILED,
     SUCCESS,
@@ -28,10 +27,7 @@ from napari_pristine.cli.output import (
 from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.events import ItemDone, Note
-from napari_pristine.jobs.plan import BASE_MEMORY
 from napari_pristine.text import printable, to_json
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def batch(
@@ -56,13 +52,7 @@ def batch(
     scheduler: Annotated[
         str, Parameter(help="Address of the scheduler of a dask cluster to use.", show_default=False)
     ] = "",
-    memory: Annotated[
-        str,
-        Parameter(
-            help="Maximum memory of a process, such as 2GB. [default: free memory, divided among the workers]",
-            show_default=False,
-        ),
-    ] = "",
+    memory: Memory = "",
     json: Json = False,
 ) -> int:
     """Restore files, folders and patterns by a recipe; finished blocks survive any interruption."""
@@ -72,7 +62,7 @@ def batch(
         if count is not None and count < 1:
             raise SettingError(f"--{name} is {count}; give at least 1")
     spec = resolve_batch(
-        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=_bytes(memory), threads=threads,
+        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=read_bytes(memory), threads=threads,
         workers=None if scheduler else workers or 1,
     )  # fmt: skip
     note = None if scheduler else pick_device(spec.options.recipe.device)[1]
@@ -141,24 +131,3 @@ def _print_plan(spec: BatchSpec, json: bool) -> int:
         say(printable(describe_plan(found)))
     failed = any(estimate.problem and not estimate.task.problem for estimate in found)
     return SOME_FAILED if failed or all(estimate.problem for estimate in found) else SUCCESS
-
-
-def _bytes(text: str) -> int | None:
-    """Number of bytes in a text such as 2GB or 500 MiB; `None` if it is empty.
-
-    Raises:
-        SettingError: It cannot be read, or is less than the program itself takes.
-    """
-    if not text:
-        return None
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]I?)?)(B?)\s*", text.upper())
-    if match is None:
-        raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 800MiB")
-    if not match[2] + match[3]:
-        raise SettingError(f"--memory {text} has no unit; give one, such as {text}GB")
-    found = int(float(match[1]) * _UNITS[match[2]])
-    if found < BASE_MEMORY:
-        raise SettingError(
-            f"--memory {text} is less than the program itself takes, {BASE_MEMORY / 1e6:.0f} MB; give more"
-        )
-    return found

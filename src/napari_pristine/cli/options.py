@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from napari_pristine.device import Device
 from napari_pristine.errors import SettingError
+from napari_pristine.jobs.plan import BASE_MEMORY
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import settings_of
 
@@ -22,6 +24,8 @@ def option(name: str, text: str = "") -> Parameter:
     field = _FIELDS[name]
     return Parameter(help=f"{field.text} {text}".strip(), show_default=field.default != "")
 
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 MethodName: TypeAlias = Annotated[str, option("method", "See 'pristine methods'.")]
 Preset: TypeAlias = Annotated[str, option("preset")]
@@ -40,6 +44,13 @@ Resume: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, one object per line.")]
 SaveRecipe: TypeAlias = Annotated[
     Path | None, Parameter(help="Also save these options as a recipe, a .yaml file, for 'pristine batch'.")
+]
+Memory: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help="Maximum memory of a process, such as 2GB. [default: free memory, divided among the workers]",
+        show_default=False,
+    ),
 ]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 
@@ -63,3 +74,24 @@ def read_pairs(name: str, texts: Sequence[str] | None, example: str) -> dict[str
             raise SettingError(f"cannot read {name} '{text}'; write it like {name} {example}")
         pairs[key] = value
     return pairs
+
+
+def read_bytes(text: str) -> int | None:
+    """Number of bytes in a text such as 2GB or 500 MiB; `None` if it is empty.
+
+    Raises:
+        SettingError: It cannot be read, or is less than the program itself takes.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*((?:[KMGT]I?)?)(B?)\s*", text.upper())
+    if match is None:
+        raise SettingError(f"cannot read --memory '{text}'; write it like 2GB or 800MiB")
+    if not match[2] + match[3]:
+        raise SettingError(f"--memory {text} has no unit; give one, such as {text}GB")
+    found = int(float(match[1]) * _UNITS[match[2]])
+    if found < BASE_MEMORY:
+        raise SettingError(
+            f"--memory {text} is less than the program itself takes, {BASE_MEMORY / 1e6:.0f} MB; give more"
+        )
+    return found

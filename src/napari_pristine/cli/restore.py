@@ -15,6 +15,7 @@ from napari_pristine.cli.options import (
     Debug,
     DeviceName,
     Json,
+    Memory,
     Overwrite,
     Resume,
     SaveRecipe,
@@ -22,6 +23,7 @@ from napari_pristine.cli.options import (
     Settings,
     Together,
     option,
+    read_bytes,
     read_pairs,
     read_settings,
 )
@@ -74,6 +76,7 @@ def restore(
     device: DeviceName = DEFAULT["device"],
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
+    memory: Memory = "",
     save_recipe: SaveRecipe = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -115,7 +118,13 @@ def restore(
     if save_recipe and opened:
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 
-    batch = Batch(list(opened), BatchOptions(recipe, resume, overwrite), opened=opened, cache=cache, on_error=fail)
+    batch = Batch(
+        list(opened),
+        BatchOptions(recipe, resume, overwrite, read_bytes(memory)),
+        opened=opened,
+        cache=cache,
+        on_error=fail,
+    )
     job = batch.job()
     with item_bar(len(tasks)) as show:
         try:
