@@ -77,7 +77,7 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
     start, ended = threading.Event(), threading.Event()
 
     @contextmanager
-    def slow(workers: int) -> Iterator[Any]:
+    def slow(workers: int, threads: int | None) -> Iterator[Any]:
         start.wait()
         try:
             yield run_in_this_process
@@ -100,12 +100,12 @@ def test_a_batch_can_be_stopped_while_its_workers_start(qtbot, open_batch, monke
 
 def test_notices_about_the_batch_are_shown(qtbot, open_batch, monkeypatch):
     @contextmanager
-    def lacking(workers: int) -> Iterator[Any]:
+    def lacking(workers: int, threads: int | None) -> Iterator[Any]:
         def answers(fractions: Any) -> Any:
             yield Note("the cluster has no workers; waiting")
             yield from pool(fractions)
 
-        with local_executor(workers) as pool:
+        with local_executor(workers, threads) as pool:
             yield answers
 
     monkeypatch.setattr("napari_pristine.gui.batch_job.local_executor", lacking)
