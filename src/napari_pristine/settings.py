@@ -91,7 +91,7 @@ class Setting:
     @property
     def title(self) -> str:
         """Label in forms: the name as words, with the unit in brackets."""
-        words = self.name.replace("_", " ").capitalize()
+        words = self.name.replace("_", " ").capitalize().replace("Psf", "PSF")
         return f"{words} ({self.unit})" if self.unit else words
 
     @property

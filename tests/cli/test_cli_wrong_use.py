@@ -22,8 +22,8 @@ ENDLESS = ("--set", "steps=100000")
 Shell = Callable[..., tuple[int, str, str]]
 
 WRONG = [
-    (("restore",), "INPUTS"),
-    (("restore", "cell.tif"), "--output"),
+    (("restore",), "'pristine restore' needs INPUTS. ('pristine restore --help' shows the usage)"),
+    (("restore", "cell.tif"), "needs a value for --output"),
     (("restore", "cell.tif", "-o", "x.tif", "--sead", "1"), "--sead"),
     (("restore", "cell.tif", "-o", "x.tif", "--seed", "one"), '"one"'),
     (("restore", "cell.tif", "-o", "x.tif", "--device", "tpu"), "cuda"),
@@ -38,9 +38,10 @@ WRONG = [
     (("restore", "cell.tif", "-o", "x.tif", "--together", "ZYX"), "'ZYX'"),
     (("restore", "cell.tif", "-o", "x.tif", "--adapt"), "no model is given"),
     (("restore", "nowhere.tif", "-o", "x.tif"), "does not exist"),
+    (("restore", "sub", "-o", "x.tif"), "'sub' is a folder"),
     (("restore", "cell.tif", "-o", "no/x.tif"), "no folder 'no'"),
     (("restore", "cell.tif", "-o", "x.doc"), "'.doc'"),
-    (("restore", "cell.tif", "-o", "x"), "suffix"),
+    (("restore", "cell.tif", "-o", "x"), "add one, such as .tif, or end a folder with /"),
     (("restore", "movie.ome.tif", "-o", "x.png"), "'x.png': PNG cannot hold"),
     (("restore", "cell.tif", "-o", "cell.tif", "--overwrite"), "would replace the input"),
     (("restore", "cell.tif", "movie.ome.tif", "-o", ".", "--overwrite"), "would replace the input"),

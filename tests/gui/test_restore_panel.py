@@ -117,6 +117,7 @@ def test_cancel_removes_the_layer_at_once_and_ends_the_job(qtbot, viewer, open_p
     wait_for_preview(qtbot, panel)
     panel.cancel_button.click()
     assert [layer.name for layer in viewer.layers] == ["cells"]
+    assert viewer.layers.selection.active is viewer.layers["cells"]
     assert panel.progress.status.text() == "Cancelled"
     wait_until_idle(qtbot, panel)  # of 100,000 steps most were left: see test_job_runner for how soon it ends
     qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=60_000)

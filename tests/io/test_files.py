@@ -415,6 +415,12 @@ class TestUnusable:
             read(tmp_path / "x.tif")
         with pytest.raises(FileError, match="is a folder"):
             write(tmp_path / "x.tif", Image(np.zeros((4, 5)), "YX"), overwrite=True)
+        with pytest.raises(FileError, match=r"is a folder; give the files in it"):
+            read(tmp_path)
+
+    def test_no_suffix(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match=r"has no suffix to tell its format; use one of \.tif"):
+            write(tmp_path / "restored", Image(np.zeros((4, 5)), "YX"))
 
     def test_an_image_larger_than_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "x.tif"

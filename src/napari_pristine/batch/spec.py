@@ -16,7 +16,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
-from napari_pristine.io.registry import SUFFIXES, export_advice, result_name, write
+from napari_pristine.io.registry import SUFFIXES, export_advice, is_zarr, result_name, write
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
@@ -157,6 +157,8 @@ def assign_names(sources: Sequence[Path], output: str, *, replace_results: bool)
         raise FileError(f"'{output}' is a file; for {len(sources)} inputs give a folder")
     if not inside and not folder.parent.is_dir():
         raise FileError(f"there is no folder '{folder.parent}' for the result '{output}'; make it first")
+    if not inside and not folder.suffix and not is_zarr(folder):
+        raise FileError(f"'{output}' has no suffix to tell its format; add one, such as .tif, or end a folder with /")
     tasks = [Task(source, folder / result_name(source) if inside else folder) for source in sources]
     _check_inputs_are_kept(tasks)
     for task in _mark_clashes(tasks):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from napari_pristine import __version__
 from napari_pristine.cli.output import INTERRUPTED, SOME_FAILED, SUCCESS, UNUSABLE, explain, report_error, say
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(*bound.args, **bound.kwargs, **extra)
         return SUCCESS if code is None else int(code)
     except CycloptsError as error:
-        report_error(f"{one_line(error)} (pristine --help shows the usage)")
+        report_error(_describe_misuse(error))
         return UNUSABLE
     except KeyboardInterrupt:
         report_error("interrupted; no unfinished file has a final name")
@@ -77,3 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = format_error(error, "")
         explain(found, debug)
         return SOME_FAILED if isinstance(found, ComputeError) else UNUSABLE
+
+
+def _describe_misuse(error: CycloptsError) -> str:
+    """Say which word of a command is wrong or missing, and how to show its usage."""
+    command = " ".join(["pristine", *(error.command_chain or ())])
+    text = one_line(error)
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.names[0]
+        text = f"'{command}' needs {'a value for ' if name.startswith('-') else ''}{name}."
+    return f"{text} ('{command} --help' shows the usage)"

@@ -52,7 +52,9 @@ def restore(
     inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG or JPEG.", negative=())],
     /,
     *,
-    output: Annotated[str, Parameter(alias="-o", help="File for the result; for several inputs a folder.")],
+    output: Annotated[
+        str, Parameter(alias="-o", help="File for the result; for several inputs, or with a / at its end, a folder.")
+    ],
     method: Annotated[
         str,
         Parameter(

@@ -159,7 +159,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         axes = self.axes.value.strip().upper()
         plane = "".join(axis for axis in axes if axis in "YXS")
         others = list(dict.fromkeys(axis for axis in axes if axis not in plane))
-        choices = [(f"{plane}: each plane alone", "")]
+        choices = [(f"{plane}: each plane alone" if plane else "each plane alone", "")]
         for other in others:
             group = "".join(axis for axis in axes if axis in plane + other)
             choices.append((f"{group}: {_TOGETHER.get(other, f'with all of {other}')}", group))

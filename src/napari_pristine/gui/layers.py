@@ -189,7 +189,10 @@ class ResultLayer:
     def remove(self) -> None:
         """Remove the layer; previews that arrive later do not add it again."""
         if layer := self._layer_in_viewer():
-            self.viewer.layers.remove(layer)
+            layers, was_active = self.viewer.layers, self.viewer.layers.selection.active is layer
+            layers.remove(layer)
+            if was_active and self._source is not None and self._source[0] in layers:
+                layers.selection.active = self._source[0]  # the controls show it again, as before the job
         self.layer = self._source = self._plan = None
 
     def _layer_in_viewer(self) -> ImageLayer | None:

@@ -167,21 +167,22 @@ def check_restorable(image: Image) -> None:
     Raises:
         ImageError: It cannot; the message says why.
     """
+    name = f"'{image.name}'" if image.name else "the image"
     kind = image.dtype.kind
     if kind == "c":
         raise ImageError(
-            f"'{image.name}' has complex values ({image.dtype}); restore its magnitude, or real and imaginary part"
+            f"{name} has complex values ({image.dtype}); restore its magnitude, or real and imaginary part"
         )
     if kind == "b":
-        raise ImageError(f"'{image.name}' is boolean, like a mask; give the image that it was made from")
+        raise ImageError(f"{name} is boolean, like a mask; give the image that it was made from")
     if kind not in "uif":
-        raise ImageError(f"'{image.name}' has values of type {image.dtype}; an image needs integers or floats")
+        raise ImageError(f"{name} has values of type {image.dtype}; an image needs integers or floats")
     if 0 in image.shape:
-        raise ImageError(f"'{image.name}' is empty (shape {image.shape}); there is nothing to restore")
+        raise ImageError(f"{name} is empty (shape {image.shape}); there is nothing to restore")
     small = [axis for axis in "YX" if image.size(axis) < MIN_SIDE]
     if small:
         raise ImageError(
-            f"'{image.name}' has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise "
+            f"{name} has {image.size('Y')} × {image.size('X')} pixels along Y and X, too few to tell noise "
             f"from signal; at least {MIN_SIDE} × {MIN_SIDE} are needed (are the axes '{image.axes}' right?)"
         )
 

@@ -151,10 +151,14 @@ def _format_of(path: Path) -> Format:
     for format_ in FORMATS:
         if suffix in format_.suffixes:
             return format_
-    raise FileError(
-        f"'{path}' has the suffix '{suffix}', which is not a known format; use one of {', '.join(SUFFIXES)}"
-        f"{export_advice(suffix)}"
-    )
+    if path.is_dir():
+        raise FileError(_folder_message(path))
+    what = f"has the suffix '{suffix}', which is not a known format" if suffix else "has no suffix to tell its format"
+    raise FileError(f"'{path}' {what}; use one of {', '.join(SUFFIXES)}{export_advice(suffix)}")
+
+
+def _folder_message(path: Path) -> str:
+    return f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'"
 
 
 def _check_exists(path: Path, *, folder: bool) -> None:
@@ -164,6 +168,6 @@ def _check_exists(path: Path, *, folder: bool) -> None:
     if folder and not path.is_dir():
         raise FileError(f"'{path}' is a file, but an OME-Zarr is a folder; copy all of it, or unpack it")
     if not folder and path.is_dir():
-        raise FileError(f"'{path}' is a folder; give the files in it, e.g. '{path / '*.tif'}'")
+        raise FileError(_folder_message(path))
     if not folder and path.stat().st_size == 0:
         raise FileError(f"'{path}' is empty (0 bytes); copy it again from its source")

@@ -181,7 +181,8 @@ def run_plan(
             for number, batch in enumerate(batches):
                 if context.keep:
                     total = sum(map(len, batches))
-                    yield from context.warn(f"kept early: only {summary.count} of {total} blocks are restored")
+                    kept = f"only {summary.count} of {total} blocks are restored"
+                    yield from context.warn(f"kept early: {kept}; the others are unchanged")
                     for index in chain.from_iterable(batches[number:]):
                         _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
                     break
