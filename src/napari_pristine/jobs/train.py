@@ -36,7 +36,7 @@ _MAX_NAMES = 1000
 """Images whose names are kept in a model."""
 
 
-class LazyArray(Protocol):
+class IndexableArray(Protocol):
     """An array of which parts can be read, such as those of dask and zarr."""
 
     @property
@@ -50,7 +50,7 @@ class LazyArray(Protocol):
     def __getitem__(self, index: Any) -> Any: ...
 
 
-TrainingData: TypeAlias = "Image | NDArray[Any] | LazyArray | str | os.PathLike[str]"
+TrainingData: TypeAlias = "Image | NDArray[Any] | IndexableArray | str | os.PathLike[str]"
 """An image, an array, or the path of a file."""
 
 
@@ -273,7 +273,7 @@ def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[T
     return opened, notes
 
 
-def _as_lazy_image(data: Image | NDArray[Any] | LazyArray, axes: str) -> Image:
+def _as_lazy_image(data: Image | NDArray[Any] | IndexableArray, axes: str) -> Image:
     """Make an image of an array in memory, or of one that can be read in parts."""
     if isinstance(data, (Image, np.ndarray)):
         return as_image(data, axes)
