@@ -219,7 +219,7 @@ def job_bar(name: str, report: Callable[[str], None]) -> Iterator[Callable[[Even
 
 @contextmanager
 def item_bar(total: int) -> Iterator[Callable[[Event], None]]:
-    """A progress bar of one file after the other of a batch, on stderr if that is a terminal.
+    """A progress bar for a batch that restores one file after the other; on stderr, if that is a terminal.
 
     Args:
         total: Number of files.

@@ -59,7 +59,7 @@ class AnscombeTransform:
         return transformed
 
     def inverse(self, transformed: Array) -> Array:
-        """Mean signal, in the units of the image, that belongs to expected transforms."""
+        """Invert without bias: the mean signal, in the units of the image, whose expected transform this is."""
         expected, photons = self.inverse_table
         return self.noise.gain * np.interp(transformed, expected, photons) + self.noise.offset
 

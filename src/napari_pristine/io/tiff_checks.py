@@ -130,7 +130,7 @@ def check_ome_claims(path: Path, tif: tifffile.TiffFile) -> None:
 
 
 def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
-    """Raise a `FileError` where tifffile would fill in zeros, or allocate what no file of this size can hold."""
+    """Raise a `FileError` if data are missing (tifffile would read zeros), or the file claims more than it can hold."""
     if tif.is_imagej and series.kind in ("uniform", "generic"):  # tifffile found fewer planes than ImageJ's metadata
         raise cut_off(path)
     pages = [page for page in series.pages if page is not None]

@@ -248,7 +248,7 @@ def run_plan(
 
 
 def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None) -> T:
-    """Run a job to its end: pass each event to `on_event`, and what that returns to the job."""
+    """Run a job to its end: `on_event` is called with each event, and the command it returns is sent to the job."""
     command: Command | None = None
     try:
         while True:

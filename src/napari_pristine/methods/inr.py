@@ -48,7 +48,7 @@ def fit(net: Field, block: NoisyBlock, params: InrParams, warm: bool) -> Fit:
 
 
 def fit_batch(nets: Sequence[Field], blocks: Sequence[NoisyBlock], params: InrParams, warm: bool) -> Fit:
-    """The same for several blocks at once; those that draw as many pixels per step are fitted as one field."""
+    """Fit several blocks at once, each as in `fit`; those with equally many pixels per step are fitted as one field."""
     groups: dict[int, list[tuple[Field, NoisyBlock]]] = {}
     for net, block in zip(nets, blocks, strict=True):
         batch = pixels_per_step(block, params)

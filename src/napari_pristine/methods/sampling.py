@@ -232,7 +232,7 @@ class MaskedBlock:
         visible: Fraction of the pixels that the network sees.
         margin: Pixels around a visible one that are not predicted.
         passes: Masks that the result is averaged over.
-        fold: Part of the pixels that each belongs to, `(*space)`.
+        fold: Number of the fold that each pixel belongs to, `(*space)`.
     """
 
     block: NoisyBlock
