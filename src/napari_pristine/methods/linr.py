@@ -88,7 +88,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
             return values
         values = dict(values)
         if (also := values.pop("also", None)) and values.get("extra_images"):
-            raise SettingError("extra_images and also, its old name, are both set; leave also out")
+            raise SettingError("'extra_images' and 'also', its old name, are both set; leave out 'also'")
         if also:
             values["extra_images"] = also
         if "extra_images" in values:
