@@ -13,7 +13,7 @@ import torch
 from napari_pristine import __version__
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note
-from napari_pristine.resources import cpu_count
+from napari_pristine.resources import thread_count
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 def leave_a_core() -> None:
     """Limit torch to all CPUs of this process but one, so that windows stay responsive."""
-    torch.set_num_threads(max(1, cpu_count() - 1))
+    torch.set_num_threads(thread_count(spare=1))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,22 +10,18 @@ from pathlib import Path
 from napari_pristine.errors import FileError
 
 _UNLIMITED = 2**62
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
 
 
 def cpu_count(root: Path = Path("/")) -> int:
     """Number of CPUs that this process may use, at least 1.
 
-    The smallest of: CPUs of the affinity mask, CPU quota of the control groups, OMP_NUM_THREADS, SLURM_CPUS_PER_TASK.
+    The smallest of: CPUs of the affinity mask, CPU quota of the control groups, SLURM_CPUS_PER_TASK.
 
     Args:
         root: Folder below which `proc` and `sys` lie; another one in tests.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [affinity]
-    for name in _THREAD_VARIABLES:
-        first = os.environ.get(name, "").partition(",")[0].strip()  # OMP_NUM_THREADS may list one number per level
-        limits += [int(first)] if first.isdecimal() and int(first) else []
+    limits = [affinity, _number_from_environment("SLURM_CPUS_PER_TASK")]
     for folder in _cgroup_folders(root, "cpu"):
         quota, _, period = _read(folder / "cpu.max").strip().partition(" ")  # version 2
         if not period:
@@ -33,6 +29,21 @@ def cpu_count(root: Path = Path("/")) -> int:
         if quota.isdigit() and period.isdigit() and int(period):
             limits.append(math.ceil(int(quota) / int(period)))
     return max(min(limits), 1)
+
+
+def thread_count(processes: int = 1, spare: int = 0) -> int:
+    """Number of threads for each of some processes that share the CPUs, at least 1; at most OMP_NUM_THREADS.
+
+    Args:
+        processes: Number of processes.
+        spare: Number of CPUs that are left to others.
+    """
+    return max(min((cpu_count() - spare) // processes, _number_from_environment("OMP_NUM_THREADS")), 1)
+
+
+def _number_from_environment(name: str) -> int:
+    first = os.environ.get(name, "").partition(",")[0].strip()  # OMP_NUM_THREADS may list a number for each level
+    return int(first) if first.isdecimal() and int(first) else _UNLIMITED
 
 
 def free_memory(root: Path = Path("/")) -> int:

@@ -420,7 +420,8 @@ def test_the_plan_knows_how_many_steps_a_warm_start_takes(
 
 
 def test_threads_and_workers_share_the_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pristine.batch.spec.cpu_count", lambda: 8)
+    monkeypatch.setattr("napari_pristine.resources.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     stack(tmp_path / "a.tif", 24, 24)
 
     def threads(**options: int | None) -> int | None:

@@ -218,7 +218,8 @@ def test_a_file_can_be_dropped_on_a_field(open_batch, recipe, folder):
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 7), (2, 3)])
 def test_a_cpu_is_left_for_the_window(folder, recipe, monkeypatch, workers, threads):
-    monkeypatch.setattr("napari_pristine.gui.batch_job.cpu_count", lambda: 8)
+    monkeypatch.setattr("napari_pristine.resources.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     settings = BatchSettings.model_construct(**BatchSettings().model_dump() | {"workers": workers})
     spec = BatchRequest(recipe, (str(folder),), folder.parent / "out", settings).resolve()
     assert spec.options.threads == threads

@@ -18,7 +18,7 @@ from napari_pristine.events import BlockDone, Progress
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
-from napari_pristine.resources import cpu_count, free_memory
+from napari_pristine.resources import free_memory, thread_count
 from napari_pristine.threads import CheckCancelled, run_in_thread
 
 _PROBE_SECONDS = 5.0
@@ -64,7 +64,7 @@ def estimate_files(
     """
     measured: dict[Any, float | None] = {}
     cache = InputCache()
-    set_threads(options.threads or cpu_count())
+    set_threads(options.threads or thread_count())
     for task in tasks:
         if task.problem:
             yield FileEstimate(task, problem=task.problem)

@@ -23,7 +23,7 @@ from napari_pristine.events import Event, Note
 from napari_pristine.io.fingerprint import Fingerprint
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.recipe import Recipe
-from napari_pristine.resources import cpu_count
+from napari_pristine.resources import thread_count
 
 _POLL_SECONDS = 0.1
 _WORKER_POLL_SECONDS = 1.0
@@ -67,7 +67,7 @@ def run_in_this_process(items: Iterator[WorkItem | None]) -> Messages:
             yield None
             continue
         assert item.opened is not None
-        set_threads(item.threads or cpu_count())
+        set_threads(item.threads or thread_count())
         error: PristineError | None = None
         try:
             check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
@@ -247,7 +247,7 @@ def local_executor(workers: int, threads: int | None = None) -> Iterator[Executo
     import dask
 
     # by dask's default, workers free and allocate memory again in each step, which takes a third of their time
-    threads = threads or max(cpu_count() // workers, 1)
+    threads = threads or thread_count(workers)
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),

@@ -20,7 +20,7 @@ from napari_pristine.io.registry import SUFFIXES, export_advice, is_zarr, result
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
-from napari_pristine.resources import cpu_count, free_memory
+from napari_pristine.resources import free_memory, thread_count
 
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
@@ -116,7 +116,7 @@ def resolve_batch(
     if not tasks:
         raise FileError(f"there are no files in {', '.join(inputs)}; give images, folders of images, or patterns")
     if workers is not None:
-        threads = threads or max(cpu_count() // workers, 1)
+        threads = threads or thread_count(workers)
         if workers > 1:
             memory = memory or free_memory() // workers
     return BatchSpec(BatchOptions(loaded, resume, overwrite, memory, threads), tasks)

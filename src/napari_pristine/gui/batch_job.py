@@ -15,7 +15,7 @@ from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
 from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
-from napari_pristine.resources import cpu_count
+from napari_pristine.resources import cpu_count, thread_count
 from napari_pristine.settings import Params, setting
 from napari_pristine.threads import CheckCancelled, run_in_thread
 
@@ -66,7 +66,7 @@ class BatchRequest:
         """
         settings = self.settings
         # one CPU is left for the window, as in the restore panel, which gives the same pixels
-        threads = settings.threads or max((cpu_count() - 1) // settings.workers, 1)
+        threads = settings.threads or thread_count(settings.workers, spare=1)
         return resolve_batch(
             self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
             memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
