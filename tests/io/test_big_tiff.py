@@ -193,7 +193,7 @@ class TestBombs:
         "claim", ["zlib", "lzw", "packbits", "zstd", "jpeg 2000", "json", "imagej", "ome", "strips", "uncompressed"]
     )
     def test_a_false_claim_is_refused_at_once(self, tmp_path: Path, claim: str, lazy: bool) -> None:
-        path, start = tmp_path / "bomb.tif", time.monotonic()
+        path, start = tmp_path / "bomb.tif", time.process_time()
         small: dict[str, Any] = {"data": np.zeros((3, 8, 9), "u1"), "photometric": "minisblack", "metadata": None}
         if claim == "ome":
             tifffile.imwrite(path, **small, description=OME)
@@ -213,7 +213,7 @@ class TestBombs:
             pages_that_claim(path, {"jpeg 2000": "jpeg2000"}.get(claim, claim), 1 << 20)
         with pytest.raises(FileError, match=r"bomb\.tif' (claims|is incomplete|does not fit into memory)"):
             read(path, lazy=lazy).data[0]
-        assert time.monotonic() - start < 5
+        assert time.process_time() - start < 5
 
     def test_an_image_larger_than_memory(self, tmp_path: Path) -> None:
         """Some programs leave out empty tiles: this file is valid, though far larger than the memory."""
