@@ -73,5 +73,5 @@ def test_errors_say_what_cannot_be_read(value: object, message: str) -> None:
 
 
 def test_both_names_at_once_are_refused() -> None:
-    with pytest.raises(SettingError, match="leave also out"):
+    with pytest.raises(SettingError, match="leave out 'also'"):
         LINR.settings(changes={"extra_images": "a.tif", "also": "b.tif"})
