@@ -39,6 +39,9 @@ class Recipe(Params):
     preset: str = setting("balanced", "Named settings to start from.")
     settings: dict[str, Any] = setting({}, "Settings of the method.")
     axes: str = setting("", "Axes of the image, one letter each; empty for those that the file states.")
+    series: int | None = setting(
+        None, "Number of the image in a file that holds several, from 0.", none="the one that was measured", ge=0
+    )
     together: str = setting("", "Axes that are restored jointly; empty for Y and X, with the samples of RGB.")
     select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
     mask: str = setting("", "File of a mask, not zero where pixels are to be filled in.")

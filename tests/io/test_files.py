@@ -347,7 +347,7 @@ class TestFormats:
     def czi(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A format that is only read, as a newcomer would add it."""
 
-        def read_czi(path: Path, axes: str) -> Image:
+        def read_czi(path: Path, axes: str, series: int | None) -> Image:
             return Image(np.full((3, 20, 30), path.read_bytes()[0], np.uint8), axes or "TYX", name=path.stem)
 
         monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("CZI", (".czi",), read_czi)))

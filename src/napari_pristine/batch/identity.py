@@ -63,10 +63,10 @@ def read_identity(found: object, source: Path) -> Identity:
     """
     if not isinstance(found, dict) or not isinstance(found.get("recipe"), dict):
         return {}
-    if "inputs" in found:
-        return found
     try:
-        recipe = make(Recipe, found["recipe"])
+        recipe = make(Recipe, found["recipe"])  # it may lack fields of this version
+        if "inputs" in found:
+            return {**found, "recipe": recipe_identity(recipe)["recipe"]}
         files = dict(recipe.params.input_files)
         roles = ["mask"] if recipe.mask else []
         roles += [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]

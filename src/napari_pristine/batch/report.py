@@ -369,7 +369,7 @@ def _selected_input(item: ItemDone) -> Image:
     """The part of the input that was restored."""
     recipe = result_facts(item).recipe
     select = recipe.get("select")
-    image = read(item.source, axes=str(recipe.get("axes", "")), lazy=True)
+    image = read(item.source, axes=str(recipe.get("axes", "")), series=recipe.get("series"), lazy=True)
     return image.select(select if isinstance(select, Mapping) else {})
 
 

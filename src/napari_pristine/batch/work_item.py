@@ -97,7 +97,7 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     if task.clash:
         raise FileError(task.clash)
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
-    image = read(task.source, axes=recipe.axes, lazy=True)
+    image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
     return OpenedTask(task, recipe, make_plan(image, open_inputs(recipe, task.source, cache=cache)), state)
 
 

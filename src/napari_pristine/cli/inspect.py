@@ -9,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from napari_pristine import diagnosis
-from napari_pristine.cli.options import Axes, Json, Overwrite
+from napari_pristine.cli.options import Axes, Json, Overwrite, Series
 from napari_pristine.cli.output import (
     describe_comparison,
     describe_diagnosis,
@@ -60,9 +60,9 @@ def compare(
     say(to_json(facts) if json else describe_comparison(found, origin))
 
 
-def diagnose(image: Path, /, *, axes: Axes = "", json: Json = False) -> None:
+def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Json = False) -> None:
     """Measure the noise of an image, and recommend a method."""
-    found = diagnosis.diagnose(read(image, axes=axes))
+    found = diagnosis.diagnose(read(image, axes=axes, series=series))
     say(to_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
 
 

@@ -30,6 +30,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 MethodName: TypeAlias = Annotated[str, option("method", "See 'pristine methods'.")]
 Preset: TypeAlias = Annotated[str, option("preset")]
 Axes: TypeAlias = Annotated[str, option("axes")]
+Series: TypeAlias = Annotated[int | None, option("series")]
 Together: TypeAlias = Annotated[str, option("together")]
 DeviceName: TypeAlias = Annotated[Device, option("device")]
 Seed: TypeAlias = Annotated[int, option("seed")]

@@ -20,6 +20,7 @@ from napari_pristine.cli.options import (
     Resume,
     SaveRecipe,
     Seed,
+    Series,
     Settings,
     Together,
     option,
@@ -68,6 +69,7 @@ def restore(
         ),
     ] = "",
     axes: Axes = DEFAULT["axes"],
+    series: Series = None,
     together: Together = DEFAULT["together"],
     select: Annotated[
         list[str] | None, Parameter(help="Range to restore, such as T=0:10; may be repeated.", negative=())
@@ -89,7 +91,7 @@ def restore(
     ranges = {axis.upper(): text for axis, text in read_pairs("--select", select, "T=0:10").items()}
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
-        "adapt": adapt, "device": device, "seed": seed,
+        "series": series, "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
     trained = load_model(model) if model else None
     # sidecars are recipes, too, and lie in other folders than this
@@ -114,9 +116,6 @@ def restore(
         except Exception as error:  # noqa: BLE001 - the next file may be fine
             opened.pop(task, None)
             fail(task, format_error(error, task.source))
-        else:
-            if (count := opened[task].plan.image.metadata.get("images", 1)) > 1:
-                report_error(f"{task.source}: holds {count} images; only the largest is restored")
     if save_recipe and opened:
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 

@@ -37,6 +37,7 @@ class Image:
         name: Name for messages, layers and files.
         channels: Names of the channels along `C`, if known.
         metadata: Anything else that the file says about the image.
+        notes: Sentences for the user on how the file was read, such as which of its images was taken.
 
     Raises:
         AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
@@ -50,6 +51,7 @@ class Image:
     name: str = ""
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_pristine.errors import AxesError
+from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image, check_axes
 from napari_pristine.text import to_json
 
@@ -26,12 +26,14 @@ class FileMetadata:
         channels: Names along `C`.
         metadata: Everything else that goes to `Image.metadata`.
         position: Position of the first element in units of the spacing, for the axes that have one.
+        notes: Sentences for the user, see `Image.notes`.
     """
 
     spacing: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class WriteSpec:
     axes: str
     metadata: Mapping[str, Any]
     resolution: tuple[float, float] | None = None
+
+
+def check_series(path: Path, series: int | None, count: int) -> None:
+    """Raise a `FileError` if a file holds no image with this number, counted from 0."""
+    if series is not None and not 0 <= series < count:
+        those = "one image, number 0" if count == 1 else f"{count} images, numbered from 0 to {count - 1}"
+        raise FileError(f"'{path}' has no image {series} (--series): it holds {those}")
 
 
 def plane_last(axes: str) -> str:
@@ -111,6 +120,7 @@ def make_image(
         name=name or stem_of(path),
         channels=stated.channels if len(stated.channels) == channel_count else (),
         metadata={**extra, **stated.metadata},
+        notes=stated.notes,
     )
 
 

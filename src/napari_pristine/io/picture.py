@@ -11,17 +11,26 @@ from PIL.PngImagePlugin import PngInfo
 
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io.metadata import PROVENANCE, FileMetadata, Provenance, make_image, parse_json, provenance_to_json
+from napari_pristine.io.metadata import (
+    PROVENANCE,
+    FileMetadata,
+    Provenance,
+    check_series,
+    make_image,
+    parse_json,
+    provenance_to_json,
+)
 from napari_pristine.threads import CheckCancelled
 
 
-def read(path: Path, axes: str) -> Image:
+def read(path: Path, axes: str, series: int | None = None) -> Image:
     """Read a picture: `YX` if it is grey, `YXS` if it is in colour.
 
     Raises:
         FileError: It cannot be read, or not in its full depth.
         AxesError: The axes do not fit.
     """
+    check_series(path, series, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # twice that size is an error
         opened = PIL.Image.open(path)

@@ -29,8 +29,8 @@ class Format:
     Attributes:
         name: Its name, for messages.
         suffixes: Suffixes of its files, in lower case.
-        read: Read the image of a file into memory. Takes the path and the axes that the user has given, one capital
-            letter per dimension, or an empty text.
+        read: Read the image of a file into memory. Takes the path, the axes that the user has given, one capital
+            letter per dimension, or an empty text, and the number of the image in a file that holds several.
         open_lazily: Open the image without reading its values; returns None for a file that can only be read as a
             whole. If there is no such function, that holds for all files.
         write: Write an image. Takes the temporary path to write to, the final path, the image, its provenance, and a
@@ -40,8 +40,8 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path, str], Image]
-    open_lazily: Callable[[Path, str], Image | None] | None = None
+    read: Callable[[Path, str, int | None], Image]
+    open_lazily: Callable[[Path, str, int | None], Image | None] | None = None
     write: Callable[[Path, Path, Image, Provenance, CheckCancelled], None] | None = None
     result_suffix: str = ".ome.tif"
 
@@ -57,13 +57,14 @@ SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 _MICROSCOPE_SUFFIXES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
 
 
-def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) -> Image:
+def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = None, lazy: bool = False) -> Image:
     """Read the image in a file.
 
     Args:
         path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
             image or array in one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file states none or wrong ones.
+        series: Number of the image in a file that holds several, from 0; by default the one that was measured.
         lazy: Leave the values on disk; each access reads the planes, tiles or chunks that it needs.
 
     Raises:
@@ -75,11 +76,11 @@ def read(path: str | os.PathLike[str], *, axes: str = "", lazy: bool = False) ->
 
     def read_whole() -> Image:
         with translate_errors(path, format_.name):
-            return format_.read(path, axes)
+            return format_.read(path, axes, series)
 
     with translate_errors(path, format_.name):
         _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
-        image = format_.open_lazily(path, axes) if lazy and format_.open_lazily else None
+        image = format_.open_lazily(path, axes, series) if lazy and format_.open_lazily else None
     if image is not None:
         return image
     image = read_whole()

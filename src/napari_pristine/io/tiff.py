@@ -22,7 +22,15 @@ from napari_pristine.errors import AxesError
 from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
-from napari_pristine.io.metadata import PROVENANCE, FileMetadata, make_image, parse_json, samples_last, unit_name
+from napari_pristine.io.metadata import (
+    PROVENANCE,
+    FileMetadata,
+    check_series,
+    make_image,
+    parse_json,
+    samples_last,
+    unit_name,
+)
 from napari_pristine.io.tiff_checks import check_complete, check_log, check_ome_claims, check_page_list, cut_off
 from napari_pristine.resources import check_fits
 
@@ -30,23 +38,24 @@ _LARGE_PAGE = 1 << 26
 """Bytes of a page beyond which it is read strip by strip; below, whole pages are faster."""
 
 
-def read(path: Path, axes: str) -> Image:
+def read(path: Path, axes: str, series: int | None = None) -> Image:
     """Read the largest image of a file; smaller ones are thumbnails or lower resolutions.
 
     Args:
         path: The file.
         axes: One letter per dimension, in place of what the file states.
+        series: Number of the image, from 0.
 
     Raises:
         FileError: The file cannot be read.
         AxesError: The axes do not fit the image.
     """
-    with _open_largest(path) as (tif, series):
-        check_fits(path, series.nbytes)
-        data = series.asarray()
-        if data.shape != series.shape:
+    with _open_image(path, series) as (tif, image):
+        check_fits(path, image.nbytes)
+        data = image.asarray()
+        if data.shape != image.shape:
             raise cut_off(path)
-        file_axes, stated, extra = _read_metadata(tif, series)
+        file_axes, stated, extra = _read_metadata(tif, image)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
     image_axes = axes or samples_last(file_axes)
     if not axes:
@@ -54,13 +63,13 @@ def read(path: Path, axes: str) -> Image:
     return make_image(path, data, image_axes, stated, extra)
 
 
-def open_lazily(path: Path, axes: str) -> Image | None:
+def open_lazily(path: Path, axes: str, series: int | None = None) -> Image | None:
     """Open the same image without reading its values; None if it can only be read as a whole."""
-    with _open_largest(path) as (tif, series):
-        file_axes, stated, extra = _read_metadata(tif, series)
+    with _open_image(path, series) as (tif, image):
+        file_axes, stated, extra = _read_metadata(tif, image)
         image_axes = axes or samples_last(file_axes)
         order = () if axes else [file_axes.index(axis) for axis in image_axes]
-        data = TiffArray(path, tif, series, order) if _has_whole_pages(series) else None
+        data = TiffArray(path, tif, image, order) if _has_whole_pages(image) else None
     return None if data is None else make_image(path, data, image_axes, stated, extra)
 
 
@@ -140,13 +149,14 @@ class _KeepLastChunk(WrapperStore[Any]):
 
 
 @contextmanager
-def _open_largest(path: Path) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
-    """Open a file and check its largest image."""
+def _open_image(path: Path, number: int | None) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
+    """Open a file and check one of its images, by default the largest."""
     with check_log(path):
         check_page_list(path)
         with tifffile.TiffFile(path) as tif:
             check_ome_claims(path, tif)
-            series = max(tif.series, key=lambda s: math.prod(s.shape))
+            check_series(path, number, len(tif.series))
+            series = max(tif.series, key=lambda s: math.prod(s.shape)) if number is None else tif.series[number]
             check_complete(path, tif, series)
             yield tif, series
 

@@ -87,19 +87,20 @@ class ZarrArray(LazyArray):
             yield self._path / self._array.metadata.encode_chunk_key(chunk)
 
 
-def read(path: Path, axes: str) -> Image:
+def read(path: Path, axes: str, series: int | None = None) -> Image:
     """Read the image at full resolution into memory; see `open_lazily`."""
-    image = open_lazily(path, axes)
+    image = open_lazily(path, axes, series)
     check_fits(path, math.prod(image.shape) * image.dtype.itemsize)
     return replace(image, data=np.asarray(image.data))
 
 
-def open_lazily(path: Path, axes: str) -> Image:
+def open_lazily(path: Path, axes: str, series: int | None = None) -> Image:
     """Open the image at full resolution without reading its values.
 
     Args:
         path: An OME-Zarr (of a collection of images the first), an image or array in one, or a plain Zarr array.
         axes: One letter per dimension, in place of what the file states.
+        series: Number of the image in a collection, from 0.
 
     Raises:
         FileError: There is no image, or it cannot be read.

@@ -248,7 +248,7 @@ def make_plan(
         psfs=inputs.psfs,
         model=model,
         device=device,
-        notes=(*((note,) if note else ()), *inputs.notes),
+        notes=(*(Note(text, warning=True) for text in image.notes), *((note,) if note else ()), *inputs.notes),
         batch_size=batch_size,
         statistics=ImageStatistics(blocks, image.data, masked, params),
     )

@@ -204,7 +204,7 @@ class TrainingImage:
             PristineError: It cannot be read, or not be trained on.
         """
         if isinstance(data, (str, os.PathLike)):
-            image, name = read(data, axes=recipe.axes, lazy=True), Path(data).name
+            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), Path(data).name
         else:
             image = _as_lazy_image(data, recipe.axes)
             name = image.name or name
