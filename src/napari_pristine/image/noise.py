@@ -35,8 +35,6 @@ _SELECTED = 1.09
 """Mean power of noise, relative to that of the flattest cells, which is low by chance."""
 _MARGIN = 3
 """Pixels at the border of a plane whose differences would reach beyond it."""
-_FINE_RATIO = 1.1
-"""Ratio of second to fourth differences up to which noise may be white, since texture explains so much."""
 _KERNELS = tuple(
     np.array(kernel) / np.linalg.norm(kernel)
     for kernel in ((1, -4, 6, -4, 1), (1, -2, 1), (1, 0, -2, 0, 1), (1, 0, 0, -2, 0, 0, 1))
@@ -201,18 +199,24 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         return Noise(0.0, 0.0, 0.0)
     means, *variances = powers
     finest, fine, coarse, coarsest = (np.maximum(v, 0.05 * rounding + np.finfo(np.float32).tiny) for v in variances)
-    noisier, finer = (float(np.quantile(x / finest, 0.35)) for x in (coarse, fine))
-    # faint structure also makes the ratio of coarse to fine larger, but hardly that of fine to finest differences
-    white = noisier < 1.5 or (noisier < 3 and finer < _FINE_RATIO and np.median(finest) > 4 * rounding)
+    over_two, over_one = (float(np.quantile(x / finest, 0.35)) for x in (coarse, fine))
+    over_three = float(np.quantile(coarsest / coarse, 0.25))
+    levels = len(means) // 3
+    darker, brighter = (np.median(coarse[part] / finest[part]) for part in (slice(levels), slice(levels, 2 * levels)))
+    rising = levels > 1 and darker < 0.9 * brighter
+    # structure also has more power in coarse differences, but less in fine ones and more over three pixels
+    white = over_two < 1.5 or (
+        np.median(finest) > 4 * rounding and _looks_like_structure(over_one, over_two, over_three, rising)
+    )
     if white:
-        variance, blur = finest * np.clip(finer, 1, 1.15), 0.0
+        variance, blur = finest * np.clip(over_one, 1, 1.15), 0.0
     else:
         fine, coarse, coarsest = (np.maximum(x - rounding, 0.02 * x) for x in (fine, coarse, coarsest))
         blur = float(np.interp(np.quantile(coarse / fine, 0.25), _power(2, _BLURS) / _power(1, _BLURS), _BLURS))
-        seen, over_two, over_three = (x / _power(lag, blur) for lag, x in ((1, fine), (2, coarse), (3, coarsest)))
+        by_one, by_two, by_three = (x / _power(lag, blur) for lag, x in ((1, fine), (2, coarse), (3, coarsest)))
         # real correlated noise has more power at low frequencies than blurred noise; much more is structure
-        longer = np.interp(np.quantile(over_three / over_two, 0.25), [1, 1.4, 2], [1, 1.4, 1])
-        variance = np.minimum(over_two, 1.15 * seen) * longer + rounding
+        longer = np.interp(np.quantile(by_three / by_two, 0.25), [1, 1.4, 2], [1, 1.4, 1])
+        variance = np.minimum(by_two, 1.15 * by_one) * longer + rounding
     variance = np.maximum(variance, max(rounding, 1e-3 * variance.mean()))
     gain, offset = _fit_line(means, variance)
     signal = ndimage.gaussian_filter(planes, (0, 2.0, 2.0))[good]
@@ -220,6 +224,18 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     length = 1.0 if white else float(np.interp(blur, _BLURS, _LENGTHS))
     correlation = 0.0 if white else float(_blurred_autocorrelation(1, blur))
     return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns)
+
+
+def _looks_like_structure(over_one: float, over_two: float, over_three: float, rising: bool) -> bool:
+    """Tell structure with white noise from correlated noise, by the power of differences over one to three pixels.
+
+    Args:
+        over_one: Power of second differences over one pixel, relative to that of fourth differences.
+        over_two: The same over two pixels.
+        over_three: Power over three pixels, relative to that over two.
+        rising: True if bright areas have more power over two pixels, in relation, than dark ones: noise does not.
+    """
+    return (over_one < 1.1 and over_two < 3) or (over_one < 1.25 and over_two < 5 and over_three > 1.3 and rising)
 
 
 def _power(lag: int, blur: ArrayLike) -> Array:

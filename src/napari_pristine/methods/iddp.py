@@ -221,6 +221,8 @@ IDDP = Method(
             "brightness": False,
             "stabilise": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "refine": False,
         },
     },
