@@ -98,6 +98,15 @@ class RestorationPlan:
         units = [runs[first : first + self.batch_size] for first in range(0, len(runs), self.batch_size)]
         return [[index for row in zip_longest(*unit) for index in row if index is not None] for unit in units]
 
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of the result; to find out if that of the image is too coarse, its noise is measured."""
+        whole = self.image.dtype.kind in "ui"
+        wanted = self.recipe.value_type
+        if whole and (wanted == "float32" or (wanted == "auto" and self.statistics.too_coarse)):
+            return np.dtype(np.float32)
+        return self.image.dtype
+
     @property
     def needs_training(self) -> bool:
         """True if a network is trained on all blocks of a channel before any of them is restored."""

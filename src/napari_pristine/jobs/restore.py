@@ -159,7 +159,7 @@ def run_plan(
         PristineError: It cannot be done; the message says what to do.
     """
     context = JobContext()
-    result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
+    result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
     batches = plan.batches(list(chain(*plan.work_units)) if indices is None else indices)
     fitter = BlockFitter(plan, context, batches, checkpoint_dir)
     summary = QualitySummary(plan.blocks, plan.image.channels)
@@ -229,7 +229,8 @@ def run_plan(
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
                         values, errors = fitted.block.replace_worse(values, share)
-                    yield from context.emit(_write(plan, result, fitted.index, cast(values, plan.image.dtype)))
+                    rounded = cast(values, result.dtype)
+                    yield from context.emit(_write(plan, result, fitted.index, rounded))
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
@@ -237,12 +238,26 @@ def run_plan(
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
-                            fitted.index, quality, defects, invalid, stops, errors=errors, stripes=fitted.block.stripes
+                            fitted.index,
+                            quality,
+                            defects,
+                            invalid,
+                            stops,
+                            errors=errors,
+                            stripes=fitted.block.stripes,
+                            means=(float(values.mean()), float(rounded.mean(dtype=np.float64))),
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
+            if result.dtype != plan.image.dtype:
+                yield from context.emit(
+                    Note(
+                        f"the result is {result.dtype}: whole numbers would be coarser than the noise that is left, or "
+                        "change the mean (value_type)"
+                    )
+                )
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one

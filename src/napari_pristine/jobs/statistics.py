@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import AxesPlan, BlockIndex, sample_squares
@@ -22,6 +24,12 @@ _MAX_READ = 144
 """Squares that are read of planes that are cut into chunks; many of them may be empty, as on slides."""
 _MAX_SQUARES = 64
 """Squares that are measured, at most; fewer if there are several channels."""
+
+
+_COARSE = 0.75
+"""Noise level, in grey values, below which rounding would cost more than the noise that a result has left."""
+_BIAS = 0.02
+"""Relative change of the mean above which a result is not rounded."""
 
 
 class Sample(NamedTuple):
@@ -54,13 +62,27 @@ class ImageStatistics:
         """Noise of each channel of a block; the same for all blocks of the same channels."""
         channel = self._blocks.channel(index)
         if channel not in self._noise:
-            same_channel = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
-            chunked = bool(self._blocks.chunks)
-            samples = self._sample_squares(same_channel) if chunked else self._sample_blocks(same_channel)
-            for sample in [_concatenate(samples)] if chunked else samples:
+            samples = self._samples(index)
+            for sample in [_concatenate(samples)] if self._blocks.chunks else samples:
                 check_numbers(sample.values)
             self._noise[channel] = _measure_samples(samples)
         return self._noise[channel]
+
+    @cached_property
+    def too_coarse(self) -> bool:
+        """True if whole numbers are too coarse for a result: coarser than the noise that is left, or biased.
+
+        Images of few photons are: smooth values below 0.5 would all become 0.
+        """
+        if self._data.dtype.kind not in "ui":
+            return False
+        for channel in {self._blocks.channel(index): index for index in self._blocks.indices}.values():
+            for noise, sample in zip(self.noise(channel), self._samples(channel)[0].values, strict=True):
+                smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
+                bias = abs(float(np.rint(smooth).mean()) - float(smooth.mean()))
+                if 0 < noise.sigma < _COARSE or bias > _BIAS * abs(float(smooth.mean())):
+                    return True
+        return False
 
     def intensities(self, index: BlockIndex) -> tuple[Intensity, ...]:
         """Normalisation of each channel, the same for all chunks of a plane, or seams would show.
@@ -79,6 +101,12 @@ class ImageStatistics:
             except ImageError:  # (almost) empty: each chunk is measured by itself
                 self._intensities[plane] = ()
         return self._intensities[plane]
+
+    def _samples(self, index: BlockIndex) -> list[Sample]:
+        """Samples of all blocks of the channels of a block."""
+        channel = self._blocks.channel(index)
+        same_channel = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
+        return self._sample_squares(same_channel) if self._blocks.chunks else self._sample_blocks(same_channel)
 
     def _sample_blocks(self, indices: Sequence[BlockIndex]) -> list[Sample]:
         """Read blocks that are spread over `indices`; if all of them are constant, the first block that is not."""
