@@ -27,7 +27,8 @@ _MAX_SQUARES = 64
 
 
 _COARSE = 0.75
-"""Noise level, in grey values, below which rounding would cost more than the noise that a result has left."""
+"""Noise level of the brightest parts, in grey values, below which rounding would cost more than the noise that is left
+in a result."""
 _BIAS = 0.02
 """Relative change of the mean above which a result is not rounded."""
 
@@ -80,7 +81,8 @@ class ImageStatistics:
             for noise, sample in zip(self.noise(channel), self._samples(channel)[0].values, strict=True):
                 smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
                 bias = abs(float(np.rint(smooth).mean()) - float(smooth.mean()))
-                if 0 < noise.sigma < _COARSE or bias > _BIAS * abs(float(smooth.mean())):
+                brightest = noise.gain * float(np.quantile(smooth, 0.99)) + noise.variance
+                if 0 < max(noise.sigma**2, brightest) < _COARSE**2 or bias > _BIAS * abs(float(smooth.mean())):
                     return True
         return False
 

@@ -91,8 +91,8 @@ class QualitySummary:
         if abs(stored - exact) > _BIAS * abs(exact):
             notes.append(
                 Note(
-                    f"the type of the values changes the mean by {(stored - exact) / exact:+.0%}; choose float32 "
-                    "(value_type)",
+                    f"the type of the values changes their mean from {exact / self.count:.3g} to "
+                    f"{stored / self.count:.3g}; choose float32 (value_type)",
                     warning=True,
                 )
             )
