@@ -20,8 +20,8 @@ _MAX_SHARE = 0.015
 """Fraction of outliers above which they are no defects, but the photons of a dark image."""
 _GAP = 0.3
 """Depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median, at least."""
-_LINE = 0.5
-"""Share of the pixels of a row or column that are outliers, above which all of it counts as one defect."""
+_LINE = 0.3
+"""Share of the pixels of a row or column that are outliers, above which all of it is one defect."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
@@ -54,7 +54,7 @@ def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -
     for robust in (True, False):
         found = _find(planes, good, robust=robust)
         if not _are_photons(found):
-            return found
+            return _complete_lines(found)
     return np.zeros(planes.shape, np.int8)
 
 
@@ -126,6 +126,15 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
         found[at], values[at] = sign[sharp], level[at]
         if robust and _are_photons(found):
             break
+    return found
+
+
+def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Mark all of a row or column of which many pixels are outliers: the others are hidden by structure."""
+    for axis in (1, 2):
+        for sign in (1, -1):
+            lines = (found == sign).mean(axis=axis, keepdims=True) > _LINE
+            found = np.where(lines, np.int8(sign), found)
     return found
 
 
