@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | speed | warm | batch`."""
+"""`python -m benchmarks quality | table | speed | warm | noise | batch`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.batch import TASKS, run_batch
 from benchmarks.entries import find_entries
 from benchmarks.measure import check_noisy, measure_all
+from benchmarks.noise import run_noise
 from benchmarks.speed import FitOptions, run_speed
 from benchmarks.suites import SUITES, Case, find_cases
 from benchmarks.tables import heading, line, markdown, merge
@@ -81,6 +82,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--file", type=Path, help="a stack with the axes TYX (default: a simulated one)")
     add("--frames", type=int, default=4, help="number of frames to take (default: 4)")
     _add_method(add, "balanced")
+
+    add = command("noise", _noise, "measured noise level relative to the true one, on simulated scenes")
+    add("--count", type=int, default=500, help="number of images (default: 500)")
+    add("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
+    add("--picture", type=Path, help="file for a picture of all ratios")
 
     add = command("batch", _batch, "frames per minute and memory of batches; warm starts, workers, large images")
     usual = list(TASKS)[:-2]
@@ -196,6 +202,10 @@ def _speed(args: argparse.Namespace) -> int:
 
 def _warm(args: argparse.Namespace) -> int:
     return run_warm(_fit_options(args), args.file, args.frames, args.json)
+
+
+def _noise(args: argparse.Namespace) -> int:
+    return run_noise(args.count, args.seed, args.picture)
 
 
 def _batch(args: argparse.Namespace) -> int:
