@@ -1,4 +1,4 @@
-"""CPUs and memory that this process may use: what the machine has, within all limits that were set for it."""
+"""Kinds of devices; CPUs and memory that this process may use, within all limits that were set for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from napari_pristine.errors import FileError
 
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+"""Kind of device to compute on."""
+
+BASE_MEMORY = 500 * 2**20
+"""Bytes that Python, torch and their libraries take."""
 _UNLIMITED = 2**62
 
 

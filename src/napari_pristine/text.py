@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
+
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode: control and format characters, surrogates, separators of lines and paragraphs."""
 
 
 def duration(seconds: float) -> str:
@@ -24,9 +28,20 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def printable(text: str) -> str:
-    """Escape characters that are not valid Unicode: file names on Linux may hold them, terminals refuse them."""
+def valid_unicode(text: str) -> str:
+    """Escape characters that are not valid Unicode: file names on Linux may hold them, no file can be written with."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def printable(text: object) -> str:
+    """Escape the characters that a terminal obeys or hides instead of showing them, as JSON would.
+
+    File names may hold any: line ends, sequences that move the cursor or set the title of the window, characters that
+    turn the direction of the text, bytes that are not valid Unicode.
+    """
+    return "".join(
+        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in str(text)
+    )
 
 
 def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:

@@ -16,9 +16,9 @@ import tifffile
 from tests.batches import ended, process
 
 from napari_pristine import read, restore, write
+from napari_pristine.fits.optimisation import Optimisation
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import make_plan
-from napari_pristine.methods.optimisation import Optimisation
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 

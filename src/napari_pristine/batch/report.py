@@ -227,7 +227,9 @@ def _unescape(value: object) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
-_CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys(range(127, 160), 65533)
+_TURNS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that turn the direction of the text, by which a name can look like another."""
+_CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys((*range(127, 160), *_TURNS), 65533)
 """Characters that no page may hold, and what is shown in their place."""
 
 

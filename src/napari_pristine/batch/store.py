@@ -268,7 +268,8 @@ def _acquire(path: Path, timeout: float = 0) -> FileLock:
     for attempts_left in reversed(range(_LOCK_ATTEMPTS)):
         lock = FileLock(path, thread_local=False)  # a batch may be closed by another thread
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)  # nobody else can put anything there
             lock.acquire(timeout=timeout)
             return lock
         except FileNotFoundError:  # another process has removed the folder, which was empty for a moment

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
 
-from napari_pristine import diagnosis
 from napari_pristine.cli.options import Axes, Json, Overwrite, Series
 from napari_pristine.cli.output import (
     describe_comparison,
@@ -19,8 +17,7 @@ from napari_pristine.cli.output import (
     say,
 )
 from napari_pristine.errors import ImageError
-from napari_pristine.image import quality
-from napari_pristine.io.registry import read
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.text import to_json
 
 _SSIM_WINDOW = 11
@@ -38,6 +35,11 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."""
+    import numpy as np
+
+    from napari_pristine.image import quality
+    from napari_pristine.io.registry import read
+
     image, truth = read(result), read(reference)
     values = np.asarray(truth.data)
     if set(image.axes) == set(truth.axes):
@@ -57,13 +59,16 @@ def compare(
     samples = image.axes.index("S") if "S" in image.axes else None
     found = quality.compare(np.asarray(image.data), values, data_range, samples)
     facts = {"result": result, "reference": reference, **vars(found)}
-    say(to_json(facts) if json else describe_comparison(found, origin))
+    say(*([to_json(facts)] if json else describe_comparison(found, origin)))
 
 
 def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Json = False) -> None:
     """Measure the noise of an image, and recommend a method."""
+    from napari_pristine import diagnosis
+    from napari_pristine.io.registry import read
+
     found = diagnosis.diagnose(read(image, axes=axes, series=series))
-    say(to_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
+    say(*([to_json({"input": image, **vars(found)})] if json else describe_diagnosis(found)))
 
 
 def methods(name: str = "", /, *, json: Json = False) -> None:
@@ -74,16 +79,14 @@ def methods(name: str = "", /, *, json: Json = False) -> None:
     name
         Method whose settings are listed.
     """
-    from napari_pristine.methods import METHODS, find_method
-
     if name:
         method = find_method(name)
-        say(to_json(method_facts(method, settings=True)) if json else describe_settings(method))
+        say(*([to_json(method_facts(method, settings=True))] if json else describe_settings(method)))
         return
     for method in METHODS.values():
-        say(to_json(method_facts(method, settings=False)) if json else describe_method(method))
+        say(*([to_json(method_facts(method, settings=False))] if json else describe_method(method)))
     if not json:
-        say("\n'pristine methods NAME' lists the settings of a method.")
+        say("", "'pristine methods NAME' lists the settings of a method.")
 
 
 def export(

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.spec import expand_patterns
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
     DeviceName,
     Json,
+    Log,
     MethodName,
     Overwrite,
     Preset,
@@ -25,11 +25,6 @@ from napari_pristine.cli.options import (
 )
 from napari_pristine.cli.output import describe_model, job_bar, report_error, say
 from napari_pristine.errors import FileError
-from napari_pristine.io.atomic import check_writable
-from napari_pristine.io.registry import SUFFIXES, is_zarr
-from napari_pristine.jobs.restore import wait
-from napari_pristine.jobs.train import training_job
-from napari_pristine.model import check_suffix, save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 from napari_pristine.text import to_json
@@ -49,11 +44,18 @@ def learn(
     settings: Settings = None,
     model: Annotated[str, Parameter(help="Model to start from; takes fewer steps.", show_default=False)] = "",
     overwrite: Overwrite = False,
+    log: Log = None,
     json: Json = False,
 ) -> None:
     """Train a network on many noisy images, for 'pristine restore --model'."""
     chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
     recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
+    # here, as they import torch
+    from napari_pristine.io.atomic import check_writable
+    from napari_pristine.jobs.restore import wait
+    from napari_pristine.jobs.train import training_job
+    from napari_pristine.model import check_suffix, save_model
+
     check_suffix(output)
     check_writable(output, overwrite=overwrite)
     images = find_images(inputs)
@@ -71,6 +73,9 @@ def find_images(names: Sequence[str]) -> list[Path]:
     Raises:
         FileError: A folder holds no image, or a file does not exist or cannot be read.
     """
+    from napari_pristine.batch.spec import expand_patterns
+    from napari_pristine.io.registry import SUFFIXES, is_zarr
+
     found: list[Path] = []
     for path in expand_patterns(names):
         if not path.exists():

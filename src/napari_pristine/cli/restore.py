@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
-from napari_pristine.batch.work_item import OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
     Debug,
     DeviceName,
     Json,
+    Log,
     Memory,
     Overwrite,
     Resume,
@@ -22,7 +20,9 @@ from napari_pristine.cli.options import (
     Seed,
     Series,
     Settings,
+    Threads,
     Together,
+    check_count,
     option,
     read_bytes,
     read_pairs,
@@ -41,12 +41,11 @@ from napari_pristine.cli.output import (
 )
 from napari_pristine.errors import ComputeError, PristineError, format_error
 from napari_pristine.events import ItemDone, ItemEvent, Note
-from napari_pristine.jobs.inputs import InputCache
-from napari_pristine.jobs.restore import make_recipe
-from napari_pristine.model import load_model
-from napari_pristine.recipe import with_absolute_paths
-from napari_pristine.recipe_file import save_recipe as write_recipe
-from napari_pristine.text import printable, to_json
+from napari_pristine.text import to_json
+
+if TYPE_CHECKING:
+    from napari_pristine.batch.spec import Task
+    from napari_pristine.batch.work_item import OpenedTask
 
 
 def restore(
@@ -81,21 +80,35 @@ def restore(
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
     memory: Memory = "",
+    threads: Threads = None,
     save_recipe: SaveRecipe = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    log: Log = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Restore images, all with the same settings."""
+    check_count("--threads", threads)
+    most, texts = read_bytes(memory), read_settings(settings)
     ranges = {axis.upper(): text for axis, text in read_pairs("--select", select, "T=0:10").items()}
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
         "series": series, "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
+    # here, as they import torch
+    from napari_pristine.batch.runner import Batch
+    from napari_pristine.batch.spec import BatchOptions, assign_names, check_format, expand_patterns
+    from napari_pristine.batch.work_item import open_task
+    from napari_pristine.jobs.inputs import InputCache
+    from napari_pristine.jobs.restore import make_recipe
+    from napari_pristine.model import load_model
+    from napari_pristine.recipe import with_absolute_paths
+    from napari_pristine.recipe_file import save_recipe as write_recipe
+
     trained = load_model(model) if model else None
     # sidecars are recipes, too, and lie in other folders than this
-    recipe = with_absolute_paths(make_recipe(trained, method, preset, read_settings(settings), fields))
+    recipe = with_absolute_paths(make_recipe(trained, method, preset, texts, fields))
     tasks = assign_names(expand_patterns(inputs), output, replace_results=overwrite or resume)
 
     # all files are checked before the first is restored
@@ -107,7 +120,7 @@ def restore(
         computed.append(isinstance(error, ComputeError))
         explain(error, debug, about=str(task.source))
         if json:
-            say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
+            say(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error)))))
 
     for task in tasks:
         try:
@@ -121,7 +134,7 @@ def restore(
 
     batch = Batch(
         list(opened),
-        BatchOptions(recipe, resume, overwrite, read_bytes(memory)),
+        BatchOptions(recipe, resume, overwrite, most, threads),
         opened=opened,
         cache=cache,
         on_error=fail,
@@ -134,7 +147,7 @@ def restore(
                 if isinstance(event, ItemEvent) and isinstance(event.event, Note):
                     report_error(f"{event.source}: {event.event.text}")
                 elif isinstance(event, ItemDone) and event.status != "failed":
-                    say(printable(to_json(item_facts(event)) if json else describe_item(event)))
+                    say(to_json(item_facts(event)) if json else describe_item(event))
         finally:
             job.close()
     if not computed:

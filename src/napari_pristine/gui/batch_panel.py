@@ -108,8 +108,6 @@ class BatchPanel(JobPanel):
             if self._planning:
                 self.table.set_state(0, "reading …")
             self.view.fit_columns()
-        elif isinstance(event, str):
-            self.status.setText(event)
         elif isinstance(event, Note):
             self._notes.append(event.text[0].upper() + event.text[1:])
             self._show_notes()

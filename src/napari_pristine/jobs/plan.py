@@ -28,6 +28,7 @@ from napari_pristine.methods.method import Method, MethodParams, NoisyBlock
 from napari_pristine.model import Model
 from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.recipe import Recipe
+from napari_pristine.resources import BASE_MEMORY
 
 RUN_LENGTH = 16
 """Maximum number of blocks in a run: each starts from the network of the one before. The first block of a run starts
@@ -39,8 +40,6 @@ _GPU_NETWORKS = 256
 """Small networks that a GPU fits at once; it computes hundreds in the time of one."""
 _MAX_BATCH = 32
 """Maximum number of blocks that are fitted at once; after an interruption, all of them are repeated by one process."""
-BASE_MEMORY = 500 * 2**20
-"""Bytes that Python, torch and their libraries take."""
 _BYTES_PER_VALUE = 120
 """Bytes for each value of a block, while it is measured, restored and refined."""
 
