@@ -39,8 +39,11 @@ def printable(text: object) -> str:
     File names may hold any: line ends, sequences that move the cursor or set the title of the window, characters that
     turn the direction of the text, bytes that are not valid Unicode.
     """
+    plain = str(text)
+    if plain.isprintable():
+        return plain
     return "".join(
-        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in str(text)
+        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in plain
     )
 
 

@@ -27,7 +27,7 @@ from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
 from napari_pristine.io.registry import read
-from napari_pristine.text import duration, one_line
+from napari_pristine.text import duration, one_line, printable
 
 MAX_PICTURED = 200
 """Maximum number of files that are shown with pictures, about 50 kB each."""
@@ -227,15 +227,9 @@ def _unescape(value: object) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
-_TURNS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""Characters that turn the direction of the text, by which a name can look like another."""
-_CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys((*range(127, 160), *_TURNS), 65533)
-"""Characters that no page may hold, and what is shown in their place."""
-
-
 def _printable(value: object) -> object:
-    """Applied to each value on the page, before the template escapes it."""
-    return value.translate(_CONTROLS) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    """Applied to each value on the page, before the template escapes it: no page may hold control characters."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=_printable)
