@@ -126,7 +126,7 @@ def test_progress_is_said_line_by_line_where_there_is_no_terminal(
             r"\d of 2 files, .*movie\.ome\.tif",
         ),
         (["batch", recipe, cell, movie, "-o", "batch"], r"\d of 2 files, .*movie\.ome\.tif \d+ %.*"),
-        (["batch", recipe, cell, movie, "-o", "more", "--plan"], r"1 of 2 files planned, .* left"),
+        (["batch", recipe, cell, movie, "-o", "more", "--plan"], r"1 of 2 files, reading cell\.tif"),
         (
             ["learn", movie, "-o", "m.safetensors", "--set", "steps=5", "--set", "side=16"],
             r"learning \d+ %, residual .*",

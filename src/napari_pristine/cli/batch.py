@@ -17,7 +17,7 @@ from napari_pristine.cli.output import (
     describe_item,
     describe_plan,
     item_facts,
-    plan_bar,
+    reading_bar,
     report_error,
     say,
 )
@@ -129,12 +129,10 @@ def _print_plan(spec: BatchSpec, json: bool) -> int:
     from napari_pristine.batch.estimate import estimate_files
 
     found: list[FileEstimate] = []
-    with plan_bar(len(spec.tasks)) as show:
-        for estimate in estimate_files(spec.tasks, spec.options):
-            show(len(found))
-            if estimate is None:
-                continue
+    with reading_bar(len(spec.tasks)) as count:
+        for estimate in filter(None, estimate_files(spec.tasks, spec.options)):
             found.append(estimate)
+            count(estimate.task.source)
             if json:
                 facts = {key: value for key, value in vars(estimate).items() if key != "task"}
                 output = None if estimate.problem else estimate.task.target

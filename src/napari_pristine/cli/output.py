@@ -331,24 +331,25 @@ def batch_bar() -> Iterator[Callable[[Event], None]]:
 
 
 @contextmanager
-def plan_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of a plan.
+def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
+    """Show the progress of reading all files of a plan, or before the first is restored.
 
     Args:
         total: Number of files.
 
     Yields:
-        Function to be called with the number of files that are planned.
+        Function to be called with each file that was read.
     """
-    start = time.monotonic()
-    with _progress("plan") as update:
+    started, done = time.monotonic(), 0
+    with batch_bar() as show:
 
-        def show(count: int) -> None:
-            left = _left((time.monotonic() - start) * (total - count) / count if count else None)
-            now = f"{count} of {total} files planned{left}"
-            update("plan", count / max(total, 1), now, now)
+        def count(source: Path) -> None:
+            nonlocal done
+            done += 1
+            seconds = time.monotonic() - started
+            show(BatchProgress(done, total, source.name, done / total, seconds, phase="reading"))
 
-        yield show
+        yield count
 
 
 @contextmanager
