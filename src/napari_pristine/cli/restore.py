@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
-from napari_pristine.batch.work_item import OpenedTask, open_task
+from napari_pristine.batch.work_item import FileSets, OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
@@ -101,7 +101,7 @@ def restore(
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
     computed: list[bool] = []  # of each file that failed: did the computation fail?
-    cache = InputCache()
+    cache, sets = InputCache(), FileSets()
 
     def fail(task: Task, error: PristineError) -> None:
         computed.append(isinstance(error, ComputeError))
@@ -109,9 +109,13 @@ def restore(
         if json:
             say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
 
-    for task in tasks:
+    for number, each in enumerate(tasks):
+        task = tasks[number] = sets.resolve(each)
+        if task.problem:
+            continue
         try:
             opened[task] = open_task(task, recipe, cache)
+            sets.add(opened[task])
             check_format(task.target, opened[task].result_like)
         except Exception as error:  # noqa: BLE001 - the next file may be fine
             opened.pop(task, None)
@@ -120,7 +124,7 @@ def restore(
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 
     batch = Batch(
-        list(opened),
+        [task for task in tasks if task in opened or task.problem],
         BatchOptions(recipe, resume, overwrite, read_bytes(memory)),
         opened=opened,
         cache=cache,

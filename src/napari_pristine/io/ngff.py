@@ -16,6 +16,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import (
     PIXEL,
     PROVENANCE,
+    WHITE_IS_ZERO,
     FileMetadata,
     Provenance,
     ome_symbol,
@@ -182,6 +183,8 @@ def _display(image: Image, contrast: Sequence[ContrastLimits]) -> list[dict[str,
             "window": {"min": low, "max": high, "start": dark, "end": bright},
             "active": True,
         }
+        if image.metadata.get(WHITE_IS_ZERO):
+            channels[-1]["inverted"] = True
     return channels
 
 
