@@ -27,8 +27,10 @@ FORMAT = "imagej"
 _AXES = "TZCYXS"
 _FUNCTION = ("cf", "c0", "c1", "c2", "c3", "c4", "vunit")
 """Keys of the function from stored values to calibrated ones, such as optical density, and of its unit."""
-_DISPLAY = ("mode", "min", "max", "loop", "fps")
-"""Keys of how the image is shown."""
+_DISPLAY = ("min", "max")
+"""Keys of the display range."""
+_VIEW = ("mode", "loop", "fps")
+"""Keys of how channels and times are shown, which other formats need not hold."""
 _OF_PLANE = ("ROI", "Overlays")
 """Keys of what lies on pixels of certain planes."""
 _TEXT = ("Info", "Properties")
@@ -51,8 +53,10 @@ def read_metadata(tif: tifffile.TiffFile, image: Series) -> FileMetadata:
     kept = {key: stated[key] for key in (*_OF_PLANE, *_TEXT) if key in stated} | {"Info": rest if provenance else info}
     kept |= {
         name: {key: stated[key] for key in keys if key in stated}
-        for name, keys in (("calibration", _FUNCTION), ("display", _DISPLAY))
+        for name, keys in (("calibration", _FUNCTION), ("display", _DISPLAY), ("view", _VIEW))
     }
+    if {*kept.get("Properties", ())} == {"UniqueName"}:  # which each file of newer versions has
+        del kept["Properties"]
     kept = {key: value for key, value in kept.items() if len(value)}
     if any(key in kept for key in _OF_PLANE):
         kept["shape"] = dict(zip(image.axes, image.shape, strict=True))
@@ -68,6 +72,10 @@ def _read_details(stated: dict[str, Any], axes: str, shape: tuple[int, ...]) -> 
     details: dict[str, AxisValues] = {}
     channel_count = dict(zip(axes, shape, strict=True)).get("C", 1)
     labels, ranges, colours = (stated.get(key) for key in ("Labels", "Ranges", "LUTs"))
+    if isinstance(labels, str):  # tifffile gives a single element as such
+        labels = [labels]
+    if isinstance(colours, np.ndarray):
+        colours = [colours]
     if isinstance(labels, (list, tuple)) and len(labels) == math.prod(shape) and any(labels):
         details["Labels"] = AxisValues(axes, np.array([str(label) for label in labels], object).reshape(shape))
     if isinstance(ranges, tuple) and len(ranges) == 2 * channel_count:
@@ -84,7 +92,8 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     spacing = dict(zip(image.axes, zip(image.scale, image.units, strict=True), strict=True))
     original = image.metadata.get(FORMAT, {})
     metadata: dict[str, Any] = {"axes": axes} | _calibration(spacing)
-    metadata |= original.get("calibration", {}) | original.get("display", {})
+    for key in ("calibration", "display", "view"):
+        metadata |= original.get(key, {})
     if image.size("C") == 1:
         metadata.pop("mode", None)
     kept = {"calibration", "display", *_TEXT}

@@ -137,25 +137,23 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     metadata: dict[str, Any] = {"axes": axes, "Creator": CREATOR}
     if image.name:
         metadata["Name"] = _printable(image.name)
-    plane_count = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
-    planes: dict[str, list[Any]] = {}
+    start_of: dict[str, str] = {}
     kept = {"text"}
     for axis, distance, start, unit in zip(image.axes, image.scale, image.translate, image.units, strict=True):
         symbol = ome_symbol(unit, axis)
         if axis in _SPACING and symbol and is_calibrated(distance, unit):
             metadata |= {_SPACING[axis]: float(distance), _SPACING[axis] + "Unit": symbol}
         if axis in "ZYX" and symbol and start:
-            planes[f"Position{axis}"] = [float(start)] * plane_count
-            planes[f"Position{axis}Unit"] = [symbol] * plane_count
-    if any(image.translate):
+            start_of |= {f"Position{axis}": str(float(start)), f"Position{axis}Unit": symbol}
+    planes = _planes(image, axes)
+    has_stage = any("Position" in key for plane in planes for key in plane)
+    if start_of:  # the positions of a stage would hide it
+        planes = [{key: text for key, text in plane.items() if "Position" not in key} | start_of for plane in planes]
+    elif has_stage:
+        metadata["Creator"] = f"{CREATOR}, with positions of the stage"
+    if any(planes):
         metadata["Plane"] = planes
-    elif (stated := image.details.get("planes")) and stated.fits(image):
-        order = [axis for axis in axes if axis in stated.axes]
-        order += [axis for axis in stated.axes if axis not in order]
-        values = stated.values.transpose([stated.axes.index(axis) for axis in order]).ravel()
-        metadata["Plane"] = [value or {} for value in values]
-        if any("Position" in key for value in metadata["Plane"] for key in value):
-            metadata["Creator"] = f"{CREATOR}, with positions of the stage"
+    if "planes" in image.details and image.details["planes"].fits(image) and not (start_of and has_stage):
         kept.add("planes")
     channels: list[dict[str, str]] = [{} for _ in range(image.size("C"))]
     if (stated := image.details.get("channels")) and stated.fits(image):
@@ -171,6 +169,16 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     if provenance:
         metadata["CommentAnnotation"] = {"Namespace": NAMESPACE, "Value": provenance_to_json(provenance)}
     return WriteSpec("ome", axes, metadata, kept=frozenset(kept))
+
+
+def _planes(image: Image, axes: str) -> list[dict[str, str]]:
+    """Times, positions and exposure of each plane, as far as they are known, in the order in which they are written."""
+    stated = image.details.get("planes")
+    if stated is None or not stated.fits(image):
+        count = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
+        return [{} for _ in range(count)]
+    order = [axis for axis in axes if axis in stated.axes] + [axis for axis in stated.axes if axis not in axes]
+    return [plane or {} for plane in stated.values.transpose([stated.axes.index(axis) for axis in order]).ravel()]
 
 
 def _read_spacing(pixels: Element) -> dict[str, tuple[float, str]]:

@@ -215,9 +215,21 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         check_complete(path, tif, pages)
         if any(page is None or page.parent is not tif for page in pages):
             pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
+            if len(pages) == 1:  # and would not open the other one
+                files.enter_context(_opened(pages.keyframe.parent.filehandle))
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
         yield _describe(path, tif, image, xml, tuple(notes), len(found))
+
+
+@contextmanager
+def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
+    """Open a file that tifffile has closed."""
+    handle.open()
+    try:
+        yield
+    finally:
+        handle.close()
 
 
 def _is_described(tif: tifffile.TiffFile) -> bool:

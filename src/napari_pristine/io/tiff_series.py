@@ -200,7 +200,7 @@ def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tup
         sizes: Their sizes.
     """
     stated = {axis: n for axis, n in zip(axes, sizes, strict=True) if n > 1}
-    if next(iter(stated), "T") in COLOUR:  # there are more times, not more colours
+    if next(iter(stated), "C") in COLOUR:  # there are more times, not more colours
         stated = {"T": 1} | stated
     first = next(iter(stated))
     frames, rest = divmod(count, math.prod(stated.values()) // stated[first])
@@ -226,7 +226,9 @@ def mend_imagej(
     if page.samplesperpixel > 1:  # they may be stated as channels
         del sizes["C"]
     sizes = {axis: n for axis, n in sizes.items() if isinstance(n, int) and n > 1}
-    images = stated.get("images", 1)
+    images = stated.get("images")
+    if not sizes and not isinstance(images, int):
+        return series, ()
     images = images if isinstance(images, int) else 1
     claimed = math.prod(sizes.values()) if sizes else max(images, 1)
     is_whole = series.kind == "imagej" and series.dataoffset is not None and series.size >= claimed * page.size
