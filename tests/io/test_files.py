@@ -419,11 +419,18 @@ class TestPlainFiles:
     def test_a_resolution_that_is_a_pixel_size(
         self, tmp_path: Path, resolution: float, unit: str, size: float, lazy: bool
     ) -> None:
-        options = {"resolution": (resolution,) * 2, "resolutionunit": unit, "metadata": None}
-        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), **options)
-        image = read(tmp_path / "x.tif", lazy=lazy)
-        assert image.scale == pytest.approx((size or 1,) * 2, rel=1e-4)
-        assert image.units == ("micrometer" if size else "pixel",) * 2
+        for options in ({"metadata": None}, {}, {"metadata": None, "description": "ImageJ=1.53t\n"}):
+            options |= {"resolution": (resolution,) * 2, "resolutionunit": unit}
+            tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), **options)
+            image = read(tmp_path / "x.tif", lazy=lazy)
+            assert image.scale == pytest.approx((size or 1,) * 2, rel=1e-4)
+            assert image.units == ("micrometer" if size else "pixel",) * 2
+
+    @pytest.mark.parametrize(("unit", "resolution"), [("inch", 72), ("inch", 300), ("cm", 28.35), ("cm", 1)])
+    def test_a_resolution_of_printers_that_imagej_took_over(self, tmp_path: Path, unit: str, resolution: float) -> None:
+        options = {"resolution": (resolution,) * 2, "metadata": {"unit": unit}}
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), imagej=True, **options)
+        assert read(tmp_path / "x.tif").units == ("pixel", "pixel")
 
     @pytest.mark.parametrize(
         ("stated", "size"),

@@ -142,6 +142,13 @@ class TestSets:
         with pytest.raises(FileError, match=r"has no image 2 .--series.: it holds 2 images"):
             read(paths[0], series=2)
 
+    def test_an_image_of_which_no_file_is_there(self, tmp_path: Path) -> None:
+        both = [image(*(plane(n, f"p{i}.ome.tif", n) for n in range(6)), number=i) for i in (0, 1)]
+        path = save(tmp_path / "p0.ome.tif", PLANES, ome(*both))
+        assert check(path) == ()
+        with pytest.raises(FileError, match=r"has no planes of image 1 .--series., .*; put all files of the set into"):
+            read(path, series=1)
+
     def test_a_single_plane_in_another_file(self, tmp_path: Path) -> None:
         both = [
             image(plane(0, f"p{i}.ome.tif", 0), number=i, times=1).replace('SizeC="2"', 'SizeC="1"') for i in (0, 1)

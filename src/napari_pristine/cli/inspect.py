@@ -16,6 +16,7 @@ from napari_pristine.cli.output import (
     describe_method,
     describe_settings,
     method_facts,
+    report_error,
     say,
 )
 from napari_pristine.errors import ImageError
@@ -62,7 +63,10 @@ def compare(
 
 def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Json = False) -> None:
     """Measure the noise of an image, and recommend a method."""
-    found = diagnosis.diagnose(read(image, axes=axes, series=series))
+    opened = read(image, axes=axes, series=series)
+    for note in opened.notes:
+        report_error(f"{image}: {note}")
+    found = diagnosis.diagnose(opened)
     say(to_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
 
 

@@ -22,9 +22,12 @@ from napari_pristine.io.metadata import (
     unit_name,
 )
 from napari_pristine.io.tiff_series import Series
+from napari_pristine.io.tiff_spacing import is_placeholder
 
 FORMAT = "imagej"
 _AXES = "TZCYXS"
+_INCHES = {"inch": 1.0, "centimeter": 2.54}
+"""Units of resolutions that programs write without knowing a pixel size, and pixels per inch at one per unit."""
 _FUNCTION = ("cf", "c0", "c1", "c2", "c3", "c4", "vunit")
 """Keys of the function from stored values to calibrated ones, such as optical density, and of its unit."""
 _DISPLAY = ("min", "max")
@@ -137,6 +140,9 @@ def _read_spacing(tif: tifffile.TiffFile, stated: dict[str, Any]) -> dict[str, t
         pixels, units = tags.valueof(f"{axis}Resolution", (0, 1))
         if pixels > 0 and units > 0:
             spacing[axis] = (units / pixels, unit_name(str(stated.get(f"{axis.lower()}unit", unit))))
+    inches = [_INCHES[unit] / distance for distance, unit in spacing.values() if unit in _INCHES]
+    if len(inches) == 2 and is_placeholder(*inches):  # taken over from a file of another program
+        return {axis: step for axis, step in spacing.items() if axis == "T"}
     if depth := _absolute(stated.get("spacing")):
         spacing["Z"] = (depth, unit_name(str(stated.get("zunit", unit))))
     return spacing

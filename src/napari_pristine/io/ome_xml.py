@@ -38,8 +38,10 @@ class OmeXml:
         images: The images that it describes; some may be in other files of the set.
         candidates: Numbers of the images that may be read from this file.
         text: XML of the candidates for tifffile, in which the name of an image is its number; empty if there is none.
-        files: Names of the files that hold planes or metadata of the candidates; some may be missing.
-        members: Names of those that hold nothing else: they are restored together.
+        places: For each image the names of the files with its planes, that of the first plane first; some may be
+            missing.
+        metadata_file: Name of the file that the XML comes from, if that is another one.
+        is_chosen: True if the user has named the image.
         notes: Sentences for the user on what was mended or ignored.
     """
 
@@ -47,9 +49,20 @@ class OmeXml:
     images: tuple[Element, ...] = ()
     candidates: tuple[int, ...] = ()
     text: str = ""
-    files: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
+    places: tuple[tuple[str, ...], ...] = ()
+    metadata_file: str = ""
+    is_chosen: bool = False
     notes: tuple[str, ...] = ()
+
+    def files(self, number: int) -> set[str]:
+        """Names of the files that hold planes or metadata of an image."""
+        return {*self.places[number], self.metadata_file} - {""}
+
+    def members(self, number: int) -> set[str]:
+        """Names of the files that are read as this image: those in which no other one begins."""
+        if self.is_chosen:  # each file of the set would be read as the image that was named
+            return {self.metadata_file, *(name for place in self.places for name in place)} - {""}
+        return self.files(number) - {place[0] for n, place in enumerate(self.places) if n != number and place}
 
 
 def read_xml(path: Path, description: str, page_count: int, series: int | None) -> OmeXml | None:
@@ -91,27 +104,16 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
     _name_files(path, images, own_id)
     if len(images) == 1:
         _mend_sizes(images[0], page_count, notes)
-    places = [_files_of(image, path.name) for image in images]
+    places = tuple(_files_of(image, path.name) for image in images)
+    candidates: tuple[int, ...] = () if series is None or not images else (series,)
     if series is None:
-        starts = [place[0] if place else "" for place in places]
         candidates = tuple(
-            [n for n, start in enumerate(starts) if start == path.name]
+            [n for n, place in enumerate(places) if place[:1] == (path.name,)]
             or [n for n, place in enumerate(places) if path.name in place]
             or range(len(images))
         )
-        elsewhere = {start for n, start in enumerate(starts) if n not in candidates}
-        members = {name for n in candidates for name in places[n]} - elsewhere
-    else:
-        candidates, members = ((series,) if images else ()), {name for place in places for name in place}
-    return OmeXml(
-        root,
-        images,
-        candidates,
-        _for_tifffile(path.name, root, images, candidates),
-        tuple(sorted({*(name for n in candidates for name in places[n]), metadata_file} - {""})),
-        tuple(sorted({*members, metadata_file} - {""})),
-        tuple(notes),
-    )
+    text = _for_tifffile(path.name, root, images, candidates)
+    return OmeXml(root, images, candidates, text, places, metadata_file, series is not None, tuple(notes))
 
 
 def _is_ome(description: str) -> bool:

@@ -19,7 +19,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from napari_pristine.errors import AxesError
+from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
@@ -187,31 +187,24 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         xml = read_xml(path, tif.pages.first.description, page_count, number)
         notes = list(xml.notes) if xml else []
         if xml:
-            for name in set(xml.files) - {path.name}:
-                if (path.parent / name).is_file():
-                    check_page_list(path.parent / name)
             tif = files.enter_context(tifffile.TiffFile(path, is_ome=bool(xml.text), omexml=xml.text or None))
-            if xml.text and not _is_described(tif):
+            if xml.text and not _is_described(path, tif, xml):
                 notes.append("its OME-XML does not fit its pages, which are read in order")
                 tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
         found = [_name_series(n, series, xml) for n, series in enumerate(tif.series)]
-        if tif.series[0].kind == "ome":
-            image = found[0] if number is not None else None
-        else:
-            check_series(path, number, len(found))
-            image = None if number is None else found[number]
-        if image is None:
+        if number is None:
             image, chosen = choose(found)
             notes += chosen
-        pages = image.pages
-        mended: tuple[str, ...] = ()
-        if pages.kind == "ome" and xml and len(xml.images) == 1 and {*xml.files} == {path.name}:
+        else:
+            if tif.series[0].kind != "ome":  # then it was found before
+                check_series(path, number, len(found))
+            image = next(each for each in found if each.number == number)
+        pages, mended = image.pages, list[str]()
+        if pages.kind == "ome" and xml and xml.places == ((path.name,),):
             pages, mended = mend_ome(tif, pages, in_order=len(xml.images[0].findall("{*}Pixels/{*}TiffData")) == 1)
-        elif tif.is_imagej and len(found) == 1 and pages.kind != "ome":
+        elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
             pages, mended = mend_imagej(tif, pages, page_count)
-        notes += mended
         pages, missing = drop_missing(pages)
-        notes += missing
         check_complete(path, tif, pages)
         if any(page is None or page.parent is not tif for page in pages):
             pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
@@ -219,7 +212,7 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
                 files.enter_context(_opened(pages.keyframe.parent.filehandle))
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
-        yield _describe(path, tif, image, xml, tuple(notes), len(found))
+        yield _describe(path, tif, image, xml, [*notes, *mended, *missing], len(found))
 
 
 @contextmanager
@@ -232,14 +225,27 @@ def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
         handle.close()
 
 
-def _is_described(tif: tifffile.TiffFile) -> bool:
-    """True if the OME-XML of a file describes its pages, or it has another description of Micro-Manager."""
+def _is_described(path: Path, tif: tifffile.TiffFile, xml: OmeXml) -> bool:
+    """True if the OME-XML of a file describes its pages, or it has another description of Micro-Manager.
+
+    Raises:
+        FileError: Another file of the set is damaged, or the planes of the image that was named are not there.
+    """
+    for name in {name for n in xml.candidates for name in xml.files(n)} - {path.name}:
+        if (path.parent / name).is_file():
+            check_page_list(path.parent / name)
     try:
-        return bool(tif.series) and tif.series[0].kind in ("ome", "mmstack", "ndtiff")
+        is_described = bool(tif.series) and tif.series[0].kind in ("ome", "mmstack", "ndtiff")
     except (OSError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - tifffile trusts the XML, and raises anything if it is wrong
-        return False
+        is_described = False
+    if not is_described and xml.is_chosen and len(xml.images) > 1:
+        raise FileError(
+            f"'{path}' has no planes of image {xml.candidates[0]} (--series), and neither have the files in its folder "
+            "that its metadata name; put all files of the set into one folder"
+        )
+    return is_described
 
 
 def _name_series(number: int, series: tifffile.TiffPageSeries, xml: OmeXml | None) -> Series:
@@ -262,19 +268,18 @@ def _has_whole_pages(series: tifffile.TiffPageSeries) -> bool:
 
 
 def _describe(
-    path: Path, tif: tifffile.TiffFile, image: Series, xml: OmeXml | None, notes: tuple[str, ...], count: int
+    path: Path, tif: tifffile.TiffFile, image: Series, xml: OmeXml | None, notes: list[str], count: int
 ) -> _OpenImage:
     """Collect all that a file states about one of its images."""
     pages, keyframe = image.pages, image.pages.keyframe
-    description = parse_json(tif.pages.first.shaped_description)
     if xml and xml.images:
-        number = image.number if pages.kind == "ome" else 0
+        number = image.number if pages.kind == "ome" else xml.candidates[0]
         kind, stated = "ome", ome.read_metadata(xml, number, image.axes, image.shape)
     elif tif.is_imagej:
         kind, stated = "imagej", imagej.read_metadata(tif, image)
     else:
-        kind, stated = "tiff", _from_json(description, image.axes)
-    if not {"X", "Y"} & stated.spacing.keys() and not description and kind != "imagej":
+        kind, stated = "tiff", _from_json(parse_json(tif.pages.first.shaped_description), image.axes)
+    if not {"X", "Y"} & stated.spacing.keys():
         stated = replace(stated, spacing={**read_spacing(tif, pages), **stated.spacing})
     extra: dict[str, Any] = {"format": kind}
     if count > 1:
@@ -286,13 +291,12 @@ def _describe(
     files = {page.parent.filehandle.name for page in pages if page is not None}
     members = {*files}
     if xml and pages.kind == "ome":
-        there = {name for name in xml.files if (path.parent / name).is_file()}
-        missing = sorted({*xml.files} - there)
-        files, members = files | there, {*xml.members}
+        missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())
+        files, members = files | xml.files(image.number) - {*missing}, xml.members(image.number)
         if missing:
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             those = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + more
-            notes = (*notes, f"files that belong to it are missing: {those}")
+            notes = [*notes, f"files that belong to it are missing: {those}"]
     if files | members != {path.name}:
         extra |= {"files": tuple(sorted(files)), "members": tuple(sorted(members))}
     return _OpenImage(tif, pages, image.axes, replace(stated, notes=(*notes, *stated.notes)), extra)

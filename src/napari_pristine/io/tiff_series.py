@@ -93,7 +93,7 @@ class Series:
         return 2 if self.pages.dtype.itemsize > 1 else 1
 
 
-def choose(found: Sequence[Series]) -> tuple[Series, tuple[str, ...]]:
+def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
     """Choose the image that was measured, among copies for display, labels and thumbnails; with a note on the others.
 
     Equal images are one stack, such as a movie that was written frame by frame.
@@ -103,7 +103,7 @@ def choose(found: Sequence[Series]) -> tuple[Series, tuple[str, ...]]:
     taken = _stack(equal) if len(equal) > 1 else best
     others = [each for each in found if each is not best and (taken is best or each not in equal)]
     if all(each.subfile_type & _REDUCED for each in others):
-        return taken, ()
+        return taken, []
     listed = ", ".join(each.describe for each in others[:_MAX_LISTED])
     more = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
     what = (
@@ -111,7 +111,7 @@ def choose(found: Sequence[Series]) -> tuple[Series, tuple[str, ...]]:
         if taken is best
         else f"{len(equal)} equal images were taken as one stack along {taken.axes[0]}"
     )
-    return taken, (f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another",)
+    return taken, [f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another"]
 
 
 def _measured(found: Sequence[Series]) -> Series:
@@ -163,11 +163,11 @@ def series_of(
     )  # fmt: skip
 
 
-def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeries, tuple[str, ...]]:
+def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeries, list[str]]:
     """Leave out the ends of axes where planes are missing, with a note on it; nothing if that leaves no plane."""
     pages = list(series)
     if None not in pages:
-        return series, ()
+        return series, []
     leading = series.ndim - len(series.keyframe.shape)
     shape, axes = series.shape[:leading], series.axes[:leading]
     present = np.array([page is not None for page in pages]).reshape(shape)
@@ -181,14 +181,14 @@ def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeri
     boxes = [box for box in options if all(map(len, box)) and present[np.ix_(*box)].all()]
     boxes = [box for box in boxes if all(len(n) == n[-1] - n[0] + 1 for n in box)]
     if not boxes:
-        return series, ()
+        return series, []
     box = max(boxes, key=lambda box: math.prod(map(len, box)))
     parts = [
         f"{axis} {n[0]} to {n[-1]} of {size}" for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size
     ]
     kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
     note = f"{pages.count(None)} of its {len(pages)} planes are missing; it is read for {', '.join(parts)}"
-    return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), (note,)
+    return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), [note]
 
 
 def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...]]:
@@ -213,7 +213,7 @@ def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tup
 
 def mend_imagej(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page_count: int
-) -> tuple[tifffile.TiffPageSeries, tuple[str, ...]]:
+) -> tuple[tifffile.TiffPageSeries, list[str]]:
     """Read all planes of an ImageJ file that there are, with a note, if its description states another number.
 
     Args:
@@ -228,7 +228,7 @@ def mend_imagej(
     sizes = {axis: n for axis, n in sizes.items() if isinstance(n, int) and n > 1}
     images = stated.get("images")
     if not sizes and not isinstance(images, int):
-        return series, ()
+        return series, []
     images = images if isinstance(images, int) else 1
     claimed = math.prod(sizes.values()) if sizes else max(images, 1)
     is_whole = series.kind == "imagej" and series.dataoffset is not None and series.size >= claimed * page.size
@@ -240,9 +240,9 @@ def mend_imagej(
         found = claimed if rest > 1 else min(found, claimed)  # one that ends within a plane is cut off
     else:
         found = 1
-    stale = (f"its description states {max(images, claimed)} images, but it holds {found}, which are read",)
+    stale = [f"its description states {max(images, claimed)} images, but it holds {found}, which are read"]
     if found in (0, claimed) or claimed > MAX_PLANES:
-        return series, stale if found == claimed and images not in (1, claimed) else ()
+        return series, stale if found == claimed and images not in (1, claimed) else []
     if page_count > 1:
         pages = _pages_like(tif, page)
         found = len(pages)
@@ -255,7 +255,7 @@ def mend_imagej(
 
 def mend_ome(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, *, in_order: bool
-) -> tuple[tifffile.TiffPageSeries, tuple[str, ...]]:
+) -> tuple[tifffile.TiffPageSeries, list[str]]:
     """Read all pages of an OME-TIFF file with a single image, with a note, if its metadata state another number.
 
     Args:
@@ -266,15 +266,15 @@ def mend_ome(
     keyframe, used = series.keyframe, {page.offset for page in series if page is not None}
     is_short = in_order and len(used) < len(series)
     if not is_short and not len(tif.pages) > len(used) == len(series):
-        return series, ()
+        return series, []
     pages = _pages_like(tif, keyframe)
     if not is_short and not {page.offset for page in pages} > used:
-        return series, ()
+        return series, []
     leading = series.ndim - len(keyframe.shape)
     axes, sizes = leading_shape(len(pages), series.axes[:leading], series.shape[:leading])
     text = f"its OME-XML states {len(series)} planes, but it holds {len(pages)}, which are read in order"
     pages = pages[: math.prod(sizes)]
-    return series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series), (text,)
+    return series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series), [text]
 
 
 def _pages_like(tif: tifffile.TiffFile, keyframe: tifffile.TiffPage) -> list[tifffile.TiffPage]:

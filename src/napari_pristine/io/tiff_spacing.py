@@ -37,19 +37,22 @@ def read_spacing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Spa
     return _resolution(series.keyframe)
 
 
+def is_placeholder(*per_inch: float) -> bool:
+    """True for a resolution, along X and Y in dots per inch, of a screen or printer, or that cannot be one."""
+    is_printer = any(abs(per_inch[0] / dots - 1) < _TOLERANCE for dots in _PRINTERS)
+    return is_printer or min(per_inch) < _LEAST_PER_INCH or max(per_inch) > 1e12 or max(per_inch) > 10 * min(per_inch)
+
+
 def _resolution(page: tifffile.TiffPage) -> Spacing:
     """Pixel size by the resolution tags, in micrometres, unless it is that of a screen or printer."""
-    tags = page.tags
-    per_inch = []
-    for name in ("XResolution", "YResolution"):
-        dots, units = tags.valueof(name, (0, 1))
-        scale = _PER_INCH.get(tags.valueof("ResolutionUnit", 2), 0.0)
-        per_inch.append(dots / units * scale if units else 0.0)
-    x, y = per_inch
-    is_printer = any(abs(x / dots - 1) < _TOLERANCE for dots in _PRINTERS)
-    if is_printer or min(x, y) < _LEAST_PER_INCH or max(x, y) > 1e12 or not 0.1 < x / y < 10:
+    per_inch: dict[str, float] = {}
+    for axis in "XY":
+        dots, units = page.tags.valueof(f"{axis}Resolution", (0, 1))
+        scale = _PER_INCH.get(page.tags.valueof("ResolutionUnit", 2), 0.0)
+        per_inch[axis] = dots / units * scale if units else 0.0
+    if is_placeholder(*per_inch.values()):
         return {}
-    return {"X": (25_400 / x, "micrometer"), "Y": (25_400 / y, "micrometer")}
+    return {axis: (25_400 / dots, "micrometer") for axis, dots in per_inch.items()}
 
 
 def _lsm(tif: tifffile.TiffFile) -> Spacing:
