@@ -6,9 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.batches import restore, stack
+import tifffile
+from tests.batches import became, noisy, quick, restore, saved, stack
 
-from napari_pristine.batch.spec import find_inputs
+from napari_pristine import read
+from napari_pristine.batch.estimate import estimate_files
+from napari_pristine.batch.spec import find_inputs, resolve_batch
+from napari_pristine.batch.work_item import InputChanged, check_unchanged, open_task
+from napari_pristine.cli.main import main
+from napari_pristine.jobs.inputs import InputCache
 
 
 def problems(*names: Path | str, output: Path | None = None) -> dict[str, str]:
@@ -76,3 +82,112 @@ def test_how_to_bring_files_of_microscopes_is_told(tmp_path: Path, suffix: str) 
     found = problems(tmp_path)
     assert f"(suffix '{suffix.lower()}'); export it as OME-TIFF or OME-Zarr" in found[f"b{suffix}"]
     assert found["notes.txt"] == "not an image that can be read (suffix '.txt')"
+
+
+def set_of_files(folder: Path, count: int = 3, *, companion: bool = False) -> list[Path]:
+    """A movie with a frame in each file, of which each holds all metadata, or names the file that does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    planes = "".join(
+        f'<TiffData FirstT="{n}" IFD="0" PlaneCount="1"><UUID FileName="m_{n}.ome.tif">urn:uuid:{n}</UUID></TiffData>'
+        for n in range(count)
+    )
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="24" SizeY="20" SizeC="1" SizeZ="1" '
+        f'SizeT="{count}"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+    )
+    if companion:
+        (folder / "m.companion.ome").write_text(xml)
+        xml = xml[: xml.index("<Image")] + '<BinaryOnly MetadataFile="m.companion.ome" UUID="urn:uuid:c"/></OME>'
+    paths = [folder / f"m_{n}.ome.tif" for n in range(count)]
+    for n, path in enumerate(paths):
+        tifffile.imwrite(path, noisy(20, 24, seed=n), description=xml, metadata=None)
+    return paths
+
+
+BELONGS = "belongs to 'm_0.ome.tif', which is restored as a whole"
+
+
+class TestSets:
+    """Files that are one image are restored once."""
+
+    def test_in_a_batch(self, tmp_path: Path) -> None:
+        set_of_files(tmp_path / "in", companion=True)
+        stack(tmp_path / "in" / "z.tif", 20, 24)
+        rows = restore(tmp_path / "in", tmp_path / "out")
+        assert became(rows) == {
+            "m.companion.ome": "skipped", "m_0.ome.tif": "restored", "m_1.ome.tif": "skipped", "m_2.ome.tif": "skipped",
+            "z.tif": "restored",
+        }  # fmt: skip
+        assert rows["m_1.ome.tif"].text == rows["m_2.ome.tif"].text == BELONGS
+        assert rows["m.companion.ome"].text == "belongs to the OME-TIFF files beside it, which are read with it"
+        assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == ["m_0.ome.tif", "z.tif"]
+        assert read(tmp_path / "out" / "m_0.ome.tif").shape == (3, 20, 24)
+        again = restore(tmp_path / "in", tmp_path / "out", resume=True)
+        assert (again["m_0.ome.tif"].text, again["m_1.ome.tif"].text) == ("done before", BELONGS)
+
+    @pytest.mark.parametrize("changed", ["m_2.ome.tif", "m.companion.ome"])
+    def test_a_changed_file_of_the_set_is_noticed(self, tmp_path: Path, changed: str) -> None:
+        set_of_files(tmp_path / "in", companion=True)
+        restore(tmp_path / "in", tmp_path / "out")
+        with (tmp_path / "in" / changed).open("ab") as file:
+            file.write(b" ")
+        rows = restore(tmp_path / "in", tmp_path / "out", resume=True)
+        assert rows["m_0.ome.tif"].status == "failed"
+        assert "was made from another input of this name" in rows["m_0.ome.tif"].text
+
+    def test_a_file_of_the_set_that_changes_meanwhile_is_noticed(self, tmp_path: Path) -> None:
+        paths = set_of_files(tmp_path / "in")
+        tasks = resolve_batch(saved(tmp_path), [str(tmp_path / "in")], tmp_path / "out").tasks
+        opened = open_task(tasks[0], quick(), InputCache())
+        check_unchanged(tasks[0], quick(), opened.fingerprint)
+        with paths[2].open("ab") as file:
+            file.write(b" ")
+        with pytest.raises(InputChanged, match=r"m_2\.ome\.tif' was changed"):
+            check_unchanged(tasks[0], quick(), opened.fingerprint)
+
+    def test_whichever_file_comes_first_stands_for_the_set(self, tmp_path: Path) -> None:
+        paths = set_of_files(tmp_path / "in")
+        rows = restore([paths[2], paths[0]], tmp_path / "out")
+        assert became(rows) == {"m_2.ome.tif": "restored", "m_0.ome.tif": "skipped"}
+
+    def test_sets_in_several_folders_are_sets_of_their_own(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            set_of_files(tmp_path / "in" / name)
+        spec = resolve_batch(saved(tmp_path), [str(tmp_path / "in")], tmp_path / "out")
+        found = [each for each in estimate_files(spec.tasks, spec.options, probe=False) if each]
+        assert [each.problem for each in found] == ["", BELONGS, BELONGS] * 2
+        assert [each.shape for each in found if not each.problem] == [(3, 20, 24)] * 2
+
+    def test_with_the_shell(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        paths = [str(path) for path in set_of_files(tmp_path / "in")]
+        settings = ["--preset", "fast", "--set", "steps=5"]
+        assert main(["batch", str(saved(tmp_path)), *paths, "-o", str(tmp_path / "out"), "--plan"]) == 0
+        assert capsys.readouterr().out.count(BELONGS) == 2
+        assert main(["restore", *paths, "-o", f"{tmp_path}/out/", *settings]) == 0
+        assert capsys.readouterr().out.count(f"skipped, {BELONGS}") == 2
+        assert main(["restore", *paths, "-o", f"{tmp_path}/out/", *settings, "--resume", "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["error"] for line in lines] == ["done before", BELONGS, BELONGS]
+        assert not (tmp_path / "out" / "m_1.ome.tif").exists()
+
+    def test_a_missing_file_is_named_in_the_report(self, tmp_path: Path) -> None:
+        set_of_files(tmp_path / "in")[2].unlink()
+        rows = restore(tmp_path / "in", tmp_path / "out")
+        assert became(rows) == {"m_0.ome.tif": "restored", "m_1.ome.tif": "skipped"}
+        notes = rows["m_0.ome.tif"].facts["notes"]
+        assert "1 of its 3 planes are missing; it is read for T 0 to 1 of 3" in notes
+        assert "files that belong to it are missing: 'm_2.ome.tif'" in notes
+
+
+def test_what_a_result_cannot_hold_is_said_once(tmp_path: Path) -> None:
+    text = "ImageJ=1.53t\nimages=2\nframes=2\nc0=-32768.0\nc1=1.0\nvunit=Gray Value\n"
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(
+        tmp_path / "in" / "x.tif", noisy(2, 24, 24), description=text, metadata=None, photometric="minisblack"
+    )
+    lacks = "the result cannot hold all that the file says; it lacks the calibration of values"
+    kept = restore(tmp_path / "in", tmp_path / "a")
+    lost = restore(tmp_path / "in", tmp_path / "b", quick(format="ome-tiff"))
+    assert not any("lacks" in note for note in kept["x.tif"].facts["notes"])
+    assert lost["x.tif"].facts["notes"].count(lacks) == 1

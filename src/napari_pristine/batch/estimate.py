@@ -12,7 +12,7 @@ from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
 from napari_pristine.batch.spec import BatchOptions, Task, check_format
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import DummyArray, OpenedTask, open_task
+from napari_pristine.batch.work_item import DummyArray, FileSets, OpenedTask, open_task
 from napari_pristine.errors import FileError, OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
 from napari_pristine.jobs.inputs import InputCache
@@ -63,14 +63,16 @@ def estimate_files(
         probe: Measure the time that a block takes, once for all blocks of the same shape.
     """
     measured: dict[Any, float | None] = {}
-    cache = InputCache()
+    cache, sets = InputCache(), FileSets()
     set_threads(options.threads or thread_count())
-    for task in tasks:
+    for each in tasks:
+        task = sets.resolve(each)
         if task.problem:
             yield FileEstimate(task, problem=task.problem)
             continue
         try:
             opened = yield from run_in_thread(partial(_open, task, options, cache))
+            sets.add(opened)
             plan = opened.plan
             if task.target.exists() and not (options.overwrite or options.resume):
                 raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")

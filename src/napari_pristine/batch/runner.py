@@ -18,10 +18,12 @@ from napari_pristine.batch.results import Status, finish_result
 from napari_pristine.batch.spec import BatchOptions, Task, check_format
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
+    FileSets,
     InputChanged,
     OpenedTask,
     WorkItem,
     check_unchanged,
+    files_of_set,
     open_task,
     remaining_items,
 )
@@ -110,6 +112,7 @@ class Batch:
         self._opened = {} if opened is None else opened
         self._cache = cache or InputCache()
         self._on_error = on_error
+        self._sets = FileSets()
         self._current: Task | None = None
         self._phase: Literal["reading", "restoring", "writing"] = "restoring"
         self._active: dict[Task, ActiveTask] = {}
@@ -178,6 +181,7 @@ class Batch:
 
     def _start(self, task: Task) -> Generator[None, Any, ActiveTask | None]:
         """Open a file and the work folder of its result; returns `None` if there is nothing to do."""
+        task = self._sets.resolve(task)
         if task.problem:
             self._end(task, "skipped", task.problem)
             return None
@@ -185,6 +189,7 @@ class Batch:
         opened = self._opened.pop(task, None)
         if opened is None:
             opened = yield from run_in_thread(lambda check_cancelled: open_task(task, recipe, self._cache))
+        self._sets.add(opened)
         lock = OutputLock(task.target)
         active = None
         try:
@@ -205,7 +210,8 @@ class Batch:
         """Look for an existing result; if there is none, start its work folder or resume from it."""
         task, work = opened.task, lock.work
         check_unchanged(task, opened.recipe, opened.fingerprint)
-        identity = identify(task.source, opened.plan, check_cancelled)
+        sources = files_of_set(task, opened.plan.image) or [task.source]
+        identity = identify(sources, opened.plan, check_cancelled)
         if existing := find_existing(task, self.options, identity, self.since):
             return existing
         check_memory(opened.plan, self.options.memory)

@@ -16,6 +16,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
+from napari_pristine.io.ome_xml import COMPANION
 from napari_pristine.io.registry import SUFFIXES, export_advice, is_zarr, result_name, write
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
@@ -244,6 +245,7 @@ REPORTS = ("report.csv", "report.html")
 """Names of the reports beside the results."""
 _FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
 _NOT_A_FILE = "a pipe, a socket or a device, which cannot be read as an image"
+_COMPANION_FILE = "belongs to the OME-TIFF files beside it, which are read with it"
 _EARLIER_RESULT = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
 
 
@@ -297,7 +299,7 @@ def find_inputs(names: Sequence[str], output: Path | None = None) -> list[Input]
     several = sum(path in folders for path in paths) > 1
     found = dict[str, Input]()
     for path in paths:
-        inputs = _search(path, output) if path in folders else [Input(path, Path(path.name), _special_file(path))]
+        inputs = _search(path, output) if path in folders else [Input(path, Path(path.name), _named_problem(path))]
         parent = Path(os.path.abspath(path)).name if several and path in folders else ""
         for each in inputs:
             found.setdefault(os.path.abspath(each.path), replace(each, inside=parent / each.inside))
@@ -342,6 +344,11 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in (*SUFFIXES, *IMAGE_FOLDERS)
 
 
+def _named_problem(path: Path) -> str:
+    """Reason why a file that was named cannot be restored; most are found when it is opened."""
+    return _COMPANION_FILE if path.name.lower().endswith(COMPANION) else _special_file(path)
+
+
 def _special_file(path: Path) -> str:
     return _NOT_A_FILE if path.exists() and not path.is_file() and not path.is_dir() else ""
 
@@ -349,6 +356,8 @@ def _special_file(path: Path) -> str:
 def _problem(path: Path) -> str:
     """Reason why a file in a folder cannot be restored, by its name and type; empty if there is none."""
     suffix = path.suffix.lower()
+    if path.name.lower().endswith(COMPANION):
+        return _COMPANION_FILE
     if not _is_image(path):
         kind = f"suffix '{suffix}'" if suffix else "no suffix"
         return f"not an image that can be read ({kind}){export_advice(suffix)}"

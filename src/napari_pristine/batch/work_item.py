@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_pristine.batch.spec import Task
+from napari_pristine.batch.spec import Task, path_key
 from napari_pristine.batch.store import BlockRecord, LockedElsewhere, WorkDir
 from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
@@ -21,7 +23,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
 from napari_pristine.io.fingerprint import Fingerprint, fingerprint
-from napari_pristine.io.registry import read
+from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
@@ -98,7 +100,39 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
         raise FileError(task.clash)
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
     image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
-    return OpenedTask(task, recipe, make_plan(image, open_inputs(recipe, task.source, cache=cache)), state)
+    for file in files_of_set(task, image):
+        state += fingerprint(file) if file != task.source else ()
+    plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
+    opened = OpenedTask(task, recipe, plan, state)
+    with suppress(FileError):  # `check_format` says what is wrong
+        if lost := loss(task.target, opened.result_like):
+            plan = replace(plan, notes=(*plan.notes, Note(lost, warning=True)))
+    return replace(opened, plan=plan)
+
+
+def files_of_set(task: Task, image: Image) -> list[Path]:
+    """All files that an image is read from, if it is a set of several in one folder; else none."""
+    return [task.source.parent / name for name in image.metadata.get("files", ())]
+
+
+class FileSets:
+    """Sets of files that are one image: it is restored for the first of them, and the others are left out."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Path] = {}
+
+    def add(self, opened: OpenedTask) -> None:
+        """Note which files belong to the image of a task."""
+        source = opened.task.source
+        for name in opened.plan.image.metadata.get("members", ()):
+            self._first.setdefault(path_key(source.parent / name), source)
+
+    def resolve(self, task: Task) -> Task:
+        """The task, with a `problem` if its file belongs to the image of an earlier one."""
+        first = self._first.get(path_key(task.source), task.source) if self._first else task.source
+        if first == task.source:
+            return task
+        return replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
 
 
 def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
@@ -127,7 +161,7 @@ def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder
     Args:
         task: The file.
         recipe: The recipe, which may name more files.
-        expected: Their fingerprint at that time.
+        expected: Their fingerprint at that time, with that of other files of the image.
         folder: Include the input if it is a folder, which may hold a hundred thousand files.
 
     Raises:
@@ -137,6 +171,8 @@ def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder
     now = task_fingerprint(task, recipe, folder=folder)
     if not folder and task.source.is_dir():
         expected = expected[1:]
+    known = {name for name, *_ in now}
+    now += tuple(entry for name, *_ in expected if name not in known for entry in fingerprint(Path(name)))
     if changed := sorted({name for name, *_ in set(expected) ^ set(now)}):
         raise InputChanged(
             f"'{changed[0]}' was changed while it was being restored; restore it again when it is complete"

@@ -14,6 +14,7 @@ from napari_pristine.cli.output import (
     describe_method,
     describe_settings,
     method_facts,
+    report_error,
     say,
 )
 from napari_pristine.errors import ImageError
@@ -67,7 +68,10 @@ def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Js
     from napari_pristine import diagnosis
     from napari_pristine.io.registry import read
 
-    found = diagnosis.diagnose(read(image, axes=axes, series=series))
+    opened = read(image, axes=axes, series=series)
+    for note in opened.notes:
+        report_error(f"{image}: {note}")
+    found = diagnosis.diagnose(opened)
     say(*([to_json({"input": image, **vars(found)})] if json else describe_diagnosis(found)))
 
 

@@ -99,7 +99,7 @@ def restore(
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
     from napari_pristine.batch.spec import BatchOptions, assign_names, check_format, expand_patterns
-    from napari_pristine.batch.work_item import open_task
+    from napari_pristine.batch.work_item import FileSets, open_task
     from napari_pristine.jobs.inputs import InputCache
     from napari_pristine.jobs.restore import make_recipe
     from napari_pristine.model import load_model
@@ -114,7 +114,7 @@ def restore(
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
     computed: list[bool] = []  # of each file that failed: did the computation fail?
-    cache = InputCache()
+    cache, sets = InputCache(), FileSets()
 
     def fail(task: Task, error: PristineError) -> None:
         computed.append(isinstance(error, ComputeError))
@@ -122,9 +122,13 @@ def restore(
         if json:
             say(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error)))))
 
-    for task in tasks:
+    for number, each in enumerate(tasks):
+        task = tasks[number] = sets.resolve(each)
+        if task.problem:
+            continue
         try:
             opened[task] = open_task(task, recipe, cache)
+            sets.add(opened[task])
             check_format(task.target, opened[task].result_like)
         except Exception as error:  # noqa: BLE001 - the next file may be fine
             opened.pop(task, None)
@@ -133,7 +137,7 @@ def restore(
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 
     batch = Batch(
-        list(opened),
+        [task for task in tasks if task in opened or task.problem],
         BatchOptions(recipe, resume, overwrite, most, threads),
         opened=opened,
         cache=cache,

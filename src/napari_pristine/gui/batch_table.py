@@ -164,7 +164,8 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
     def set_estimate(self, estimate: FileEstimate) -> int:
         """Show the estimate for a file; returns its row."""
         number = self._row_of[estimate.task.source]
-        self.rows[number].estimate, self.rows[number].state = estimate, "can be restored"
+        row = self.rows[number]
+        row.task, row.estimate, row.state = estimate.task, estimate, "can be restored"
         self._emit_row(number)
         return number
 

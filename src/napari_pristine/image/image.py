@@ -23,6 +23,27 @@ MIN_SIDE = 16
 
 
 @dataclass(frozen=True, eq=False)
+class AxisValues:
+    """Values that a file states for each element along some axes, such as the label of each plane.
+
+    Attributes:
+        axes: The axes, of which an image may lack those of size 1; empty for what holds for the image as a whole.
+        values: The values, with a dimension for each axis, and perhaps more.
+    """
+
+    axes: str
+    values: NDArray[Any]
+
+    def fits(self, image: Image) -> bool:
+        """True if there is a value for each element of the image along these axes."""
+        return self.values.shape[: len(self.axes)] == tuple(image.size(axis) for axis in self.axes)
+
+    def select(self, chosen: Mapping[str, slice]) -> AxisValues:
+        """The values for a part of the image."""
+        return replace(self, values=self.values[tuple(chosen.get(axis, slice(None)) for axis in self.axes)])
+
+
+@dataclass(frozen=True, eq=False)
 class Image:
     """An array with names, spacing and units for its axes.
 
@@ -37,6 +58,7 @@ class Image:
         name: Name for messages, layers and files.
         channels: Names of the channels along `C`, if known.
         metadata: Anything else that the file says about the image.
+        details: Anything else that the file says about elements along some axes, such as the labels of planes.
         notes: Sentences for the user on how the file was read, such as which of its images was taken.
 
     Raises:
@@ -51,6 +73,7 @@ class Image:
     name: str = ""
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, AxisValues] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -106,6 +129,9 @@ class Image:
             scale=tuple(d * step for d, step in zip(self.scale, steps, strict=True)),
             translate=tuple(t + d * start for t, d, start in zip(self.translate, self.scale, starts, strict=True)),
             channels=channels,
+            details={
+                key: detail.select(dict(zip(self.axes, slices, strict=True))) for key, detail in self.details.items()
+            },
         )
 
     def spacing(self, axes: str) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import (
     PIXEL,
     PROVENANCE,
+    WHITE_IS_ZERO,
     FileMetadata,
     Provenance,
     ome_symbol,
@@ -137,7 +138,7 @@ def read_multiscale(group: str, attributes: Mapping[str, Any]) -> Multiscale:
     stated = FileMetadata(
         spacing={axis: (_valid_distance(d), str(unit)) for axis, d, unit in zip(axes, scale, units, strict=True)},
         channels=_read_channels(ome.get("omero")),
-        metadata={PROVENANCE: attributes[PROVENANCE]} if isinstance(attributes.get(PROVENANCE), dict) else {},
+        metadata=_read_metadata(attributes, ome.get("omero")),
         position={axis: d if math.isfinite(d) else 0.0 for axis, d in zip(axes, start, strict=True)},
     )
     return Multiscale(model.datasets[0].path, axes, stated)
@@ -182,6 +183,8 @@ def _display(image: Image, contrast: Sequence[ContrastLimits]) -> list[dict[str,
             "window": {"min": low, "max": high, "start": dark, "end": bright},
             "active": True,
         }
+        if image.metadata.get(WHITE_IS_ZERO):
+            channels[-1]["inverted"] = True
     return channels
 
 
@@ -195,6 +198,17 @@ def _letters(axes: Sequence[Any]) -> str:
         candidates = [*wanted, *"CTZQRPONMLKJIHG"]
         letters += next(letter for letter in candidates if letter and letter not in letters and letter.isascii())
     return letters
+
+
+def _read_metadata(attributes: Mapping[str, Any], omero: Any) -> dict[str, Any]:
+    """The provenance, and whether low values are shown bright."""
+    metadata = {PROVENANCE: attributes[PROVENANCE]} if isinstance(attributes.get(PROVENANCE), dict) else {}
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    channels = channels if isinstance(channels, list) else []
+    inverted = [channel.get("inverted") is True for channel in channels if isinstance(channel, dict)]
+    if inverted and all(inverted):
+        metadata[WHITE_IS_ZERO] = True
+    return metadata
 
 
 def _read_channels(omero: Any) -> tuple[str, ...]:

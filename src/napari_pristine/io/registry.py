@@ -18,7 +18,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io import picture, tiff, tiff_writer, zarr
 from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
 from napari_pristine.io.lazy import WholeFile, translate_errors
-from napari_pristine.io.metadata import Provenance
+from napari_pristine.io.metadata import WHITE_IS_ZERO, Provenance, lost_extras
 from napari_pristine.threads import CheckCancelled
 
 
@@ -36,6 +36,7 @@ class Format:
         write: Write an image. Takes the temporary path to write to, the final path, the image, its provenance, and a
             `CheckCancelled` callback. None for formats that are only read.
         result_suffix: Suffix of the result for an input of this format, if the format is only read.
+        kept_extras: Keys of `metadata.EXTRAS` that a file of an image holds; none if there is no such function.
     """
 
     name: str
@@ -44,14 +45,21 @@ class Format:
     open_lazily: Callable[[Path, str, int | None], Image | None] | None = None
     write: Callable[[Path, Path, Image, Provenance, CheckCancelled], None] | None = None
     result_suffix: str = ".ome.tif"
+    kept_extras: Callable[[Path, Image], frozenset[str]] | None = None
 
 
 FORMATS = (
-    Format("TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write),
+    Format(
+        "TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write,
+        kept_extras=tiff_writer.kept_extras,
+    ),
     Format("PNG", (".png",), picture.read, write=picture.write_png),
     Format("JPEG", (".jpg", ".jpeg"), picture.read, result_suffix=".tif"),
-    Format("OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write),
-)
+    Format(
+        "OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write,
+        kept_extras=lambda target, image: frozenset({WHITE_IS_ZERO}),
+    ),
+)  # fmt: skip
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
 _MICROSCOPE_SUFFIXES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
@@ -125,6 +133,16 @@ def write(
         format_.write(temporary, path, image, provenance, check_cancelled)
 
 
+def loss(target: Path, image: Image) -> str:
+    """Tell what the file of an image said that a result cannot hold; empty if there is nothing.
+
+    Raises:
+        FileError: The format cannot hold the image.
+    """
+    kept = _format_of(target).kept_extras
+    return lost_extras(image, kept(target, image) if kept else frozenset())
+
+
 def result_name(source: Path) -> str:
     """Name for the result of a file in the same format, or in OME-TIFF if the format is only read."""
     for format_ in FORMATS:
@@ -140,6 +158,8 @@ def is_zarr(path: Path) -> bool:
 
 def export_advice(suffix: str) -> str:
     """Advice for a message about an unknown suffix: convert the file, if it is from a microscope; else empty."""
+    if suffix.lower() == ".ome":
+        return "; give one of the OME-TIFF files beside it, with which it is read"
     if suffix.lower() not in _MICROSCOPE_SUFFIXES:
         return ""
     return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
