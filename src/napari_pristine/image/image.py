@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from types import EllipsisType
 from typing import Any
 
@@ -18,6 +19,15 @@ _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
+AXIS_NAMES = {
+    "time": "T", "times": "T", "timepoint": "T", "frame": "T", "frames": "T",
+    "depth": "Z", "plane": "Z", "planes": "Z", "slice": "Z", "slices": "Z", "level": "Z",
+    "channel": "C", "channels": "C", "wavelength": "C", "band": "C",
+    "row": "Y", "rows": "Y", "height": "Y", "lat": "Y", "latitude": "Y",
+    "column": "X", "columns": "X", "col": "X", "cols": "X", "width": "X", "lon": "X", "longitude": "X",
+    "sample": "S", "samples": "S", "rgb": "S", "rgba": "S",
+}  # fmt: skip
+"""Letters of the axes that other programs give longer names, in lower case."""
 MIN_SIDE = 16
 """Minimum number of pixels along Y and X for an image to be restored."""
 
@@ -153,6 +163,22 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
         size = dict(zip(axes, shape, strict=True))["S"]
         raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
+
+
+def axes_from_names(names: Sequence[str]) -> str:
+    """Axes for names that other programs use, such as `TCYX` for `time, channel, y, x`.
+
+    A letter stands for itself; a name that is not known gets a letter that is free, its first one if possible.
+    """
+    letters = [name.upper() if len(name) == 1 else AXIS_NAMES.get(name.lower(), "") for name in map(str, names)]
+    known = [
+        letter if letter in ascii_uppercase and letter not in letters[:n] else "" for n, letter in enumerate(letters)
+    ]
+    for n, name in enumerate(names):
+        if not known[n]:
+            wanted = (*str(name)[:1].upper(), *"ABDEFGHIJKLMNOPQRUVW")
+            known[n] = next((x for x in wanted if x in ascii_uppercase and x not in (*known, *"TZCYXS")), "?")
+    return "".join(known)
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
-from napari_pristine.io import picture, tiff, tiff_writer, zarr
+from napari_pristine.io import microscope, picture, tiff, tiff_writer, zarr
 from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
 from napari_pristine.io.lazy import WholeFile, translate_errors
 from napari_pristine.io.metadata import Provenance
@@ -51,6 +52,10 @@ FORMATS = (
     Format("PNG", (".png",), picture.read, write=picture.write_png),
     Format("JPEG", (".jpg", ".jpeg"), picture.read, result_suffix=".tif"),
     Format("OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write),
+    *(
+        Format(kind.format_name, kind.suffixes, partial(microscope.read, kind), partial(microscope.open_lazily, kind))
+        for kind in microscope.KINDS
+    ),
 )
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
