@@ -57,7 +57,10 @@ _LIF_DIMENSIONS = {"X": 1, "Y": 2, "Z": 3, "T": 4, "M": 10}
 def write_lif(
     path: Path, images: Sequence[tuple[str, str, NDArray[Any]]], luts: Sequence[str] = ("Green", "Red", "Blue")
 ) -> None:
-    """Write images as (name, axes, values): pixels of 0.1 µm, planes 0.5 µm apart, 2 s from frame to frame."""
+    """Write images as (name, axes, values): pixels of 0.1 µm, planes 0.5 µm apart, 2 s from frame to frame.
+
+    A file with the suffix `.lof` holds one image, and its description comes last.
+    """
     elements = []
     for number, (name, axes, values) in enumerate(images):
         values = np.ascontiguousarray(values)
@@ -87,6 +90,14 @@ def write_lif(
         f'<Memory Size="0" MemoryBlockID="MemBlock_none"/><Children>{"".join(elements)}</Children></Element>'
         "</LMSDataContainerHeader>"
     )
+    if path.suffix == ".lof":
+        xml = f'<LMSDataContainerHeader Version="2">{elements[0]}</LMSDataContainerHeader>'
+        kind, data = "LMS_Object_File", np.ascontiguousarray(images[0][2]).tobytes()
+        head = struct.pack("<IIBI", 0x70, 2 * len(kind) + 5, 0x2A, len(kind)) + kind.encode("utf-16-le")
+        head += struct.pack("<BIBIBQ", 0x2A, 2, 0x2A, 1, 0x2A, len(data))
+        tail = struct.pack("<IIBI", 0x70, 2 * len(xml) + 5, 0x2A, len(xml)) + xml.encode("utf-16-le")
+        path.write_bytes(head + data + tail)
+        return
     with path.open("wb") as file:
         file.write(struct.pack("<IIBI", 0x70, 2 * len(xml) + 5, 0x2A, len(xml)) + xml.encode("utf-16-le"))
         for number, (_, _, values) in enumerate(images):
@@ -106,7 +117,7 @@ def write_nd2(path: Path, values: NDArray[Any], axes: str, channels: Sequence[st
     planes = {
         f"a{n}": {
             "sDescription": name, "uiCompCount": samples, "uiColor": 255, "uiModalityMask": 1,
-            "pFluorescentProbe": {"m_ExcitationSpectrum": {"uiCount": 1, "pPoint": {"Point0": {"eType": 1, "dWavelength": 488.0}}}},
+            "pFluorescentProbe": {"m_ExcitationSpectrum": {"pPoint": {"Point0": {"eType": 1, "dWavelength": 488.0}}}},
         }
         for n, name in enumerate(names)
     }  # fmt: skip
@@ -221,3 +232,58 @@ def write_oif(path: Path, values: NDArray[Any], axes: str, dyes: Sequence[str] =
         dye = dyes[number] if dyes else "None"
         lines += [f"[Channel {number + 1} Parameters]", f'CH Name="CH{number + 1}"', f'DyeName="{dye}"']
     path.write_text("\r\n".join(lines) + "\r\n", "utf-16")
+
+
+def write_stk(path: Path, values: NDArray[Any], axis: str = "Z", wavelength: int = 525) -> None:
+    """Write a MetaMorph stack along `Z` (0.5 µm apart) or `T` (2 s apart) with pixels of 0.25 µm."""
+    count = len(values)
+    unit = b"um\0"
+    tags = struct.pack("<HI", 3, 1) + struct.pack("<HII", 4, 1, 4) + struct.pack("<HII", 5, 1, 4)
+    tags += struct.pack("<HI", 6, len(unit)) + unit + struct.pack("<H", 0)
+    tags = tags.ljust(-(-len(tags) // 4) * 4, b"\0")
+    planes: list[int] = []
+    for number in range(count):
+        distance = (1, 2) if axis == "Z" else (0, 1)
+        time = 36_000_000 + (2000 * number if axis == "T" else 0)
+        planes += [*distance, 2_455_000, time, 2_455_000, time]
+    tifffile.imwrite(
+        path,
+        values,
+        truncate=True,
+        photometric="minisblack",
+        metadata=None,
+        software=None,
+        byteorder="<",
+        extratags=[
+            (33628, 4, 2, (3, 1), True),
+            (33629, 5, 3 * count, planes, True),
+            (33630, 5, count, [wavelength, 1] * count, True),
+            (33631, 4, len(tags) // 4, struct.unpack(f"<{len(tags) // 4}I", tags), True),
+        ],
+    )
+    data = path.read_bytes()  # a plane has three rational numbers, and counts as one
+    path.write_bytes(data.replace(struct.pack("<HHI", 33629, 5, 3 * count), struct.pack("<HHI", 33629, 5, count)))
+
+
+def write_lsm(path: Path, values: NDArray[Any], channels: Sequence[str]) -> None:
+    """Write `TZCYX` as Zeiss LSM: pixels of 0.1 µm, planes 0.5 µm apart, 2 s from frame to frame."""
+    frames, depth, colours, height, width = values.shape
+    info = np.zeros(1, tifffile.TIFF.CZ_LSMINFO)
+    stated = {
+        "MagicNumber": 67127628, "StructureSize": info.nbytes, "DimensionX": width, "DimensionY": height,
+        "DimensionZ": depth, "DimensionChannels": colours, "DimensionTime": frames, "VoxelSizeX": 1e-7,
+        "VoxelSizeY": 1e-7, "VoxelSizeZ": 5e-7, "ScanType": 6, "TimeIntervall": 2.0, "OffsetChannelColors": 0xABCDEF,
+    }  # fmt: skip
+    for key, value in stated.items():
+        info[key] = value
+    with tifffile.TiffWriter(path, byteorder="<") as tif:
+        for number, planes in enumerate(values.reshape(-1, colours, height, width)):
+            first = [(34412, 1, info.nbytes, info.tobytes(), True)] if number == 0 else []
+            options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "separate", "metadata": None}
+            tif.write(planes, extratags=first, software=False, **options)
+            tif.write(np.zeros((colours, 8, 8), np.uint8), subfiletype=1, software=False, **options)
+    names = b"".join(struct.pack("<I", len(name) + 1) + name.encode() + b"\0" for name in channels)
+    size = 24 + 4 * colours + len(names)
+    record = struct.pack("<IIIIII", size, colours, colours, 24, 24 + 4 * colours, 0) + bytes(4 * colours) + names
+    data = path.read_bytes()
+    path.write_bytes(data.replace(struct.pack("<I", 0xABCDEF), struct.pack("<I", len(data)), 1) + record)

@@ -68,7 +68,7 @@ def test_what_others_have_written_beside_an_image_makes_it_no_result(tmp_path: P
     assert "suffix '.json'" in found["a.tif.json"]
 
 
-@pytest.mark.parametrize("suffix", [".czi", ".ND2", ".lif", ".lsm", ".oif", ".oib", ".ims", ".vsi", ".dv", ".svs"])
+@pytest.mark.parametrize("suffix", [".ims", ".VSI", ".dv", ".svs", ".oir", ".mvd2", ".sld", ".lei", ".tf2"])
 def test_how_to_bring_files_of_microscopes_is_told(tmp_path: Path, suffix: str) -> None:
     stack(tmp_path / "a.tif", 8, 8)
     (tmp_path / f"b{suffix}").write_bytes(b"")
@@ -76,3 +76,10 @@ def test_how_to_bring_files_of_microscopes_is_told(tmp_path: Path, suffix: str) 
     found = problems(tmp_path)
     assert f"(suffix '{suffix.lower()}'); export it as OME-TIFF or OME-Zarr" in found[f"b{suffix}"]
     assert found["notes.txt"] == "not an image that can be read (suffix '.txt')"
+
+
+def test_the_planes_of_an_olympus_file_are_no_images_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "cells.oif").write_bytes(b"x")
+    stack(tmp_path / "cells.oif.files" / "s_C001.tif", 8, 8)
+    stack(tmp_path / "other.files" / "a.tif", 8, 8)
+    assert list(problems(tmp_path)) == ["cells.oif", "other.files/a.tif"]

@@ -20,7 +20,7 @@ from zarr.storage import WrapperStore
 
 from napari_pristine.errors import AxesError
 from napari_pristine.image.image import Image, check_axes, guess_axes
-from napari_pristine.io import imagej, ome
+from napari_pristine.io import imagej, ome, vendor_tiff
 from napari_pristine.io.lazy import LazyArray
 from napari_pristine.io.metadata import (
     PROVENANCE,
@@ -180,6 +180,10 @@ def _read_metadata(
         kind, stated = "ome", ome.read_metadata(tif, series)
     elif tif.is_imagej:
         kind, stated = "imagej", imagej.read_metadata(tif, series)
+    elif tif.is_stk:
+        kind, stated = "stk", vendor_tiff.read_stk(tif)
+    elif tif.is_lsm:
+        kind, stated = "lsm", vendor_tiff.read_lsm(tif)
     else:
         kind, stated = "tiff", _from_json(description, axes)
     several = {"images": len(tif.series)} if len(tif.series) > 1 else {}
