@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 import traceback
@@ -112,8 +113,8 @@ def describe_model(target: object, model: Model) -> str:
 def describe_comparison(found: Comparison, origin: str) -> str:
     """The figures of a comparison, with the data range they refer to."""
     rows = [
-        ("PSNR", f"{found.psnr:.2f} dB"),
-        ("PSNR, best gain and offset", f"{found.psnr_affine:.2f} dB"),
+        ("PSNR", "infinite: both have the same values" if found.identical else f"{found.psnr:.2f} dB"),
+        ("PSNR, best gain and offset", "infinite" if math.isinf(found.psnr_affine) else f"{found.psnr_affine:.2f} dB"),
         ("SSIM, uniform 7 × 7 window", f"{found.ssim:.4f}"),
         ("SSIM, Gaussian window", f"{found.ssim_gaussian:.4f}"),
         ("NRMSE", f"{found.nrmse:.4f}"),

@@ -51,6 +51,7 @@ class Image:
 
     Raises:
         AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
+        ImageError: `data` is no array.
     """
 
     data: Any
@@ -64,8 +65,13 @@ class Image:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            np.dtype(self.data.dtype)
+            ndim = len(self.data.shape)
+        except (AttributeError, TypeError):
+            kind = type(self.data).__name__
+            raise ImageError(f"the data of an Image are an array with a shape and a numpy dtype, not {kind}") from None
         check_axes(self.axes, self.data.shape)
-        ndim = self.data.ndim
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
             if len(values) != ndim:
@@ -104,7 +110,7 @@ class Image:
         for axis, text in ranges.items():
             if len(axis) != 1 or axis not in self.axes:
                 raise SettingError(f"cannot select along '{axis}': the image has the axes {self.axes}")
-            slices[self.axes.index(axis)] = _parse_range(axis, text, self.size(axis))
+            slices[self.axes.index(axis)] = parse_range(axis, text, self.size(axis))
         index = tuple(slices)
         starts, _, steps = zip(*(s.indices(n) for s, n in zip(slices, self.shape, strict=True)), strict=True)
         channels = self.channels
@@ -149,6 +155,7 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     Raises:
         AxesError: It does not.
     """
+    check_text(axes)
     if len(shape) < 2:
         raise AxesError(f"an image needs at least two dimensions, Y and X; this array has the shape {tuple(shape)}")
     if len(axes) != len(shape):
@@ -163,6 +170,13 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
         size = dict(zip(axes, shape, strict=True))["S"]
         raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
+
+
+def check_text(axes: object, name: str = "axes") -> None:
+    """Raise an `AxesError` if axes are not a text, one letter each."""
+    if not isinstance(axes, str):
+        letters = "".join(map(str, axes)) if isinstance(axes, (list, tuple)) else "TYX"
+        raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
 
 
 def axes_from_names(names: Sequence[str]) -> str:
@@ -215,8 +229,12 @@ def check_restorable(image: Image) -> None:
         )
 
 
-def _parse_range(axis: str, text: str, size: int) -> slice:
-    """Parse one index or `start:stop:step` along an axis of this size."""
+def parse_range(axis: str, text: str, size: int) -> slice:
+    """Parse one index or `start:stop:step` along an axis of this size.
+
+    Raises:
+        SettingError: The range is empty or malformed.
+    """
     try:
         parts = [int(part) if part.strip() else None for part in str(text).split(":")]
     except ValueError:

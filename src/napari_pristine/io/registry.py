@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_pristine.errors import FileError
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, check_text
 from napari_pristine.io import microscope, picture, tiff, tiff_writer, vendors, zarr
 from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
 from napari_pristine.io.lazy import WholeFile, translate_errors
@@ -84,6 +84,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
         FileError: There is no such file, or it cannot be read.
         AxesError: `axes` do not fit the image.
     """
+    check_text(axes)
     path, axes = Path(path), axes.upper()
     format_ = _format_of(path)
 
