@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def test_values_axes_and_calibration(path: Path) -> None:
     assert read(path, axes="ABCYX", lazy=True).axes == "ABCYX"
     with pytest.raises(PristineError, match=r"axes 'YX' name 2 dimensions but the image has 5"):
         read(path, axes="YX")
+
+
+def test_threads_read_side_by_side(path: Path) -> None:
+    image = read(path, lazy=True)
+    places = [(t, z, c) for t in range(2) for z in range(3) for c in range(3)] * 3
+    with ThreadPoolExecutor(4) as pool:
+        for place, plane in zip(places, pool.map(lambda place: image.data[place], places), strict=True):
+            np.testing.assert_array_equal(plane, VALUES[place])
 
 
 def test_results_are_ome_tiff_with_all_calibration(path: Path, tmp_path: Path) -> None:
