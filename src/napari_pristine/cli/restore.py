@@ -50,9 +50,7 @@ from napari_pristine.text import printable, to_json
 
 
 def restore(
-    inputs: Annotated[
-        list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=())
-    ],
+    inputs: Annotated[list[str], Parameter(help="Images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=())],
     /,
     *,
     output: Annotated[
