@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from tests.batches import became, noisy, quick, restore, saved, stack
 
+import microscopes
 from napari_pristine import read
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.spec import find_inputs, resolve_batch
@@ -74,7 +75,7 @@ def test_what_others_have_written_beside_an_image_makes_it_no_result(tmp_path: P
     assert "suffix '.json'" in found["a.tif.json"]
 
 
-@pytest.mark.parametrize("suffix", [".czi", ".ND2", ".lif", ".lsm", ".oif", ".oib", ".ims", ".vsi", ".dv", ".svs"])
+@pytest.mark.parametrize("suffix", [".ims", ".VSI", ".dv", ".svs", ".oir", ".mvd2", ".sld", ".lei", ".tf2"])
 def test_how_to_bring_files_of_microscopes_is_told(tmp_path: Path, suffix: str) -> None:
     stack(tmp_path / "a.tif", 8, 8)
     (tmp_path / f"b{suffix}").write_bytes(b"")
@@ -191,3 +192,37 @@ def test_what_a_result_cannot_hold_is_said_once(tmp_path: Path) -> None:
     lost = restore(tmp_path / "in", tmp_path / "b", quick(format="ome-tiff"))
     assert not any("lacks" in note for note in kept["x.tif"].facts["notes"])
     assert lost["x.tif"].facts["notes"].count(lacks) == 1
+
+
+def test_the_planes_of_an_olympus_file_are_no_images_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "cells.oif").write_bytes(b"x")
+    stack(tmp_path / "cells.oif.files" / "s_C001.tif", 8, 8)
+    stack(tmp_path / "other.files" / "a.tif", 8, 8)
+    assert list(problems(tmp_path)) == ["cells.oif", "other.files/a.tif"]
+
+
+def test_files_of_microscopes_are_restored_with_their_calibration(tmp_path: Path) -> None:
+    """One of each kind in a folder; the planes of the OIF are no images of their own."""
+    for library in ("pylibCZIrw.czi", "liffile", "nd2", "oiffile"):
+        pytest.importorskip(library, reason="reads the format; pip install 'napari-pristine[formats]'")
+    values = noisy(2, 2, 24, 32)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    microscopes.write_czi(folder / "a.czi", [values], "ZCYX")
+    microscopes.write_lif(folder / "b.lif", [("small", "YX", values[0, 0]), ("stack", "ZCYX", values)])
+    microscopes.write_nd2(folder / "c.nd2", values, "ZCYX")
+    microscopes.write_oif(folder / "d.oif", values, "ZCYX")
+    microscopes.write_lsm(folder / "e.lsm", noisy(1, 2, 3, 24, 32), ("a", "b", "c"))
+    microscopes.write_stk(folder / "f.stk", values[:, 0])
+    rows = restore(folder, tmp_path / "out")
+    assert became(rows) == dict.fromkeys(["a.czi", "b.lif", "c.nd2", "d.oif", "e.lsm", "f.stk"], "restored")
+    for name in "abcdef":
+        image = read(tmp_path / "out" / f"{name}.ome.tif")
+        assert image.units[0 if name != "e" else image.axes.index("Z")] == "micrometer"
+        assert image.scale[image.axes.index("X")] == pytest.approx(0.25 if name == "f" else 0.1)
+    assert became(restore(folder, tmp_path / "out", resume=True)) == dict.fromkeys(rows, "skipped")
+    notes = json.loads((tmp_path / "out" / "b.ome.tif.json").read_text())["notes"]
+    assert any("the file holds 2 images; 1 ('stack') is read" in note for note in notes)
+    one = restore(folder / "b.lif", tmp_path / "one", quick(series=0))["b.lif"]
+    assert one.status == "restored"
+    assert read(tmp_path / "one" / "b.ome.tif").shape == (24, 32)

@@ -554,30 +554,30 @@ class TestPictures:
 
 class TestFormats:
     @pytest.fixture
-    def czi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def qbi(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A format that is only read, as a newcomer would add it."""
 
-        def read_czi(path: Path, axes: str, series: int | None) -> Image:
+        def read_qbi(path: Path, axes: str, series: int | None) -> Image:
             return Image(np.full((3, 20, 30), path.read_bytes()[0], np.uint8), axes or "TYX", name=path.stem)
 
-        monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("CZI", (".czi",), read_czi)))
+        monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("QBI", (".qbi",), read_qbi)))
 
-    @pytest.mark.usefixtures("czi")
+    @pytest.mark.usefixtures("qbi")
     def test_a_format_that_is_only_read(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.b.CZI"
+        path = tmp_path / "a.b.QBI"
         path.write_bytes(b"7")
         image, lazy = read(path, axes="zyx"), read(path, lazy=True)
         assert (image.axes, image.data[0, 0, 0], lazy.axes) == ("ZYX", ord("7"), "TYX")
         assert not isinstance(lazy.data, np.ndarray)
         np.testing.assert_array_equal(lazy.data[1:, 3], image.data[1:, 3])
-        with pytest.raises(FileError, match=r"CZI files can be read but not written; use one of \.tif, .*\.zarr"):
+        with pytest.raises(FileError, match=r"QBI files can be read but not written; use one of \.tif, .*\.zarr"):
             write(path, image, overwrite=True)
         assert registry.result_name(path) == "a.b.ome.tif"
         write(tmp_path / registry.result_name(path), image)
         assert read(tmp_path / "a.b.ome.tif").metadata == {"format": "ome"}
         assert path.read_bytes() == b"7"
 
-    @pytest.mark.usefixtures("czi")
+    @pytest.mark.usefixtures("qbi")
     @pytest.mark.parametrize("error", [AttributeError("x"), MemoryError(), OSError(5, "Input/output error")])
     def test_any_error_of_a_library_is_one_about_the_file(
         self, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -585,11 +585,11 @@ class TestFormats:
         def fail(path: Path, axes: str) -> Image:
             raise error
 
-        monkeypatch.setattr(registry, "FORMATS", (registry.Format("CZI", (".czi",), fail),))
-        (tmp_path / "x.czi").write_bytes(b"7")
+        monkeypatch.setattr(registry, "FORMATS", (registry.Format("QBI", (".qbi",), fail),))
+        (tmp_path / "x.qbi").write_bytes(b"7")
         for lazy in (True, False):
-            with pytest.raises(FileError, match=r"x\.czi' (cannot be read|does not fit into memory)"):
-                read(tmp_path / "x.czi", lazy=lazy)
+            with pytest.raises(FileError, match=r"x\.qbi' (cannot be read|does not fit into memory)"):
+                read(tmp_path / "x.qbi", lazy=lazy)
 
     @pytest.mark.parametrize(
         ("name", "result"),
@@ -607,7 +607,7 @@ class TestUnusable:
             ("empty.tif", b"", "is empty"),
             ("text.tif", b"I am not an image, though my name says so.\n" * 9, "cannot be read as TIFF .not a TIFF"),
             ("text.png", b"I am not an image\n" * 9, "cannot identify"),
-            ("image.czi", b"x", r"suffix '\.czi', which is not a known format; use one of \.tif"),
+            ("image.dv", b"x", r"suffix '\.dv', which is not a known format; use one of \.tif"),
             ("image.zarr", b"x", "is a file, but an OME-Zarr is a folder"),
         ],
     )
@@ -627,6 +627,14 @@ class TestUnusable:
             write(tmp_path / "x.tif", Image(np.zeros((4, 5)), "YX"), overwrite=True)
         with pytest.raises(FileError, match=r"is a folder; give the files in it"):
             read(tmp_path)
+
+    def test_advice_on_export_is_for_inputs(self, tmp_path: Path) -> None:
+        (tmp_path / "x.vsi").write_bytes(b"x")
+        with pytest.raises(FileError, match=r"suffix '\.vsi', which is not a known format; .*; export it as OME-TIFF"):
+            read(tmp_path / "x.vsi")
+        for name in ("x.czi", "x.nd2", "x.vsi", "x.dv", "x.oir", "x.stk"):
+            with pytest.raises(FileError, match=r"; use one of \.tif, \.tiff, \.btf, \.tf8, \.png, \.zarr$"):
+                write(tmp_path / name, Image(np.zeros((4, 5), np.uint8), "YX"), overwrite=True)
 
     def test_no_suffix(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match=r"has no suffix to tell its format; use one of \.tif"):

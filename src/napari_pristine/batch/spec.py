@@ -17,7 +17,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
 from napari_pristine.io.ome_xml import COMPANION
-from napari_pristine.io.registry import SUFFIXES, export_advice, is_zarr, result_name, write
+from napari_pristine.io.registry import COMPANION_FOLDERS, SUFFIXES, export_advice, is_zarr, result_name, write
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
@@ -323,6 +323,7 @@ def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
         images = [name for name in folders if name.lower().endswith(IMAGE_FOLDERS)]
         links = [name for name in folders if (parent / name).is_symlink() and name not in images]
         inner = [name for name in folders if name not in images + links and not name.startswith(".")]
+        inner = [name for name in inner if not name.lower().endswith(COMPANION_FOLDERS)]
         folders[:] = sorted(name for name in inner if Path(os.path.realpath(parent / name)) != real_output)
         sidecars = [name.removesuffix(SIDECAR) for name in os.listdir(parent) if name.endswith(SIDECAR)]
         results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(parent / name)}

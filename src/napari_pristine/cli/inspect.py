@@ -17,12 +17,8 @@ from napari_pristine.cli.output import (
     report_error,
     say,
 )
-from napari_pristine.errors import ImageError
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.text import to_json
-
-_SSIM_WINDOW = 11
-"""Side of the window of SSIM in pixels."""
 
 
 def compare(
@@ -36,30 +32,16 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."""
-    import numpy as np
-
-    from napari_pristine.image import quality
+    from napari_pristine import comparison
     from napari_pristine.io.registry import read
 
-    image, truth = read(result), read(reference)
-    values = np.asarray(truth.data)
-    if set(image.axes) == set(truth.axes):
-        values = values.transpose([truth.axes.index(axis) for axis in image.axes])
-    if min(image.size("Y"), image.size("X")) < _SSIM_WINDOW:
-        raise ImageError(
-            f"'{result}' has {image.size('Y')} × {image.size('X')} pixels; SSIM needs at least "
-            f"{_SSIM_WINDOW} × {_SSIM_WINDOW}"
-        )
+    truth = read(reference)
+    found = comparison.compare(read(result), truth, data_range)
     origin = "given"
-    if data_range is None and values.dtype == np.uint8:
-        origin, data_range = "of 8 bits; --data-range sets another", 255.0
-    elif data_range is None:  # images of other types rarely use all of their range
-        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        data_range = float(finite.max()) - float(finite.min()) if finite.size else 0.0
-        origin = "largest minus smallest value of the reference; --data-range sets another"
-    samples = image.axes.index("S") if "S" in image.axes else None
-    found = quality.compare(np.asarray(image.data), values, data_range, samples)
-    facts = {"result": result, "reference": reference, **vars(found)}
+    if data_range is None:
+        rule = "of 8 bits" if truth.dtype == "uint8" else "largest minus smallest value of the reference"
+        origin = f"{rule}; --data-range sets another"
+    facts = {"result": result, "reference": reference, **vars(found), "identical": found.identical}
     say(*([to_json(facts)] if json else describe_comparison(found, origin)))
 
 

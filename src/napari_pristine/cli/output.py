@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import textwrap
 import time
@@ -178,8 +179,8 @@ def describe_model(target: object, model: Model) -> str:
 def describe_comparison(found: Comparison, origin: str) -> list[str]:
     """Lines with the figures of a comparison, with the data range they refer to."""
     rows = [
-        ("PSNR", f"{found.psnr:.2f} dB"),
-        ("PSNR, best gain and offset", f"{found.psnr_affine:.2f} dB"),
+        ("PSNR", "infinite: both have the same values" if found.identical else f"{found.psnr:.2f} dB"),
+        ("PSNR, best gain and offset", "infinite" if math.isinf(found.psnr_affine) else f"{found.psnr_affine:.2f} dB"),
         ("SSIM, uniform 7 × 7 window", f"{found.ssim:.4f}"),
         ("SSIM, Gaussian window", f"{found.ssim_gaussian:.4f}"),
         ("NRMSE", f"{found.nrmse:.4f}"),

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def restore(
-    inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG or JPEG.", negative=())],
+    inputs: Annotated[list[str], Parameter(help="Images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=())],
     /,
     *,
     output: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from types import EllipsisType
 from typing import Any
 
@@ -18,6 +19,15 @@ _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
+AXIS_NAMES = {
+    "time": "T", "times": "T", "timepoint": "T", "frame": "T", "frames": "T",
+    "depth": "Z", "plane": "Z", "planes": "Z", "slice": "Z", "slices": "Z", "level": "Z",
+    "channel": "C", "channels": "C", "wavelength": "C", "band": "C",
+    "row": "Y", "rows": "Y", "height": "Y", "lat": "Y", "latitude": "Y",
+    "column": "X", "columns": "X", "col": "X", "cols": "X", "width": "X", "lon": "X", "longitude": "X",
+    "sample": "S", "samples": "S", "rgb": "S", "rgba": "S",
+}  # fmt: skip
+"""Letters of the axes that other programs give longer names, in lower case."""
 MIN_SIDE = 16
 """Minimum number of pixels along Y and X for an image to be restored."""
 
@@ -63,6 +73,7 @@ class Image:
 
     Raises:
         AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
+        ImageError: `data` is no array.
     """
 
     data: Any
@@ -77,8 +88,13 @@ class Image:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            np.dtype(self.data.dtype)
+            ndim = len(self.data.shape)
+        except (AttributeError, TypeError):
+            kind = type(self.data).__name__
+            raise ImageError(f"the data of an Image are an array with a shape and a numpy dtype, not {kind}") from None
         check_axes(self.axes, self.data.shape)
-        ndim = self.data.ndim
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
             if len(values) != ndim:
@@ -117,7 +133,7 @@ class Image:
         for axis, text in ranges.items():
             if len(axis) != 1 or axis not in self.axes:
                 raise SettingError(f"cannot select along '{axis}': the image has the axes {self.axes}")
-            slices[self.axes.index(axis)] = _parse_range(axis, text, self.size(axis))
+            slices[self.axes.index(axis)] = parse_range(axis, text, self.size(axis))
         index = tuple(slices)
         starts, _, steps = zip(*(s.indices(n) for s, n in zip(slices, self.shape, strict=True)), strict=True)
         channels = self.channels
@@ -165,6 +181,7 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     Raises:
         AxesError: It does not.
     """
+    check_text(axes)
     if len(shape) < 2:
         raise AxesError(f"an image needs at least two dimensions, Y and X; this array has the shape {tuple(shape)}")
     if len(axes) != len(shape):
@@ -179,6 +196,29 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
         size = dict(zip(axes, shape, strict=True))["S"]
         raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
+
+
+def check_text(axes: object, name: str = "axes") -> None:
+    """Raise an `AxesError` if axes are not a text, one letter each."""
+    if not isinstance(axes, str):
+        letters = "".join(map(str, axes)) if isinstance(axes, (list, tuple)) else "TYX"
+        raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
+
+
+def axes_from_names(names: Sequence[str]) -> str:
+    """Axes for names that other programs use, such as `TCYX` for `time, channel, y, x`.
+
+    A letter stands for itself; a name that is not known gets a letter that is free, its first one if possible.
+    """
+    letters = [name.upper() if len(name) == 1 else AXIS_NAMES.get(name.lower(), "") for name in map(str, names)]
+    known = [
+        letter if letter in ascii_uppercase and letter not in letters[:n] else "" for n, letter in enumerate(letters)
+    ]
+    for n, name in enumerate(names):
+        if not known[n]:
+            wanted = (*str(name)[:1].upper(), *"ABDEFGHIJKLMNOPQRUVW")
+            known[n] = next((x for x in wanted if x in ascii_uppercase and x not in (*known, *"TZCYXS")), "?")
+    return "".join(known)
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:
@@ -215,8 +255,12 @@ def check_restorable(image: Image) -> None:
         )
 
 
-def _parse_range(axis: str, text: str, size: int) -> slice:
-    """Parse one index or `start:stop:step` along an axis of this size."""
+def parse_range(axis: str, text: str, size: int) -> slice:
+    """Parse one index or `start:stop:step` along an axis of this size.
+
+    Raises:
+        SettingError: The range is empty or malformed.
+    """
     try:
         parts = [int(part) if part.strip() else None for part in str(text).split(":")]
     except ValueError:

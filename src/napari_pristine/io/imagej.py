@@ -22,7 +22,7 @@ from napari_pristine.io.metadata import (
     unit_name,
 )
 from napari_pristine.io.tiff_series import Series
-from napari_pristine.io.tiff_spacing import is_placeholder
+from napari_pristine.io.tiff_vendors import is_placeholder
 
 FORMAT = "imagej"
 _AXES = "TZCYXS"

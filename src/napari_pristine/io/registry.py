@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from napari_pristine.errors import FileError
-from napari_pristine.image.image import Image
-from napari_pristine.io import picture, tiff, tiff_writer, zarr
+from napari_pristine.image.image import Image, check_text
+from napari_pristine.io import microscope, picture, tiff, tiff_writer, vendors, zarr
 from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
 from napari_pristine.io.lazy import WholeFile, translate_errors
 from napari_pristine.io.metadata import WHITE_IS_ZERO, Provenance, lost_extras
@@ -53,24 +54,36 @@ FORMATS = (
         "TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write,
         kept_extras=tiff_writer.kept_extras,
     ),
+    Format("MetaMorph stack", (".stk",), tiff.read, tiff.open_lazily),
+    Format("LSM", (".lsm",), tiff.read, tiff.open_lazily),
     Format("PNG", (".png",), picture.read, write=picture.write_png),
     Format("JPEG", (".jpg", ".jpeg"), picture.read, result_suffix=".tif"),
     Format(
         "OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write,
         kept_extras=lambda target, image: frozenset({WHITE_IS_ZERO}),
     ),
+    *(
+        Format(kind.format_name, kind.suffixes, partial(microscope.read, kind), partial(microscope.open_lazily, kind))
+        for kind in vendors.KINDS
+    ),
 )  # fmt: skip
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
-_MICROSCOPE_SUFFIXES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
+COMPANION_FOLDERS = (".oif.files",)
+"""Ends of the names of folders that belong to a file beside them, and hold its planes."""
+_MICROSCOPE_SUFFIXES = (
+    ".dv", ".r3d", ".ims", ".svs", ".scn", ".ndpi", ".mrxs", ".bif", ".vsi", ".oir", ".poir", ".lei", ".xlef", ".xlif",
+    ".mvd2", ".sld", ".sldy", ".tf2", ".zvi", ".ipl", ".liff", ".flex", ".cxd", ".aim", ".afi", ".qptiff",
+)  # fmt: skip
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = None, lazy: bool = False) -> Image:
     """Read the image in a file.
 
     Args:
-        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
-            image or array in one, such as `plate.zarr/A/1/0`.
+        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file, or one of a microscope (`.czi`,
+            `.lif`, `.lof`, `.lsm`, `.nd2`, `.oib`, `.oif`, `.stk`); an OME-Zarr (`.zarr`), or an image or array in
+            one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file states none or wrong ones.
         series: Number of the image in a file that holds several, from 0; by default the one that was measured.
         lazy: Leave the values on disk; each access reads the planes, tiles or chunks that it needs.
@@ -79,6 +92,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
         FileError: There is no such file, or it cannot be read.
         AxesError: `axes` do not fit the image.
     """
+    check_text(axes)
     path, axes = Path(path), axes.upper()
     format_ = _format_of(path)
 
@@ -123,10 +137,11 @@ def write(
             image or is only read.
     """
     path = Path(path)
-    format_ = _format_of(path)
-    if format_.write is None:
+    format_ = _find_format(path)
+    if format_ is None or format_.write is None:
         writable = ", ".join(suffix for f in FORMATS if f.write for suffix in f.suffixes)
-        raise FileError(f"'{path}': {format_.name} files can be read but not written; use one of {writable}")
+        what = f": {format_.name} files can be read but not written" if format_ else _unknown_suffix(path)
+        raise FileError(f"'{path}'{what}; use one of {writable}")
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with atomic_write(path, overwrite=overwrite) as temporary:
@@ -166,16 +181,29 @@ def export_advice(suffix: str) -> str:
 
 
 def _format_of(path: Path) -> Format:
+    """Format of a file to be read.
+
+    Raises:
+        FileError: There is none with this suffix.
+    """
+    if format_ := _find_format(path):
+        return format_
+    if path.is_dir():
+        raise FileError(_folder_message(path))
+    suffixes = ", ".join(SUFFIXES)
+    raise FileError(f"'{path}'{_unknown_suffix(path)}; use one of {suffixes}{export_advice(path.suffix)}")
+
+
+def _find_format(path: Path) -> Format | None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES and is_zarr(path):  # an image or array inside
         suffix = ZARR_SUFFIX
-    for format_ in FORMATS:
-        if suffix in format_.suffixes:
-            return format_
-    if path.is_dir():
-        raise FileError(_folder_message(path))
-    what = f"has the suffix '{suffix}', which is not a known format" if suffix else "has no suffix to tell its format"
-    raise FileError(f"'{path}' {what}; use one of {', '.join(SUFFIXES)}{export_advice(suffix)}")
+    return next((format_ for format_ in FORMATS if suffix in format_.suffixes), None)
+
+
+def _unknown_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return f" has the suffix '{suffix}', which is not a known format" if suffix else " has no suffix to tell its format"
 
 
 def _folder_message(path: Path) -> str:

@@ -37,7 +37,7 @@ from napari_pristine.io.metadata import (
 from napari_pristine.io.ome_xml import OmeXml, read_xml
 from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off
 from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome
-from napari_pristine.io.tiff_spacing import read_spacing
+from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits
 
 _SHOWN = 3
@@ -280,7 +280,9 @@ def _describe(
     else:
         kind, stated = "tiff", _from_json(parse_json(tif.pages.first.shaped_description), image.axes)
     if not {"X", "Y"} & stated.spacing.keys():
-        stated = replace(stated, spacing={**read_spacing(tif, pages), **stated.spacing})
+        found = read_vendor(tif, pages)
+        spacing, channels = {**found.spacing, **stated.spacing}, stated.channels or found.channels
+        stated = replace(stated, spacing=spacing, channels=channels)
     extra: dict[str, Any] = {"format": kind}
     if count > 1:
         extra["images"] = count

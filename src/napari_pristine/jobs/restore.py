@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from napari_pristine.device import describe_device, out_of_memory_as_error, versions
-from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, SettingError
+from napari_pristine.errors import ComputeError, ImageError, OutOfMemory, SettingError
 from napari_pristine.events import BlockDone, Command, Event, Job, Note, Preview, T
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.image.image import Image, guess_axes
+from napari_pristine.image.image import Image, check_text
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
+from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
 from napari_pristine.jobs.block import Block, Pixels
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
@@ -81,7 +81,8 @@ def restore(
     """Restore an image and wait for the result.
 
     Args:
-        image: An array, or an `Image`, whose axes and spacing the result keeps.
+        image: An array, or an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray, whose
+            dimensions and coordinates say the same; then the data of the result are a `DataArray` like it.
         method: Name of the method; by default `inr`, or that of the model.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
@@ -99,17 +100,22 @@ def restore(
     Raises:
         PristineError: Something does not fit; the message says what to do.
     """
+    check_text(axes)
+    check_text(together, "together")
     axes, together = axes.upper(), together.upper()
-    image = as_image(image, axes)
+    original, image = image, as_image(image, axes)
     network = model if isinstance(model, Model) or model is None else load_model(model)
     fields: dict[str, Any] = {
         "axes": axes, "together": together, "select": dict(select or {}), "adapt": adapt, "device": device,
         "seed": seed, "model": "" if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
     recipe = make_recipe(network, method, preset, settings or {}, fields)
-    mask_image = None if mask is None else as_image(mask, "" if len(np.shape(mask)) == 2 else image.axes)
-    extra_images = [as_image(extra, image.axes) for extra in also]
-    return wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    mask_image = None if mask is None else as_image(mask, default=image.axes)
+    extra_images = [as_image(extra, default=image.axes) for extra in also]
+    result = wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    if is_dataarray(original):
+        result = replace(result, image=like_dataarray(original, result.image, recipe.select))
+    return result
 
 
 def run(
@@ -251,9 +257,15 @@ def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None)
     """Run a job to its end: `on_event` is called with each event, and the command it returns is sent to the job."""
     command: Command | None = None
     try:
+        if on_event is not None and not callable(on_event):
+            raise SettingError(f"on_event must be a function that takes an event, not {on_event!r}")
         while True:
             event = job.send(command)
             command = on_event(event) if on_event else None
+            if command is not None and not isinstance(command, Command):
+                raise SettingError(
+                    f"on_event returned {command!r}; it may return Command.KEEP, to keep the result so far, or None"
+                )
     except StopIteration as end:
         result: T = end.value
         return result
@@ -278,31 +290,6 @@ def make_recipe(
         return model.recipe_with(method, settings, fields)
     chosen = {name: value for name, value in (("method", method), ("preset", preset)) if value}
     return make(Recipe, {**chosen, "settings": dict(settings), **fields})
-
-
-def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:
-    """Return an array with axes as an `Image`, and an `Image` as it is.
-
-    Raises:
-        AxesError: An array with more than two dimensions needs axes.
-        ImageError: It is a masked array, or the name of a file.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        raise ImageError(
-            f"an array or an Image is needed, not the name of a file ('{os.fspath(image)}'); "
-            "read it first: napari_pristine.read(...)"
-        )
-    if isinstance(image, np.ma.MaskedArray):
-        raise ImageError("masked arrays are not supported; set masked values to NaN: image.astype(float).filled(nan)")
-    if isinstance(image, Image):
-        return image
-    shape = np.shape(image)
-    if not axes and len(shape) != 2:
-        raise AxesError(
-            f"an array with {len(shape)} dimensions (shape {shape}) needs axes; "
-            f"give one letter per dimension, e.g. axes='{guess_axes(shape)}'"
-        )
-    return Image(np.asarray(image), axes or "YX")
 
 
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:

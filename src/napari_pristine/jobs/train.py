@@ -20,11 +20,12 @@ from napari_pristine.errors import AxesError, ComputeError, FileError, ImageErro
 from napari_pristine.events import Command, Event, Job, Note, Progress
 from napari_pristine.image.axes import AxesPlan, BlockIndex, plan_axes
 from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.io.arrays import as_image, is_dataarray
 from napari_pristine.io.registry import read
 from napari_pristine.jobs.block import Block, make_block
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.crops import MAX_BYTES, CropSampler
-from napari_pristine.jobs.restore import as_image, wait
+from napari_pristine.jobs.restore import wait
 from napari_pristine.jobs.statistics import ImageStatistics
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams, NoisyBlock
@@ -275,9 +276,11 @@ def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[T
 
 def _as_lazy_image(data: Image | NDArray[Any] | IndexableArray, axes: str) -> Image:
     """Make an image of an array in memory, or of one that can be read in parts."""
-    if isinstance(data, (Image, np.ndarray)):
+    if isinstance(data, (Image, np.ndarray)) or is_dataarray(data):
         return as_image(data, axes)
-    if not hasattr(data, "dtype"):  # nested lists
-        return as_image(np.asarray(data), axes)
-    stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)  # takes no memory
+    try:
+        dtype = np.dtype(data.dtype)
+    except (AttributeError, TypeError):  # nested lists, tensors
+        return as_image(data, axes)
+    stand_in = np.broadcast_to(np.zeros((), dtype), data.shape)  # takes no memory
     return replace(as_image(stand_in, axes), data=data)

@@ -1,4 +1,4 @@
-"""Pixel size and time step of TIFF files that are neither OME nor ImageJ: of makers of microscopes, and the resolution.
+"""Metadata of microscopes in TIFF files: pixel size, time step, names of channels; and the resolution.
 
 Other programs read and write these files, too, so everything may be missing or of another type.
 """
@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import tifffile
 
-from napari_pristine.io.metadata import number, unit_name
+from napari_pristine.io.metadata import FileMetadata, number, unit_name
 
 Spacing = dict[str, tuple[float, str]]
 _PER_INCH = {2: 1.0, 3: 2.54, 4: 25.4, 5: 25_400.0}
@@ -25,16 +26,17 @@ _LEAST_PER_INCH = 10.0
 """Dots per inch below which a resolution is a placeholder, such as 1."""
 
 
-def read_spacing(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Spacing:
-    """Distance and unit of each axis for which the file states one."""
+def read_vendor(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> FileMetadata:
+    """Distance and unit of each axis for which the file states one, and names of its channels."""
     for is_kind, read in _READERS:
-        spacing: Spacing = {}
         if is_kind(tif):
             with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SyntaxError):
-                spacing = {axis: (size, unit) for axis, (size, unit) in read(tif).items() if 0 < size < 1e12}
-        if spacing:
-            return spacing
-    return _resolution(series.keyframe)
+                found = read(tif)
+                stated = found if isinstance(found, FileMetadata) else FileMetadata(found)
+                spacing = {axis: (size, unit) for axis, (size, unit) in stated.spacing.items() if 0 < size < 1e12}
+                if spacing:
+                    return FileMetadata(spacing, stated.channels)
+    return FileMetadata(_resolution(series.keyframe))
 
 
 def is_placeholder(*per_inch: float) -> bool:
@@ -55,10 +57,11 @@ def _resolution(page: tifffile.TiffPage) -> Spacing:
     return {axis: (25_400 / dots, "micrometer") for axis, dots in per_inch.items()}
 
 
-def _lsm(tif: tifffile.TiffFile) -> Spacing:
+def _lsm(tif: tifffile.TiffFile) -> FileMetadata:
     stated: Any = tif.lsm_metadata
-    spacing = {axis: (1e6 * number(stated[f"VoxelSize{axis}"]), "micrometer") for axis in "ZYX"}
-    return spacing | {"T": (number(stated.get("TimeIntervall")), "second")}
+    spacing = {axis: (float(f"{number(stated[f'VoxelSize{axis}']) * 1e6:.10g}"), "micrometer") for axis in "ZYX"}
+    names = (stated.get("ChannelColors") or {}).get("ColorNames", ())
+    return FileMetadata(spacing | {"T": (number(stated.get("TimeIntervall")), "second")}, tuple(map(str, names)))
 
 
 def _fluoview(tif: tifffile.TiffFile) -> Spacing:
@@ -70,12 +73,21 @@ def _fluoview(tif: tifffile.TiffFile) -> Spacing:
     }
 
 
-def _stk(tif: tifffile.TiffFile) -> Spacing:
+def _stk(tif: tifffile.TiffFile) -> FileMetadata:
+    """MetaMorph stacks."""
     stated: Any = tif.stk_metadata
-    unit = unit_name(str(stated["CalibrationUnits"]))
-    spacing = {axis: (number(stated.get(f"{axis}Calibration")), unit) for axis in "XY"}
-    distances = stated.get("ZDistance")
-    return spacing | ({} if distances is None or not len(distances) else {"Z": (abs(number(distances[-1])), unit)})
+    spacing: Spacing = {}
+    if stated.get("SpatialCalibration", True):
+        unit = unit_name(str(stated.get("CalibrationUnits", "")))
+        spacing = {axis: (number(stated.get(f"{axis}Calibration")), unit) for axis in "XY"}
+    distances = [abs(number(distance)) for distance in np.ravel(stated.get("ZDistance", ()))]
+    times = [number(time) for time in np.ravel(stated.get("TimeCreated", ()))]  # milliseconds since midnight
+    if distances:  # that of the first or the last plane may be 0
+        spacing["Z"] = (max(distances), "micrometer")
+    if len(times) > 1:
+        spacing["T"] = ((times[-1] - times[0]) / (len(times) - 1) / 1000, "second")
+    wavelengths = [number(length) for length in np.ravel(stated.get("Wavelengths", ()))[:1]]
+    return FileMetadata(spacing, tuple(f"{length:g} nm" for length in wavelengths if length))
 
 
 def _metaseries(tif: tifffile.TiffFile) -> Spacing:
@@ -127,7 +139,8 @@ def _micromanager(tif: tifffile.TiffFile) -> Spacing:
     }
 
 
-_READERS: tuple[tuple[Callable[[tifffile.TiffFile], bool], Callable[[tifffile.TiffFile], Spacing]], ...] = (
+_Reader = Callable[[tifffile.TiffFile], Spacing | FileMetadata]
+_READERS: tuple[tuple[Callable[[tifffile.TiffFile], bool], _Reader], ...] = (
     (lambda tif: tif.is_lsm, _lsm),
     (lambda tif: tif.is_fluoview, _fluoview),
     (lambda tif: tif.is_stk, _stk),
@@ -139,4 +152,4 @@ _READERS: tuple[tuple[Callable[[tifffile.TiffFile], bool], Callable[[tifffile.Ti
     (lambda tif: tif.is_svs, _svs),
     (lambda tif: tif.is_micromanager, _micromanager),
 )
-"""Kinds of files, each with the function that reads its spacing."""
+"""Kinds of files, each with the function that reads what its maker wrote."""
