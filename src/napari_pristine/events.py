@@ -74,20 +74,25 @@ class BlockDone:
     Attributes:
         index: Index of the block.
         quality: Noise level, residual, whiteness and structure of each channel, see `Quality`.
-        hot: Number of hot pixels that were filled.
+        defects: Number of hot and cold pixels, rows and columns that were filled, by kind.
         invalid: Number of values that were missing and were filled.
         stops: Reasons why fits ended, each with the number of fits.
         notes: Notes since the block before.
         unchanged: Reason why the block was left unchanged; empty if it was restored.
+        errors: For each channel, estimates of the mean squared error of the result and of the best light blur, in
+            noise variances, and the share of the result that was replaced by blurs or the noisy image.
+        stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
     """
 
     index: tuple[int, ...]
     quality: tuple[tuple[float, float, float, float], ...] = ()
-    hot: int = 0
+    defects: tuple[tuple[str, int], ...] = ()
     invalid: int = 0
     stops: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
     unchanged: str = ""
+    errors: tuple[tuple[float, float, float], ...] = ()
+    stripes: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

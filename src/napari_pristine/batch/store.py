@@ -158,15 +158,18 @@ class WorkDir:
 
 
 def _parse_record(values: dict[str, Any]) -> BlockRecord:
-    """Read a record; version 0.1 called `index` place, `quality` judged and `unchanged` left."""
+    """Read a record; version 0.1 called `index` place, `quality` judged, `unchanged` left, and knew hot pixels only."""
+    rows, columns = values.get("stripes", (0.0, 0.0))
     done = BlockDone(
         index=tuple(values["index"] if "index" in values else values["place"]),
         quality=tuple((a, b, c, d) for a, b, c, d in values.get("quality", values.get("judged", ()))),
-        hot=values["hot"],
+        defects=tuple((name, count) for name, count in values.get("defects", [["hot pixels", values.get("hot", 0)]])),
         invalid=values["invalid"],
         stops=tuple((text, count) for text, count in values["stops"]),
         notes=tuple(Note(**note) for note in values["notes"]),
         unchanged=values.get("unchanged", values.get("left", "")),
+        errors=tuple((a, b, c) for a, b, c in values.get("errors", ())),
+        stripes=(rows, columns),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

@@ -22,11 +22,6 @@ MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
 _NODES, _WEIGHTS = hermegauss(31)
 """Points and weights of a mean over the normal distribution, by Gauss-Hermite quadrature."""
-_HOT_HEIGHT = 20.0
-"""Height of a hot pixel above all of its neighbours, in noise levels."""
-_HOT_NEIGHBOUR = 0.2
-"""Height of the brightest neighbour relative to that of a hot pixel, at most; optics spread a point of light more."""
-_NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,20 +168,6 @@ def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
         return filled
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return np.stack([channel[tuple(nearest)] for channel in filled])
-
-
-def find_hot_pixels(channel: Array, noise: Noise) -> NDArray[np.bool_]:
-    """Find single stuck pixels of a channel `(*space)`: far brighter than all of their neighbours in the plane."""
-    if noise.sigma == 0:
-        return np.zeros(channel.shape, dtype=bool)
-    footprint = _NEIGHBOURS.reshape([1] * (channel.ndim - 2) + [3, 3])
-    level: Array = ndimage.median_filter(channel, footprint=footprint)
-    brightest: Array = ndimage.maximum_filter(channel, footprint=footprint)
-    # the variance of one photon at least: in the dark, single photons are far brighter than all around them
-    least = max(noise.gain**2, 0.01 * noise.sigma**2)
-    std = np.sqrt(np.maximum(noise.gain * brightest + noise.variance, least))
-    height = channel - level
-    return np.asarray((channel - brightest > _HOT_HEIGHT * std) & (brightest - level < _HOT_NEIGHBOUR * height))
 
 
 def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

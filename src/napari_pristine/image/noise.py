@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.optimize import nnls
 
 from napari_pristine.errors import ImageError
+from napari_pristine.image.outliers import fill_outliers, find_outliers, value_step
+from napari_pristine.image.stripes import measure_stripes
 
 Array = NDArray[np.float64]
 
@@ -23,10 +27,19 @@ _MAX_PATCHES = 60_000
 _MAX_PLANES = 8
 _CROP_SIDE, _MAX_CROPS = 256, 32
 """Large planes are measured in crops of this side, in pixels, up to this number."""
-_BINS = 24
-"""Maximum number of brightness levels at which the variance is measured."""
-_STRUCTURE_RATIO = 1.5
-"""Ratio of coarse to fine differences that structure of the image explains, without any correlation of the noise."""
+_CELL = 4
+"""Side, in pixels, of the cells whose flatness is compared."""
+_INDEPENDENT = 5
+"""Number of independent squares of differences in a cell."""
+_SELECTED = 1.09
+"""Mean power of noise, relative to that of the flattest cells, which is low by chance."""
+_MARGIN = 3
+"""Pixels at the border of a plane whose differences would reach beyond it."""
+_KERNELS = tuple(
+    np.array(kernel) / np.linalg.norm(kernel)
+    for kernel in ((1, -4, 6, -4, 1), (1, -2, 1), (1, 0, -2, 0, 1), (1, 0, 0, -2, 0, 0, 1))
+)
+"""Fourth differences, and second differences over one, two and three pixels; white noise keeps its variance."""
 _BLURS = np.linspace(0.2, 1.5, 200)
 """Widths of Gaussians, in pixels."""
 
@@ -53,6 +66,7 @@ class Noise:
             pixels. At low frequencies such noise is stronger than white noise of the same `sigma` by this factor.
             Measured from second differences over one and two pixels, see `measure_noise`; up to 5.3.
         correlation: Autocorrelation at a distance of one pixel, for the same blur.
+        rows, columns: Standard deviation of the offsets of rows and of columns, which are no part of `sigma`.
     """
 
     sigma: float
@@ -60,6 +74,8 @@ class Noise:
     variance: float
     correlation_length: float = 1.0
     correlation: float = 0.0
+    rows: float = 0.0
+    columns: float = 0.0
 
     @property
     def signal_dependent(self) -> bool:
@@ -152,12 +168,18 @@ def _sample_planes(block: Array) -> Array:
 
 
 def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Noise:
-    """Measure the noise of one channel over its flat parts.
+    """Measure the noise of one channel.
 
-    Second differences along Y and X cancel a smooth signal and leave the noise. Their mean square, over the flatter
-    half of the pixels of each brightness, is the variance at that brightness. A robust line through these points (the
-    photon transfer curve of the camera) gives gain and variance. The correlation length follows from the power of the
-    differences over two pixels relative to that over one: equal for white noise, larger for correlated noise.
+    Second and fourth differences along Y and X cancel a smooth signal and leave noise. Their mean square over the
+    flattest cells of each brightness is the variance at that brightness; a robust line through these points (the
+    photon transfer curve of the camera) gives gain and variance. Structure that is left grows with the square of its
+    contrast, noise in proportion to the signal: a quadratic term takes up the rest.
+
+    The correlation length follows from the power of differences over two pixels relative to that over one: equal for
+    white noise, larger for correlated noise. Fourth differences, which see the finest detail only, tell correlated
+    noise from structure: optics blur structure, too, but hardly any noise of a detector.
+
+    Hot and cold pixels do not count, nor do rows and columns that are offset against their neighbours.
 
     Args:
         channel: Values `(*space)`, all finite; the last two axes are Y and X.
@@ -167,35 +189,144 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     good = np.ones(planes.shape, bool) if valid is None else _sample_planes(valid[None].astype(float))[0] > 0
     if planes.size < _PATCH_SIDE**2 or np.ptp(planes[good]) == 0:
         return Noise(0.0, 0.0, 0.0)
-    signal = ndimage.gaussian_filter(planes, (0, 2.0, 2.0))
-    groups = _flat_pixels(planes, signal, good)
-    means = np.array([signal.ravel()[pixels].mean() for pixels in groups])
-    power = [_second_differences(planes, distance).ravel() ** 2 for distance in (1, 2, 3)]
-    fine, *coarse = (np.array([p[pixels].mean() for pixels in groups]) for p in power)
-    fine = np.maximum(fine, 1e-3 * fine.mean() + np.finfo(np.float32).tiny)  # rounding hides all noise in the dark
-    gain, variance = _fit_line(means, fine)
-    ratios = [max(float(np.quantile(c / fine, 0.25)), 1.0) for c in coarse]
-    correlation_length, correlation = _correlation(ratios[0])
-    # differences of neighbours miss most of the power of correlated noise
-    missed = max(ratios) if correlation_length > 1 else 1.0
-    variances = np.maximum(gain * signal[good] + variance, fine.min() / 2)
-    sigma = float(np.sqrt(variances.mean() * missed))
-    return Noise(sigma, gain * missed, variance * missed, correlation_length, correlation)
+    rounding = value_step(planes) ** 2 / 12
+    stripes = measure_stripes(planes, good)
+    planes = planes - stripes.offsets
+    outliers = find_outliers(planes, good)
+    planes, good = fill_outliers(planes, outliers), good & (outliers == 0)
+    powers = _flat_powers(planes, good)
+    if powers is None:
+        return Noise(0.0, 0.0, 0.0)
+    means, *variances = powers
+    finest, fine, coarse, coarsest = (np.maximum(v, 0.05 * rounding + np.finfo(np.float32).tiny) for v in variances)
+    over_two, over_one = (float(np.quantile(x / finest, 0.35)) for x in (coarse, fine))
+    over_three = float(np.quantile(coarsest / coarse, 0.25))
+    levels = len(means) // 3
+    darker, brighter = (np.median(coarse[part] / finest[part]) for part in (slice(levels), slice(levels, 2 * levels)))
+    rising = levels > 1 and darker < 0.9 * brighter
+    # structure also has more power in coarse differences, but less in fine ones and more over three pixels
+    white = over_two < 1.5 or (
+        np.median(finest) > 4 * rounding and _looks_like_structure(over_one, over_two, over_three, rising)
+    )
+    if white:
+        variance, blur = finest * np.clip(over_one, 1, 1.15), 0.0
+    else:
+        fine, coarse, coarsest = (np.maximum(x - rounding, 0.02 * x) for x in (fine, coarse, coarsest))
+        blur = float(np.interp(np.quantile(coarse / fine, 0.25), _power(2, _BLURS) / _power(1, _BLURS), _BLURS))
+        by_one, by_two, by_three = (x / _power(lag, blur) for lag, x in ((1, fine), (2, coarse), (3, coarsest)))
+        # real correlated noise has more power at low frequencies than blurred noise; much more is structure
+        longer = np.interp(np.quantile(by_three / by_two, 0.25), [1, 1.4, 2], [1, 1.4, 1])
+        variance = np.minimum(by_two, 1.15 * by_one) * longer + rounding
+    variance = np.maximum(variance, max(rounding, 1e-3 * variance.mean()))
+    gain, offset = _fit_line(means, variance)
+    signal = ndimage.gaussian_filter(planes, (0, 2.0, 2.0))[good]
+    sigma = float(np.sqrt(np.maximum(gain * signal + offset, variance.min() / 2).mean()))
+    length = 1.0 if white else float(np.interp(blur, _BLURS, _LENGTHS))
+    correlation = 0.0 if white else float(_blurred_autocorrelation(1, blur))
+    return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns)
 
 
-def _second_differences(planes: Array, distance: int) -> Array:
-    """Second differences over `distance` pixels along Y and X, scaled so that white noise keeps its variance."""
-    kernel = np.zeros(2 * distance + 1)
-    kernel[[0, distance, -1]] = 1, -2, 1
-    along_y = ndimage.correlate1d(planes, kernel, axis=-2, mode="reflect")
-    return np.asarray(ndimage.correlate1d(along_y, kernel, axis=-1, mode="reflect")) / 6
+def _looks_like_structure(over_one: float, over_two: float, over_three: float, rising: bool) -> bool:
+    """Tell structure with white noise from correlated noise, by the power of differences over one to three pixels.
 
-
-def _flat_pixels(planes: Array, signal: Array, good: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Flat indices of the flatter half of the pixels of each brightness, darkest first.
-
-    Blank areas and saturated pixels with their neighbours are left out, unless little else is left.
+    Args:
+        over_one: Power of second differences over one pixel, relative to that of fourth differences.
+        over_two: The same over two pixels.
+        over_three: Power over three pixels, relative to that over two.
+        rising: True if bright areas have more power over two pixels, in relation, than dark ones: noise does not.
     """
+    return (over_one < 1.1 and over_two < 3) or (over_one < 1.25 and over_two < 5 and over_three > 1.3 and rising)
+
+
+def _power(lag: int, blur: ArrayLike) -> Array:
+    """Mean square of second differences over `lag` pixels along Y and X, of blurred noise of unit variance."""
+    near, far = (_blurred_autocorrelation(n * lag, blur) for n in (1, 2))
+    return np.asarray(((6 - 8 * near + 2 * far) / 6) ** 2)
+
+
+def _flat_powers(planes: Array, good: NDArray[np.bool_]) -> Array | None:
+    """Mean square of differences in the flattest cells of each brightness.
+
+    Returns:
+        `(5, levels)`: the mean signal of each brightness level; the power of fourth differences, and of second
+        differences over one, two and three pixels. None if no pixel is far enough from what does not count.
+    """
+    usable = ndimage.minimum_filter(_usable(planes, good), (1, 5, 5), mode="constant", cval=False)
+    usable[:, :_MARGIN] = usable[:, -_MARGIN:] = usable[..., :_MARGIN] = usable[..., -_MARGIN:] = False
+    counts = _cell_means(usable.astype(np.float64))
+    used = counts > 0.2 if (counts > 0.2).any() else counts > 0
+    if not used.any():
+        return None
+    slope = np.hypot(*np.gradient(ndimage.gaussian_filter(planes, (0, 2.0, 2.0)), axis=(-2, -1)))
+    flatness = _cell_means(slope)[used]
+    powers: list[Array] = []
+    signals: list[Array] = []
+    for kernel in _KERNELS:
+        for found, values in (
+            (powers, _filter_plane(planes, kernel) ** 2),
+            # the expected power of a difference is gain · this mean of the signal + variance, however it varies
+            (signals, _filter_plane(planes, kernel**2)),
+        ):
+            found.append(_cell_means(values * usable)[used] / counts[used])
+    levels = [
+        _flattest(cells[np.argsort(flatness[cells], kind="stable")], powers, signals)
+        for cells in _brightness_levels(signals[0])
+    ]
+    return np.array(levels).T
+
+
+def _flattest(cells: NDArray[np.intp], powers: list[Array], signals: list[Array]) -> list[float]:
+    """Signal and powers of the flattest cells of a brightness level: those that are taken have the lowest mean power.
+
+    Few cells have a low mean by chance, so an upper limit of the mean is compared.
+
+    Args:
+        cells: The cells of the level, flattest first.
+        powers: Mean square of each kind of difference, for all cells.
+        signals: Mean signal for each kind of difference, for all cells.
+    """
+    counts = np.arange(1, len(cells) + 1)
+    error = np.sqrt(2 / (counts * _INDEPENDENT))
+    least = min(len(cells) - 1, max(3, len(cells) // 8))
+    found = [0.0]
+    for kind, power in enumerate(powers):
+        means = np.cumsum(power[cells]) / counts
+        chosen = least + int(np.argmin((means * (1 + 1.5 * error))[least:]))
+        found.append(float(means[chosen]) * _SELECTED)
+        if kind == 0:
+            found[0] = float(signals[kind][cells[: chosen + 1]].mean())
+    return found
+
+
+def _brightness_levels(signal: Array) -> list[NDArray[np.intp]]:
+    """Indices of cells by brightness, darkest first: equal parts of the darker three quarters, then halves of the rest.
+
+    So the few brightest cells, which tell the gain of a dark picture with bright spots, have levels of their own.
+    """
+    order, count = np.argsort(signal, kind="stable"), len(signal)
+    fractions = list(np.linspace(0, 0.75, min(max(count // 32, 2), 13)))
+    rest = 0.25
+    while rest * count / 2 >= 12:
+        rest /= 2
+        fractions.append(1 - rest)
+    edges = np.unique((np.array([*fractions, 1.0]) * count).astype(int))
+    return [order[first:last] for first, last in itertools.pairwise(edges)]
+
+
+def _cell_means(values: Array) -> Array:
+    """Means of squares of 4 × 4 pixels of planes, flat; pixels that are left at the end do not count."""
+    rows, columns = (n // _CELL for n in values.shape[1:])
+    cropped = values[:, : rows * _CELL, : columns * _CELL]
+    return np.asarray(cropped.reshape(len(values), rows, _CELL, columns, _CELL).mean(axis=(2, 4)).ravel())
+
+
+def _filter_plane(planes: Array, kernel: Array) -> Array:
+    """Apply a filter along Y and X."""
+    return np.asarray(ndimage.correlate1d(ndimage.correlate1d(planes, kernel, axis=-2), kernel, axis=-1))
+
+
+def _usable(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels that count: no blank areas, no saturated pixels and their neighbours, unless little else is left."""
     recorded = ndimage.maximum_filter(planes, (1, BLANK_SIDE, BLANK_SIDE)) > ndimage.minimum_filter(
         planes, (1, BLANK_SIDE, BLANK_SIDE)
     )
@@ -204,42 +335,27 @@ def _flat_pixels(planes: Array, signal: Array, good: NDArray[np.bool_]) -> list[
     top = values.max()
     saturated = np.sum(values == top) > max(20, 2e-4 * values.size)  # the brightest value is suspiciously frequent
     usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < (top if saturated else np.inf))
-    pixels = np.flatnonzero(usable if usable.mean() > 0.1 else good)
-    slope = np.hypot(*np.gradient(ndimage.gaussian_filter(planes, (0, 3.0, 3.0)), axis=(-2, -1))).ravel()
-    by_brightness = pixels[np.argsort(signal.ravel()[pixels], kind="stable")]
-    bins = np.array_split(by_brightness, max(2, min(_BINS, len(pixels) // 256)))
-    return [bin_[np.argsort(slope[bin_], kind="stable")[: max(len(bin_) // 2, 1)]] for bin_ in bins if len(bin_)]
+    return np.asarray(usable if usable.mean() > 0.1 else good)
 
 
 def _fit_line(x: Array, y: Array) -> tuple[float, float]:
-    """Slope and intercept of y over x, by least squares with weights 1/y² and less for outliers.
+    """Slope and intercept of y over x, by least absolute relative deviations; neither falls below the darkest point.
 
-    The line is flat if y grows by less than a tenth of its mean.
+    A term that grows with the square of the distance from the darkest point is fitted too, and left out. The line is
+    flat if y grows by less than a tenth.
     """
-    weight, ones = 1 / y, np.ones_like(x)
-    slope, intercept = 0.0, float(np.average(y, weights=weight))
-    if np.ptp(x) == 0:
-        return slope, intercept
-    for _ in range(30):
-        design = np.stack([x, ones], axis=1) * weight[:, None]
-        slope, intercept = map(float, np.linalg.lstsq(design, y * weight, rcond=None)[0])
-        fitted = np.maximum(slope * x + intercept, y.min() / 2)
-        deviation = np.abs(y - fitted) / fitted
-        weight = 1 / fitted / np.sqrt(np.maximum(1, deviation / (1.5 * np.median(deviation) + 1e-3)))
-    if slope * np.ptp(x) < 0.1 * abs(y.mean()):
-        return 0.0, float(np.average(y, weights=1 / y))
-    return slope, intercept
-
-
-def _correlation(ratio: float) -> tuple[float, float]:
-    """Correlation length (pixels) and autocorrelation at one pixel, of white noise blurred by a Gaussian.
-
-    Args:
-        ratio: Power of second differences over two pixels, relative to that over one.
-    """
-    lag = [_blurred_autocorrelation(distance, _BLURS) for distance in range(5)]
-    ratios = ((6 - 8 * lag[2] + 2 * lag[4]) / (6 - 8 * lag[1] + 2 * lag[2])) ** 2
-    blur = float(np.interp(max(ratio / _STRUCTURE_RATIO, 1.0), ratios, _BLURS))
-    if blur <= _BLURS[0]:
-        return 1.0, 0.0
-    return float(np.interp(blur, _BLURS, _LENGTHS)), float(_blurred_autocorrelation(1, blur))
+    dark, span = float(x.min()), float(np.ptp(x))
+    if span == 0:
+        return 0.0, float(np.median(y))
+    t = (x - dark) / span
+    design, weight = np.stack([np.ones_like(t), t, t**2], axis=1), 1 / y
+    preference = np.array([[0, 0, 1 / np.median(y)]])  # of a line, where both explain the points
+    for _ in range(40):
+        rows = np.concatenate([design * weight[:, None], preference])
+        terms = nnls(rows, np.append(y * weight, 0.0))[0]
+        fitted = np.maximum(design @ terms, y.min() / 2)
+        weight = np.sqrt(0.5 / (np.abs(y - fitted) / fitted + 0.05)) / fitted
+    level, slope, rest = terms
+    if slope < 0.1 * level:
+        return 0.0, float(np.average(y, weights=1 / y)) if rest < 0.1 * level else float(level)
+    return float(slope / span), float(level - slope / span * dark)

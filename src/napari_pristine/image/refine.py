@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,19 @@ _NLM_PATCH, _NLM_SEARCH = {2: 5, 3: 3}, {2: 7, 3: 3}
 """Side of the patches, and distance up to which others are searched, in pixels by number of dimensions."""
 
 
-def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, correlation_length: float = 1.0) -> Array:
+class Refined(NamedTuple):
+    """A refined image.
+
+    Attributes:
+        pixels: `(*space)`.
+        kept: Covariance of the noise and the refined pixels, in noise variances, `(*space)`: 0 where no noise is left.
+    """
+
+    pixels: Array
+    kept: Array
+
+
+def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, correlation_length: float = 1.0) -> Refined:
     """Empirical Wiener filter of local cosine spectra (Ghael, Sayeed & Baraniuk 1997).
 
     A penalised fit loses contrast and fine structure but shows where there is any. In each block of pixels, each
@@ -46,41 +58,39 @@ def refine(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float, correlation_l
         pilot: `(*space)`, a denoised version of it.
         sigma: Noise level.
         correlation_length: Correlation length of the noise in pixels, see `Noise`.
-
-    Returns:
-        `(*space)`.
     """
     pixels, current = np.asarray(noisy, np.float32), np.asarray(pilot, np.float32)
     sides = sorted({tuple(min(side, n) for n in pixels.shape) for side in _BLOCK_SIDES[pixels.ndim]})
     for outstanding in (_OUTSTANDING, np.inf):
         passes = [_filter(pixels, current, side, sigma, correlation_length, outstanding) for side in sides]
-        current = np.asarray(np.mean(passes, axis=0), dtype=np.float32)
-    return current
+        current, kept = np.asarray(np.mean(passes, axis=0), dtype=np.float32)
+    return Refined(current, kept)
 
 
 def _filter(
     noisy: Array, pilot: Array, side: tuple[int, ...], sigma: float, correlation_length: float, outstanding: float
 ) -> Array:
-    """One pass with blocks of one size."""
+    """One pass with blocks of one size; the result and the share of the noise that it keeps, `(2, *space)`."""
     steps = [max(length // _SHIFTS[noisy.ndim], 1) for length in side]
     power = np.float32(sigma**2) * _noise_power(side, correlation_length)
     window = _outer_product([np.kaiser(length, 2.0) for length in side])
     pad = [(length, length + (-n) % length) for n, length in zip(noisy.shape, side, strict=True)]
     padded_noisy, padded_pilot = (np.pad(x, pad, mode="reflect") for x in (noisy, pilot))
-    total, weight = np.zeros_like(padded_noisy), np.zeros_like(padded_noisy)
+    total, kept, weight = np.zeros((3, *padded_noisy.shape), np.float32)
     for corner in itertools.product(*(range(0, length, step) for length, step in zip(side, steps, strict=True))):
         ends = [c + (n - c) // length * length for c, n, length in zip(corner, total.shape, side, strict=True)]
         part = tuple(slice(c, end) for c, end in zip(corner, ends, strict=True))
         blocks, guides = _to_blocks(padded_noisy[part], side), _to_blocks(padded_pilot[part], side)
-        filtered, trust = _filter_blocks(blocks, guides, power, outstanding)
+        filtered, noise, trust = _filter_blocks(blocks, guides, power, outstanding)
         total[part] += _from_blocks(filtered * trust * window)
+        kept[part] += _from_blocks(noise * trust * window)
         weight[part] += _from_blocks(np.broadcast_to(trust * window, filtered.shape))
     inner = tuple(slice(length, length + n) for length, n in zip(side, noisy.shape, strict=True))
-    return np.asarray(total[inner] / weight[inner])
+    return np.asarray(np.stack([total[inner], kept[inner]]) / weight[inner])
 
 
-def _filter_blocks(noisy: Array, pilot: Array, power: Array, outstanding: float) -> tuple[Array, Array]:
-    """Filter blocks `(*grid, *block)`; also returns the weight of each in the average, by its remaining noise."""
+def _filter_blocks(noisy: Array, pilot: Array, power: Array, outstanding: float) -> tuple[Array, Array, Array]:
+    """Filter blocks `(*grid, *block)`; also returns the share of the noise that each keeps, and its weight."""
     axes = tuple(range(-power.ndim, 0))
     spectrum, guide = dctn(noisy, axes=axes, norm="ortho"), dctn(pilot, axes=axes, norm="ortho")
     energy = guide**2
@@ -92,7 +102,8 @@ def _filter_blocks(noisy: Array, pilot: Array, power: Array, outstanding: float)
     mean = (..., *[0] * power.ndim)
     restored[mean] += (1 - gain[mean]) * guide[mean]  # brightness has no natural zero to shrink towards
     trust = 1 / np.maximum((gain**2 * power).sum(axis=axes, keepdims=True), 1e-3 * power.max())
-    return idctn(restored, axes=axes, norm="ortho"), trust
+    kept = (gain * power).mean(axis=axes, keepdims=True) / power.mean()
+    return idctn(restored, axes=axes, norm="ortho"), kept, trust
 
 
 def _noise_power(side: tuple[int, ...], correlation_length: float) -> Array:
@@ -144,11 +155,11 @@ def refine_channels(noisy: Array, pilot: Array, sigma: float) -> Array:
         `(C, *space)`.
     """
     if len(noisy) == 1:
-        return refine(noisy[0], pilot[0], sigma)[None]
+        return refine(noisy[0], pilot[0], sigma).pixels[None]
     mean = noisy.reshape(len(noisy), -1).mean(axis=1).reshape(-1, *[1] * (noisy.ndim - 1))
     components, _, _ = np.linalg.svd(np.cov(noisy.reshape(len(noisy), -1)))
     rotated = [np.tensordot(components.T, x - mean, 1) for x in (noisy, pilot)]
-    filtered = np.stack([refine(n, p, sigma) for n, p in zip(*rotated, strict=True)])
+    filtered = np.stack([refine(n, p, sigma).pixels for n, p in zip(*rotated, strict=True)])
     return np.asarray(np.tensordot(components, filtered, 1) + mean, np.float32)
 
 

@@ -18,13 +18,15 @@ from napari_pristine.image.intensity import (
     MIN_VALID,
     Intensity,
     fill_invalid,
-    find_hot_pixels,
     find_valid,
     measure_intensity,
 )
 from napari_pristine.image.noise import BLANK_SIDE, Noise, estimate_sigma
+from napari_pristine.image.outliers import find_outliers
 from napari_pristine.image.quality import measure_residual
 from napari_pristine.image.refine import refine
+from napari_pristine.image.safeguard import least_errors, replace_worse
+from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.physics.psf import MeasuredPSF
@@ -47,38 +49,45 @@ class Block:
 
     Attributes:
         filled: Values; those that do not count are replaced by their nearest neighbour.
-        valid: `(*space)`, true where values count: finite, not masked, no hot pixels.
-        hot: `(*space)`, true at hot pixels.
+        valid: `(*space)`, true where values count: finite, not masked, no outliers.
+        outliers: `(*space)`, 1 at hot and -1 at cold pixels of any channel, else 0.
         intensities: Normalisation of each channel.
         pixels: Normalised values `(C, *space)`: zero mean, unit standard deviation.
         sigma: Noise level of each channel in the units of the pixels.
-        correlation_length: Correlation length of the noise, the largest of all channels, see `Noise`.
+        correlation_lengths: Correlation length of the noise of each channel, see `Noise`.
         params: Settings of the method.
         axes: Letters of the axes of space.
         spacing: Distance between neighbours along each axis of space.
         others: Extra images of the scene, normalised in the same way.
         psf: Measured point spread function of the image, if there is one.
+        stripes: Standard deviation of the offsets of rows and columns that were removed, in noise levels.
         empty: `(*space)`, for chunks: true where all pixels within a few pixels have one value, which is kept.
     """
 
     filled: NDArray[np.float64]
     valid: NDArray[np.bool_]
-    hot: NDArray[np.bool_]
+    outliers: NDArray[np.int8]
     intensities: tuple[Intensity, ...]
     pixels: Pixels
     sigma: tuple[float, ...]
-    correlation_length: float
+    correlation_lengths: tuple[float, ...]
     params: MethodParams
     axes: str
     spacing: tuple[float, ...]
     others: tuple[NoisyBlock, ...] = ()
     psf: MeasuredPSF | None = None
+    stripes: tuple[float, float] = (0.0, 0.0)
     empty: NDArray[np.bool_] | None = None
 
     @property
     def space(self) -> tuple[int, ...]:
         """Shape without channels."""
         return self.pixels.shape[1:]
+
+    @property
+    def correlation_length(self) -> float:
+        """The largest correlation length of all channels."""
+        return max(self.correlation_lengths)
 
     def noisy(self, device: torch.device, seed: int, tile: tuple[slice, ...] | None = None) -> NoisyBlock:
         """The block, or a tile of it, as a method sees it."""
@@ -116,12 +125,20 @@ class Block:
         return np.stack(maps).astype(np.float32)
 
     def refine(self, restored: Pixels, part: tuple[slice, ...]) -> Pixels:
-        """Refine a part of the restored pixels with the noisy ones."""
+        """Refine a part of the restored pixels with the noisy ones.
+
+        Returns:
+            `(2, C, *space)`: the refined pixels, and the share of the noise that they keep, see `image.refine`.
+        """
         inside = (slice(None), *part)
         pilots = restored[inside]
         noisy = np.where(self.valid[part], self.pixels[inside], pilots)
         return np.stack(
-            [refine(n, p, s, self.correlation_length) for n, p, s in zip(noisy, pilots, self.sigma, strict=True)]
+            [
+                refine(n, p, s, length)
+                for n, p, s, length in zip(noisy, pilots, self.sigma, self.correlation_lengths, strict=True)
+            ],
+            axis=1,
         )
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
@@ -131,6 +148,29 @@ class Block:
             factors = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
             np.copyto(values, repeat(self.filled, factors), where=repeat(self.empty, factors))
         return values
+
+    def replace_worse(
+        self, values: NDArray[np.float64], kept: Pixels | None
+    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
+        """Replace what is worse than a light blur, see `image.safeguard`; the errors are those of `BlockDone`.
+
+        Args:
+            values: Restored values `(C, *space)`.
+            kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if that is not known.
+        """
+        channels, errors = [], []
+        for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
+            noise = intensity.noise
+            if noise.sigma == 0:
+                channels.append(restored)
+            elif kept is None:
+                channels.append(restored)
+                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0))
+            else:
+                safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
+                channels.append(safe.values)
+                errors.append((safe.error, safe.blur_error, safe.replaced))
+        return np.stack(channels), tuple(errors)
 
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""
@@ -192,10 +232,15 @@ def make_block(
                 f"the mask leaves {valid.mean():.2%} of the pixels; at least {MIN_VALID:.0%} must be visible"
             )
     filled = fill_invalid(values, valid)
-    hot = np.zeros_like(valid)
+    stripes = np.zeros(2)
+    if params.stripes:
+        filled, stripes = _remove_stripes(filled, valid, noise)
+    outliers = np.zeros(valid.shape, np.int8)
     if params.hot_pixels:
-        hot = valid & np.any([find_hot_pixels(channel, n) for channel, n in zip(filled, noise, strict=True)], axis=0)
-        filled = fill_invalid(filled, valid & ~hot)
+        for channel in filled:
+            found = find_outliers(channel.reshape(-1, *channel.shape[-2:]), valid.reshape(-1, *valid.shape[-2:]))
+            outliers = np.where(outliers == 0, found.reshape(valid.shape), outliers)
+        filled = fill_invalid(filled, valid & (outliers == 0))
     if all(np.ptp(channel) == 0 for channel in filled):
         raise _nothing_to_restore(filled)
     if params.sigma is not None:
@@ -208,19 +253,20 @@ def make_block(
     pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
     return Block(
         filled=filled,
-        valid=valid & ~hot,
-        hot=hot,
+        valid=valid & (outliers == 0),
+        outliers=outliers,
         intensities=intensities,
         pixels=pixels.astype(np.float32),
         sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
         # the texture of a coarse image looks like correlated noise, and what a camera bins is not correlated
-        correlation_length=1.0 if params.degraded else max(n.correlation_length for n in noise),
+        correlation_lengths=tuple(1.0 if params.degraded else n.correlation_length for n in noise),
         params=params,
         axes=axes,
         spacing=spacing,
         others=tuple(_normalise_extra(image, intensities, axes) for image in extra),
         psf=psf,
-        empty=_find_empty(filled) & valid & ~hot if like else None,
+        stripes=(float(stripes[0]), float(stripes[1])),
+        empty=_find_empty(filled) & valid & (outliers == 0) if like else None,
     )
 
 
@@ -251,6 +297,19 @@ def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
             raise ImageError(
                 "these are areas of equal values, as in a label image or a mask; give the image it was made from"
             )
+
+
+def _remove_stripes(
+    filled: NDArray[np.float64], valid: NDArray[np.bool_], noise: list[Noise]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Remove the offsets of rows and columns; also returns their standard deviations, the largest of all channels."""
+    channels, found = [], np.zeros(2)
+    for channel, level in zip(filled, noise, strict=True):
+        planes = channel.reshape(-1, *channel.shape[-2:])
+        stripes = measure_stripes(planes, valid.reshape(planes.shape))
+        channels.append((planes - stripes.offsets).reshape(channel.shape))
+        found = np.maximum(found, np.array([stripes.rows, stripes.columns]) / (level.sigma or 1.0))
+    return np.stack(channels), found
 
 
 def _nothing_to_restore(values: NDArray[Any]) -> ImageError:

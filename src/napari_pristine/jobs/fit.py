@@ -39,12 +39,14 @@ class FittedBlock:
         block: The block.
         networks: Before the fit, the networks to start from (empty for random weights); after it, one for each tile.
         restored: The restored pixels `(C, *space)`, on the device.
+        kept: After refinement, the share of the noise that the pixels keep, `(C, *space)`; none if that is not known.
     """
 
     index: BlockIndex
     block: Block
     networks: list[nn.Module]
     restored: Tensor
+    kept: Pixels | None = None
 
 
 class BlockFitter:
@@ -244,9 +246,10 @@ def refine_block(
             with out_of_memory_as_error():
                 tiling, parts = Tiling.of(block.space, _REFINED_TILE, OVERLAP), []
                 for part in tiling.slices:
-                    parts.append(block.refine(pixels, part))
+                    refined = block.refine(pixels, part)
+                    parts.append(refined.reshape(-1, *refined.shape[2:]))
                     yield from context.repeat_progress()
-                return tiling.blend(parts)
+                pixels, fitted.kept = tiling.blend(parts).reshape(2, *pixels.shape)
         except OutOfMemory:
             yield from context.warn("the memory ran out; the fit is not refined")
         return pixels

@@ -19,6 +19,7 @@ from napari_pristine.events import BlockDone, Command, Event, Job, Note, Preview
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, check_text
 from napari_pristine.image.intensity import cast
+from napari_pristine.image.outliers import count_defects
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
 from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
@@ -230,12 +231,21 @@ def run_plan(
                     pixels = yield from refine_block(plan, context, fitter, fitted)
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
+                    errors: tuple[tuple[float, float, float], ...] = ()
+                    if not plan.params.degraded:
+                        share = fitted.kept if plan.params.safeguard else None
+                        values, errors = fitted.block.replace_worse(values, share)
                     yield from context.emit(_write(plan, result, fitted.index, cast(values, plan.image.dtype)))
                     interior = plan.blocks.interior(fitted.index)
-                    hot = int(fitted.block.hot[interior].sum())
-                    invalid = int((~fitted.block.valid[interior]).sum()) - hot
+                    outliers = fitted.block.outliers[interior]
+                    defects = tuple(count_defects(outliers).items())
+                    invalid = int((~fitted.block.valid[interior]).sum()) - int(np.count_nonzero(outliers))
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
-                    yield from finish(BlockDone(fitted.index, quality, hot, invalid, stops))
+                    yield from finish(
+                        BlockDone(
+                            fitted.index, quality, defects, invalid, stops, errors=errors, stripes=fitted.block.stripes
+                        )
+                    )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)

@@ -10,6 +10,12 @@ from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import AxesPlan, BlockIndex
 from napari_pristine.image.quality import ChannelQuality, Quality
 
+_REPLACED = 0.5
+"""Share of the result that is replaced by blurs from which users are told."""
+_WORSE = 0.1
+"""Error, in noise variances, by which a result must be worse than a light blur for a warning."""
+_REMOVED, _STRUCTURE = 1.05, 0.3
+"""Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -28,7 +34,10 @@ class QualitySummary:
         self.count = 0
         self._blocks, self._channel_names = blocks, channel_names
         self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
-        self._hot = self._invalid = 0
+        self._invalid = 0
+        self._defects: Counter[str] = Counter()
+        self._errors = np.zeros(4)
+        self._stripes = np.zeros(2)
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
 
@@ -39,7 +48,10 @@ class QualitySummary:
         for number, (sigma, *others) in enumerate(done.quality):
             key = channel, number
             self._sums[key] = self._sums.get(key, np.zeros(5)) + np.array([sigma**2, *others, 1.0])
-        self._hot += done.hot
+        self._defects.update(dict(done.defects))
+        for error in done.errors:
+            self._errors += [*error, 1]
+        self._stripes = np.maximum(self._stripes, done.stripes)
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
         if done.unchanged:
@@ -63,12 +75,51 @@ class QualitySummary:
             Note(f"{count} of {self.count} chunks were left unchanged: {reason}", warning=True)
             for reason, count in self._unchanged.items()
         ]
-        if self._hot:
-            notes.append(Note(f"{self._hot} hot pixels were filled from the fit (hot_pixels)"))
+        if self._defects:
+            named = " and ".join(f"{count} {kind}" for kind, count in self._defects.items())
+            notes.append(Note(f"{named} stand out of all their neighbours; they were filled from the fit (hot_pixels)"))
+        for name, level in zip(("rows", "columns"), self._stripes, strict=True):
+            if level > 0:
+                notes.append(
+                    Note(f"offsets of {name} were removed; they are {level:.2g} noise levels strong (stripes)")
+                )
+        notes += self._quality_notes()
         if self._invalid:
             notes.append(
                 Note(f"{self._invalid} pixels without a value (NaN, infinite or masked) were filled from the fit")
             )
+        return notes
+
+    def _quality_notes(self) -> list[Note]:
+        """Warnings if the result is worse than a light blur, in parts or as a whole, or if structure was removed."""
+        notes = []
+        error, blur_error, replaced = self._errors[:3] / max(self._errors[3], 1)
+        if replaced > _REPLACED:
+            notes.append(
+                Note(
+                    f"a light blur is estimated to be closer to the truth than the fit; {replaced:.0%} of the result "
+                    "are such a blur or the noisy image (safeguard)",
+                    warning=True,
+                )
+            )
+        if error > blur_error + _WORSE:
+            notes.append(
+                Note(
+                    "the result is estimated to be further from the truth than a light blur; use another method or "
+                    "preset, and compare",
+                    warning=True,
+                )
+            )
+        for channel in self.quality().channels:
+            if channel.residual > _REMOVED and channel.structure > _STRUCTURE:
+                name = f" in {channel.name}" if channel.name else ""
+                notes.append(
+                    Note(
+                        f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "
+                        f"noise levels strong and looks like the result (correlation {channel.structure:.2f})",
+                        warning=True,
+                    )
+                )
         return notes
 
     def _name(self, channel: BlockIndex, number: int) -> str:

@@ -66,6 +66,8 @@ BLIND2UNBLIND = Method(
             "brightness": False,
             "stabilise": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "refine": False,
         },
     },

@@ -75,6 +75,8 @@ IDDP = Method(
             "brightness": False,
             "stabilise": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "refine": False,
         },
     },

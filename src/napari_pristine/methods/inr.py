@@ -33,6 +33,8 @@ INR = Method(
             "stabilise": False,
             "refine": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "warm_start": False,
             "patch": None,
             "width": None,

@@ -113,6 +113,8 @@ LINR = Method(
             "stabilise": False,
             "refine": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "warm_start": False,
             "scaling": "range",
             "patch": None,

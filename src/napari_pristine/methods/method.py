@@ -29,8 +29,12 @@ class MethodParams(Params):
         None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
     )
     stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
-    hot_pixels: bool = setting(True, "Detect hot pixels, leave them out of the fit, and fill them in.")
+    hot_pixels: bool = setting(True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.")
+    stripes: bool = setting(True, "Remove the offsets of rows and columns, where they are found.")
     refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
+    safeguard: bool = setting(
+        True, "Mix in a light blur, or the noisy image, where it is estimated to be closer to the truth than the fit."
+    )
     warm_start: bool = setting(True, "Start each frame of a stack from the network of the frame before.", advanced=True)
     tile: int = setting(
         1024, "Side of the largest square that is restored in one piece.", unit="pixels", ge=64, le=16384, advanced=True

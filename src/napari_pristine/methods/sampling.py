@@ -107,6 +107,8 @@ SAMPLING = Method(
             "stabilise": False,
             "refine": False,
             "hot_pixels": False,
+            "stripes": False,
+            "safeguard": False,
             "warm_start": False,
             "loss": "absolute",
             "consistency": 1.0,

@@ -1,0 +1,165 @@
+"""Outliers of a detector: hot and cold pixels, dead rows and columns, alone or in small clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Array = NDArray[np.float64]
+
+_HEIGHT = 8.0
+"""Height of an outlier above the median of its neighbours, in noise levels."""
+_SHARPNESS = 0.3
+"""Sum of the two neighbours along an axis, relative to the outlier between them, at most; a point of light that is
+spread by optics with a sigma of 0.7 pixels has 0.72 along each axis, wherever it lies between the pixels."""
+_MAX_SHARE = 0.015
+"""Fraction of outliers above which they are no defects, but the photons of a dark image."""
+_ROUNDS = 8
+_RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
+_MAX_LEVELS = 24
+"""Maximum number of brightness levels at which the noise is measured."""
+_TRIMMED = 0.8, 0.437
+"""Fraction of the smallest squares of which the mean is taken, and that mean for normal noise of unit variance."""
+_FREQUENT = 4
+"""Number of pixels with the same value from which that value counts as one of the steps of the values."""
+
+
+def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> NDArray[np.int8]:
+    """Find pixels that no light can explain, since they differ too sharply from their neighbours.
+
+    A pixel is an outlier if it stands far out of the noise, and along Y or along X none of its neighbours does. So
+    single pixels are found, and rows, columns and small clusters, whatever their heights; points of light are not.
+
+    The noise is that of the differences to the median of the neighbours, at each brightness: first robustly, so that
+    no outlier adds to it; where that makes outliers of more than a few pixels, these are photons, and the mean of all
+    differences is the noise.
+
+    Args:
+        planes: `(planes, Y, X)`, all finite.
+        good: The same shape, False where a value does not count.
+
+    Returns:
+        The same shape: 1 at hot, -1 at cold pixels, else 0.
+    """
+    planes = np.asarray(planes, np.float64)
+    good = np.ones(planes.shape, bool) if good is None else good
+    for robust in (True, False):
+        found = _find(planes, good, robust=robust)
+        if np.count_nonzero(found) <= _MAX_SHARE * found.size:
+            return found
+    return np.zeros(planes.shape, np.int8)
+
+
+def fill_outliers(planes: Array, outliers: NDArray[np.int8]) -> Array:
+    """Replace each outlier by the median of those of its neighbours that are none; the shapes are equal."""
+    if not outliers.any():
+        return planes
+    filled = planes.copy()
+    holes = np.argwhere(outliers)
+    padded = np.pad(np.where(outliers == 0, planes, np.nan), ((0, 0), (2, 2), (2, 2)), constant_values=np.nan)
+    for reach in (1, 2):
+        shifts = [(dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1) if dy or dx]
+        around = np.stack([padded[holes[:, 0], holes[:, 1] + 2 + dy, holes[:, 2] + 2 + dx] for dy, dx in shifts])
+        known = np.isfinite(around).sum(axis=0) >= 3
+        filled[tuple(holes[known].T)] = np.nanmedian(around[:, known], axis=0)
+        holes = holes[~known]
+        if not len(holes):
+            return filled
+    rest = np.zeros(planes.shape, bool)
+    rest[tuple(holes.T)] = True
+    nearest = ndimage.distance_transform_edt(rest, return_distances=False, return_indices=True)
+    return np.asarray(filled[tuple(nearest)])
+
+
+def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
+    """Count outliers by kind: rows and columns of which more than half are outliers, and single pixels.
+
+    Args:
+        outliers: Result of `find_outliers`, `(..., Y, X)`.
+    """
+    counts = {"hot pixels": 0, "cold pixels": 0, "rows": 0, "columns": 0}
+    for plane in outliers.reshape(-1, *outliers.shape[-2:]):
+        rows, columns = ((plane != 0).mean(axis=axis) > 0.5 for axis in (1, 0))
+        rest = plane[~rows][:, ~columns]
+        for name, count in zip(counts, ((rest > 0).sum(), (rest < 0).sum(), rows.sum(), columns.sum()), strict=True):
+            counts[name] += int(count)
+    return {name: count for name, count in counts.items() if count}
+
+
+def value_step(values: NDArray[Any]) -> float:
+    """Distance of the steps of rounded values; 0 if the values are not rounded to any."""
+    sample = values.ravel()[:: max(values.size // 200_000, 1)]
+    kinds, counts = np.unique(sample, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[:64]
+    steps = np.diff(np.sort(kinds[frequent[counts[frequent] >= _FREQUENT]]))
+    return float(steps.min()) if len(steps) else 0.0
+
+
+def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np.int8]:
+    """Find outliers round by round: a cluster shrinks from its ends, and the noise no longer has those found before."""
+    values, found, step = planes.copy(), np.zeros(planes.shape, np.int8), value_step(planes)
+    for _ in range(_ROUNDS):
+        level = ndimage.median_filter(values, footprint=_RING)
+        height = values - level
+        gain, variance = _noise_of_heights(height, level, good, step, robust=robust)
+        # at least that of one photon and of one step: in the dark, single photons are far brighter than all around
+        sigma = np.sqrt(np.maximum(gain * level + variance, 0) + gain**2 + step**2)
+        candidates = np.argwhere((np.abs(height) > _HEIGHT * sigma) & good)
+        if len(candidates) > 0.3 * values.size:
+            return np.ones(planes.shape, np.int8)
+        if not len(candidates):
+            break
+        at = tuple(candidates.T)
+        sign = np.sign(height[at])
+        sharp = _is_sharp(values, candidates, sign)
+        if not sharp.any():
+            break
+        at = tuple(candidates[sharp].T)
+        found[at], values[at] = sign[sharp], level[at]
+        if robust and np.count_nonzero(found) > _MAX_SHARE * found.size:
+            break
+    return found
+
+
+def _is_sharp(values: Array, candidates: NDArray[np.intp], sign: Array) -> NDArray[np.bool_]:
+    """Tell which candidates `(n, 3)` are too sharp for a point of light, bright (`sign` 1) or dark (-1)."""
+    padded = np.pad(values, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+    plane, y, x = candidates.T
+    window = sign * np.stack([padded[plane, y + dy, x + dx] for dy in range(5) for dx in range(5)])
+    ground = np.quantile(window, 0.2, axis=0)  # of the structure that the pixel is a part of
+    along_x, along_y = window[11] + window[13], window[7] + window[17]
+    return np.asarray(np.minimum(along_x, along_y) - 2 * ground < _SHARPNESS * (window[12] - ground))
+
+
+def _noise_of_heights(
+    height: Array, level: Array, good: NDArray[np.bool_], step: float, *, robust: bool
+) -> tuple[float, float]:
+    """Gain and variance of the differences to the median of the neighbours, by a line below most of the points."""
+    square, signal = height[good] ** 2, level[good]
+    order = np.argsort(signal, kind="stable")
+    levels = np.array_split(order, max(1, min(_MAX_LEVELS, len(order) // 128)))
+    means = np.array([signal[pixels].mean() for pixels in levels])
+    variances = np.array([_trimmed_mean(square[pixels]) if robust else square[pixels].mean() for pixels in levels])
+    variances = np.maximum(variances, max(step**2 / 12, 1e-3 * variances.mean() + 1e-30))
+    design, weight = np.stack([means, np.ones_like(means)], axis=1), 1 / variances
+    gain, variance = 0.0, float(np.average(variances, weights=weight))
+    if np.ptp(means) > 0:
+        for _ in range(20):
+            gain, variance = np.linalg.lstsq(design * weight[:, None], variances * weight, rcond=None)[0]
+            fitted = np.maximum(gain * means + variance, variances.min() / 2)
+            deviation = (variances - fitted) / fitted
+            weight = 1 / fitted / np.sqrt(1 + (deviation / np.where(deviation > 0, 0.2, 0.5)) ** 2)
+    if gain < 0:
+        gain, variance = 0.0, float(np.average(variances, weights=1 / variances**2))
+    least = variances.min() / 4
+    return float(gain), float(max(variance, least - gain * means.min()))
+
+
+def _trimmed_mean(square: Array) -> float:
+    """Mean of squares of normal noise without the largest; at least that of the median."""
+    fraction, expected = _TRIMMED
+    kept = square[square <= np.quantile(square, fraction)]
+    return max(float(kept.mean()) / expected, float(np.median(square)) / 0.455)

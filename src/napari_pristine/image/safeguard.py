@@ -1,0 +1,126 @@
+"""Safeguard: estimate the error of a result from the noisy image alone, and replace what is worse than a light blur."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_pristine.image.noise import Noise, is_correlated, noise_autocorrelation
+
+Array = NDArray[np.float64]
+
+BLURS = (2.0, 1.4, 1.0, 0.7, 0.5)
+"""Standard deviations of the light blurs, in pixels; the noisy image itself comes last."""
+_WINDOW = 6.0
+"""Standard deviation of the window over which errors are compared, in pixels."""
+_PILOT = 1.4
+"""Noise that a refined image keeps, relative to what its filter keeps: the pilot has some of it, too."""
+_MARGIN = 0.06
+"""Error, in noise variances, by which a blur must be better; the estimates are about as uncertain."""
+_MARGIN_CORRELATED = 0.15
+"""The same for correlated noise, whose spectrum is known less well."""
+_SIGNAL_BLUR = 2.0
+_LEAST_SIGMA = 0.2
+"""Least noise level of a pixel, relative to that of the channel."""
+
+
+class Safe(NamedTuple):
+    """A result of one channel whose worst parts are replaced.
+
+    Attributes:
+        values: `(*space)`.
+        error: Estimate of its mean squared error, in noise variances.
+        blur_error: The same for the better of the best light blur and the noisy image.
+        replaced: Mean weight of blurs and noisy image in it, 0 to 1.
+    """
+
+    values: Array
+    error: float
+    blur_error: float
+    replaced: float
+
+
+def replace_worse(
+    noisy: NDArray[Any], restored: NDArray[Any], kept: NDArray[Any], noise: Noise, valid: NDArray[np.bool_]
+) -> Safe:
+    """Mix a result with light blurs and the noisy image, where they are estimated to be closer to the truth.
+
+    With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
+    E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
+    the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
+    after the other, from the strongest to the weakest, with weights that are the same over a few pixels.
+
+    Args:
+        noisy: `(*space)` in the units of the image; the last two axes are Y and X.
+        restored: `(*space)`.
+        kept: Covariance of noise and result in noise variances, `(*space)`.
+        noise: Noise of the channel.
+        valid: `(*space)`, False where the noisy value does not count.
+    """
+    y, current = np.asarray(noisy, np.float64), np.asarray(restored, np.float64)
+    variance = noise_variance(y, noise)
+    share = np.clip(_PILOT * np.asarray(kept, np.float64), 0, 1)
+    margin = _MARGIN_CORRELATED if is_correlated(noise.correlation_length) else _MARGIN
+    replaced, weight, blur_errors = 0.0, np.ones(y.shape), []
+    for blur in (*BLURS, 0.0):
+        blurred, blur_share = _blur(y, blur), _kept_by_blur(blur, noise.correlation_length)
+        blur_errors.append(_mean_error(y, blurred, np.full(y.shape, blur_share), variance, valid))
+        change = blurred - current
+        benefit = change * (y - current) - variance * (blur_share - share + margin)
+        wanted = _blur(np.where(valid, benefit, 0.0), _WINDOW)
+        room = _blur(np.where(valid, change**2, 0.0), _WINDOW)
+        mixed = np.where(valid, np.clip(wanted / np.maximum(room, 1e-9 * room.max() + 1e-300), 0, 1), 0.0)
+        current = current + mixed * change
+        share = share + mixed * (blur_share - share)
+        weight *= 1 - mixed
+        replaced = 1 - float(weight.mean())
+    return Safe(current, _mean_error(y, current, share, variance, valid), min(blur_errors), replaced)
+
+
+def least_errors(
+    noisy: NDArray[Any], restored: NDArray[Any], noise: Noise, valid: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Estimate the least possible error of a result of which nothing else is known, and that of the best light blur.
+
+    A result that differs from the noisy image by more than the noise has lost structure; one that differs by less has
+    kept some of the noise.
+
+    Returns:
+        Mean squared errors in noise variances.
+    """
+    y = np.asarray(noisy, np.float64)
+    variance = noise_variance(y, noise)
+    removed = float(((np.asarray(restored, np.float64) - y)[valid] ** 2).mean() / variance[valid].mean())
+    least = removed - 1 if removed > 1 else (1 - removed**0.5) ** 2
+    errors = [
+        _mean_error(y, _blur(y, blur), np.full(y.shape, _kept_by_blur(blur, noise.correlation_length)), variance, valid)
+        for blur in (*BLURS, 0.0)
+    ]
+    return least, min(errors)
+
+
+def noise_variance(noisy: Array, noise: Noise) -> Array:
+    """Variance of the noise at each pixel `(*space)`, by the brightness around it."""
+    signal = _blur(noisy, _SIGNAL_BLUR)
+    return np.asarray(np.maximum(noise.gain * signal + noise.variance, (_LEAST_SIGMA * noise.sigma) ** 2))
+
+
+def _mean_error(y: Array, estimate: Array, share: Array, variance: Array, valid: NDArray[np.bool_]) -> float:
+    """Mean squared error of an estimate, in noise variances."""
+    error = (estimate - y) ** 2 - variance + 2 * share * variance
+    return float(error[valid].mean() / variance[valid].mean())
+
+
+def _kept_by_blur(blur: float, correlation_length: float) -> float:
+    """Covariance of noise and blurred noise, in noise variances."""
+    lags = np.arange(-8, 9)
+    kernel = ndimage.gaussian_filter1d((lags == 0).astype(float), blur, mode="constant") if blur else lags == 0
+    return float((kernel * noise_autocorrelation(lags, correlation_length)).sum() ** 2)
+
+
+def _blur(values: Array, sigma: float) -> Array:
+    """Blur along Y and X."""
+    return np.asarray(ndimage.gaussian_filter(values, (0.0,) * (values.ndim - 2) + (sigma, sigma)))
