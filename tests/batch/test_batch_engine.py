@@ -218,7 +218,13 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     for number, run in enumerate(opened.plan.work_units):
         for place in run:
             figures = (float(place[0]), 1.0, 0.5, 0.0)
-            done = BlockDone(place, (figures,), hot=1, stops=(("it is good", 1),), notes=(Note(f"at {place[0]}"),))
+            done = BlockDone(
+                place,
+                (figures,),
+                defects=(("hot pixels", 1),),
+                stops=(("it is good", 1),),
+                notes=(Note(f"at {place[0]}"),),
+            )
             work.record(number, "me", BlockRecord(done, 0.5, "cpu"))
     tracemalloc.start()
     try:
@@ -233,5 +239,5 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     assert quality.stopped == ("6000 × it is good",)
     assert found.texts[-2:] == [
         "5000 more notes on single blocks are not kept",
-        "6000 hot pixels were filled from the fit (hot_pixels)",
+        "6000 hot pixels stand out of all their neighbours; they were filled from the fit (hot_pixels)",
     ]
