@@ -74,6 +74,8 @@ def estimate_files(
             plan = opened.plan
             if task.target.exists() and not (options.overwrite or options.resume):
                 raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
+            if task.result_store:
+                task.result_store.check()
             check_memory(plan, options.memory)
             check_format(task.target, opened.result_like)
             estimate = FileEstimate(

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
+from napari_pristine.batch.spec import BatchOptions, Task, assign_results, check_format
 from napari_pristine.batch.work_item import OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,
@@ -50,11 +50,16 @@ from napari_pristine.text import printable, to_json
 
 
 def restore(
-    inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG or JPEG.", negative=())],
+    inputs: Annotated[
+        list[str], Parameter(help="Images to restore, or folders of images: TIFF, OME-Zarr, PNG or JPEG.", negative=())
+    ],
     /,
     *,
     output: Annotated[
-        str, Parameter(alias="-o", help="File for the result; for several inputs, or with a / at its end, a folder.")
+        str,
+        Parameter(
+            alias="-o", help="File for the result; a name without a suffix, or with a / at its end, is a folder."
+        ),
     ],
     method: Annotated[
         str,
@@ -96,7 +101,7 @@ def restore(
     trained = load_model(model) if model else None
     # sidecars are recipes, too, and lie in other folders than this
     recipe = with_absolute_paths(make_recipe(trained, method, preset, read_settings(settings), fields))
-    tasks = assign_names(expand_patterns(inputs), output, replace_results=overwrite or resume)
+    tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume)
 
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
@@ -110,6 +115,8 @@ def restore(
             say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
 
     for task in tasks:
+        if task.problem:
+            continue
         try:
             opened[task] = open_task(task, recipe, cache)
             check_format(task.target, opened[task].result_like)
@@ -120,7 +127,7 @@ def restore(
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 
     batch = Batch(
-        list(opened),
+        [task for task in tasks if task.problem or task in opened],
         BatchOptions(recipe, resume, overwrite, read_bytes(memory)),
         opened=opened,
         cache=cache,

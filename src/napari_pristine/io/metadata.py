@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image, check_axes
+from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.text import to_json
 
 Provenance = Mapping[str, Any] | None
@@ -58,6 +58,41 @@ def check_series(path: Path, series: int | None, count: int) -> None:
     if series is not None and not 0 <= series < count:
         those = "one image, number 0" if count == 1 else f"{count} images, numbered from 0 to {count - 1}"
         raise FileError(f"'{path}' has no image {series} (--series): it holds {those}")
+
+
+_AXIS_NAMES = {
+    "T": "t time times timepoint timepoints frame frames",
+    "C": "c ch channel channels",
+    "Z": "z depth slice slices plane planes",
+    "Y": "y height row rows",
+    "X": "x width col column columns",
+    "S": "s sample samples rgb rgba",
+}
+_LETTERS = {name: letter for letter, names in _AXIS_NAMES.items() for name in names.split()}
+
+
+def axes_from_names(names: Sequence[str], types: Sequence[str | None] = ()) -> str:
+    """One capital letter for each axis by its name, such as `TCYX` for time, channel, y, x.
+
+    Args:
+        names: Names of the axes; other single letters than the usual ones are kept.
+        types: Types of the axes, `time`, `channel` or any other, for names that are not known.
+
+    Raises:
+        AxesError: A name is unknown, or two axes get the same letter.
+    """
+    axes = ""
+    for name, kind in zip(names, types or [None] * len(names), strict=True):
+        letter = name.upper() if len(name) == 1 and name.isascii() and name.isalpha() else ""
+        letter = _LETTERS.get(name.lower()) or letter or {"time": "T", "channel": "C"}.get(kind or "", "")
+        if not letter or letter in axes:
+            wrong = f"more than one axis {letter}" if letter else f"an axis '{name}', which is not known"
+            example = guess_axes((32,) * max(len(names), 2))
+            raise AxesError(
+                f"the axes are named {', '.join(names)}: {wrong}; give one letter per axis (--axes), e.g. '{example}'"
+            )
+        axes += letter
+    return axes
 
 
 def plane_last(axes: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io import picture, tiff, tiff_writer, zarr
-from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
+from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write, is_zarr_node
 from napari_pristine.io.lazy import WholeFile, translate_errors
 from napari_pristine.io.metadata import Provenance
 from napari_pristine.threads import CheckCancelled
@@ -61,7 +61,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
     """Read the image in a file.
 
     Args:
-        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
+        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr, or a plate, well,
             image or array in one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file states none or wrong ones.
         series: Number of the image in a file that holds several, from 0; by default the one that was measured.
@@ -134,8 +134,10 @@ def result_name(source: Path) -> str:
 
 
 def is_zarr(path: Path) -> bool:
-    """True if a path is, by its name, that of an OME-Zarr or of something inside one."""
-    return any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
+    """True for a Zarr group or array, and for what is by its name an OME-Zarr or something inside one."""
+    if is_zarr_node(path) or path.suffix.lower() == ZARR_SUFFIX:
+        return True
+    return path.suffix.lower() not in SUFFIXES and any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
 
 
 def export_advice(suffix: str) -> str:
@@ -146,9 +148,7 @@ def export_advice(suffix: str) -> str:
 
 
 def _format_of(path: Path) -> Format:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES and is_zarr(path):  # an image or array inside
-        suffix = ZARR_SUFFIX
+    suffix = ZARR_SUFFIX if is_zarr(path) else path.suffix.lower()
     for format_ in FORMATS:
         if suffix in format_.suffixes:
             return format_
