@@ -66,6 +66,7 @@ def field_of_view(path: Path, version: str = "0.5", seed: int = 0, shape: tuple[
     axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
     values = noisy(*shape, seed=seed)
     like = Image(values, axes, metadata={"format": "zarr", "version": version})
+    path.parent.mkdir(parents=True, exist_ok=True)
     write(path.with_name(f"{path.name}.zarr"), like)
     path.with_name(f"{path.name}.zarr").rename(path)
 

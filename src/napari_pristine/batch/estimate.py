@@ -72,10 +72,10 @@ def estimate_files(
         try:
             opened = yield from run_in_thread(partial(_open, task, options, cache))
             plan = opened.plan
-            if task.target.exists() and not (options.overwrite or options.resume):
-                raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
             if task.result_store:
                 task.result_store.check()
+            if task.target.exists() and not (options.overwrite or options.resume):
+                raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
             check_memory(plan, options.memory)
             check_format(task.target, opened.result_like)
             estimate = FileEstimate(

@@ -220,8 +220,8 @@ def _images_of(node: Node) -> Iterator[Member]:
     elif SERIES_LAYOUT in node.ome:
         for name in list_series(path):
             yield _member(path, name, "the store")
-    elif "labels" not in node.ome:
-        yield from _images_below(path, "")
+    elif not _is_described(node):
+        yield from _images_below(path)
 
 
 def _member(path: Path, name: str, what: str) -> Member:
@@ -229,24 +229,32 @@ def _member(path: Path, name: str, what: str) -> Member:
     return Member(name, "" if there else f"an image that {what} lists, but that is not there")
 
 
-def _images_below(path: Path, prefix: str) -> list[Member]:
+def _images_below(path: Path) -> list[Member]:
     """Images in a folder that is not described: images of OME-Zarr, else arrays of at least two dimensions."""
     images: list[Member] = []
     arrays: list[Member] = []
-    for name in sorted((entry.name for entry in os.scandir(path) if _is_folder(entry)), key=_natural):
-        child = path / name
-        if not is_zarr_node(child):
-            images += _images_below(child, f"{prefix}{name}/")
-            continue
-        node = read_node(child)
-        if node.array:
-            shape = node.array.get("shape")
-            arrays += [Member(f"{prefix}{name}")] if isinstance(shape, list) and len(shape) > 1 else []
-        elif node.is_image:
-            images += [] if "image-label" in node.ome else [Member(f"{prefix}{name}")]
-        elif "encoding-type" not in node.attributes:  # tables of AnnData
-            images += [Member(f"{prefix}{name}/{member.path}", member.problem) for member in _images_of(node)]
+
+    def search(folder: Path, prefix: str) -> None:
+        for name in sorted((entry.name for entry in os.scandir(folder) if _is_folder(entry)), key=_natural):
+            child, inside = folder / name, f"{prefix}{name}"
+            node = read_node(child) if is_zarr_node(child) else None
+            if node and node.array:
+                shape = node.array.get("shape")
+                arrays.extend([Member(inside)] if isinstance(shape, list) and len(shape) > 1 else [])
+            elif node and node.is_image:
+                images.extend([] if "image-label" in node.ome else [Member(inside)])
+            elif node and _is_described(node):
+                images.extend(Member(f"{inside}/{member.path}", member.problem) for member in _images_of(node))
+            elif node is None or "encoding-type" not in node.attributes:  # tables of AnnData
+                search(child, f"{inside}/")
+
+    search(path, "")
     return images or arrays
+
+
+def _is_described(node: Node) -> bool:
+    """True for a group whose metadata name its images, or say that there are none."""
+    return any(key in node.ome for key in ("plate", "well", SERIES_LAYOUT, "labels"))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
