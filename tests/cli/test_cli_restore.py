@@ -74,6 +74,9 @@ def test_a_pattern_with_a_single_match_goes_to_a_folder_too(shell: Shell, cell: 
     assert shell("restore", "*.tif", "-o", "clean", *FEW)[0] == 0
     assert (tmp_path / "clean" / "cell.tif").exists()
     assert shell("restore", cell, "-o", "clean", *FEW, "--resume")[1].endswith("skipped, done before\n")
+    for name in ("run 1.5", "2024.05.01", "new/deep/er"):
+        assert shell("restore", cell, "-o", name, *FEW)[0] == 0
+        assert (tmp_path / name / "cell.tif").exists()
 
 
 def test_a_folder_is_restored_as_in_a_batch(shell: Shell, movie: Path, tmp_path: Path) -> None:

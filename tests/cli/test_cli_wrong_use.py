@@ -41,6 +41,7 @@ WRONG = [
     (("restore", "sub", "-o", "x.tif"), "'sub' is a folder"),
     (("restore", "cell.tif", "-o", "no/x.tif"), "no folder 'no'"),
     (("restore", "cell.tif", "-o", "x.doc"), "'.doc'"),
+    (("restore", "cell.tif", "movie.ome.tif", "-o", "x.doc"), "or end the name of a folder with /"),
     (("restore", "", "-o", "x.tif"), "the name of an input is empty"),
     (("restore", "cell.tif", "-o", ""), "the name of the output is empty"),
     (("restore", "cell.tif", "movie.ome.tif", "-o", "x.tif"), "'x.tif' is the name of a file; for 2 images"),

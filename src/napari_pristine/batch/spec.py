@@ -174,7 +174,7 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
     """Find images and assign results as `pristine restore` does.
 
     `output` is a folder if it ends with a slash, is there as one, or has no suffix; else it is the file for a single
-    image, or the store for the images of a single store.
+    image, or a store for the images of a single store.
 
     Raises:
         FileError: There is nothing to restore, or a result would replace an input, another result, or a file that may
@@ -183,8 +183,12 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
     if not output.strip():
         raise FileError("the name of the output is empty; give a file or a folder")
     path = Path(output)
-    slash = output.endswith(("/", os.sep))
-    is_folder = not is_zarr_name(path) and (slash or not path.suffix or (path.is_dir() and not is_zarr(path)))
+    is_folder = _is_folder(output)
+    if not is_folder and path.suffix.lower() not in SUFFIXES:
+        raise FileError(
+            f"'{output}' has the suffix '{path.suffix}', which is not a known format; use one of {', '.join(SUFFIXES)}"
+            ", or end the name of a folder with /"
+        )
     folder = next((name for name in names if Path(name).is_dir() and not is_zarr(Path(name))), "")
     if folder and not is_folder:
         raise FileError(f"'{folder}' is a folder; give a folder for the results too, such as '{path.with_suffix('')}'")
@@ -202,7 +206,7 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
     else:
         if path.exists() and not path.is_dir():
             raise FileError(f"'{output}' is a file; for {len(inputs)} images give a folder")
-        if not is_folder and path.suffix.lower() in SUFFIXES:
+        if not is_folder:
             raise FileError(f"'{output}' is the name of a file; for {len(inputs)} images give a folder")
         tasks = assign_targets(inputs, path, recipe)
     _check_inputs_are_kept([task for task in tasks if not task.problem])
@@ -215,6 +219,16 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
         those = f"'{existing[0]}' exists" if len(existing) == 1 else f"{len(existing)} results exist, '{existing[0]}',"
         raise FileError(f"{those} already; give another name, --overwrite to replace what is there, or --resume")
     return tasks
+
+
+def _is_folder(output: str) -> bool:
+    """True if a name stands for a folder of results, however many there are."""
+    path = Path(output)
+    if is_zarr_name(path):
+        return False
+    is_there = path.is_dir() and not is_zarr(path)
+    # what follows a dot in `run 1.5` or `2024.05.01` is no suffix
+    return is_there or output.endswith(("/", os.sep)) or not path.suffix[1:2].isalpha()
 
 
 def _check_inputs_are_kept(tasks: Sequence[Task]) -> None:
