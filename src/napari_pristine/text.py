@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -26,6 +27,12 @@ def duration(seconds: float) -> str:
 def one_line(text: object) -> str:
     """Put a text on one line, with single spaces."""
     return " ".join(str(text).split())
+
+
+def file_name(path: Path) -> str:
+    """Name of a file; for an image in an OME-Zarr, the path from the name of the OME-Zarr on."""
+    zarr = next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
+    return path.name if zarr is None or path.suffix else path.relative_to(zarr.parent).as_posix()
 
 
 def valid_unicode(text: str) -> str:

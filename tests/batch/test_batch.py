@@ -36,8 +36,9 @@ from napari_pristine import restore as restore_one
 from napari_pristine.batch import estimate
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.executors import Messages, run_in_this_process
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs, resolve_batch
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, resolve_batch
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import ComputeError

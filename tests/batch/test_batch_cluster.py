@@ -20,9 +20,10 @@ from tests.batches import became, inside, listing, night, pixels, quick, restore
 
 from napari_pristine.batch import executors
 from napari_pristine.batch.executors import Messages, dask_executor, scheduler_executor
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.processes import local_executor
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.cli.main import main

@@ -20,9 +20,10 @@ from tests.batches import listing, noisy, quick, restore, stack
 from napari_pristine import read, write
 from napari_pristine.batch.estimate import FileEstimate, estimate_files
 from napari_pristine.batch.executors import Executor, Finished, Messages, WorkerMessage
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.results import summarise_blocks
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
 from napari_pristine.batch.store import HIDDEN, BlockRecord, WorkDir
 from napari_pristine.batch.work_item import WorkItem, open_task
 from napari_pristine.errors import FileError

@@ -22,8 +22,9 @@ from tests.batches import became, block_done, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
 from napari_pristine.batch.work_item import DummyArray, open_task
 from napari_pristine.errors import ImageError
 from napari_pristine.events import BlockDone, ItemDone

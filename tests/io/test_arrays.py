@@ -54,7 +54,7 @@ def movie(**coords: Any) -> Any:
     ],
 )
 def test_axes_by_their_names(names: tuple[str, ...], axes: str) -> None:
-    assert axes_from_names(names) == axes
+    assert axes_from_names(names, guess=True) == axes
 
 
 def test_a_dataarray_brings_axes_and_coordinates() -> None:

@@ -74,6 +74,8 @@ def estimate_files(
             opened = yield from run_in_thread(partial(_open, task, options, cache))
             sets.add(opened)
             plan = opened.plan
+            if task.result_store:
+                task.result_store.check()
             if task.target.exists() and not (options.overwrite or options.resume):
                 raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
             check_memory(plan, options.memory)

@@ -131,10 +131,12 @@ def find_existing(
     Raises:
         FileError: There is another result, or unfinished work, and the options do not say what to do with it.
     """
-    target, work = task.target, WorkDir(task.target)
+    target, work, store = task.target, WorkDir(task.target), task.result_store
+    if store:
+        store.check()
     started = read_identity(work.state.get("identity"), task.source)
     if options.resume and work.is_complete and same_identity(started, wanted):
-        work.publish(work.array if task.is_zarr else work.part)
+        work.publish(work.array if task.is_zarr else work.part, store)
     facts = read_sidecar(target) if target.exists() else {}
     found = read_identity(facts.get("identity"), task.source)
     finished = _finish_time(facts)
@@ -147,7 +149,7 @@ def find_existing(
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
 
-    check_writable(target, overwrite=True)  # a folder that is not a result is never replaced
+    check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
     if target.exists() and not options.overwrite:
         difference = _difference(found, wanted) if options.resume else ""
         advice = "--overwrite replaces it" + ("" if options.resume else ", --resume skips what is done")

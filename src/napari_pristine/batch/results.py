@@ -17,7 +17,7 @@ from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.summary import QualitySummary
-from napari_pristine.text import valid_unicode
+from napari_pristine.text import file_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
 
 Status: TypeAlias = Literal["restored", "failed", "skipped"]
@@ -91,9 +91,9 @@ def finish_result(
         raise ImageError(blocks.quality.nothing_restored)
     like = opened.result_like
     facts = {
-        "input": valid_unicode(task.source.name),
+        "input": valid_unicode(file_name(task.source)),
         "checksum": identity["checksum"],
-        "output": valid_unicode(task.target.name),
+        "output": valid_unicode(file_name(task.target)),
         "axes": like.axes,
         "shape": list(like.shape),
         "dtype": like.dtype.name,
@@ -123,7 +123,7 @@ def finish_result(
             write(finished, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
         facts |= {"source": valid_unicode(str(task.source)), "bytes": size_on_disk(finished)}
         work.prepare_sidecar(facts)
-        work.publish(finished)
+        work.publish(finished, task.result_store)
     except OSError as error:
         raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
     return facts, blocks.quality.notes()

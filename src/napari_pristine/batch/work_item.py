@@ -77,7 +77,8 @@ class OpenedTask:
         work, sides = WorkDir(self.task.target), self.plan.output_blocks.chunk_sides
         if not self.task.is_zarr:
             return zarr.create_array(work.array, self.result_like, block_sides=sides)
-        version = self.task.version or self.plan.image.metadata.get("version", "0.5")
+        store = self.task.result_store
+        version = store.version if store else self.task.version or self.plan.image.metadata.get("version", "0.5")
         return zarr.create_image(work.array, self.result_like, version=version, block_sides=sides)
 
     def with_batch_size(self, batch_size: int) -> OpenedTask:
@@ -98,6 +99,8 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     """
     if task.clash:
         raise FileError(task.clash)
+    if task.store is not None:  # the number of the image has been heeded: its path says which one it is
+        recipe = recipe.model_copy(update={"series": None})
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
     image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
     for file in files_of_set(task, image):

@@ -66,15 +66,15 @@ def learn(
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """Find all images among files and folders; an OME-Zarr is a folder that is an image.
+    """Find all images among files and folders, and in Zarr stores; those of an earlier batch are left out.
 
     Named files that are not images are kept: a pattern may have matched them, and the training skips them.
 
     Raises:
         FileError: A folder holds no image, or a file does not exist or cannot be read.
     """
-    from napari_pristine.batch.spec import expand_patterns
-    from napari_pristine.io.registry import SUFFIXES, is_zarr
+    from napari_pristine.batch.inputs import expand_patterns, find_inputs
+    from napari_pristine.io.registry import SUFFIXES
 
     found: list[Path] = []
     for path in expand_patterns(names):
@@ -82,12 +82,8 @@ def find_images(names: Sequence[str]) -> list[Path]:
             raise FileError(f"'{path}' does not exist; check the name")
         if path.is_file() and not os.access(path, os.R_OK):
             raise FileError(f"'{path}' cannot be read: you may not read it; ask its owner, or leave it out")
-        folder = path.is_dir() and not is_zarr(path)
-        inside = [path]
-        if folder:
-            files = (file for file in path.iterdir() if not file.name.startswith("."))
-            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-        if not inside:
+        images = [each.path for each in find_inputs([str(path)]) if not each.problem or each.path == path]
+        if not images:
             raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
-        found += inside
+        found += images
     return found

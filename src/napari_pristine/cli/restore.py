@@ -49,11 +49,17 @@ if TYPE_CHECKING:
 
 
 def restore(
-    inputs: Annotated[list[str], Parameter(help="Images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=())],
+    inputs: Annotated[
+        list[str],
+        Parameter(help="Images, or folders of images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=()),
+    ],
     /,
     *,
     output: Annotated[
-        str, Parameter(alias="-o", help="File for the result; for several inputs, or with a / at its end, a folder.")
+        str,
+        Parameter(
+            alias="-o", help="File for the result; a name without a suffix, or with a / at its end, is a folder."
+        ),
     ],
     method: Annotated[
         str,
@@ -98,7 +104,7 @@ def restore(
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
-    from napari_pristine.batch.spec import BatchOptions, assign_names, check_format, expand_patterns
+    from napari_pristine.batch.spec import BatchOptions, assign_results, check_format
     from napari_pristine.batch.work_item import FileSets, open_task
     from napari_pristine.jobs.inputs import InputCache
     from napari_pristine.jobs.restore import make_recipe
@@ -109,7 +115,7 @@ def restore(
     trained = load_model(model) if model else None
     # sidecars are recipes, too, and lie in other folders than this
     recipe = with_absolute_paths(make_recipe(trained, method, preset, texts, fields))
-    tasks = assign_names(expand_patterns(inputs), output, replace_results=overwrite or resume)
+    tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume)
 
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}

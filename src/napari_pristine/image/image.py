@@ -20,13 +20,17 @@ _MICROMETRES = {
     "meter": 1e6,
 }  # fmt: skip
 AXIS_NAMES = {
-    "time": "T", "times": "T", "timepoint": "T", "frame": "T", "frames": "T",
-    "depth": "Z", "plane": "Z", "planes": "Z", "slice": "Z", "slices": "Z", "level": "Z",
-    "channel": "C", "channels": "C", "wavelength": "C", "band": "C",
-    "row": "Y", "rows": "Y", "height": "Y", "lat": "Y", "latitude": "Y",
-    "column": "X", "columns": "X", "col": "X", "cols": "X", "width": "X", "lon": "X", "longitude": "X",
-    "sample": "S", "samples": "S", "rgb": "S", "rgba": "S",
-}  # fmt: skip
+    name: letter
+    for letter, names in {
+        "T": "time times timepoint timepoints frame frames",
+        "C": "channel channels ch wavelength band",
+        "Z": "depth slice slices plane planes level",
+        "Y": "height row rows lat latitude",
+        "X": "width column columns col cols lon longitude",
+        "S": "sample samples rgb rgba",
+    }.items()
+    for name in names.split()
+}
 """Letters of the axes that other programs give longer names, in lower case."""
 MIN_SIDE = 16
 """Minimum number of pixels along Y and X for an image to be restored."""
@@ -205,20 +209,37 @@ def check_text(axes: object, name: str = "axes") -> None:
         raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
 
 
-def axes_from_names(names: Sequence[str]) -> str:
-    """Axes for names that other programs use, such as `TCYX` for `time, channel, y, x`.
+def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, guess: bool = False) -> str:
+    """One capital letter for each axis by its name, such as `TCYX` for time, channel, y, x.
 
-    A letter stands for itself; a name that is not known gets a letter that is free, its first one if possible.
+    Args:
+        names: Names of the axes; single letters stand for themselves.
+        types: Types of the axes, `time`, `channel` or any other, for names that are not known.
+        guess: Give an axis whose name is not known, or taken, a letter that is free, its first one if possible.
+
+    Raises:
+        AxesError: A name is unknown, or two axes get the same letter.
     """
-    letters = [name.upper() if len(name) == 1 else AXIS_NAMES.get(name.lower(), "") for name in map(str, names)]
-    known = [
-        letter if letter in ascii_uppercase and letter not in letters[:n] else "" for n, letter in enumerate(letters)
-    ]
-    for n, name in enumerate(names):
-        if not known[n]:
+    axes: list[str] = []
+    for name, kind in zip(map(str, names), types or [None] * len(names), strict=True):
+        letter = name.upper() if len(name) == 1 and name.isascii() and name.isalpha() else ""
+        letter = letter or AXIS_NAMES.get(name.lower(), "") or {"time": "T", "channel": "C"}.get(kind or "", "")
+        if guess:
+            axes.append("" if letter in axes else letter)
+        elif not letter or letter in axes:
+            wrong = f"more than one axis {letter}" if letter else f"an axis '{name}', which is not known"
+            example = guess_axes((32,) * max(len(names), 2))
+            raise AxesError(
+                f"the axes are named {', '.join(map(str, names))}: {wrong}; give one letter per axis (--axes), "
+                f"e.g. '{example}'"
+            )
+        else:
+            axes.append(letter)
+    for number, name in enumerate(names):
+        if not axes[number]:
             wanted = (*str(name)[:1].upper(), *"ABDEFGHIJKLMNOPQRUVW")
-            known[n] = next((x for x in wanted if x in ascii_uppercase and x not in (*known, *"TZCYXS")), "?")
-    return "".join(known)
+            axes[number] = next((x for x in wanted if x in ascii_uppercase and x not in (*axes, *"TZCYXS")), "?")
+    return "".join(axes)
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:

@@ -71,7 +71,7 @@ def is_dataarray(image: Any) -> bool:
 
 def _from_dataarray(array: Any, axes: str) -> Image:
     """Make an image of a `DataArray`; its values may be lazy."""
-    letters = axes or axes_from_names(array.dims)
+    letters = axes or axes_from_names(array.dims, guess=True)
     try:
         check_axes(letters, array.shape)
     except AxesError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image, check_text
 from napari_pristine.io import microscope, picture, tiff, tiff_writer, vendors, zarr
-from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
+from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write, is_zarr_node
 from napari_pristine.io.lazy import WholeFile, translate_errors
 from napari_pristine.io.metadata import WHITE_IS_ZERO, Provenance, lost_extras
 from napari_pristine.threads import CheckCancelled
@@ -69,6 +69,8 @@ FORMATS = (
 )  # fmt: skip
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
+RESULT_SUFFIXES = tuple(suffix for format_ in FORMATS if format_.write for suffix in format_.suffixes)
+"""Suffixes of all files that can be written."""
 COMPANION_FOLDERS = (".oif.files",)
 """Ends of the names of folders that belong to a file beside them, and hold its planes."""
 _MICROSCOPE_SUFFIXES = (
@@ -82,7 +84,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
 
     Args:
         path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file, or one of a microscope (`.czi`,
-            `.lif`, `.lof`, `.lsm`, `.nd2`, `.oib`, `.oif`, `.stk`); an OME-Zarr (`.zarr`), or an image or array in
+            `.lif`, `.lof`, `.lsm`, `.nd2`, `.oib`, `.oif`, `.stk`); an OME-Zarr, or a plate, well, image or array in
             one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file states none or wrong ones.
         series: Number of the image in a file that holds several, from 0; by default the one that was measured.
@@ -139,9 +141,8 @@ def write(
     path = Path(path)
     format_ = _find_format(path)
     if format_ is None or format_.write is None:
-        writable = ", ".join(suffix for f in FORMATS if f.write for suffix in f.suffixes)
         what = f": {format_.name} files can be read but not written" if format_ else _unknown_suffix(path)
-        raise FileError(f"'{path}'{what}; use one of {writable}")
+        raise FileError(f"'{path}'{what}; use one of {', '.join(RESULT_SUFFIXES)}")
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with atomic_write(path, overwrite=overwrite) as temporary:
@@ -167,8 +168,10 @@ def result_name(source: Path) -> str:
 
 
 def is_zarr(path: Path) -> bool:
-    """True if a path is, by its name, that of an OME-Zarr or of something inside one."""
-    return any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
+    """True for a Zarr group or array, and for what is by its name an OME-Zarr or something inside one."""
+    if is_zarr_node(path) or path.suffix.lower() == ZARR_SUFFIX:
+        return True
+    return path.suffix.lower() not in SUFFIXES and any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
 
 
 def export_advice(suffix: str) -> str:
@@ -195,9 +198,7 @@ def _format_of(path: Path) -> Format:
 
 
 def _find_format(path: Path) -> Format | None:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES and is_zarr(path):  # an image or array inside
-        suffix = ZARR_SUFFIX
+    suffix = ZARR_SUFFIX if is_zarr(path) else path.suffix.lower()
     return next((format_ for format_ in FORMATS if suffix in format_.suffixes), None)
 
 

@@ -143,7 +143,9 @@ class LifFile(MicroscopeFile):
             inner = image.frames.frame_dims
             dims = [*(dim for dim in image.dims if dim not in inner), *inner]
             shape = tuple(int(image.sizes[dim]) for dim in dims)
-            found.append(Scene(image.path, axes_from_names(dims), shape, np.dtype(image.dtype), len(inner), image))
+            found.append(
+                Scene(image.path, axes_from_names(dims, guess=True), shape, np.dtype(image.dtype), len(inner), image)
+            )
         return found
 
     def metadata(self, scene: Scene) -> FileMetadata:
@@ -230,7 +232,9 @@ class Nd2File(MicroscopeFile):
         loops = [loop for loop in self._file.experiment if loop.type == "XYPosLoop"]
         names = [point.name for loop in loops for point in loop.parameters.points] + [""] * count
         return [
-            Scene(names[n] or f"position {n}", axes_from_names(dims), shape, self._file.dtype, len(inner), n)
+            Scene(
+                names[n] or f"position {n}", axes_from_names(dims, guess=True), shape, self._file.dtype, len(inner), n
+            )
             for n in range(count)
         ]
 
@@ -283,7 +287,7 @@ class OlympusFile(MicroscopeFile):
             missing = math.prod(counts) - len(names)
             raise FileError(f"'{self.path}' lacks {missing} of its {math.prod(counts)} planes; copy all of it again")
         first = self._file.asarray(min(names.values()))
-        axes = axes_from_names([*letters, *"YXS"[: first.ndim]])
+        axes = axes_from_names([*letters, *"YXS"[: first.ndim]], guess=True)
         return [Scene("", axes, (*counts, *first.shape), first.dtype, first.ndim, names)]
 
     def metadata(self, scene: Scene) -> FileMetadata:

@@ -32,6 +32,7 @@ from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import InputFile, Recipe
 from napari_pristine.settings import make
+from napari_pristine.text import file_name
 
 _MAX_NAMES = 1000
 """Images whose names are kept in a model."""
@@ -205,7 +206,7 @@ class TrainingImage:
             PristineError: It cannot be read, or not be trained on.
         """
         if isinstance(data, (str, os.PathLike)):
-            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), Path(data).name
+            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), file_name(Path(data))
         else:
             image = _as_lazy_image(data, recipe.axes)
             name = image.name or name
