@@ -75,17 +75,17 @@ def test_colours_and_channels_are_merged() -> None:
 def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> None:
     cut = plan_axes(of_shape("TCZYX", 2, 2, 3, 4, 4))
     assert cut.loop_axes == "CTZ"
-    assert cut.indices == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
+    assert list(cut.indices) == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
     # neighbours along Z alone: from one time to the next, both T and Z move
-    assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
-    assert cut.runs(2)[:2] == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
+    assert list(map(list, cut.runs(16))) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
+    assert list(map(list, cut.runs(2)[:2])) == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
     assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [run[0] for run in cut.runs(2)]
 
 
 def test_another_channel_is_no_neighbour() -> None:
-    assert plan_axes(of_shape("CYX", 2, 4, 4)).runs(16) == [[(0,)], [(1,)]]
-    assert plan_axes(of_shape("TYX", 2, 4, 4)).runs(16) == [[(0,), (1,)]]
-    assert plan_axes(of_shape("YX", 4, 4)).runs(16) == [[()]]
+    assert list(map(list, plan_axes(of_shape("CYX", 2, 4, 4)).runs(16))) == [[(0,)], [(1,)]]
+    assert list(map(list, plan_axes(of_shape("TYX", 2, 4, 4)).runs(16))) == [[(0,), (1,)]]
+    assert list(map(list, plan_axes(of_shape("YX", 4, 4)).runs(16))) == [[()]]
 
 
 @pytest.mark.parametrize(

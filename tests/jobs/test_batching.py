@@ -86,7 +86,7 @@ def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(s
 def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
     resolved = make_plan(stack(3, 37, side=24, axes="CTYX"), recipe())
     units = resolved.work_units
-    assert sorted(place for unit in units for place in unit) == resolved.indices
+    assert sorted(place for unit in units for place in unit) == list(resolved.indices)
     for run_ in resolved.blocks.runs(planning.RUN_LENGTH):
         assert sum(set(run_) <= set(unit) for unit in units) == 1
     # 9 runs, 8 side by side; a rank is one block of each of them
@@ -142,11 +142,11 @@ def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: p
     resolved = make_plan(image, wanted)
     (unit,) = resolved.work_units
     here = np.zeros(image.shape, np.float32)
-    wait(run_plan(resolved, into=here, indices=unit))
+    wait(run_plan(resolved, into=here, units=[unit]))
     with monkeypatch.context() as patch:
         patch.setattr(planning, "_CPU_NETWORKS", 1)
         there = np.zeros(image.shape, np.float32)
-        wait(run_plan(make_plan(image, wanted, batch_size=8), into=there, indices=unit))
+        wait(run_plan(make_plan(image, wanted, batch_size=8), into=there, units=[unit]))
     np.testing.assert_array_equal(here, there)
 
 

@@ -10,16 +10,17 @@ from typing import Any
 
 from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
-from napari_pristine.batch.spec import BatchOptions, Task, check_format
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import DummyArray, OpenedTask, open_task
+from napari_pristine.batch.work_item import DummyArray, open_task
 from napari_pristine.errors import FileError, OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
+from napari_pristine.image.axes import BlockIndex
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
 from napari_pristine.resources import free_memory, thread_count
-from napari_pristine.threads import CheckCancelled, run_in_thread
+from napari_pristine.threads import CheckCancelled, WorkerThread
 
 _PROBE_SECONDS = 5.0
 """Seconds for which a block is restored to measure the speed; the first steps are slower, so a short probe misleads."""
@@ -37,6 +38,7 @@ class FileEstimate:
         memory: Approximate memory of a process that restores it, in bytes.
         seconds: Approximate time of one process, in seconds; `None` if that was not measured.
         problem: Reason that it cannot be restored; empty if it can.
+        note: Sentence for the user on what the estimate does not know; most often empty.
         done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
     """
 
@@ -49,6 +51,7 @@ class FileEstimate:
     memory: int = 0
     seconds: float | None = None
     problem: str = ""
+    note: str = ""
     done: bool = False
 
 
@@ -63,50 +66,64 @@ def estimate_files(
         probe: Measure the time that a block takes, once for all blocks of the same shape.
     """
     measured: dict[Any, float | None] = {}
-    cache = InputCache()
+    cache, formats, thread = InputCache(), FormatChecker(), WorkerThread()
+    free = free_memory()
     set_threads(options.threads or thread_count())
-    for task in tasks:
-        if task.problem:
-            yield FileEstimate(task, problem=task.problem)
-            continue
-        try:
-            opened = yield from run_in_thread(partial(_open, task, options, cache))
-            plan = opened.plan
-            if task.target.exists() and not (options.overwrite or options.resume):
-                raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
-            check_memory(plan, options.memory)
-            check_format(task.target, opened.result_like)
-            estimate = FileEstimate(
-                task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
-                plan.blocks.describe(), plan.memory,
-            )  # fmt: skip
-            if options.resume and task.target.exists():
-                # whether the input has changed is not checked: that would take reading all of it
-                existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
-                if existing and same_recipe(existing, recipe_identity(plan.recipe)):
-                    yield replace(estimate, seconds=0.0, done=True)
-                    continue
-            kind = plan.blocks.block_shape, plan.image.dtype, len(_middle_batch(plan))
-            if probe and measured.get(kind) is None:
-                measured[kind] = yield from _measure_block(plan, first=not measured)
-            seconds = measured.get(kind)
-            if seconds is not None and plan.needs_training:  # which takes longer than to restore the other blocks
-                seconds *= len({plan.blocks.channel(index) for index in plan.indices})
-            elif seconds is not None:
-                warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
-                seconds *= sum(warm if plan.starts_warm(index) else 1.0 for index in plan.indices)
-            yield replace(estimate, seconds=seconds)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
-            yield FileEstimate(task, problem=str(format_error(error, task.source)))
+
+    def look(task: Task, check_cancelled: CheckCancelled) -> tuple[FileEstimate, RestorationPlan, BlockIndex | None]:
+        """Everything that is known about a file without restoring a part of it; also a block to measure the time."""
+        opened = open_task(task, options.recipe, cache)
+        plan = opened.plan
+        if task.target.exists() and not (options.overwrite or options.resume):
+            raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
+        check_memory(plan, options.memory, free)
+        formats.check(task.target, opened.result_like)
+        estimate = FileEstimate(
+            task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
+            plan.blocks.describe(), plan.memory,
+        )  # fmt: skip
+        if options.resume and task.target.exists():
+            # whether the input has changed is not checked: that would take reading all of it
+            existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
+            if existing and same_recipe(existing, recipe_identity(plan.recipe)):
+                return replace(estimate, seconds=0.0, done=True), plan, None
+        index, note = plan.statistics.find_varied()
+        return replace(estimate, note=note), plan, index
+
+    try:
+        for task in tasks:
+            if task.problem:
+                yield FileEstimate(task, problem=task.problem)
+                continue
+            try:
+                estimate, plan, index = yield from thread.run(partial(look, task))
+                if index is not None:
+                    batch = plan.batch_of(index)
+                    kind = plan.blocks.block_shape, plan.image.dtype, len(batch)
+                    if probe and measured.get(kind) is None:
+                        varied = list(filter(plan.statistics.is_varied, batch))
+                        measured[kind] = yield from _measure_batch(plan, varied, first=not measured)
+                    estimate = replace(estimate, seconds=_extrapolate(plan, measured.get(kind)))
+                yield estimate
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
+                yield FileEstimate(task, problem=str(format_error(error, task.source)))
+    finally:
+        thread.close()
 
 
-def _open(task: Task, options: BatchOptions, cache: InputCache, check_cancelled: CheckCancelled) -> OpenedTask:
-    return open_task(task, options.recipe, cache)
+def _extrapolate(plan: RestorationPlan, seconds: float | None) -> float | None:
+    """Seconds that a file takes, of which a block takes some when it is not started from another one."""
+    if seconds is None:
+        return None
+    if plan.needs_training:  # which takes longer than to restore the other blocks
+        return seconds * plan.blocks.channel_count
+    warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
+    return seconds * (plan.cold_starts + warm * (len(plan.indices) - plan.cold_starts))
 
 
-def check_memory(plan: RestorationPlan, allowed: int | None) -> None:
-    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free."""
-    limit = free_memory() if allowed is None else allowed
+def check_memory(plan: RestorationPlan, allowed: int | None, free: int | None = None) -> None:
+    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free; measured unless it is given."""
+    limit = allowed if allowed is not None else free_memory() if free is None else free
     if plan.memory > limit:
         available = "are free" if allowed is None else "may be used by a process (--memory)"
         block = " × ".join(map(str, plan.blocks.block_shape))
@@ -116,17 +133,14 @@ def check_memory(plan: RestorationPlan, allowed: int | None) -> None:
         )
 
 
-def _middle_batch(plan: RestorationPlan) -> list[Any]:
-    """The blocks in the middle that are fitted at once, most often a single one."""
-    batches = plan.batches(plan.indices)
-    return batches[len(batches) // 2]
-
-
-def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any, float | None]:
-    """Measure the seconds that a block in the middle takes, with those of training where all blocks train a network.
+def _measure_batch(
+    plan: RestorationPlan, blocks: list[BlockIndex], *, first: bool
+) -> Generator[None, Any, float | None]:
+    """Measure the seconds that a block takes, with those of training where all blocks train a network.
 
     Args:
         plan: The file.
+        blocks: The blocks to restore, which are fitted at once.
         first: True if nothing was computed before: loading libraries takes seconds, in the first step only.
 
     Returns:
@@ -135,10 +149,9 @@ def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any
     Raises:
         ImageError: It is the only block, and there is nothing to restore in it.
     """
-    blocks = _middle_batch(plan)
     nowhere = DummyArray(plan.output_blocks.shape, plan.image.dtype)
     for warm_up in (True, False) if first else (False,):
-        job, started, unchanged = run_plan(plan, into=nowhere, indices=blocks), time.monotonic(), False
+        job, started, unchanged = run_plan(plan, into=nowhere, units=[blocks]), time.monotonic(), False
         try:
             for event in job:
                 yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.resources import free_memory, thread_count
 
+_CHANNELS_TRIED = 16
+"""Maximum number of channels of an image that is written to try its format."""
+_TRIED = "\0"
+"""Stands for the path of a result in an error that is the same for all files of a kind."""
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
 
@@ -201,27 +205,50 @@ def path_key(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def check_format(target: Path, result: Image) -> None:
-    """Check that a format can hold a result, by writing a corner of it to a temporary file before the fit starts.
+class FormatChecker:
+    """Checks that results can be written before the first is made: each kind of image and each folder once."""
 
-    Args:
-        target: The file that the result goes to.
-        result: The result; only its metadata, axes, shape and type are used.
+    def __init__(self) -> None:
+        self._errors: dict[str, str] = {}
+        self._folders: dict[Path, str] = {}
 
-    Raises:
-        FileError: The format cannot hold such an image, or the folder cannot be written to.
-    """
-    corner = tuple(n if axis in "CS" else min(n, 2) for axis, n in zip(result.axes, result.shape, strict=True))
-    small = replace(result, data=np.zeros(corner, result.dtype))
+    def check(self, target: Path, result: Image) -> None:
+        """Check that a format can hold a result, by writing a corner of one of its kind to a temporary file.
+
+        Args:
+            target: The file that the result goes to.
+            result: The result; only its metadata, axes, shape and type are used.
+
+        Raises:
+            FileError: The format cannot hold such an image, or the folder cannot be written to.
+        """
+        sides = [min(n, _CHANNELS_TRIED if a in "CS" else 2) for a, n in zip(result.axes, result.shape, strict=True)]
+        small = replace(result, data=np.zeros(sides, result.dtype), channels=result.channels[:_CHANNELS_TRIED])
+        metadata = {key: sorted(value) if isinstance(value, Mapping) else "" for key, value in small.metadata.items()}
+        form = [small.metadata.get(key) for key in ("format", "version")]
+        looks = small.axes, small.shape, small.dtype, small.units, small.channels
+        kind = repr([target.suffixes[-2:], *looks, *form, metadata])
+        if kind not in self._errors:
+            self._errors[kind] = _try_format(target.name, small)
+        if target.parent not in self._folders:
+            existing = next(parent for parent in target.absolute().parents if parent.exists())
+            denied = "" if os.access(existing, os.W_OK) else f"you may not write to '{existing}'; choose another folder"
+            self._folders[target.parent] = denied
+        if error := self._errors[kind]:
+            raise FileError(error.replace(_TRIED, str(target)))
+        if denied := self._folders[target.parent]:
+            raise FileError(f"'{target}' cannot be written: {denied}")
+
+
+def _try_format(name: str, image: Image) -> str:
+    """Write an image to a temporary file; returns what is wrong, with `_TRIED` for the path of the file."""
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / target.name
+        part = Path(folder) / name
         try:
-            write(part, small)
+            write(part, image)
         except FileError as error:
-            raise FileError(str(error).replace(str(part), str(target))) from None
-    existing = next(parent for parent in target.absolute().parents if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise FileError(f"'{target}' cannot be written: you may not write to '{existing}'; choose another folder")
+            return str(error).replace(str(part), _TRIED)
+    return ""
 
 
 def make_folder(folder: Path) -> None:

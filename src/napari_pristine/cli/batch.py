@@ -21,6 +21,7 @@ from napari_pristine.cli.output import (
     describe_item,
     describe_plan,
     item_facts,
+    reading_bar,
     report_error,
     say,
 )
@@ -121,12 +122,14 @@ def _report(output: Path, work: Batch, name: str, json: bool) -> int:
 def _print_plan(spec: BatchSpec, json: bool) -> int:
     """List all files with what they take; returns the exit code."""
     found: list[FileEstimate] = []
-    for estimate in filter(None, estimate_files(spec.tasks, spec.options)):
-        found.append(estimate)
-        if json:
-            facts = {key: value for key, value in vars(estimate).items() if key != "task"}
-            output = None if estimate.problem else estimate.task.target
-            say(printable(to_json({"input": estimate.task.source, "output": output, **facts})))
+    with reading_bar(len(spec.tasks)) as count:
+        for estimate in filter(None, estimate_files(spec.tasks, spec.options)):
+            found.append(estimate)
+            count(estimate.task.source)
+            if json:
+                facts = {key: value for key, value in vars(estimate).items() if key != "task"}
+                output = None if estimate.problem else estimate.task.target
+                say(printable(to_json({"input": estimate.task.source, "output": output, **facts})))
     if not json:
         say(printable(describe_plan(found)))
     failed = any(estimate.problem and not estimate.task.problem for estimate in found)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_pristine.errors import PristineError
@@ -94,7 +96,8 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
     if estimate.done:
         return (source, sizes, estimate.dtype, "", "", "done before, by the same recipe")
     seconds = "?" if estimate.seconds is None else duration(estimate.seconds)
-    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, estimate.loops)
+    facts = "; ".join(filter(None, (estimate.loops, estimate.note)))
+    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, facts)
 
 
 def describe_model(target: object, model: Model) -> str:
@@ -262,6 +265,28 @@ def batch_bar() -> Iterator[Callable[[Event], None]]:
                 bar.update(task, completed=event.fraction, now=now)
 
         yield show
+
+
+@contextmanager
+def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
+    """Progress of reading all files of a plan, or before the first is restored.
+
+    Args:
+        total: Number of files.
+
+    Yields:
+        Function to be called with each file that was read.
+    """
+    started, done = time.monotonic(), 0
+    with batch_bar() as show:
+
+        def count(source: Path) -> None:
+            nonlocal done
+            done += 1
+            seconds = time.monotonic() - started
+            show(BatchProgress(done, total, source.name, done / total, seconds, phase="reading"))
+
+        yield count
 
 
 def _bar() -> Bar:

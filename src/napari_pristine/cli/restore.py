@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, assign_names, expand_patterns
 from napari_pristine.batch.work_item import OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,
@@ -36,6 +36,7 @@ from napari_pristine.cli.output import (
     explain,
     item_bar,
     item_facts,
+    reading_bar,
     report_error,
     say,
 )
@@ -109,13 +110,16 @@ def restore(
         if json:
             say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
 
-    for task in tasks:
-        try:
-            opened[task] = open_task(task, recipe, cache)
-            check_format(task.target, opened[task].result_like)
-        except Exception as error:  # noqa: BLE001 - the next file may be fine
-            opened.pop(task, None)
-            fail(task, format_error(error, task.source))
+    formats = FormatChecker()
+    with reading_bar(len(tasks)) as count:
+        for task in tasks:
+            try:
+                opened[task] = open_task(task, recipe, cache)
+                formats.check(task.target, opened[task].result_like)
+            except Exception as error:  # noqa: BLE001 - the next file may be fine
+                opened.pop(task, None)
+                fail(task, format_error(error, task.source))
+            count(task.source)
     if save_recipe and opened:
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 

@@ -6,7 +6,10 @@ zarr reads and writes the chunks, yaozarrs checks the metadata.
 from __future__ import annotations
 
 import math
+import os
+import re
 import warnings
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -20,7 +23,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image, check_axes, guess_axes, ranges
+from napari_pristine.image.image import Image, LazySequence, check_axes, guess_axes, ranges
 from napari_pristine.io import ngff
 from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
 from napari_pristine.io.lazy import LazyArray, translate_errors
@@ -80,11 +83,36 @@ class ZarrArray(LazyArray):
         wanted = [r if isinstance(r, range) else range(r, r + 1) for r in ranges(index, self.shape)]
         spans = [
             range(min(r) // size, max(r) // size + 1) if r else r
-            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._array.chunks, strict=True)
+            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._file_shape, strict=True)
         ]
         for position in np.ndindex(*map(len, spans)):
             chunk = tuple(span[n] for span, n in zip(spans, position, strict=True))
             yield self._path / self._array.metadata.encode_chunk_key(chunk)
+
+    @property
+    def _file_shape(self) -> tuple[int, ...]:
+        """Shape of the part that a file holds: a chunk, or a shard of several."""
+        return tuple(self._array.shards or self._array.chunks)
+
+    def stored_parts(self) -> Sequence[tuple[slice, ...]]:
+        """Parts of which there are files; all other values are the fill value, see `napari_pristine.image.image`."""
+        encode, ndim = self._array.metadata.encode_chunk_key, self.ndim
+        counts = [-(-size // side) for size, side in zip(self._array.shape, self._file_shape, strict=True)]
+        found = array("q")  # their positions one after the other: there may be a million
+        for folder, _, names in os.walk(self._path):
+            above = "" if folder == str(self._path) else f"{Path(folder).relative_to(self._path).as_posix()}/"
+            for key in (above + name for name in names):
+                position = tuple(int(digits) for digits in re.findall(r"\d+", key))
+                if len(position) == ndim and all(map(int.__lt__, position, counts)) and encode(position) == key:
+                    found.extend(position)
+
+        def part(number: int) -> tuple[slice, ...]:
+            position = found[number * ndim : (number + 1) * ndim]
+            sizes = zip(position, self._file_shape, self._array.shape, strict=True)
+            stored = [slice(at * side, min((at + 1) * side, size)) for at, side, size in sizes]
+            return tuple(stored[axis] for axis in self._order)
+
+        return LazySequence(range(len(found) // ndim), part)
 
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:
