@@ -222,6 +222,7 @@ class Batch:
         identity = identify(task.source, opened.plan, check_cancelled)
         if existing := find_existing(task, self.options, identity, self.since):
             return existing
+        opened.plan.statistics.find_varied()  # raises an error where nothing is to be restored
         check_memory(opened.plan, self.options.memory)
         self._formats.check(task.target, opened.result_like)
         state = work.state
