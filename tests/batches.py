@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from napari_pristine import read, write
@@ -42,6 +43,19 @@ def stack(path: Path, *shape: int, seed: int = 0) -> Path:
     """A file with the axes `YX`, `TYX` or `TCYX`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, Image(noisy(*shape, seed=seed), {2: "YX", 3: "TYX", 4: "TCYX"}[len(shape)]))
+    return path
+
+
+def claimed(path: Path, axes: str, *shape: int, stored: Sequence[Any] = (), **options: Any) -> Path:
+    """An OME-Zarr of any shape, which takes no room on the disk but for the indices that are `stored`."""
+    chunks = (*(1,) * (len(shape) - 2), *(min(n, 512) for n in shape[-2:]))
+    group = zarr.create_group(path)
+    array = group.create_array("0", shape=shape, **{"chunks": chunks, "dtype": "uint16", **options})
+    for index in stored:
+        array[index] = noisy(*array[index].shape)
+    kinds = [{"name": a.lower(), "type": {"T": "time", "C": "channel"}.get(a, "space")} for a in axes]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(shape)}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": kinds, "datasets": levels}]}
     return path
 
 

@@ -152,7 +152,9 @@ def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan])
 @given(plans())
 def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[Image, AxesPlan]) -> None:
     _, cut = planned
-    assert list(cut.indices) == sorted(cut.indices, key=lambda place: (cut.channel(place), cut.chunk_number(place), place))
+    assert list(cut.indices) == sorted(
+        cut.indices, key=lambda place: (cut.channel(place), cut.chunk_number(place), place)
+    )
     found = set()
     for numbers in np.ndindex(*(len(cut.partition(axis)) for axis in cut.axes)):
         at = dict(zip(cut.axes, numbers, strict=True))

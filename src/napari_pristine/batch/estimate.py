@@ -98,10 +98,9 @@ def estimate_files(
             try:
                 estimate, plan, index = yield from thread.run(partial(look, task))
                 if index is not None:
-                    batch = plan.batch_of(index)
-                    kind = plan.blocks.block_shape, plan.image.dtype, len(batch)
+                    kind = plan.blocks.block_shape, plan.image.dtype, min(plan.batch_size, len(plan.indices))
                     if probe and measured.get(kind) is None:
-                        varied = list(filter(plan.statistics.is_varied, batch))
+                        varied = list(filter(plan.statistics.is_varied, plan.batch_of(index)))
                         measured[kind] = yield from _measure_batch(plan, varied, first=not measured)
                     estimate = replace(estimate, seconds=_extrapolate(plan, measured.get(kind)))
                 yield estimate

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_pristine.errors import AxesError
-from napari_pristine.image.image import COLOUR, Image, LazySequence, check_axes
+from napari_pristine.image.image import COLOUR, Image, LazySequence, check_axes, is_stored
 from napari_pristine.image.tiling import Tiling
 
 BlockIndex: TypeAlias = tuple[int, ...]
@@ -183,6 +183,10 @@ class AxesPlan:
     def read(self, data: Any, index: BlockIndex) -> np.ndarray:
         """Read a block `(C, *space)` of an array with the shape of the image; a chunk with its halo."""
         return self.read_part(data, index, self.chunks.outer_slices(index[0]) if self.chunks else ())
+
+    def is_stored(self, data: Any, index: BlockIndex) -> bool:
+        """False if a block, which `read` would read, is known to hold nothing but the fill value of its file."""
+        return is_stored(data, self._region(index, self.chunks.outer_slices(index[0]) if self.chunks else ()))
 
     def read_part(self, data: Any, index: BlockIndex, space: tuple[slice, ...]) -> np.ndarray:
         """Read a part `(C, *space)` of all that is restored jointly with a block, across the borders of chunks.

@@ -289,6 +289,12 @@ def stored_parts(array: Any) -> Sequence[tuple[slice, ...]] | None:
     return find() if find else None
 
 
+def is_stored(array: Any, index: Any) -> bool:
+    """False if an array is known to hold nothing but its fill value at a basic index of numpy."""
+    find = getattr(array, "is_stored", None)
+    return bool(find(index)) if find else True
+
+
 class LazySlice:
     """Part of an array-like that reads only the elements asked for; supports integers, slices and an ellipsis.
 
@@ -303,6 +309,10 @@ class LazySlice:
         self.dtype, self.ndim = np.dtype(array.dtype), len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        return read(self._array, self._selection(index))
+
+    def _selection(self, index: Any) -> list[Range]:
+        """Selection of the array that an index of this object stands for."""
         wanted = iter(ranges(index, self.shape))
         selected: list[Range] = []
         for item in self._selected:
@@ -311,10 +321,14 @@ class LazySlice:
             else:
                 part = next(wanted)
                 selected.append(item[part] if isinstance(part, int) else item[slice_of(part)])
-        return read(self._array, selected)
+        return selected
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
+
+    def is_stored(self, index: Any) -> bool:
+        """See the function of this name."""
+        return is_stored(self._array, tuple(n if isinstance(n, int) else slice_of(n) for n in self._selection(index)))
 
     def stored_parts(self) -> Sequence[tuple[slice, ...]] | None:
         """See the function of this name."""

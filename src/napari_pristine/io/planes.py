@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,3 +80,22 @@ def halve(values: NDArray[Any]) -> NDArray[Any]:
 def halved(size: int) -> int:
     """Pixels of the next coarser level along an axis."""
     return (size + 1) // 2
+
+
+def find_chunks(folder: Path, counts: Sequence[int], encode: Callable[[tuple[int, ...]], str]) -> array[int]:
+    """Positions of all chunks of an array that are files in a folder, one after the other: there may be a million.
+
+    Args:
+        folder: The folder.
+        counts: Number of chunks along each axis.
+        encode: Returns the name of the file of a chunk.
+    """
+    found = array("q")
+    for here, _, names in os.walk(folder):
+        above = "" if here == str(folder) else f"{Path(here).relative_to(folder).as_posix()}/"
+        for name in names:
+            position = tuple(int(digits) for digits in re.findall(r"\d+", above + name))
+            inside = len(position) == len(counts) and all(map(int.__lt__, position, counts))
+            if inside and encode(position) == above + name:
+                found.extend(position)
+    return found

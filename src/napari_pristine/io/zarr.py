@@ -6,10 +6,7 @@ zarr reads and writes the chunks, yaozarrs checks the metadata.
 from __future__ import annotations
 
 import math
-import os
-import re
 import warnings
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -29,7 +26,15 @@ from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
 from napari_pristine.io.lazy import LazyArray, translate_errors
 from napari_pristine.io.metadata import FileMetadata, Provenance, make_image, samples_last, stem_of
 from napari_pristine.io.ngff import ContrastLimits, Version
-from napari_pristine.io.planes import CHUNK_SIDE, chunk_height, count_levels, halve, halved, row_chunk_indices
+from napari_pristine.io.planes import (
+    CHUNK_SIDE,
+    chunk_height,
+    count_levels,
+    find_chunks,
+    halve,
+    halved,
+    row_chunk_indices,
+)
 from napari_pristine.resources import check_fits
 from napari_pristine.threads import CheckCancelled
 
@@ -94,17 +99,14 @@ class ZarrArray(LazyArray):
         """Shape of the part that a file holds: a chunk, or a shard of several."""
         return tuple(self._array.shards or self._array.chunks)
 
+    def is_stored(self, index: Any) -> bool:
+        """False if no file holds a part of what is indexed; all of it has the fill value."""
+        return any(file.exists() for file in self.files(index))
+
     def stored_parts(self) -> Sequence[tuple[slice, ...]]:
         """Parts of which there are files; all other values are the fill value, see `napari_pristine.image.image`."""
-        encode, ndim = self._array.metadata.encode_chunk_key, self.ndim
-        counts = [-(-size // side) for size, side in zip(self._array.shape, self._file_shape, strict=True)]
-        found = array("q")  # their positions one after the other: there may be a million
-        for folder, _, names in os.walk(self._path):
-            above = "" if folder == str(self._path) else f"{Path(folder).relative_to(self._path).as_posix()}/"
-            for key in (above + name for name in names):
-                position = tuple(int(digits) for digits in re.findall(r"\d+", key))
-                if len(position) == ndim and all(map(int.__lt__, position, counts)) and encode(position) == key:
-                    found.extend(position)
+        ndim, counts = self.ndim, [-(-n // m) for n, m in zip(self._array.shape, self._file_shape, strict=True)]
+        found = find_chunks(self._path, counts, self._array.metadata.encode_chunk_key)
 
         def part(number: int) -> tuple[slice, ...]:
             position = found[number * ndim : (number + 1) * ndim]

@@ -15,7 +15,7 @@ MAX_BYTES = 512 * 2**20
 """Bytes of pixels that are kept in memory."""
 _MAX_SHUFFLED = 2**20
 """Number of blocks up to which all of them are read in random order; of more, some are drawn at a time."""
-_MAX_SKIPPED = 100_000
+_MAX_SKIPPED = 20_000
 """Number of skipped blocks after which no more blocks are read: there may be, or claim to be, 10⁹ empty ones."""
 _DRAWS_PER_PIXEL = 4
 """Average number of times that a pixel in memory is drawn before one of the blocks is replaced by another."""

@@ -55,6 +55,7 @@ class BlockFitter:
         plan: What is restored, and how.
         context: The context of the job.
         batches: Number of batches of blocks that are restored; for the progress.
+        channels: Number of their channels that are looped over; for the progress.
         checkpoint_dir: Folder of checkpoints of trained networks; none are read or written without it.
     """
 
@@ -63,11 +64,11 @@ class BlockFitter:
         plan: RestorationPlan,
         context: JobContext,
         batches: int,
+        channels: int,
         checkpoint_dir: Path | None = None,
     ) -> None:
         self.plan, self.context, self.checkpoint_dir = plan, context, checkpoint_dir
-        self.batches = batches
-        self.channels = plan.blocks.channel_count if plan.needs_training else 1
+        self.batches, self.channels = batches, channels
         self.tile = plan.params.tile
         self.trained: dict[BlockIndex, nn.Module] = {}
 

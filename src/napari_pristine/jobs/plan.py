@@ -217,7 +217,12 @@ class RestorationPlan:
         )
 
     def noisy_block(self, index: BlockIndex) -> NoisyBlock:
-        """Read and normalise a block, as a method sees it."""
+        """Read and normalise a block, as a method sees it.
+
+        Raises:
+            ImageError: There is nothing to restore in it.
+        """
+        self.statistics.check_stored(index)
         return self.block(index).noisy(self.device, self.recipe.seed)
 
 

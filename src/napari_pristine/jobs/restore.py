@@ -162,11 +162,12 @@ def run_plan(
     """
     context = JobContext()
     result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
-    batch_count, block_count = plan.batch_count, len(plan.indices)
+    batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
     if units is not None and len(units) <= _MAX_COUNTED:
         batch_count, block_count = (sum(map(len, each)) for each in (map(plan.batches, units), units))
+        channels = len({plan.blocks.channel(index) for unit in units for index in unit})
     batches = chain.from_iterable(map(plan.batches, plan.work_units if units is None else units))
-    fitter = BlockFitter(plan, context, batch_count, checkpoint_dir)
+    fitter = BlockFitter(plan, context, batch_count, channels, checkpoint_dir)
     summary = QualitySummary(plan.blocks, plan.image.channels)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}

@@ -92,6 +92,12 @@ class ImageStatistics:
                 self._intensities[plane] = ()
         return self._intensities[plane]
 
+    def check_stored(self, index: BlockIndex) -> None:
+        """Raise an `ImageError` for a block of which nothing is stored; quicker than to read it."""
+        if not self._blocks.is_stored(self._data, index):
+            corner = self._blocks.read_part(self._data, index, (slice(0, 1),) * len(self._blocks.space))
+            raise nothing_to_restore(corner)
+
     def find_varied(self) -> tuple[BlockIndex | None, str]:
         """Find a block that can be restored, the one in the middle if possible; reads no more than a moment takes.
 

@@ -244,6 +244,7 @@ class TrainingImage:
             ImageError: It cannot be trained on, or can no longer be read.
         """
         try:
+            self.statistics.check_stored(index)
             values = self.blocks.read(self.image.data, index)
             return make_block(
                 values.astype(values.dtype.newbyteorder("="), copy=False),
