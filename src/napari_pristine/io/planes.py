@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.threads import CheckCancelled
 
 CHUNK_SIDE = 1024
@@ -82,20 +82,29 @@ def halved(size: int) -> int:
     return (size + 1) // 2
 
 
-def find_chunks(folder: Path, counts: Sequence[int], encode: Callable[[tuple[int, ...]], str]) -> array[int]:
-    """Positions of all chunks of an array that are files in a folder, one after the other: there may be a million.
+def find_chunks(
+    folder: Path, shape: Sequence[int], chunk: Sequence[int], encode: Callable[[tuple[int, ...]], str]
+) -> LazySequence[tuple[slice, ...]]:
+    """Parts of an array of which there are files in a folder.
 
     Args:
         folder: The folder.
-        counts: Number of chunks along each axis.
-        encode: Returns the name of the file of a chunk.
+        shape: Shape of the array.
+        chunk: Shape of the part that a file holds.
+        encode: Returns the name of the file of a chunk, given its position.
     """
-    found = array("q")
+    counts = [-(-size // side) for size, side in zip(shape, chunk, strict=True)]
+    found, ndim = array("q"), len(shape)  # positions one after the other: there may be a million
     for here, _, names in os.walk(folder):
         above = "" if here == str(folder) else f"{Path(here).relative_to(folder).as_posix()}/"
         for name in names:
             position = tuple(int(digits) for digits in re.findall(r"\d+", above + name))
-            inside = len(position) == len(counts) and all(map(int.__lt__, position, counts))
+            inside = len(position) == ndim and all(map(int.__lt__, position, counts))
             if inside and encode(position) == above + name:
                 found.extend(position)
-    return found
+
+    def part(number: int) -> tuple[slice, ...]:
+        sizes = zip(found[number * ndim : (number + 1) * ndim], chunk, shape, strict=True)
+        return tuple(slice(at * side, min((at + 1) * side, size)) for at, side, size in sizes)
+
+    return LazySequence(range(len(found) // ndim), part)

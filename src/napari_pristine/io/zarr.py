@@ -105,16 +105,9 @@ class ZarrArray(LazyArray):
 
     def stored_parts(self) -> Sequence[tuple[slice, ...]]:
         """Parts of which there are files; all other values are the fill value, see `napari_pristine.image.image`."""
-        ndim, counts = self.ndim, [-(-n // m) for n, m in zip(self._array.shape, self._file_shape, strict=True)]
-        found = find_chunks(self._path, counts, self._array.metadata.encode_chunk_key)
-
-        def part(number: int) -> tuple[slice, ...]:
-            position = found[number * ndim : (number + 1) * ndim]
-            sizes = zip(position, self._file_shape, self._array.shape, strict=True)
-            stored = [slice(at * side, min((at + 1) * side, size)) for at, side, size in sizes]
-            return tuple(stored[axis] for axis in self._order)
-
-        return LazySequence(range(len(found) // ndim), part)
+        encode, order = self._array.metadata.encode_chunk_key, self._order
+        parts = find_chunks(self._path, self._array.shape, self._file_shape, encode)
+        return LazySequence(parts.numbers, lambda n: tuple(parts[n][axis] for axis in order))
 
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:
