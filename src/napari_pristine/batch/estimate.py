@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
@@ -24,6 +24,9 @@ from napari_pristine.threads import CheckCancelled, WorkerThread
 
 _PROBE_SECONDS = 5.0
 """Seconds for which a block is restored to measure the speed; the first steps are slower, so a short probe misleads."""
+
+_READ_SECONDS = 0.1
+"""Seconds for which small files are read before they are reported: to wait for the thread takes time for each."""
 
 
 @dataclass(frozen=True)
@@ -66,48 +69,76 @@ def estimate_files(
         probe: Measure the time that a block takes, once for all blocks of the same shape.
     """
     measured: dict[Any, float | None] = {}
-    cache, formats, thread = InputCache(), FormatChecker(), WorkerThread()
-    free = free_memory()
+    reader, thread = _Reader(options), WorkerThread()
     set_threads(options.threads or thread_count())
+    done = 0
+    try:
+        while done < len(tasks):
+            some = yield from thread.run(partial(reader.read_some, tasks, done))
+            for estimate, plan, index in some:
+                try:
+                    if plan is not None and index is not None:
+                        kind = plan.blocks.block_shape, plan.image.dtype, min(plan.batch_size, len(plan.indices))
+                        if probe and measured.get(kind) is None:
+                            varied = list(filter(plan.statistics.is_varied, plan.batch_of(index)))
+                            measured[kind] = yield from _measure_batch(plan, varied, first=not measured)
+                        estimate = replace(estimate, seconds=_extrapolate(plan, measured.get(kind)))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
+                    estimate = FileEstimate(estimate.task, problem=str(format_error(error, estimate.task.source)))
+                yield estimate
+            done += len(some)
+    finally:
+        thread.close()
 
-    def look(task: Task, check_cancelled: CheckCancelled) -> tuple[FileEstimate, RestorationPlan, BlockIndex | None]:
-        """Everything that is known about a file without restoring a part of it; also a block to measure the time."""
-        opened = open_task(task, options.recipe, cache)
+
+_Read: TypeAlias = tuple[FileEstimate, RestorationPlan | None, BlockIndex | None]
+"""A file without the time that it takes; its plan, and a block to measure the time, if it can be restored."""
+
+
+class _Reader:
+    """Finds out all that is known about files without restoring a part of them.
+
+    Args:
+        options: Recipe and options of the batch.
+    """
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._options, self._cache, self._formats = options, InputCache(), FormatChecker()
+        self._free = free_memory()
+
+    def read_some(self, tasks: Sequence[Task], first: int, check_cancelled: CheckCancelled) -> list[_Read]:
+        """Read as many files as can be read in a moment, at least one."""
+        started, found = time.monotonic(), list[_Read]()
+        while first + len(found) < len(tasks) and (not found or time.monotonic() - started < _READ_SECONDS):
+            check_cancelled()
+            task = tasks[first + len(found)]
+            try:
+                found.append(self._read(task))
+            except Exception as error:  # noqa: BLE001 - as above
+                found.append((FileEstimate(task, problem=str(format_error(error, task.source))), None, None))
+        return found
+
+    def _read(self, task: Task) -> _Read:
+        if task.problem:
+            return FileEstimate(task, problem=task.problem), None, None
+        options, target = self._options, task.target
+        opened = open_task(task, options.recipe, self._cache)
         plan = opened.plan
-        if task.target.exists() and not (options.overwrite or options.resume):
-            raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
-        check_memory(plan, options.memory, free)
-        formats.check(task.target, opened.result_like)
+        if target.exists() and not (options.overwrite or options.resume):
+            raise FileError(f"'{target}' exists already; --overwrite replaces it, --resume skips what is done")
+        check_memory(plan, options.memory, self._free)
+        self._formats.check(target, opened.result_like)
         estimate = FileEstimate(
             task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
             plan.blocks.describe(), plan.memory,
         )  # fmt: skip
-        if options.resume and task.target.exists():
+        if options.resume and target.exists():
             # whether the input has changed is not checked: that would take reading all of it
-            existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
+            existing = read_identity(read_sidecar(target).get("identity"), task.source)
             if existing and same_recipe(existing, recipe_identity(plan.recipe)):
-                return replace(estimate, seconds=0.0, done=True), plan, None
+                return replace(estimate, seconds=0.0, done=True), None, None
         index, note = plan.statistics.find_varied()
         return replace(estimate, note=note), plan, index
-
-    try:
-        for task in tasks:
-            if task.problem:
-                yield FileEstimate(task, problem=task.problem)
-                continue
-            try:
-                estimate, plan, index = yield from thread.run(partial(look, task))
-                if index is not None:
-                    kind = plan.blocks.block_shape, plan.image.dtype, min(plan.batch_size, len(plan.indices))
-                    if probe and measured.get(kind) is None:
-                        varied = list(filter(plan.statistics.is_varied, plan.batch_of(index)))
-                        measured[kind] = yield from _measure_batch(plan, varied, first=not measured)
-                    estimate = replace(estimate, seconds=_extrapolate(plan, measured.get(kind)))
-                yield estimate
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
-                yield FileEstimate(task, problem=str(format_error(error, task.source)))
-    finally:
-        thread.close()
 
 
 def _extrapolate(plan: RestorationPlan, seconds: float | None) -> float | None:

@@ -223,13 +223,13 @@ class FormatChecker:
             FileError: The format cannot hold such an image, or the folder cannot be written to.
         """
         sides = [min(n, _CHANNELS_TRIED if a in "CS" else 2) for a, n in zip(result.axes, result.shape, strict=True)]
-        small = replace(result, data=np.zeros(sides, result.dtype), channels=result.channels[:_CHANNELS_TRIED])
-        metadata = {key: sorted(value) if isinstance(value, Mapping) else "" for key, value in small.metadata.items()}
-        form = [small.metadata.get(key) for key in ("format", "version")]
-        looks = small.axes, small.shape, small.dtype, small.units, small.channels
-        kind = repr([target.suffixes[-2:], *looks, *form, metadata])
+        channels = result.channels[:_CHANNELS_TRIED]
+        form = [result.metadata.get(key) for key in ("format", "version")]
+        metadata = {key: sorted(value) if isinstance(value, Mapping) else "" for key, value in result.metadata.items()}
+        kind = repr([target.suffixes[-2:], result.axes, sides, result.dtype, result.units, channels, form, metadata])
         if kind not in self._errors:
-            self._errors[kind] = _try_format(target.name, small)
+            corner = replace(result, data=np.zeros(sides, result.dtype), channels=channels)
+            self._errors[kind] = _try_format(target.name, corner)
         if target.parent not in self._folders:
             existing = next(parent for parent in target.absolute().parents if parent.exists())
             denied = "" if os.access(existing, os.W_OK) else f"you may not write to '{existing}'; choose another folder"

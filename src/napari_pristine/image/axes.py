@@ -43,29 +43,29 @@ class AxesPlan:
     joint_axes: str
     chunks: ChunkGrid | None = None
 
-    @property
+    @cached_property
     def loop_axes(self) -> str:
         """Axes that are looped over, channels outermost, so that neighbours in time or depth follow each other."""
         rest = [axis for axis in self.axes if axis not in self.joint_axes]
         return "".join(sorted(rest, key=lambda axis: (axis not in COLOUR, self.axes.index(axis))))
 
-    @property
+    @cached_property
     def colour(self) -> str:
         """Joint colour axes, in the order of the image."""
         return "".join(axis for axis in self.axes if axis in self.joint_axes and axis in COLOUR)
 
-    @property
+    @cached_property
     def space(self) -> str:
         """The other joint axes, Y and X last."""
         rest = [axis for axis in self.axes if axis in self.joint_axes and axis not in COLOUR]
         return "".join(sorted(rest, key=lambda axis: axis in "YX"))
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of the image along each axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
-    @property
+    @cached_property
     def block_shape(self) -> tuple[int, ...]:
         """Shape `(C, *space)` of a block; of the largest, if blocks are chunks."""
         size = self.sizes
@@ -94,12 +94,12 @@ class AxesPlan:
         """Number of channels that are looped over."""
         return math.prod(self._counts[: len(self._colour_loops)])
 
-    @property
+    @cached_property
     def _colour_loops(self) -> str:
         """Colour axes that are looped over; they come first in `loop_axes`."""
         return "".join(axis for axis in self.loop_axes if axis in COLOUR)
 
-    @property
+    @cached_property
     def _counts(self) -> tuple[int, ...]:
         """Number of positions of blocks, in the order of restoration: channels, chunks along each axis, other loops."""
         size, colours = self.sizes, len(self._colour_loops)
