@@ -47,6 +47,19 @@ def stack(path: Path, *shape: int, seed: int = 0) -> Path:
     return path
 
 
+def claimed(path: Path, axes: str, *shape: int, stored: Sequence[Any] = (), **options: Any) -> Path:
+    """An OME-Zarr of any shape, which takes no room on the disk but for the indices that are `stored`."""
+    chunks = (*(1,) * (len(shape) - 2), *(min(n, 512) for n in shape[-2:]))
+    group = zarr.create_group(path)
+    array = group.create_array("0", shape=shape, **{"chunks": chunks, "dtype": "uint16", **options})
+    for index in stored:
+        array[index] = noisy(*array[index].shape)
+    kinds = [{"name": a.lower(), "type": {"T": "time", "C": "channel"}.get(a, "space")} for a in axes]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(shape)}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": kinds, "datasets": levels}]}
+    return path
+
+
 def night(folder: Path) -> Path:
     """Two stacks and a picture, one of them in a folder of its own."""
     stack(folder / "a.tif", 3, 32, 32, seed=1)

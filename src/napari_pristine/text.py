@@ -15,13 +15,16 @@ _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def duration(seconds: float) -> str:
-    """Format seconds, such as `3.2 s`, `4 min 10 s` or `2 h 5 min`."""
+    """Format seconds, such as `3.2 s`, `4 min 10 s`, `2 h 5 min`, `12 days` or `30 years`."""
     rounded = round(seconds)
     if rounded < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"
     if rounded < 3600:
         return f"{rounded // 60} min {rounded % 60} s"
-    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    days = rounded // 86400
+    if days < 3:
+        return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    return f"{days} days" if days < 2 * 365 else f"{days // 365} years"
 
 
 def one_line(text: object) -> str:

@@ -31,9 +31,9 @@ from tests.batches import field_of_view, group, plate
 
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError, PristineError
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySlice
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.zarr import complete_image, create_array, create_image
+from napari_pristine.io.zarr import ZarrArray, complete_image, create_array, create_image
 
 v04.Image.model_rebuild(_types_namespace={**vars(pydantic_zarr.v2), **vars(v04)})
 UM, PX, NM = "micrometer", "pixel", "nanometer"
@@ -51,6 +51,37 @@ def image_of(axes: str, version: str = "0.5", dtype: str = "uint16", **sizes: in
     names = ("GFP", "DAPI") if "C" in axes else ()
     units = tuple(UNITS[axis] for axis in axes)
     return Image(data, axes, scale, units, start, "cells", names, {"format": "zarr", "version": version})
+
+
+@pytest.mark.parametrize("layout", ["2.", "2/", "3.", "3/", "shards"])
+def test_a_store_tells_what_it_holds(tmp_path: Path, layout: str) -> None:
+    kind = {"name": "v2" if layout[0] == "2" else "default", "separator": layout[-1]} if layout != "shards" else None
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(100, 6, 20, 30), chunks=(1, 2, 16, 16), dtype="u2", fill_value=5,
+        zarr_format=2 if layout[0] == "2" else 3, chunk_key_encoding=kind,  # type: ignore[arg-type]
+        shards=(2, 2, 32, 32) if layout == "shards" else None,
+    )  # fmt: skip
+    (tmp_path / "a.zarr" / "notes 1.2.3.4.txt").write_text("of another program")
+    array[50, 3, 18, 20] = 7
+    lazy = ZarrArray(tmp_path / "a.zarr", [3, 0, 1, 2])  # X T Z Y
+    deep, wide = (2, (0, 30)) if layout == "shards" else (1, (16, 30))
+    (part,) = lazy.stored_parts()
+    assert part == (slice(*wide), slice(50, 50 + deep), slice(2, 4), slice(0 if layout == "shards" else 16, 20))
+    assert lazy.is_stored((slice(None), 50, 3, slice(None)))
+    assert not lazy.is_stored((slice(None), 49, 3, slice(None)))
+    for at in (
+        (2, slice(40, 60, 2), 3),
+        (slice(None), slice(60, 39, -5), slice(None)),
+        (29, slice(50, 51), slice(3, 4)),
+    ):
+        values = LazySlice(lazy, at)
+        parts = LazySlice(lazy, at).stored_parts()
+        assert parts is not None
+        outside = np.array(values[...])
+        for found in parts:
+            outside[found] = 5
+        assert (outside == 5).all()
+        assert values.is_stored(...) == any(all(s.start < s.stop for s in found) for found in parts)
 
 
 def assert_same(found: Image, image: Image) -> None:

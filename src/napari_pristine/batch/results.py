@@ -60,7 +60,7 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
                     notes[note.text] = None
                 else:
                     dropped += 1
-    if missing := sum(map(len, plan.work_units)) - quality.count:
+    if missing := len(plan.indices) - quality.count:
         raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume restores them")
     more = (f"{dropped} more notes on single blocks are not kept",) if dropped else ()
     return BlockSummary(quality, seconds, frozenset(devices), (*notes, *more))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,10 @@ from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.resources import free_memory, thread_count
 
+_CHANNELS_TRIED = 16
+"""Maximum number of channels of an image that is written to try its format."""
+_TRIED = "\0"
+"""Stands for the path of a result in an error that is the same for all files of a kind."""
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
 
@@ -270,27 +274,56 @@ def path_key(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def check_format(target: Path, result: Image) -> None:
-    """Check that a format can hold a result, by writing a corner of it to a temporary file before the fit starts.
+class FormatChecker:
+    """Checks that results can be written before the first is made: each kind of image and each folder once."""
 
-    Args:
-        target: The file that the result goes to.
-        result: The result; only its metadata, axes, shape and type are used.
+    def __init__(self) -> None:
+        self._errors: dict[str, str] = {}
+        self._folders: dict[Path, str] = {}
 
-    Raises:
-        FileError: The format cannot hold such an image, or the folder cannot be written to.
-    """
-    corner = tuple(n if axis in "CS" else min(n, 2) for axis, n in zip(result.axes, result.shape, strict=True))
-    small = replace(result, data=np.zeros(corner, result.dtype))
+    def check(self, target: Path, result: Image) -> None:
+        """Check that a format can hold a result, by writing a corner of one of its kind to a temporary file.
+
+        Args:
+            target: The file that the result goes to.
+            result: The result; only its metadata, axes, shape and type are used.
+
+        Raises:
+            FileError: The format cannot hold such an image, or the folder cannot be written to.
+        """
+        sides = [min(n, _CHANNELS_TRIED if a in "CS" else 2) for a, n in zip(result.axes, result.shape, strict=True)]
+        channels = result.channels[:_CHANNELS_TRIED]
+        form = [result.metadata.get(key) for key in ("format", "version")]
+        metadata = {key: sorted(value) if isinstance(value, Mapping) else "" for key, value in result.metadata.items()}
+        name = f"image{ZARR_SUFFIX}" if store_of(target) else target.name
+        kind = repr(
+            [
+                Path(name).suffixes[-2:], result.axes, sides, result.dtype, result.units, channels, form, metadata,
+                sorted(result.details),
+            ]
+        )  # fmt: skip
+        if kind not in self._errors:
+            corner = replace(result, data=np.zeros(sides, result.dtype), channels=channels)
+            self._errors[kind] = _try_format(name, corner)
+        if target.parent not in self._folders:
+            existing = next(parent for parent in target.absolute().parents if parent.exists())
+            denied = "" if os.access(existing, os.W_OK) else f"you may not write to '{existing}'; choose another folder"
+            self._folders[target.parent] = denied
+        if error := self._errors[kind]:
+            raise FileError(error.replace(_TRIED, str(target)))
+        if denied := self._folders[target.parent]:
+            raise FileError(f"'{target}' cannot be written: {denied}")
+
+
+def _try_format(name: str, image: Image) -> str:
+    """Write an image to a temporary file; returns what is wrong, with `_TRIED` for the path of the file."""
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / (f"image{ZARR_SUFFIX}" if store_of(target) else target.name)
+        part = Path(folder) / name
         try:
-            write(part, small)
+            write(part, image)
         except FileError as error:
-            raise FileError(str(error).replace(str(part), str(target))) from None
-    existing = next(parent for parent in target.absolute().parents if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise FileError(f"'{target}' cannot be written: you may not write to '{existing}'; choose another folder")
+            return str(error).replace(str(part), _TRIED)
+    return ""
 
 
 def make_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
 from napari_pristine.events import BlockDone, Event, Note
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
 from napari_pristine.io.fingerprint import Fingerprint, fingerprint
@@ -191,7 +191,7 @@ class WorkItem:
         recipe: Recipe of the batch.
         threads: Number of threads to compute with; as many as the process may use if `None`.
         batch_size: Number of blocks fitted at once, wherever that is done.
-        units: Numbers of the work units.
+        units: Numbers of the work units; there may be millions.
         fingerprint: State of the files when the work was planned.
         token: Token of the lock of the result.
         opened: The opened file, for the process that has planned the work; other processes open it themselves.
@@ -201,35 +201,35 @@ class WorkItem:
     recipe: Recipe
     threads: int | None
     batch_size: int
-    units: tuple[int, ...]
+    units: range
     fingerprint: Fingerprint
     token: str
     opened: OpenedTask | None = field(default=None, repr=False)
 
 
-def remaining_items(opened: OpenedTask, token: str, threads: int | None) -> list[WorkItem]:
-    """Work items for everything that is left to do of a file; they do not depend on the number of workers.
+def work_items(opened: OpenedTask, token: str, threads: int | None) -> Iterator[WorkItem]:
+    """All work items of a file, whether done or not; they do not depend on the number of workers.
 
     A network that has yet to be trained on all blocks would be trained once for each item, so these make one item.
     So do the samples of RGB that are looped over: they share chunks of the result.
     """
     plan = opened.plan
-    groups: dict[Any, list[int]] = {}
-    for number, unit in enumerate(plan.work_units):
-        if remaining_blocks(opened, number):
-            first = unit[0]
-            position = tuple(n for axis, n in plan.blocks.position(first).items() if axis != "S")
-            key = () if plan.needs_training else (plan.blocks.chunk_number(first), *position)
-            groups.setdefault(key, []).append(number)
-    return [
-        WorkItem(opened.task, opened.recipe, threads, plan.batch_size, tuple(units), opened.fingerprint, token, opened)
-        for units in groups.values()
-    ]
+    count = len(plan.work_units)
+    size, step = 1, count  # number of units of an item, and their distance
+    if plan.needs_training:
+        size, step = count, 1
+    elif "S" in plan.blocks.loop_axes:
+        size, step = plan.blocks.sizes["S"], plan.units_per_sample
+    for number in range(count // size):
+        first = number // step * step * size + number % step
+        units = range(first, first + size * step, step)
+        yield WorkItem(opened.task, opened.recipe, threads, plan.batch_size, units, opened.fingerprint, token, opened)
 
 
 def remaining_blocks(opened: OpenedTask, number: int) -> list[BlockIndex]:
     """Blocks of a work unit to be restored: all of it, where blocks start from each other or are fitted at once."""
-    plan, unit = opened.plan, opened.plan.work_units[number]
+    plan = opened.plan
+    unit = plan.work_units[number]
     written = WorkDir(opened.task.target).records(number, unit)
     missing = [index for index in unit if index not in written]
     inseparable = plan.warm_starts or len(plan.batches(unit)) < len(unit)
@@ -287,21 +287,26 @@ def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
     """
     work, plan = WorkDir(item.task.target), opened.plan
     _check_allowed(work, item.token)  # before any file is created that would not be removed
-    units = {index: number for number in item.units for index in remaining_blocks(opened, number)}
+    units = LazySequence(item.units, lambda number: remaining_blocks(opened, number))
+    notes: list[Note] = []  # since the last other event; those after the last block are summaries of this item
     device, writer_name = describe_device(plan.device), secrets.token_hex(4)
     try:
         with AsyncWriter() as writer:
             array = _GuardedArray(opened.open_array(), work, item.token, writer)
-            started, remaining = time.monotonic(), len(units)
-            for event in run_plan(plan, into=array, indices=list(units), checkpoint_dir=work.checkpoint_dir):
+            started = time.monotonic()
+            for event in run_plan(plan, into=array, units=units, checkpoint_dir=work.checkpoint_dir):
                 array.check()
                 if isinstance(event, BlockDone):
                     now = time.monotonic()
                     record = BlockRecord(event, now - started, device)
-                    writer.submit(partial(work.record, units[event.index], writer_name, record))
-                    started, remaining = now, remaining - 1
-                if remaining or not isinstance(event, Note):  # notes after the last block are summaries of this item
-                    yield event
+                    writer.submit(partial(work.record, plan.unit_of(event.index), writer_name, record))
+                    started = now
+                if isinstance(event, Note):
+                    notes.append(event)
+                    continue
+                yield from notes
+                notes.clear()
+                yield event
     except OSError as error:
         raise FileError(
             f"'{item.task.target}' cannot be written: {error.strerror or error}; is the disk full or disconnected? "

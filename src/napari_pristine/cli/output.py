@@ -161,7 +161,8 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
     if estimate.done:
         return (source, sizes, estimate.dtype, "", "", "done before, by the same recipe")
     seconds = "?" if estimate.seconds is None else duration(estimate.seconds)
-    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, estimate.loops)
+    facts = "; ".join(filter(None, (estimate.loops, estimate.note)))
+    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, facts)
 
 
 def describe_model(target: object, model: Model) -> str:

@@ -36,6 +36,7 @@ from napari_pristine.cli.output import (
     explain,
     item_bar,
     item_facts,
+    reading_bar,
     report_error,
     say,
 )
@@ -104,7 +105,7 @@ def restore(
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
-    from napari_pristine.batch.spec import BatchOptions, assign_results, check_format
+    from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results
     from napari_pristine.batch.work_item import FileSets, open_task
     from napari_pristine.jobs.inputs import InputCache
     from napari_pristine.jobs.restore import make_recipe
@@ -128,17 +129,19 @@ def restore(
         if json:
             say(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error)))))
 
-    for number, each in enumerate(tasks):
-        task = tasks[number] = sets.resolve(each)
-        if task.problem:
-            continue
-        try:
-            opened[task] = open_task(task, recipe, cache)
-            sets.add(opened[task])
-            check_format(task.target, opened[task].result_like)
-        except Exception as error:  # noqa: BLE001 - the next file may be fine
-            opened.pop(task, None)
-            fail(task, format_error(error, task.source))
+    formats = FormatChecker()
+    with reading_bar(len(tasks)) as count:
+        for number, each in enumerate(tasks):
+            task = tasks[number] = sets.resolve(each)
+            if not task.problem:
+                try:
+                    opened[task] = open_task(task, recipe, cache)
+                    sets.add(opened[task])
+                    formats.check(task.target, opened[task].result_like)
+                except Exception as error:  # noqa: BLE001 - the next file may be fine
+                    opened.pop(task, None)
+                    fail(task, format_error(error, task.source))
+            count(task.source)
     if save_recipe and opened:
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 

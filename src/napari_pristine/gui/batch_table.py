@@ -124,7 +124,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("Size", "Axes and sizes of the part that is restored.", lambda row: row.size),
     ("Type", "Data type of the pixels.", lambda row: row.dtype),
     ("Blocks", "What is fitted together, and what is restored one after the other.",
-     lambda row: row.estimate.loops if row.estimate else ""),
+     lambda row: "; ".join(filter(None, (row.estimate.loops, row.estimate.note))) if row.estimate else ""),
 )  # fmt: skip
 """Title, tooltip and text of each column."""
 STATUS = next(number for number, (title, *_) in enumerate(COLUMNS) if title == "Status")

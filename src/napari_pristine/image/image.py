@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from string import ascii_uppercase
 from types import EllipsisType
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
 
+T = TypeVar("T")
 COLOUR = "CS"
 """Axes of colour: channels, and the samples of RGB pixels."""
 _MICROMETRES = {
@@ -341,6 +343,49 @@ def slice_of(selected: range) -> slice:
     return slice(selected.start, stop, selected.step) if len(selected) else slice(0, 0)
 
 
+@dataclass(frozen=True)
+class LazySequence(Sequence[T], Generic[T]):
+    """A sequence whose items are computed when they are needed: an image may have, or claim to have, 10⁹ blocks.
+
+    Attributes:
+        numbers: Numbers of the items.
+        item: Computes the item of a number.
+    """
+
+    numbers: range
+    item: Callable[[int], T]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazySequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | LazySequence[T]:
+        if isinstance(index, slice):
+            return LazySequence(self.numbers[index], self.item)
+        return self.item(self.numbers[index])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.item, self.numbers)
+
+
+def stored_parts(array: Any) -> Sequence[tuple[slice, ...]] | None:
+    """Parts of an array outside of which all values are equal, where its file tells; `None` where it does not.
+
+    The slices have a start and a stop, and no step; parts may be empty.
+    """
+    find = getattr(array, "stored_parts", None)
+    return find() if find else None
+
+
+def is_stored(array: Any, index: Any) -> bool:
+    """False if an array is known to hold nothing but its fill value at a basic index of numpy."""
+    find = getattr(array, "is_stored", None)
+    return bool(find(index)) if find else True
+
+
 class LazySlice:
     """Part of an array-like that reads only the elements asked for; supports integers, slices and an ellipsis.
 
@@ -355,6 +400,10 @@ class LazySlice:
         self.dtype, self.ndim = np.dtype(array.dtype), len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        return read(self._array, self._selection(index))
+
+    def _selection(self, index: Any) -> list[Range]:
+        """Selection of the array that an index of this object stands for."""
         wanted = iter(ranges(index, self.shape))
         selected: list[Range] = []
         for item in self._selected:
@@ -363,7 +412,32 @@ class LazySlice:
             else:
                 part = next(wanted)
                 selected.append(item[part] if isinstance(part, int) else item[slice_of(part)])
-        return read(self._array, selected)
+        return selected
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
+
+    def is_stored(self, index: Any) -> bool:
+        """See the function of this name."""
+        return is_stored(self._array, tuple(n if isinstance(n, int) else slice_of(n) for n in self._selection(index)))
+
+    def stored_parts(self) -> Sequence[tuple[slice, ...]] | None:
+        """See the function of this name."""
+        parts = stored_parts(self._array)
+        if parts is None:
+            return None
+        return LazySequence(range(len(parts)), lambda n: self._selected_part(parts[n]))
+
+    def _selected_part(self, stored: tuple[slice, ...]) -> tuple[slice, ...]:
+        """The selected elements of a part of the array, in the axes of this object."""
+        part: list[slice] = []
+        for selected, along in zip(self._selected, stored, strict=True):
+            if isinstance(selected, int):
+                if not along.start <= selected < along.stop:
+                    return (slice(0, 0),) * self.ndim
+                continue
+            ends = ((n - selected.start) / selected.step for n in (along.start, along.stop - 1))
+            first, last = sorted(ends)
+            start, stop = max(math.ceil(first), 0), min(math.floor(last) + 1, len(selected))
+            part.append(slice(start, max(start, stop)))
+        return tuple(part)

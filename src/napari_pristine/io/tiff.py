@@ -45,6 +45,9 @@ _SHOWN = 3
 _LARGE_PAGE = 1 << 26
 """Bytes of a page beyond which it is read strip by strip; below, whole pages are faster."""
 
+_SMALL_FILE = 1 << 18
+"""Bytes up to which values are read as a whole; that is quicker than to map them."""
+
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:
     """Read the image that was measured; others are copies for display, labels or thumbnails.
@@ -125,10 +128,14 @@ class _MemoryMap:
     """A part of a file as an array; mapped again for each read, as an open map counts as an open file."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> None:
-        self._arguments: dict[str, Any] = {"filename": path, "dtype": dtype, "offset": offset, "shape": shape}
+        self._path, self._dtype, self._offset, self._shape = path, dtype, offset, shape
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        return np.array(np.memmap(mode="r", **self._arguments)[index])
+        count = math.prod(self._shape)
+        if count * self._dtype.itemsize <= _SMALL_FILE:
+            values = np.fromfile(self._path, self._dtype, count, offset=self._offset)
+            return np.array(values.reshape(self._shape)[index])
+        return np.array(np.memmap(self._path, self._dtype, "r", self._offset, self._shape)[index])
 
 
 class _KeepLastChunk(WrapperStore[Any]):

@@ -117,17 +117,17 @@ def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPage
     """Raise a `FileError` if data are missing (tifffile would read zeros), or the file claims more than it can hold."""
     if tif.is_imagej and series.kind in ("uniform", "generic"):  # tifffile found fewer planes than ImageJ's metadata
         raise cut_off(path)
+    if series.dataoffset is not None:  # the values lie in one piece; there may be a million pages, which take time
+        if series.dataoffset + series.nbytes > tif.filehandle.size:
+            raise cut_off(path)
+        return
     pages = [page for page in series.pages if page is not None]
     if len(pages) < len(series.pages):
         raise FileError(
             f"'{path}' has only {len(pages)} of its {len(series.pages)} planes; "
             "put its other files into the same folder, or save the existing planes as a new file"
         )
-    if series.dataoffset is None:
-        is_cut_off = series.nbytes > sum(page.nbytes for page in pages)
-    else:
-        is_cut_off = series.dataoffset + series.nbytes > tif.filehandle.size
-    if is_cut_off:
+    if series.nbytes > sum(page.nbytes for page in pages):
         raise cut_off(path)
     for page in pages:
         _check_page(path, page)

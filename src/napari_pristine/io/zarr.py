@@ -18,7 +18,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
 from napari_pristine.errors import AxesError, FileError, PristineError
-from napari_pristine.image.image import Image, axes_from_names, guess_axes, ranges
+from napari_pristine.image.image import Image, LazySequence, axes_from_names, guess_axes, ranges
 from napari_pristine.io import ngff
 from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX, is_zarr_node
 from napari_pristine.io.collection import join_inside, list_images, read_node
@@ -32,7 +32,15 @@ from napari_pristine.io.metadata import (
     stem_of,
 )
 from napari_pristine.io.ngff import ContrastLimits, Version
-from napari_pristine.io.planes import CHUNK_SIDE, chunk_height, count_levels, halve, halved, row_chunk_indices
+from napari_pristine.io.planes import (
+    CHUNK_SIDE,
+    chunk_height,
+    count_levels,
+    find_chunks,
+    halve,
+    halved,
+    row_chunk_indices,
+)
 from napari_pristine.resources import check_fits
 from napari_pristine.threads import CheckCancelled
 
@@ -99,11 +107,26 @@ class ZarrArray(LazyArray):
         wanted = [r if isinstance(r, range) else range(r, r + 1) for r in ranges(index, self.shape)]
         spans = [
             range(min(r) // size, max(r) // size + 1) if r else r
-            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._array.chunks, strict=True)
+            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._file_shape, strict=True)
         ]
         for position in np.ndindex(*map(len, spans)):
             chunk = tuple(span[n] for span, n in zip(spans, position, strict=True))
             yield self._path / self._array.metadata.encode_chunk_key(chunk)
+
+    @property
+    def _file_shape(self) -> tuple[int, ...]:
+        """Shape of the part that a file holds: a chunk, or a shard of several."""
+        return tuple(self._array.shards or self._array.chunks)
+
+    def is_stored(self, index: Any) -> bool:
+        """False if no file holds a part of what is indexed; all of it has the fill value."""
+        return any(file.exists() for file in self.files(index))
+
+    def stored_parts(self) -> Sequence[tuple[slice, ...]]:
+        """Parts of which there are files; all other values are the fill value, see `napari_pristine.image.image`."""
+        encode, order = self._array.metadata.encode_chunk_key, self._order
+        parts = find_chunks(self._path, self._array.shape, self._file_shape, encode)
+        return LazySequence(parts.numbers, lambda n: tuple(parts[n][axis] for axis in order))
 
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:

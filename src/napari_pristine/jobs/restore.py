@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 from napari_pristine.threads import Prefetcher
+
+_MAX_COUNTED = 1000
+"""Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,7 @@ def run_plan(
     plan: RestorationPlan,
     *,
     into: Any = None,
-    indices: Sequence[BlockIndex] | None = None,
+    units: Sequence[Sequence[BlockIndex]] | None = None,
     checkpoint_dir: Path | None = None,
 ) -> Job[Restored]:
     """Restore the blocks of a plan.
@@ -157,8 +160,8 @@ def run_plan(
     Args:
         plan: Plan of the restoration.
         into: Array to write the result to, block by block; a new one in memory if none is given.
-        indices: Blocks to restore; all if none are given. Whole work units of the plan where blocks start from their
-            neighbour's network or are fitted at once.
+        units: Blocks to restore, by their work units; all if none are given. Whole units of the plan where blocks
+            start from their neighbour's network or are fitted at once.
         checkpoint_dir: Folder of checkpoints of trained networks.
 
     Raises:
@@ -166,8 +169,12 @@ def run_plan(
     """
     context = JobContext()
     result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
-    batches = plan.batches(list(chain(*plan.work_units)) if indices is None else indices)
-    fitter = BlockFitter(plan, context, batches, checkpoint_dir)
+    batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
+    if units is not None and len(units) <= _MAX_COUNTED:
+        batch_count, block_count = (sum(map(len, each)) for each in (map(plan.batches, units), units))
+        channels = len({plan.blocks.channel(index) for unit in units for index in unit})
+    batches = chain.from_iterable(map(plan.batches, plan.work_units if units is None else units))
+    fitter = BlockFitter(plan, context, batch_count, channels, checkpoint_dir)
     summary = QualitySummary(plan.blocks, plan.image.channels)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}
@@ -185,12 +192,12 @@ def run_plan(
         with out_of_memory_as_error():
             for note in plan.notes:
                 yield from context.emit(note)
-            for number, batch in enumerate(batches):
+            for number, (batch, following) in enumerate(pairwise(chain(batches, [None]))):
+                assert batch is not None
                 if context.keep:
-                    total = sum(map(len, batches))
-                    kept = f"only {summary.count} of {total} blocks are restored"
+                    kept = f"only {summary.count} of {block_count} blocks are restored"
                     yield from context.warn(f"kept early: {kept}; the others are unchanged")
-                    for index in chain.from_iterable(batches[number:]):
+                    for index in chain(batch, following or (), chain.from_iterable(batches)):
                         _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
                     break
 
@@ -208,8 +215,8 @@ def run_plan(
                     neighbour = (*index[:-1], index[-1] - 1) if plan.starts_warm(index) else None
                     start = networks.get(neighbour, []) if neighbour else []
                     fits.append(FittedBlock(index, block, start, torch.from_numpy(block.pixels)))
-                if number + 1 < len(batches) and not isinstance(plan.image.data, np.ndarray):
-                    prefetcher.start(batches[number + 1][0])
+                if following and not isinstance(plan.image.data, np.ndarray):
+                    prefetcher.start(following[0])
 
                 stops_before = Counter(context.stops)
                 for group in ([f for f in fits if not f.networks], [f for f in fits if f.networks]):
@@ -220,12 +227,9 @@ def run_plan(
 
                 for index, reason in unchanged.items():
                     _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
-                    if plan.blocks.chunks:  # half of a slide may be empty: one note at the end
-                        yield from finish(BlockDone(index, unchanged=str(reason)))
-                        continue
-                    where = ", ".join(f"{axis} = {n}" for axis, n in plan.blocks.position(index).items())
-                    yield from context.warn(f"left unchanged at {where}: {reason}")
-                    yield from finish(BlockDone(index))
+                    yield from finish(
+                        BlockDone(index, unchanged=str(reason))
+                    )  # half of them may be: one note at the end
                 for fitted in fits:
                     _check_finite(fitted.restored)
                     pixels = yield from refine_block(plan, context, fitter, fitted)
