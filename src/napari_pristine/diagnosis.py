@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_valid
 from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
+from napari_pristine.image.outliers import count_defects, find_outliers
+from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
 _MAX_PLANES = 8
-_MAX_SENTENCES = 3
+_MAX_SENTENCES = 4
 _SATURATED = 1e-3
 """Fraction of saturated pixels from which they are mentioned."""
 _WEAK, _STRONG = 20.0, 3.0
@@ -47,6 +50,8 @@ class ChannelNoise:
         contrast: Range of the brightness (1st to 99th percentile of the smoothed image) in noise levels.
         saturated: Fraction of the pixels that are saturated.
         invalid: Fraction of the pixels without a value (NaN or infinite).
+        rows, columns: Standard deviation of the offsets of rows and of columns; 0 if there are none.
+        defects: Number of hot and cold pixels, rows and columns that stand out, by kind, in the planes measured.
     """
 
     name: str
@@ -61,6 +66,9 @@ class ChannelNoise:
     contrast: float
     saturated: float
     invalid: float
+    rows: float = 0.0
+    columns: float = 0.0
+    defects: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def photon_noise(self) -> bool:
@@ -84,7 +92,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Noise of an image, and one to three sentences of advice on how to restore it."""
+    """Noise of an image, and one to four sentences of advice on how to restore it."""
 
     name: str
     axes: str
@@ -114,7 +122,7 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
 
 
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
-    """Say in one to three sentences which method fits the noise, and which faults to look out for."""
+    """Say in one to four sentences which method fits the noise, and which faults to look out for."""
     return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
 
 
@@ -132,16 +140,19 @@ def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
             f"The noise is correlated between neighbouring pixels ({correlation:.2f}): use 'inr' with the preset "
             "'balanced', which allows for it; 'paper' assumes independent noise and would keep some."
         )
-    elif any(channel.photon_noise for channel in channels):
-        reason = (
-            "The noise is photon noise, independent from pixel to pixel: use 'inr' with the preset 'balanced', which "
-            "first makes the noise equally strong everywhere."
-        )
     else:
-        reason = (
-            "The noise is equally strong everywhere and independent from pixel to pixel: "
-            "use 'inr' with the preset 'balanced'."
-        )
+        striped = any(channel.rows or channel.columns for channel in channels)
+        within = "within rows and columns" if striped else "from pixel to pixel"
+        if any(channel.photon_noise for channel in channels):
+            reason = (
+                f"The noise is photon noise, independent {within}: use 'inr' with the preset 'balanced', which first "
+                "makes the noise equally strong everywhere."
+            )
+        else:
+            reason = (
+                f"The noise is equally strong everywhere and independent {within}: use 'inr' with the preset "
+                "'balanced'."
+            )
     return Recommendation("inr", "balanced", reason)
 
 
@@ -150,6 +161,17 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     saturated = max(channel.saturated for channel in channels)
     invalid = max(channel.invalid for channel in channels)
     contrast = [channel.contrast for channel in channels if not channel.noiseless]
+    for name in ("rows", "columns"):
+        channel = max(channels, key=lambda channel: getattr(channel, name))
+        if offset := getattr(channel, name):
+            yield (
+                f"{name.capitalize()} are offset against each other, by {offset:.3g} grey values (standard deviation; "
+                f"the noise within them is {channel.sigma_fit:.3g}): restoring removes these offsets (stripes)."
+            )
+    defects: Counter[str] = sum((Counter(channel.defects) for channel in channels), Counter())
+    if defects:
+        named = ", ".join(f"{count} {kind}" for kind, count in defects.items())
+        yield f"{named} stand out of all their neighbours: restoring fills them in (hot_pixels)."
     if saturated > _SATURATED:
         yield (
             f"{saturated:.1%} of the pixels are saturated: their brightness is lost and cannot be restored; "
@@ -199,6 +221,7 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     valid = find_valid(planes[None])
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
+    outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
     try:
         sigma = estimate_sigma(filled[None])
     except ImageError:  # too small
@@ -221,6 +244,9 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
         saturated=_saturated(values),
         invalid=1 - float(np.isfinite(values).mean()),
+        rows=noise.rows,
+        columns=noise.columns,
+        defects=count_defects(outliers),
     )
 
 

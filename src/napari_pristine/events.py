@@ -82,6 +82,7 @@ class BlockDone:
         errors: For each channel, estimates of the mean squared error of the result and of the best light blur, in
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
+        means: Mean of the result before and after it is converted to the type of its values.
     """
 
     index: tuple[int, ...]
@@ -93,6 +94,7 @@ class BlockDone:
     unchanged: str = ""
     errors: tuple[tuple[float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
+    means: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ class Recipe(Params):
     format: Literal["same", "ome-tiff", "ome-zarr", "ome-zarr-0.4"] = setting(
         "same", "Format of the result: that of the image, or another."
     )
+    value_type: Literal["auto", "same", "float32"] = setting(
+        "auto", "Type of the values of the result: that of the image, but float32 where it would be too coarse."
+    )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")
 

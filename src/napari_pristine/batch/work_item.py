@@ -69,17 +69,23 @@ class OpenedTask:
 
     @property
     def result_like(self) -> Image:
-        """The result with all its metadata, without values."""
-        return self.plan.result_image(DummyArray(self.plan.output_blocks.shape, self.plan.image.dtype))
+        """The result with all its metadata, without values; it may become float32 when the noise is measured."""
+        dtype = np.dtype(np.float32) if self.recipe.value_type == "float32" else self.plan.image.dtype
+        return self._result_of(dtype)
+
+    def _result_of(self, dtype: np.dtype[Any]) -> Image:
+        return self.plan.result_image(DummyArray(self.plan.output_blocks.shape, dtype))
 
     def open_array(self) -> ZarrArray:
         """Open the array of the unfinished result; it is created if there is none."""
         work, sides = WorkDir(self.task.target), self.plan.output_blocks.chunk_sides
+        only_whole = self.task.target.suffix.lower() == ".png"  # it holds no fractions
+        like = self.result_like if only_whole else self._result_of(self.plan.dtype)
         if not self.task.is_zarr:
-            return zarr.create_array(work.array, self.result_like, block_sides=sides)
+            return zarr.create_array(work.array, like, block_sides=sides)
         store = self.task.result_store
         version = store.version if store else self.task.version or self.plan.image.metadata.get("version", "0.5")
-        return zarr.create_image(work.array, self.result_like, version=version, block_sides=sides)
+        return zarr.create_image(work.array, like, version=version, block_sides=sides)
 
     def with_batch_size(self, batch_size: int) -> OpenedTask:
         """The same file, with another number of blocks fitted at once."""

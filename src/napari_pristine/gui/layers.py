@@ -206,6 +206,6 @@ class ResultLayer:
         """Pixels where nothing is restored yet: the image if it is in memory, else zeros, which take no memory."""
         shape = plan.output_blocks.shape
         if type(plan.image.data) is not np.ndarray:  # lazy, or a memory map
-            return np.zeros(shape, plan.image.dtype)
+            return np.zeros(shape, plan.dtype)
         factors = tuple(fine // coarse for fine, coarse in zip(shape, plan.image.shape, strict=True))
         return repeat(plan.image.data, factors) if max(factors) > 1 else plan.image.data.copy()

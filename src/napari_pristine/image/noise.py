@@ -189,7 +189,8 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     good = np.ones(planes.shape, bool) if valid is None else _sample_planes(valid[None].astype(float))[0] > 0
     if planes.size < _PATCH_SIDE**2 or np.ptp(planes[good]) == 0:
         return Noise(0.0, 0.0, 0.0)
-    rounding = value_step(planes) ** 2 / 12
+    step, dark = value_step(planes), float(planes[good].min())
+    rounding = step**2 / 12
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets
     outliers = find_outliers(planes, good)
@@ -216,7 +217,9 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         # real correlated noise has more power at low frequencies than blurred noise; much more is structure
         longer = np.interp(np.quantile(by_three / by_two, 0.25), [1, 1.4, 2], [1, 1.4, 1])
         variance = np.minimum(by_two, 1.15 * by_one) * longer + rounding
-    variance = np.maximum(variance, max(rounding, 1e-3 * variance.mean()))
+    # the noise of rounding cannot be seen where all values are equal; counts of few photons are whole by nature
+    least = np.minimum(rounding, step * np.maximum(means - dark, 0))
+    variance = np.maximum(variance, np.maximum(least, 1e-3 * variance.mean()))
     gain, offset = _fit_line(means, variance)
     signal = ndimage.gaussian_filter(planes, (0, 2.0, 2.0))[good]
     sigma = float(np.sqrt(np.maximum(gain * signal + offset, variance.min() / 2).mean()))
@@ -317,6 +320,11 @@ def _cell_means(values: Array) -> Array:
     rows, columns = (n // _CELL for n in values.shape[1:])
     cropped = values[:, : rows * _CELL, : columns * _CELL]
     return np.asarray(cropped.reshape(len(values), rows, _CELL, columns, _CELL).mean(axis=(2, 4)).ravel())
+
+
+def fourth_differences(planes: Array) -> Array:
+    """Fourth differences along Y and X, the last two axes; white noise keeps its variance."""
+    return _filter_plane(planes, _KERNELS[0])
 
 
 def _filter_plane(planes: Array, kernel: Array) -> Array:

@@ -10,13 +10,18 @@ from scipy import ndimage
 
 Array = NDArray[np.float64]
 
-_HEIGHT = 8.0
-"""Height of an outlier above the median of its neighbours, in noise levels."""
+_HOT, _COLD = 8.0, 6.0
+"""Height of an outlier above, or depth below, the median of its neighbours, in noise levels; few photons are often many
+more than their mean, never many less."""
 _SHARPNESS = 0.3
 """Sum of the two neighbours along an axis, relative to the outlier between them, at most; a point of light that is
 spread by optics with a sigma of 0.7 pixels has 0.72 along each axis, wherever it lies between the pixels."""
 _MAX_SHARE = 0.015
 """Fraction of outliers above which they are no defects, but the photons of a dark image."""
+_GAP = 0.3
+"""Depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median, at least."""
+_LINE = 0.3
+"""Share of the pixels of a row or column that are outliers, above which all of it is one defect."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
@@ -48,8 +53,8 @@ def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -
     good = np.ones(planes.shape, bool) if good is None else good
     for robust in (True, False):
         found = _find(planes, good, robust=robust)
-        if np.count_nonzero(found) <= _MAX_SHARE * found.size:
-            return found
+        if not _are_photons(found):
+            return _complete_lines(found)
     return np.zeros(planes.shape, np.int8)
 
 
@@ -82,7 +87,7 @@ def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
     """
     counts = {"hot pixels": 0, "cold pixels": 0, "rows": 0, "columns": 0}
     for plane in outliers.reshape(-1, *outliers.shape[-2:]):
-        rows, columns = ((plane != 0).mean(axis=axis) > 0.5 for axis in (1, 0))
+        rows, columns = ((plane != 0).mean(axis=axis) > _LINE for axis in (1, 0))
         rest = plane[~rows][:, ~columns]
         for name, count in zip(counts, ((rest > 0).sum(), (rest < 0).sum(), rows.sum(), columns.sum()), strict=True):
             counts[name] += int(count)
@@ -107,31 +112,53 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
         gain, variance = _noise_of_heights(height, level, good, step, robust=robust)
         # at least that of one photon and of one step: in the dark, single photons are far brighter than all around
         sigma = np.sqrt(np.maximum(gain * level + variance, 0) + gain**2 + step**2)
-        candidates = np.argwhere((np.abs(height) > _HEIGHT * sigma) & good)
+        candidates = np.argwhere(((height > _HOT * sigma) | (height < -_COLD * sigma)) & good)
         if len(candidates) > 0.3 * values.size:
             return np.ones(planes.shape, np.int8)
         if not len(candidates):
             break
         at = tuple(candidates.T)
         sign = np.sign(height[at])
-        sharp = _is_sharp(values, candidates, sign)
+        sharp = _is_sharp(values, candidates, height[at])
         if not sharp.any():
             break
         at = tuple(candidates[sharp].T)
         found[at], values[at] = sign[sharp], level[at]
-        if robust and np.count_nonzero(found) > _MAX_SHARE * found.size:
+        if robust and _are_photons(found):
             break
     return found
 
 
-def _is_sharp(values: Array, candidates: NDArray[np.intp], sign: Array) -> NDArray[np.bool_]:
-    """Tell which candidates `(n, 3)` are too sharp for a point of light, bright (`sign` 1) or dark (-1)."""
+def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Mark all of a row or column of which many pixels are outliers: the others are hidden by structure."""
+    for axis in (1, 2):
+        for sign in (1, -1):
+            lines = (found == sign).mean(axis=axis, keepdims=True) > _LINE
+            found = np.where(lines, np.int8(sign), found)
+    return found
+
+
+def _are_photons(found: NDArray[np.int8]) -> bool:
+    """Tell whether there are too many outliers, apart from those of whole rows and columns, to be defects."""
+    alone = found != 0
+    alone &= (alone.mean(axis=2, keepdims=True) < _LINE) & (alone.mean(axis=1, keepdims=True) < _LINE)
+    return bool(alone.mean() > _MAX_SHARE or np.mean(found != 0) > 10 * _MAX_SHARE)
+
+
+def _is_sharp(values: Array, candidates: NDArray[np.intp], height: Array) -> NDArray[np.bool_]:
+    """Tell which candidates `(n, 3)` are too sharp for the picture of a scene, by their height above the level.
+
+    Dark ones must also stand out of the dark parts around them, as gaps between points of light may be narrow.
+    """
+    sign = np.sign(height)
     padded = np.pad(values, ((0, 0), (2, 2), (2, 2)), mode="reflect")
     plane, y, x = candidates.T
     window = sign * np.stack([padded[plane, y + dy, x + dx] for dy in range(5) for dx in range(5)])
     ground = np.quantile(window, 0.2, axis=0)  # of the structure that the pixel is a part of
     along_x, along_y = window[11] + window[13], window[7] + window[17]
-    return np.asarray(np.minimum(along_x, along_y) - 2 * ground < _SHARPNESS * (window[12] - ground))
+    sharp = np.minimum(along_x, along_y) - 2 * ground < _SHARPNESS * (window[12] - ground)
+    is_gap = (sign < 0) & (window[12] - np.quantile(window, 0.75, axis=0) < _GAP * np.abs(height))
+    return np.asarray(sharp & ~is_gap)
 
 
 def _noise_of_heights(

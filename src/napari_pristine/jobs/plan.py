@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -134,6 +135,15 @@ class RestorationPlan:
     def cold_starts(self) -> int:
         """Number of blocks that do not start from the network of their neighbour."""
         return len(self.blocks.runs(RUN_LENGTH)) if self.warm_starts else len(self.indices)
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values of the result; to find out if that of the image is too coarse, its noise is measured."""
+        whole = self.image.dtype.kind in "ui"
+        wanted = self.recipe.value_type
+        if whole and (wanted == "float32" or (wanted == "auto" and self.statistics.too_coarse)):
+            return np.dtype(np.float32)
+        return self.image.dtype
 
     @property
     def needs_training(self) -> bool:

@@ -168,7 +168,7 @@ def run_plan(
         PristineError: It cannot be done; the message says what to do.
     """
     context = JobContext()
-    result = np.empty(plan.output_blocks.shape, plan.image.dtype) if into is None else into
+    result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
     batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
     if units is not None and len(units) <= _MAX_COUNTED:
         batch_count, block_count = (sum(map(len, each)) for each in (map(plan.batches, units), units))
@@ -239,7 +239,8 @@ def run_plan(
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
                         values, errors = fitted.block.replace_worse(values, share)
-                    yield from context.emit(_write(plan, result, fitted.index, cast(values, plan.image.dtype)))
+                    rounded = cast(values, result.dtype)
+                    yield from context.emit(_write(plan, result, fitted.index, rounded))
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
@@ -247,12 +248,26 @@ def run_plan(
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
-                            fitted.index, quality, defects, invalid, stops, errors=errors, stripes=fitted.block.stripes
+                            fitted.index,
+                            quality,
+                            defects,
+                            invalid,
+                            stops,
+                            errors=errors,
+                            stripes=fitted.block.stripes,
+                            means=(float(values.mean()), float(rounded.mean(dtype=np.float64))),
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
+            if result.dtype != plan.image.dtype:
+                yield from context.emit(
+                    Note(
+                        f"the result is {result.dtype}: whole numbers would be coarser than the noise that is left, or "
+                        "change the mean (value_type)"
+                    )
+                )
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import SAMPLE_SIDE, AxesPlan, BlockIndex, Part, sample_squares
@@ -30,6 +32,13 @@ _MAX_KEPT = 10_000
 """Channels or planes whose figures are kept; there may be, or claim to be, 10⁹."""
 _MAX_SQUARES = 64
 """Squares that are measured, at most; fewer if there are several channels."""
+
+
+_COARSE = 0.75
+"""Noise level of the brightest parts, in grey values, below which rounding would cost more than the noise that is left
+in a result."""
+_BIAS = 0.02
+"""Relative change of the mean above which a result is not rounded."""
 
 
 class Sample(NamedTuple):
@@ -64,12 +73,29 @@ class ImageStatistics:
         if channel not in self._noise:
             if len(self._noise) >= _MAX_KEPT:
                 self._noise.clear()
-            part, chunked = self._blocks.part_of(channel), bool(self._blocks.chunks)
-            samples = self._sample_squares(part) if chunked else self._sample_blocks(part)
-            for sample in [_concatenate(samples)] if chunked else samples:
+            samples = self._samples(index)
+            for sample in [_concatenate(samples)] if self._blocks.chunks else samples:
                 check_numbers(sample.values)
             self._noise[channel] = _measure_samples(samples)
         return self._noise[channel]
+
+    @cached_property
+    def too_coarse(self) -> bool:
+        """True if whole numbers are too coarse for a result: coarser than the noise that is left, or biased.
+
+        Images of few photons are: smooth values below 0.5 would all become 0.
+        """
+        if self._data.dtype.kind not in "ui":
+            return False
+        indices, channels = self._blocks.indices, self._blocks.channel_count
+        for first in _spread(indices[:: len(indices) // channels], _MAX_LOOKED):  # the first block of each channel
+            for noise, sample in zip(self.noise(first), self._samples(first)[0].values, strict=True):
+                smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
+                bias = abs(float(np.rint(smooth).mean()) - float(smooth.mean()))
+                brightest = noise.gain * float(np.quantile(smooth, 0.99)) + noise.variance
+                if 0 < max(noise.sigma**2, brightest) < _COARSE**2 or bias > _BIAS * abs(float(smooth.mean())):
+                    return True
+        return False
 
     def intensities(self, index: BlockIndex) -> tuple[Intensity, ...]:
         """Normalisation of each channel, the same for all chunks of a plane, or seams would show.
@@ -141,6 +167,11 @@ class ImageStatistics:
         if not _is_empty(self._blocks.read_part(self._data, index, centre)):
             return True
         return not _is_empty(self._blocks.read(self._data, index))
+
+    def _samples(self, index: BlockIndex) -> list[Sample]:
+        """Samples of all blocks of the channels of a block."""
+        part = self._blocks.part_of(self._blocks.channel(index))
+        return self._sample_squares(part) if self._blocks.chunks else self._sample_blocks(part)
 
     def _sample_blocks(self, part: Part) -> list[Sample]:
         """Read blocks that are spread over a part of the image; if all of them are empty, the first that is not."""

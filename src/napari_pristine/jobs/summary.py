@@ -18,6 +18,8 @@ _REMOVED, _STRUCTURE = 1.05, 0.3
 """Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
 _MAX_REASONS = 20
 """Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
+_BIAS = 0.02
+"""Relative change of the mean by the type of the values from which users are told."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -40,6 +42,7 @@ class QualitySummary:
         self._defects: Counter[str] = Counter()
         self._errors = np.zeros(4)
         self._stripes = np.zeros(2)
+        self._means = np.zeros(2)
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
         self._first_unchanged: dict[str, BlockIndex] = {}
@@ -54,6 +57,7 @@ class QualitySummary:
         self._defects.update(dict(done.defects))
         for error in done.errors:
             self._errors += [*error, 1]
+        self._means += done.means
         self._stripes = np.maximum(self._stripes, done.stripes)
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
@@ -89,6 +93,15 @@ class QualitySummary:
                 notes.append(
                     Note(f"offsets of {name} were removed; they are {level:.2g} noise levels strong (stripes)")
                 )
+        exact, stored = self._means
+        if abs(stored - exact) > _BIAS * abs(exact):
+            notes.append(
+                Note(
+                    f"the type of the values changes their mean from {exact / self.count:.3g} to "
+                    f"{stored / self.count:.3g}; choose float32 (value_type)",
+                    warning=True,
+                )
+            )
         notes += self._quality_notes()
         if self._invalid:
             notes.append(

@@ -1,0 +1,85 @@
+"""Parts of a result that are worse than a light blur are replaced; its error is estimated from the noisy image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from test_outliers import cells
+
+from napari_pristine.image.noise import Noise
+from napari_pristine.image.refine import refine
+from napari_pristine.image.safeguard import least_errors, replace_worse
+
+PHOTONS = Noise(np.sqrt(cells().mean()), 1.0, 0.0)
+ALL = np.ones(cells().shape, bool)
+
+
+def noisy_cells(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(cells()).astype(float)
+
+
+def mean_error(values: np.ndarray) -> float:
+    """Mean squared error in noise variances."""
+    return float(np.mean((values - cells()) ** 2) / cells().mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("blur", [3.0, 6.0])
+def test_a_result_that_is_too_smooth_becomes_at_least_as_good_as_the_best_blur(blur: float, seed: int) -> None:
+    noisy = noisy_cells(seed)
+    smooth = ndimage.gaussian_filter(cells(), blur)
+    safe = replace_worse(noisy, smooth, np.zeros(noisy.shape), PHOTONS, ALL)
+    best = min(mean_error(ndimage.gaussian_filter(noisy, sigma)) for sigma in (0.0, 0.5, 0.7, 1.0, 1.4, 2.0))
+    assert mean_error(safe.values) < 1.1 * best < mean_error(smooth)
+    assert safe.replaced > 0.3
+    assert safe.error == pytest.approx(mean_error(safe.values), abs=0.12)
+    assert safe.blur_error == pytest.approx(best, abs=0.08)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_good_result_is_kept(seed: int) -> None:
+    noisy = noisy_cells(seed)
+    refined = refine(noisy, ndimage.gaussian_filter(cells(), 0.5), PHOTONS.sigma)
+    safe = replace_worse(noisy, refined.pixels, refined.kept, PHOTONS, ALL)
+    assert mean_error(safe.values) < 1.15 * mean_error(refined.pixels)
+    assert safe.replaced < 0.2
+
+
+def test_a_noisy_result_is_not_made_worse() -> None:
+    noisy = noisy_cells()
+    safe = replace_worse(noisy, noisy, np.ones(noisy.shape), PHOTONS, ALL)
+    assert mean_error(safe.values) < 0.6 * mean_error(noisy)
+
+
+def test_spots_keep_their_light() -> None:
+    rng = np.random.default_rng(1)
+    points = np.zeros((128, 128))
+    points[rng.integers(5, 123, 26), rng.integers(5, 123, 26)] = rng.uniform(15, 60, 26)
+    truth = 0.15 + ndimage.gaussian_filter(points, 1.3)
+    noisy = rng.poisson(truth).astype(float)
+    half = 0.15 + 0.5 * (truth - 0.15)
+    noise = Noise(float(np.sqrt(truth.mean())), 1.0, 0.0)
+    safe = replace_worse(noisy, half, np.full(noisy.shape, 0.02), noise, np.ones(noisy.shape, bool)).values
+    spots = truth > 0.6
+    assert safe[spots].sum() > 0.85 * truth[spots].sum()
+
+
+def test_values_that_do_not_count_are_left_as_they_are() -> None:
+    noisy, valid = noisy_cells(), ALL.copy()
+    noisy[:40], valid[:40] = 0.0, False
+    smooth = ndimage.gaussian_filter(cells(), 3)
+    safe = replace_worse(noisy, smooth, np.zeros(noisy.shape), PHOTONS, valid)
+    assert np.abs(safe.values - smooth)[:40].max() < 0.35 * np.ptp(smooth)  # contrast is raised everywhere
+    assert mean_error(safe.values) < mean_error(smooth)
+
+
+def test_what_can_be_said_without_knowing_how_a_result_was_made() -> None:
+    noisy = noisy_cells()
+    smooth, blur = least_errors(noisy, ndimage.gaussian_filter(cells(), 4), PHOTONS, ALL)
+    assert smooth > blur + 0.5
+    good, _ = least_errors(noisy, cells(), PHOTONS, ALL)
+    assert good < 0.05
+    unchanged, blur = least_errors(noisy, noisy, PHOTONS, ALL)
+    assert unchanged == pytest.approx(1)
+    assert blur < 1

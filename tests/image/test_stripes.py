@@ -1,0 +1,67 @@
+"""Offsets of rows and columns are measured; structure and noise are not taken for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from test_outliers import cells
+
+from napari_pristine.image.noise import measure_noise
+from napari_pristine.image.stripes import measure_stripes
+
+
+def spot(size: int) -> np.ndarray:
+    y, x = np.mgrid[:size, :size]
+    return np.asarray(60 + 200 * np.exp(-((y - 0.4 * size) ** 2 + (x - 0.5 * size) ** 2) / 300))
+
+
+@pytest.mark.parametrize("along", ["rows", "columns"])
+@pytest.mark.parametrize(("size", "level"), [(96, 12), (128, 5), (256, 3)])
+def test_offsets_are_measured_and_removed(size: int, level: float, along: str) -> None:
+    rng = np.random.default_rng(size)
+    offsets = rng.normal(0, level, (size, 1) if along == "rows" else (1, size))
+    noisy = np.rint(rng.poisson(spot(size)) + offsets)
+    found = measure_stripes(noisy[None])
+    strong, none = (found.rows, found.columns) if along == "rows" else (found.columns, found.rows)
+    assert strong == pytest.approx(level, rel=0.3)
+    assert none == 0
+    assert (offsets - found.offsets[0]).std() < 0.6 * level
+    noise = measure_noise(noisy)
+    assert noise.sigma == pytest.approx(np.sqrt(spot(size).mean()), rel=0.2)
+    assert max(noise.rows, noise.columns) == pytest.approx(strong, rel=0.05)
+
+
+def test_interlaced_lines_are_offsets() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(spot(128)) + np.where(np.arange(128) % 2, 10, 0)[:, None]
+    found = measure_stripes(noisy[None])
+    assert found.rows == pytest.approx(5, rel=0.2)
+    assert found.columns == 0
+
+
+def test_each_plane_of_a_stack_has_offsets_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    offsets = rng.normal(0, 10, (4, 96, 1))
+    found = measure_stripes(rng.poisson(spot(96), (4, 96, 96)) + offsets)
+    assert (
+        np.corrcoef((offsets - offsets.mean(axis=1, keepdims=True)).ravel(), found.offsets[:, :, 0].ravel())[0, 1] > 0.9
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_structure_has_no_offsets(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    grating = 200 + 150 * np.sin(np.arange(128) / 2.5)[:, None] * np.ones((1, 128))  # along the rows, smooth across
+    for truth in (cells(seed=seed), spot(128), grating, ndimage.gaussian_filter(rng.normal(300, 900, (128, 128)), 1.5)):
+        found = measure_stripes(rng.poisson(np.clip(truth, 0, None))[None])
+        assert (found.rows, found.columns) == (0, 0)
+
+
+def test_pixels_that_do_not_count_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    offsets = rng.normal(0, 12, (96, 1))
+    noisy = rng.poisson(spot(96)) + offsets
+    good = np.ones((1, 96, 96), bool)
+    noisy[:, :30], good[:, :, :30] = 1e6, False
+    assert measure_stripes(noisy[None], good).rows == pytest.approx(12, rel=0.3)
