@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--picture", type=Path, help="file for a picture of all ratios")
 
     add = command("batch", _batch, "frames per minute and memory of batches; warm starts, workers, large images")
-    usual = list(TASKS)[:-2]
+    usual = list(TASKS)[:4]
     add("--tasks", type=_words, default=usual, help=f"comma-separated, of {', '.join(TASKS)} (default: the first four)")
     add("--frames", type=_numbers, default=[10, 40], help="numbers of frames, comma-separated (default: 10,40)")
     add("--side", type=int, default=128, help="pixels of a frame along Y and X (default: 128)")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks batch`: frames per minute and memory of batches; warm starts, workers, large images.
+"""`python -m benchmarks batch`: frames per minute and memory of batches and plans; warm starts, workers, large images.
 
 Each run starts `pristine batch` as a user does, in a process of its own with one thread per worker; its seconds
 include the start of Python and torch.
@@ -7,6 +7,7 @@ include the start of Python and torch.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from napari_pristine.samples import simulate_timelapse
 _INTERVAL = 0.2  # seconds between two readings of the memory
 _LARGE_STACKS = {"large.ome.zarr": ((2500, 2048, 2048), 3), "huge.tif": ((500, 2048, 2048), 2)}
 """Shape TYX and number of frames that are not empty: 21 GB as OME-Zarr and 4.2 GB as BigTIFF, 16 bits."""
+_PLANNED_FILES = 10_000
 _LARGE_PLANE = ("plane.ome.zarr", (20000, 20000), 3)
 """Name and shape of a single plane of 0.8 GB, and the number of squares in it that are not empty."""
 _ONE_BLOCK_AT_A_TIME = """
@@ -54,6 +56,7 @@ class Run:
     seconds: float
     peak: int  # largest resident memory of all its processes together, in bytes
     psnr: float | None = None  # in dB, where the truth is known
+    cpu: float | None = None  # seconds of CPU, of plans
 
     def line(self) -> str:
         """Format the run for the terminal."""
@@ -114,6 +117,36 @@ class BatchBenchmark:
     def large_plane(self) -> None:
         """One plane larger than the memory that a batch may use, restored by the same model."""
         self._restore_large(*_LARGE_PLANE)
+
+    def plans(self) -> None:
+        """Plans of many small files, of a store that claims a billion frames, and of one with nothing in it."""
+        files, claimed, empty = (self.folder / name for name in ("files", "claimed.ome.zarr", "empty.ome.zarr"))
+        if not files.exists():
+            files.mkdir()
+            for number in range(_PLANNED_FILES):
+                tifffile.imwrite(files / f"{number:05}.tif", _blobs(64, number))
+        for path, frames, filled in ((claimed, 10**9, 3), (empty, 10**5, 0)):
+            if not path.exists():
+                write_large(path, (frames, 64, 64), filled)
+        self._plan(f"{_PLANNED_FILES} files of 64 x 64", files, _PLANNED_FILES)
+        self._plan("10^9 claimed frames, 3 stored", claimed, 10**9)
+        self._plan("10^5 frames, none stored", empty, 10**5)
+
+    def _plan(self, name: str, source: Path, frames: int) -> None:
+        """Plan one batch, and print its figures and the last line of the plan."""
+        command = [sys.executable, "-m", "napari_pristine", "batch", str(self._recipe("plans")), str(source), "--plan"]
+        started = time.monotonic()
+        with subprocess.Popen([*command, "-o", str(self.folder / "out")], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            plan = process.stdout.read().splitlines()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode > 1:  # 1: there is nothing to restore
+            raise ComputeError(f"'pristine batch --plan' ended with exit status {process.returncode}")
+        cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+        self.runs.append(Run(f"plan, {name}", frames, time.monotonic() - started, peak, cpu=cpu))
+        found = plan[-1] if len(plan) > 2 else "; ".join(plan)
+        print(f"plan, {name:32}{cpu:8.1f} s of CPU  {peak / 1e6:7.0f} MB  {found}", flush=True)
 
     def _restore_large(self, name: str, shape: tuple[int, ...], filled: int) -> None:
         source, model = self.folder / name, self.folder / "large.safetensors"
@@ -181,6 +214,7 @@ TASKS = {
     "small": BatchBenchmark.small_frames,
     "large": BatchBenchmark.large_stacks,
     "plane": BatchBenchmark.large_plane,
+    "plans": BatchBenchmark.plans,
 }
 
 

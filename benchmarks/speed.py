@@ -21,10 +21,11 @@ from benchmarks.entries import label_of
 from benchmarks.images import Array, ImagePair, read_pair
 from benchmarks.measure import save_json
 from benchmarks.suites import Case
-from napari_pristine.device import Device, describe_device, pick_device, seeded
+from napari_pristine.device import describe_device, pick_device, seeded
 from napari_pristine.image.noise import estimate_sigma, measure_noise
 from napari_pristine.jobs.block import make_block
 from napari_pristine.methods import find_method
+from napari_pristine.resources import Device
 
 _GROWTH = 1.1  # ratio of one step at which the quality of our fit is computed to the step before
 _PATIENCE = 200  # steps without a better image after which the textbook loop ends

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from napari_pristine import read, write
 from napari_pristine.batch.executors import Executor, run_in_this_process
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.events import BlockDone, Event, ItemDone, ItemEvent
 from napari_pristine.image.image import Image
 from napari_pristine.recipe import Recipe
@@ -45,12 +47,77 @@ def stack(path: Path, *shape: int, seed: int = 0) -> Path:
     return path
 
 
+def claimed(path: Path, axes: str, *shape: int, stored: Sequence[Any] = (), **options: Any) -> Path:
+    """An OME-Zarr of any shape, which takes no room on the disk but for the indices that are `stored`."""
+    chunks = (*(1,) * (len(shape) - 2), *(min(n, 512) for n in shape[-2:]))
+    group = zarr.create_group(path)
+    array = group.create_array("0", shape=shape, **{"chunks": chunks, "dtype": "uint16", **options})
+    for index in stored:
+        array[index] = noisy(*array[index].shape)
+    kinds = [{"name": a.lower(), "type": {"T": "time", "C": "channel"}.get(a, "space")} for a in axes]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(shape)}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": kinds, "datasets": levels}]}
+    return path
+
+
 def night(folder: Path) -> Path:
     """Two stacks and a picture, one of them in a folder of its own."""
     stack(folder / "a.tif", 3, 32, 32, seed=1)
     stack(folder / "b.ome.tif", 32, 40, seed=2)
     stack(folder / "deeper" / "c.tif", 2, 24, 32, seed=3)
     return folder
+
+
+def group(path: Path, ome: dict[str, Any], version: str = "0.5") -> Path:
+    """A Zarr group with attributes of OME-Zarr."""
+    attributes = {"ome": {"version": version, **ome}} if version == "0.5" and ome else ome
+    zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2).attrs.update(attributes)
+    return path
+
+
+def field_of_view(path: Path, version: str = "0.5", seed: int = 0, shape: tuple[int, ...] = (24, 24)) -> None:
+    """An image of OME-Zarr in a folder of any name."""
+    axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
+    values = noisy(*shape, seed=seed)
+    like = Image(values, axes, metadata={"format": "zarr", "version": version})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path.with_name(f"{path.name}.zarr"), like)
+    path.with_name(f"{path.name}.zarr").rename(path)
+
+
+def plate(path: Path, version: str = "0.5", wells: Sequence[str] = ("A/1", "A/2", "B/1"), fields: int = 2) -> Path:
+    """A plate with some fields in each well."""
+    rows, columns = ([{"name": name} for name in sorted({w.split("/")[n] for w in wells})] for n in (0, 1))
+    listed = [
+        {"path": w, "rowIndex": rows.index({"name": w[0]}), "columnIndex": columns.index({"name": w[2:]})}
+        for w in wells
+    ]
+    content = {"name": "screen 7", "rows": rows, "columns": columns, "wells": listed, "field_count": fields}
+    old = {"version": "0.4"} if version == "0.4" else {}
+    group(path, {"plate": {**content, "acquisitions": [{"id": 1}], **old}}, version)
+    for number, well in enumerate(wells):
+        group(path / well[0], {}, version)
+        images = [{"path": str(field), "acquisition": 1} for field in range(fields)]
+        group(path / well, {"well": {"images": images, **old}}, version)
+        for field in range(fields):
+            field_of_view(path / well / str(field), version, seed=10 * number + field)
+    return path
+
+
+OME_XML = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    '<Image ID="Image:0" Name="overview"/><Image ID="Image:1" Name="cells"/></OME>'
+)
+
+
+def series(path: Path, version: str = "0.5", *, listed: bool = True, count: int = 2) -> Path:
+    """A store of several series, as bioformats2raw writes it."""
+    group(path, {"bioformats2raw.layout": 3}, version)
+    group(path / "OME", {"series": [str(n) for n in range(count)]} if listed else {}, version)
+    (path / "OME" / "METADATA.ome.xml").write_text(OME_XML)
+    for number in range(count):
+        field_of_view(path / str(number), version, seed=number, shape=(2 + number, 24, 24))
+    return path
 
 
 def quick(**fields: Any) -> Recipe:

@@ -45,7 +45,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
     page = PAGE.read_text(encoding="utf-8")
-    for sentence, language in (("Save it as `", "python"), ("Write `docs/methods/", "markdown")):
+    places = (
+        ("Save this as `src/napari_pristine/methods/", "python"),
+        ("Save this as `src/napari_pristine/fits/", "py"),
+        ("Write `docs/methods/", "markdown"),
+    )
+    for sentence, language in places:
         name = re.search(r"`([^`]+)`", page[page.index(sentence) :])
         assert name
         (tree / name[1]).write_text(block_after(page, sentence, language), encoding="utf-8")
@@ -65,7 +70,7 @@ def run(tree: Path, command: str) -> str:
 
 
 def test_the_page_leads_to_a_method_that_passes_the_exam(tree: Path) -> None:
-    commands = re.findall(r"^\$ (.+)$", block_after(PAGE.read_text(encoding="utf-8"), "## 4.", "console"), re.MULTILINE)
+    commands = re.findall(r"^\$ (.+)$", block_after(PAGE.read_text(encoding="utf-8"), "## 5.", "console"), re.MULTILINE)
     assert len(commands) == 2
     run(tree, commands[0])
     assert "napari-pristine.neighbours" in (tree / "src" / "napari_pristine" / "napari.yaml").read_text(
@@ -78,7 +83,11 @@ def test_the_page_leads_to_a_method_that_passes_the_exam(tree: Path) -> None:
 
 
 def test_the_new_method_is_everywhere(tree: Path) -> None:
-    code = "import sys; from napari_pristine.cli.main import main; sys.exit(main(['methods', 'neighbours']))"
+    code = (
+        "import sys; from napari_pristine.cli.main import main; code = main(['methods', 'neighbours'])\n"
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "radius: int" in done.stdout, done.stderr
+    assert done.returncode == 0  # without torch

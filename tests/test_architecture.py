@@ -25,17 +25,18 @@ LAYERS = (
     {"image", "device"},
     {"nets", "physics"},
     {"methods", "io"},
+    {"fits"},
     {"recipe"},
     {"model"},
     {"recipe_file"},
-    {"samples", "diagnosis", "jobs"},
+    {"samples", "comparison", "diagnosis", "jobs"},
     {"batch", "export"},
     {"cli"},
     {"gui"},
 )
 """Parts of the package (folders, and files at its root); each may import those of the layers above it in this list."""
 QT = {"qtpy", "magicgui", "superqt", "napari", "PyQt5", "PyQt6", "PySide2", "PySide6"}
-WITHOUT_TORCH = ["errors", "events", "settings", "text", "image", "io", "samples", "diagnosis"]
+WITHOUT_TORCH = ["errors", "events", "settings", "text", "image", "io", "recipe", "samples", "comparison", "diagnosis"]
 ENTRY_POINTS = {"__init__", "__main__"}
 FINISHED = [
     "batch",

@@ -16,16 +16,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_pristine.comparison import compare
     from napari_pristine.diagnosis import Diagnosis, diagnose
     from napari_pristine.errors import PristineError
     from napari_pristine.events import Command, Note, Preview, Progress
     from napari_pristine.image.image import Image
+    from napari_pristine.image.quality import Comparison
     from napari_pristine.io.registry import read, write
     from napari_pristine.jobs.restore import Restored, restore, run
     from napari_pristine.jobs.train import learn
     from napari_pristine.methods import METHODS
     from napari_pristine.model import Model, load_model, save_model
     from napari_pristine.recipe import Recipe
+    from napari_pristine.recipe_file import load_recipe, save_recipe
 
 try:
     __version__ = version("napari-pristine")
@@ -37,6 +40,7 @@ except PackageNotFoundError:  # running from a source tree that is not installed
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _HOME = {
+    "Comparison": "image.quality",
     "Diagnosis": "diagnosis",
     "METHODS": "methods",
     "Image": "image.image",
@@ -48,19 +52,23 @@ _HOME = {
     "Recipe": "recipe",
     "Restored": "jobs.restore",
     "Command": "events",
+    "compare": "comparison",
     "diagnose": "diagnosis",
     "learn": "jobs.train",
     "load_model": "model",
+    "load_recipe": "recipe_file",
     "read": "io.registry",
     "restore": "jobs.restore",
     "run": "jobs.restore",
     "save_model": "model",
+    "save_recipe": "recipe_file",
     "write": "io.registry",
 }
 
 __all__ = [
-    "METHODS", "Command", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress", "Recipe",
-    "Restored", "__version__", "diagnose", "learn", "load_model", "read", "restore", "run", "save_model", "write",
+    "METHODS", "Command", "Comparison", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress",
+    "Recipe", "Restored", "__version__", "compare", "diagnose", "learn", "load_model", "load_recipe", "read", "restore",
+    "run", "save_model", "save_recipe", "write",
 ]  # fmt: skip
 
 

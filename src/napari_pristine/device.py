@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +12,7 @@ import torch
 from napari_pristine import __version__
 from napari_pristine.errors import OutOfMemory
 from napari_pristine.events import Note
-from napari_pristine.resources import thread_count
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from napari_pristine.resources import Device, thread_count
 
 
 def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.errors import AxesError, ImageError
-from napari_pristine.image.image import COLOUR, Image, check_restorable, guess_axes
+from napari_pristine.errors import ImageError
+from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_valid
 from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
 from napari_pristine.image.outliers import count_defects, find_outliers
 from napari_pristine.image.stripes import measure_stripes
+from napari_pristine.io.arrays import as_image
 
 _MAX_PLANES = 8
 _MAX_SENTENCES = 4
@@ -106,20 +107,13 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
     """Measure the noise of each channel of an image, and recommend how to restore it.
 
     Args:
-        image: An array, or an `Image`.
+        image: An array, an `Image`, or a `DataArray` of xarray.
         axes: One letter per dimension, needed for arrays with more than two dimensions.
 
     Raises:
         PristineError: The axes do not fit, or the image cannot be restored.
     """
-    if not isinstance(image, Image):
-        array = np.asarray(image)
-        if not axes and array.ndim != 2:
-            raise AxesError(
-                f"an array with {array.ndim} dimensions (shape {array.shape}) needs axes; "
-                f"give one letter per dimension, e.g. axes='{guess_axes(array.shape)}'"
-            )
-        image = Image(array, axes or "YX")
+    image = as_image(image, axes)
     check_restorable(image)
     channels = tuple(_measure(name, values) for name, values in _split_channels(image))
     return Diagnosis(

@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from napari_pristine import __version__
-from napari_pristine.device import Device
 from napari_pristine.errors import SettingError
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams
+from napari_pristine.resources import Device
 from napari_pristine.settings import Params, did_you_mean, make, setting, shorten
 
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
+
+_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode: control and format characters, surrogates, separators of lines and paragraphs."""
 
 
 def duration(seconds: float) -> str:
-    """Format seconds, such as `3.2 s`, `4 min 10 s` or `2 h 5 min`."""
+    """Format seconds, such as `3.2 s`, `4 min 10 s`, `2 h 5 min`, `12 days` or `30 years`."""
     rounded = round(seconds)
     if rounded < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"
     if rounded < 3600:
         return f"{rounded // 60} min {rounded % 60} s"
-    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    days = rounded // 86400
+    if days < 3:
+        return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    return f"{days} days" if days < 2 * 365 else f"{days // 365} years"
 
 
 def one_line(text: object) -> str:
@@ -24,9 +32,29 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def printable(text: str) -> str:
-    """Escape characters that are not valid Unicode: file names on Linux may hold them, terminals refuse them."""
+def file_name(path: Path) -> str:
+    """Name of a file; for an image in an OME-Zarr, the path from the name of the OME-Zarr on."""
+    zarr = next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
+    return path.name if zarr is None or path.suffix else path.relative_to(zarr.parent).as_posix()
+
+
+def valid_unicode(text: str) -> str:
+    """Escape characters that are not valid Unicode: file names on Linux may hold them, no file can be written with."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def printable(text: object) -> str:
+    """Escape the characters that a terminal obeys or hides instead of showing them, as JSON would.
+
+    File names may hold any: line ends, sequences that move the cursor or set the title of the window, characters that
+    turn the direction of the text, bytes that are not valid Unicode.
+    """
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(
+        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in plain
+    )
 
 
 def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:

@@ -21,10 +21,47 @@ class Cancelled(Exception):
     """Raised by a `CheckCancelled` callback, in the thread that is to be cancelled."""
 
 
-def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
-    """Run a blocking call in a worker thread; yield until it finishes.
+class WorkerThread:
+    """A thread that runs blocking calls one after the other, while others wait for them without blocking."""
 
-    Closing the generator cancels the call at its next `check_cancelled` and waits until it has ended.
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="worker-thread")
+
+    def run(self, call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
+        """Run a blocking call; yield until it finishes.
+
+        Closing the generator cancels the call at its next `check_cancelled` and waits until it has ended.
+
+        Args:
+            call: Receives the `check_cancelled` callback.
+            wait_on_close: If false, closing the generator does not wait.
+
+        Returns:
+            The result of the call.
+        """
+        closed = threading.Event()
+
+        def check_cancelled() -> None:
+            if closed.is_set():
+                raise Cancelled
+
+        future = self._executor.submit(call, check_cancelled)
+        try:
+            while not _is_finished(future, _POLL_SECONDS):
+                yield
+        finally:
+            closed.set()
+            if wait_on_close:
+                wait([future])
+        return future.result()
+
+    def close(self, *, wait_for_call: bool = True) -> None:
+        """End the thread; unless `wait_for_call` is false, wait for the call that is running."""
+        self._executor.shutdown(wait=wait_for_call)
+
+
+def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
+    """Run a blocking call in a thread of its own; yield until it finishes. See `WorkerThread.run`.
 
     Args:
         call: Receives the `check_cancelled` callback.
@@ -34,21 +71,20 @@ def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = 
     Returns:
         The result of the call.
     """
-    closed = threading.Event()
-
-    def check_cancelled() -> None:
-        if closed.is_set():
-            raise Cancelled
-
-    executor = ThreadPoolExecutor(1, thread_name_prefix="run-in-thread")
-    future = executor.submit(call, check_cancelled)
+    thread = WorkerThread()
     try:
-        while wait([future], _POLL_SECONDS).not_done:
-            yield
+        return (yield from thread.run(call, wait_on_close=wait_on_close))
     finally:
-        closed.set()
-        executor.shutdown(wait=wait_on_close)
-    return future.result()
+        thread.close(wait_for_call=wait_on_close)
+
+
+def _is_finished(future: Future[Any], seconds: float) -> bool:
+    """Wait for a call for some seconds; quicker than `concurrent.futures.wait`."""
+    try:
+        future.exception(seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 class Prefetcher(Generic[K]):

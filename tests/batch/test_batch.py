@@ -36,12 +36,14 @@ from napari_pristine import restore as restore_one
 from napari_pristine.batch import estimate
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.executors import Messages, run_in_this_process
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs, resolve_batch
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, resolve_batch
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.errors import ComputeError
 from napari_pristine.events import ItemDone
+from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image
 from napari_pristine.io.atomic import files_in
 from napari_pristine.jobs import plan
@@ -278,8 +280,8 @@ def test_the_plan_measures_a_file_of_each_kind_that_can_be_measured(tmp_path: Pa
     stack(tmp_path / "c.tif", 24, 24)
     told = estimate_files(assigned(tmp_path, "a.tif", "b.tif", "c.tif"), BatchOptions(quick()))
     constant, picture, good = filter(None, told)
-    assert (constant.problem, constant.seconds) == ("", None)
-    assert "nothing to restore" in picture.problem
+    assert "all pixels have the value 0; there is nothing to restore" in constant.problem
+    assert "all pixels have the value 0; there is nothing to restore" in picture.problem
     assert (good.problem, good.seconds is not None) == ("", True)
 
 
@@ -408,11 +410,11 @@ def test_a_file_that_the_recipe_names_is_known_by_its_content(tmp_path: Path) ->
 def test_the_plan_knows_how_many_steps_a_warm_start_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_steps: float
 ) -> None:
-    def measured(plan: RestorationPlan, *, first: bool) -> Iterator[None]:
+    def measured(plan: RestorationPlan, blocks: list[BlockIndex], *, first: bool) -> Iterator[None]:
         yield
         return 8.0  # type: ignore[return-value]
 
-    monkeypatch.setattr(estimate, "_measure_block", measured)
+    monkeypatch.setattr(estimate, "_measure_batch", measured)
     stack(tmp_path / "a.tif", 18, 16, 16)  # runs of 16 and of 2 frames
     recipe = quick(settings={"warm_steps": warm_steps})
     (found,) = filter(None, estimate_files(assigned(tmp_path, "a.tif"), BatchOptions(recipe)))
@@ -468,11 +470,11 @@ def test_a_file_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch:
 
 
 def test_the_plan_counts_the_training_of_each_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(plan: RestorationPlan, *, first: bool) -> Iterator[None]:
+    def measured(plan: RestorationPlan, blocks: list[BlockIndex], *, first: bool) -> Iterator[None]:
         yield
         return 8.0  # type: ignore[return-value]
 
-    monkeypatch.setattr(estimate, "_measure_block", measured)
+    monkeypatch.setattr(estimate, "_measure_batch", measured)
     write(tmp_path / "a.tif", Image(noisy(3, 4, 24, 24), "CTYX"))
     options = BatchOptions(quick(method="blind2unblind"))
     (found,) = filter(None, estimate_files(assigned(tmp_path, "a.tif"), options))

@@ -1,29 +1,49 @@
-"""A batch on several processes gives the same pixels, also if some of them die."""
+"""A batch on several processes gives the same pixels, also if some of them die; nobody else can make them run code."""
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, saved, stack
 
 from napari_pristine.batch import executors
-from napari_pristine.batch.executors import SCHEDULER, Messages, dask_executor, scheduler_executor
+from napari_pristine.batch.executors import Messages, dask_executor, scheduler_executor
+from napari_pristine.batch.inputs import find_inputs
+from napari_pristine.batch.processes import local_executor
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN, read_sidecar
 from napari_pristine.batch.work_item import WorkItem
 from napari_pristine.cli.main import main
 from napari_pristine.errors import SettingError
-from napari_pristine.events import ItemDone
+from napari_pristine.events import ItemDone, Note
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
+SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+CERTIFICATES = {
+    "ca-file": "tls_ca_file",
+    "scheduler.cert": "tls_scheduler_cert",
+    "scheduler.key": "tls_scheduler_key",
+    "worker.cert": "tls_worker_cert",
+    "worker.key": "tls_worker_key",
+    "client.cert": "tls_client_cert",
+    "client.key": "tls_client_key",
+}
+"""Settings of dask below distributed.comm.tls, and the attributes of its certificates for them."""
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
     pytest.mark.usefixtures("one_thread"),
@@ -113,6 +133,158 @@ def test_a_batch_that_is_stopped_lets_its_workers_stop(tmp_path: Path, client: A
     found = inside(tmp_path / "out")
     time.sleep(1)
     assert inside(tmp_path / "out") == found
+
+
+def workers() -> list[int]:
+    """Processes that a batch of this process has started."""
+    children = multiprocessing.active_children()
+    return [int(child.pid or 0) for child in children if child.name.startswith("pristine-worker")]
+
+
+def test_workers_of_this_machine_give_the_same_pixels_and_are_replaced_if_they_die(tmp_path: Path) -> None:
+    for n in range(3):
+        stack(tmp_path / "in" / f"{n}.tif", 2, 4, 24, 24, seed=n)
+    (tmp_path / "in" / "bad.tif").write_text("no image")
+    recipe = quick()
+    tasks = assign_targets(find_inputs([str(tmp_path / "in")]), tmp_path / "out", recipe)
+    events, killed = [], 0
+    for event in Batch(tasks, BatchOptions(recipe), local_executor(2, 1)).job():
+        events.append(event)
+        if not killed and list((tmp_path / "out").glob(f"{HIDDEN}/*/units/*/*.jsonl")):
+            killed = workers()[0]
+            os.kill(killed, signal.SIGKILL)
+    statuses = [event.status for event in events if isinstance(event, ItemDone)]
+    assert sorted(statuses) == ["failed", *["restored"] * 3]
+    assert workers() == []
+    assert any("SIGKILL); its work is repeated" in event.text for event in events if isinstance(event, Note))
+    restore(tmp_path / "in", tmp_path / "alone", recipe)
+    assert same(pixels(tmp_path / "out"), pixels(tmp_path / "alone"))
+    assert listing(tmp_path / "out") == listing(tmp_path / "alone")
+
+
+def test_work_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    stack(tmp_path / "in" / "a.tif", 2, 24, 24)
+    recipe = quick(settings={"steps": 100_000})
+    tasks = assign_targets(find_inputs([str(tmp_path / "in")]), tmp_path / "out", recipe)
+    rows, pids = [], set()
+    for event in Batch(tasks, BatchOptions(recipe), local_executor(2, 1)).job():
+        if (tmp_path / "out" / HIDDEN / "a.tif" / "turn.json").exists():
+            for pid in workers():
+                pids.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if isinstance(event, ItemDone):
+            rows.append(event)
+    assert [row.status for row in rows] == ["failed"]
+    assert "a worker process ended (SIGKILL), 3 times" in rows[0].text
+    assert "--resume" in rows[0].text
+    assert len(pids) >= 3
+
+
+def attack(address: str, marker: Path) -> None:
+    """Run code as the owner of whatever listens at an address, as any user of the machine might try."""
+    stranger = distributed.security.Security.temporary() if address.startswith("tls") else None
+    with suppress(Exception), distributed.Client(address, security=stranger, timeout="3s") as client:
+        client.submit(marker.write_text, "attacked", pure=False).result(timeout=5)
+
+
+def listening(pid: int) -> list[int]:
+    """The ports on which a process and all its children listen."""
+    root = psutil.Process(pid)
+    sockets = [socket for each in (root, *root.children(recursive=True)) for socket in each.net_connections("all")]
+    return sorted(socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN)
+
+
+def test_the_attack_works_where_nothing_protects(tmp_path: Path) -> None:
+    with distributed.LocalCluster(
+        n_workers=1, processes=False, scheduler_kwargs=SCHEDULER, protocol="tcp://", memory_limit=0
+    ) as cluster:
+        assert int(cluster.scheduler_address.rpartition(":")[2]) in listening(os.getpid())
+        attack(cluster.scheduler_address, tmp_path / "marker")
+    assert (tmp_path / "marker").exists()
+
+
+def test_other_users_cannot_run_code_in_the_workers_which_end_with_the_batch(tmp_path: Path) -> None:
+    with _running_batch(tmp_path, "--workers", "2") as job:
+        children = psutil.Process(job.pid).children(recursive=True)
+        assert len(children) >= 2
+        for port in listening(job.pid):
+            for protocol in ("tcp", "tls"):
+                attack(f"{protocol}://127.0.0.1:{port}", tmp_path / "marker")
+        assert not (tmp_path / "marker").exists()
+        assert listening(job.pid) == []
+        folders = [path for path in (tmp_path / "out").rglob("*") if path.name == HIDDEN]
+        assert [oct(path.stat().st_mode & 0o777) for path in folders] == ["0o700"]
+        job.kill()
+        job.wait(60)
+        assert psutil.wait_procs(children, timeout=60)[1] == []
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Iterator[None]:
+    """Certificates in files that the configuration of dask names."""
+    made = distributed.security.Security.temporary()
+    settings = {}
+    for name, attribute in CERTIFICATES.items():
+        path = tmp_path / f"{name}.pem"
+        path.write_text(getattr(made, attribute))
+        settings[f"distributed.comm.tls.{name}"] = str(path)
+    with dask.config.set(settings):
+        yield
+
+
+@pytest.mark.usefixtures("certificates")
+def test_a_cluster_with_certificates_takes_work_from_their_owner_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack(tmp_path / "in" / "a.tif", 3, 24, 24)
+    recipe = saved(tmp_path, quick(settings={"warm_start": False}))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, scheduler_kwargs=SCHEDULER, protocol="tls://",
+        security=distributed.security.Security(), memory_limit=0,
+    ) as cluster:  # fmt: skip
+        address, port = cluster.scheduler_address, cluster.scheduler_address.rpartition(":")[2]
+        assert address.startswith("tls://")
+        for protocol in ("tcp", "tls"):
+            attack(f"{protocol}://127.0.0.1:{port}", tmp_path / "marker")
+        assert not (tmp_path / "marker").exists()
+        words = ["batch", recipe, tmp_path / "in", "-o", tmp_path / "out", "--scheduler", address]
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == 0
+        assert capsys.readouterr().err == ""
+        with (
+            dask.config.set({"distributed.comm.tls.ca-file": str(tmp_path / "gone.pem")}),
+            pytest.raises(SettingError, match=r"cannot be used .*distributed\.comm\.tls\.ca-file"),
+            scheduler_executor(address),
+        ):
+            pass
+    assert (tmp_path / "out" / "a.tif").exists()
+
+
+def test_certificates_that_are_missing_are_named() -> None:
+    with (
+        pytest.raises(SettingError, match=r"are not named; .*distributed\.comm\.tls\.ca-file"),
+        scheduler_executor("tls://127.0.0.1:9"),
+    ):
+        pass
+
+
+@contextmanager
+def _running_batch(tmp_path: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch in a process of its own that has begun to write blocks, and will not end."""
+    stack(tmp_path / "in" / "a.tif", 60, 24, 24)
+    recipe = saved(tmp_path, quick(settings={"steps": 3000, "warm_start": False}))
+    command = [sys.executable, "-m", "napari_pristine", "batch", recipe, tmp_path / "in", "-o", tmp_path / "out"]
+    with subprocess.Popen([*map(str, command), *words]) as job:
+        try:
+            end = time.monotonic() + 100
+            while not list(tmp_path.glob(f"out/{HIDDEN}/a.tif/turn.json")) and time.monotonic() < end:
+                time.sleep(0.05)
+                assert job.poll() is None
+            time.sleep(2)
+            yield job
+        finally:
+            job.kill()
 
 
 def test_nobody_at_the_address_of_a_scheduler_is_said_at_once() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
@@ -15,26 +17,55 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.batches import listing, noisy, quick, restore, stack
+from tests.batches import block_done, claimed, listing, noisy, quick, restore, stack
 
 from napari_pristine import read, write
+from napari_pristine.batch import estimate, spec
 from napari_pristine.batch.estimate import FileEstimate, estimate_files
 from napari_pristine.batch.executors import Executor, Finished, Messages, WorkerMessage
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.results import summarise_blocks
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, assign_targets
 from napari_pristine.batch.store import HIDDEN, BlockRecord, WorkDir
 from napari_pristine.batch.work_item import WorkItem, open_task
 from napari_pristine.errors import FileError
 from napari_pristine.events import BatchProgress, BlockDone, Note
 from napari_pristine.image.image import Image
 from napari_pristine.io.fingerprint import checksum
-from napari_pristine.io.zarr import complete_image, create_image
+from napari_pristine.io.zarr import ZarrArray, complete_image, create_image
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.recipe import Recipe
 from napari_pristine.threads import AsyncWriter, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Counting:
+    """A method that counts its calls."""
+
+    def __init__(self, method: Callable[[Any], None]) -> None:
+        self.method, self.calls = method, 0
+
+    def __get__(self, instance: Any, owner: Any) -> Callable[[], None]:
+        def call() -> None:
+            self.calls += 1
+            self.method(instance)
+
+        return call
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """The most memory that is taken in Python while the context is open, in bytes."""
+    tracemalloc.start()
+    try:
+        peak = 0
+        yield lambda: peak
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
 
 SOON = 3.0
 """CPU seconds within which a batch that is stopped must have ended; its work would take far longer."""
@@ -110,6 +141,118 @@ def test_what_is_recorded_or_has_its_name_is_on_disk(
     assert promised == [True] * 3
     assert {path.stat().st_ino for path in (tmp_path / "out").rglob("*") if path.is_file()} <= synced
     assert (tmp_path / "out").stat().st_ino in synced
+
+
+EMPTY = "all pixels have the value 0; there is nothing to restore"
+
+
+def planned(path: Path, recipe: Recipe | None = None, **options: Any) -> FileEstimate:
+    recipe = recipe or quick()
+    (found,) = filter(None, estimate_files(tasks_of(path, recipe), BatchOptions(recipe), **options))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "stored"),
+    [
+        ("TYX", (10**9, 64, 64), (5, 10**9 - 1)),
+        ("CYX", (10**9, 64, 64), (3,)),
+        ("TCZYX", (10**4, 100, 10**6, 32, 32), ((7, 5, 3),)),
+        ("YX", (10**6, 10**6), (np.s_[999_000:999_100, :100],)),
+        ("ZYX", (10**6, 10**4, 10**4), (np.s_[9, 100:200, 300:400],)),
+    ],
+)
+def test_a_plan_takes_a_moment_whatever_is_claimed(
+    tmp_path: Path, axes: str, shape: tuple[int, ...], stored: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(plan: Any, blocks: list[Any], *, first: bool) -> Iterator[None]:
+        assert not all((plan.read(index) == 0).all() for index in blocks)
+        yield
+        return 8.0  # type: ignore[return-value]
+
+    monkeypatch.setattr(estimate, "_measure_batch", measured)
+    planned(claimed(tmp_path / "small.ome.zarr", "TYX", 2, 64, 64, stored=(0,)))  # imports what it needs
+    with peak_memory() as peak:
+        found = planned(claimed(tmp_path / "a.ome.zarr", axes, *shape, stored=stored))
+    assert peak() < 100e6
+    assert (found.problem, found.note) == ("", "")
+    assert found.blocks >= shape[0] // 2176
+    assert found.seconds is not None
+    assert found.seconds > found.blocks
+    assert planned(claimed(tmp_path / "b.ome.zarr", axes, *shape)).problem == EMPTY
+
+
+def test_a_stack_that_claims_a_billion_frames_can_be_begun_and_stopped(tmp_path: Path) -> None:
+    recipe, path = quick(), claimed(tmp_path / "a.ome.zarr", "TYX", 10**9, 32, 32, stored=(2, 5 * 10**8))
+    with peak_memory() as peak:
+        job = Batch(tasks_of(path, recipe), BatchOptions(recipe)).job()
+        done = itertools.islice((done for event in job if (done := block_done(event))), 32)
+        assert [one.index for one in done if one.quality] == [(2,)]
+        job.close()
+    assert peak() < 100e6
+    empty = claimed(tmp_path / "b.ome.zarr", "TYX", 10**9, 32, 32)
+    (row,) = restore(empty, tmp_path / "out", recipe).values()
+    assert (row.status, EMPTY in row.text) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, EMPTY),
+        ({"fill_value": 7}, EMPTY.replace("0", "7")),
+        ({"fill_value": np.nan, "dtype": "float32"}, "100.0% of the pixels are NaN or infinite"),
+        ({"shards": (8, 64, 64)}, EMPTY),
+    ],
+)
+def test_an_empty_store_is_known_without_reading_it(
+    tmp_path: Path, options: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Any] = []
+    get = ZarrArray.__getitem__
+    monkeypatch.setattr(ZarrArray, "__getitem__", lambda self, index: reads.append(index) or get(self, index))
+    path = claimed(tmp_path / "a.ome.zarr", "TYX", 10**5, 64, 64, **options)
+    assert problem in planned(path).problem
+    assert len(reads) < 10
+
+
+def test_of_an_empty_stack_that_does_not_tell_some_frames_are_looked_at(tmp_path: Path) -> None:
+    found = planned(sparse(tmp_path / "a.tif", 500, 16, 16))
+    assert (found.problem, found.seconds) == ("", None)
+    assert found.note == "65 of 500 blocks were looked at: none of them has more than one value"
+    assert planned(sparse(tmp_path / "b.tif", 60, 16, 16)).problem == EMPTY
+    values = np.broadcast_to(np.arange(20, dtype=np.uint16)[:, None, None], (20, 16, 16))
+    write(tmp_path / "c.tif", Image(values, "TYX"))
+    assert (
+        planned(tmp_path / "c.tif").problem == "each of the 20 blocks has a single value; there is nothing to restore"
+    )
+    stored = claimed(tmp_path / "d.ome.zarr", "TYX", 10**5, 64, 64, stored=(99_999,))
+    assert (planned(stored).problem, planned(stored, probe=False).note) == ("", "")
+
+
+def test_formats_and_folders_are_tried_once_for_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        stack(tmp_path / "in" / f"{number}.tif", 16 + number, 24)
+    stack(tmp_path / "in" / "more.tif", 3, 24, 24)
+    write(tmp_path / "in" / "grey.png", Image(noisy(24, 24).astype(np.uint8), "YX"))
+    tried: list[str] = []
+    trial = spec._try_format
+    monkeypatch.setattr(spec, "_try_format", lambda name, image: tried.append(name) or trial(name, image))
+    monkeypatch.setattr("threading.Thread.start", count := Counting(threading.Thread.start))
+    recipe = quick()
+    found = [f for f in estimate_files(tasks_of(tmp_path / "in", recipe), BatchOptions(recipe), probe=False) if f]
+    assert [f.problem for f in found] == [""] * 22
+    assert len(tried) == 3
+    assert count.calls == 1  # one thread for all files
+    (tmp_path / "picture").mkdir()
+    for name in ("a.png", "b.png"):  # of 32 bits, which PNG cannot hold
+        with pytest.raises(FileError, match=f"{name}"):
+            FormatChecker().check(tmp_path / name, Image(np.zeros((24, 24), np.float32), "YX"))
+
+
+def test_an_image_may_claim_any_number_of_channels(tmp_path: Path) -> None:
+    claims = Image(np.broadcast_to(np.uint16(0), (10**9, 64, 64)), "CYX")
+    FormatChecker().check(tmp_path / "a.ome.tif", claims)
+    FormatChecker().check(tmp_path / "a.ome.zarr", claims)
 
 
 def test_the_files_at_work_and_what_is_done_of_each_are_told(tmp_path: Path) -> None:
@@ -218,7 +361,13 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     for number, run in enumerate(opened.plan.work_units):
         for place in run:
             figures = (float(place[0]), 1.0, 0.5, 0.0)
-            done = BlockDone(place, (figures,), hot=1, stops=(("it is good", 1),), notes=(Note(f"at {place[0]}"),))
+            done = BlockDone(
+                place,
+                (figures,),
+                defects=(("hot pixels", 1),),
+                stops=(("it is good", 1),),
+                notes=(Note(f"at {place[0]}"),),
+            )
             work.record(number, "me", BlockRecord(done, 0.5, "cpu"))
     tracemalloc.start()
     try:
@@ -233,5 +382,5 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     assert quality.stopped == ("6000 × it is good",)
     assert found.texts[-2:] == [
         "5000 more notes on single blocks are not kept",
-        "6000 hot pixels were filled from the fit (hot_pixels)",
+        "6000 hot pixels stand out of all their neighbours; they were filled from the fit (hot_pixels)",
     ]

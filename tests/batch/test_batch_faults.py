@@ -38,8 +38,9 @@ from tests.batches import (
 )
 
 from napari_pristine import read, write
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN, LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import restore_work_item
 from napari_pristine.events import BatchProgress, BlockDone, ItemDone

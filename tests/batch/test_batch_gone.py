@@ -11,8 +11,9 @@ import pytest
 from tests.batches import block_done, listing, night, noisy, pixels, quick, restore, same, stack
 
 from napari_pristine import write
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch, BatchJob
-from napari_pristine.batch.spec import BatchOptions, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image

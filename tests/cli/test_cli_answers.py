@@ -40,6 +40,11 @@ def test_pictures_of_8_bits_are_compared_over_their_type(shell: Shell, tmp_path:
     _, out, _ = shell("compare", "a.tif", "--reference", "a.tif", "--json")
     assert json.loads(out)["data_range"] == 255
     assert json.loads(out)["psnr"] is None  # infinite, for which JSON has no word
+    assert json.loads(out)["psnr_affine"] is None
+    assert json.loads(out)["identical"] is True
+    _, out, _ = shell("compare", "a.tif", "--reference", "a.tif")
+    assert "PSNR                        infinite: both have the same values" in out
+    assert "inf dB" not in out
 
 
 def test_the_order_of_axes_does_not_matter_in_a_comparison(shell: Shell, tmp_path: Path) -> None:

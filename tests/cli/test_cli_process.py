@@ -14,18 +14,42 @@ from pathlib import Path
 
 import pytest
 
+from napari_pristine.methods import METHODS
+
 FEW = ("--set", "steps=3")
 ENDLESS = ("--set", "steps=100000")
 
 
-def test_help_and_version_do_not_wait_for_torch() -> None:
+def test_help_lists_and_wrong_words_wait_for_no_library(tmp_path: Path) -> None:
+    commands = ["restore", "batch", "learn", "compare", "diagnose", "methods", "export", "demo"]
+    words = [[], ["--help"], ["--version"], *([command, "--help"] for command in commands)]
+    words += [["methods"], ["methods", "--json"], *(["methods", name] for name in METHODS), ["methods", "magic"]]
+    words += [["restores"], ["restore"], ["batch", "r.yaml"], ["restore", "x.tif", "-o", "y.tif", "--sead", "1"]]
+    words += [
+        ["restore", "x.tif", "-o", "y.tif", "--memory", "5"],
+        ["batch", "r.yaml", "x", "-o", "y", "--workers", "0"],
+    ]
+    words += [["--install-completion", "--shell", "bash"]]
+    heavy = [
+        "torch", "numpy", "scipy", "skimage", "napari", "qtpy", "zarr", "tifffile", "imagecodecs", "PIL", "safetensors",
+        "jinja2", "dask", "distributed",
+    ]  # fmt: skip
     code = (
-        "import sys; from napari_pristine.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+        "import json, sys\n"
+        "from napari_pristine.cli.main import main\n"
+        "for words in json.loads(sys.argv[1]): print(words, main(words), file=sys.stderr)\n"
+        f"found = set({heavy}) & set(sys.modules)\n"
+        "assert not found, found"
     )
-    for words in (["--help"], ["--version"], []):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=200)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "pristine" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(words)], capture_output=True, text=True, timeout=200,
+        env=os.environ | {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: pristine") == 10
+    assert done.stderr.count("pristine: ") == 7
+    (script,) = tmp_path.rglob("pristine")
+    assert all(f"{word}" in script.read_text() for word in [*commands, "--method", "--workers"])
 
 
 def test_in_a_pipe_there_is_the_result_and_nothing_else(cell: Path, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.batches import ended, process
+from tests.batches import ended, listing, plate, process, series, stack
 
 from napari_pristine import read, restore, write
+from napari_pristine.fits.optimisation import Optimisation
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import make_plan
-from napari_pristine.methods.optimisation import Optimisation
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
@@ -68,6 +68,57 @@ def test_a_pattern_that_the_shell_left_is_resolved(shell: Shell, cell: Path, tmp
     write(tmp_path / "other.tif", read(cell))
     assert shell("restore", "*.tif", "-o", "clean", *FEW)[0] == 0
     assert {path.name for path in (tmp_path / "clean").glob("*.tif")} == {"cell.tif", "other.tif"}
+
+
+def test_a_pattern_with_a_single_match_goes_to_a_folder_too(shell: Shell, cell: Path, tmp_path: Path) -> None:
+    assert shell("restore", "*.tif", "-o", "clean", *FEW)[0] == 0
+    assert (tmp_path / "clean" / "cell.tif").exists()
+    assert shell("restore", cell, "-o", "clean", *FEW, "--resume")[1].endswith("skipped, done before\n")
+    for name in ("run 1.5", "2024.05.01", "new/deep/er"):
+        assert shell("restore", cell, "-o", name, *FEW)[0] == 0
+        assert (tmp_path / name / "cell.tif").exists()
+
+
+def test_a_folder_is_restored_as_in_a_batch(shell: Shell, movie: Path, tmp_path: Path) -> None:
+    stack(tmp_path / "in" / "a.tif", 32, 32)
+    stack(tmp_path / "in" / "deeper" / "b.ome.tif", 32, 32)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    series(tmp_path / "in" / "two.zarr")
+    code, out, err = shell("restore", "in", "-o", "clean", *FEW)
+    assert (code, err, len(out.splitlines())) == (0, "", 5)
+    assert "notes.txt: skipped, not an image that can be read" in out
+    assert shell("batch", "clean/a.tif.json", "in", "-o", "batch")[0] == 0
+    ours, theirs = listing(tmp_path / "clean"), listing(tmp_path / "batch")
+    assert ours == [name for name in theirs if not name.startswith("report.")]
+    assert "two.zarr.sidecars/1.json" in ours
+    assert shell("restore", "in", movie, "-o", "both", *FEW)[0] == 0
+    assert {"a.tif", "deeper/b.ome.tif", "movie.ome.tif"} < set(listing(tmp_path / "both"))
+    code, out, err = shell("restore", "in", "-o", "clean.tif", *FEW)
+    assert (code, "'in' is a folder; give a folder for the results too, such as 'clean'" in err) == (2, True)
+
+
+def test_a_plate_goes_to_a_plate_of_the_name_that_is_given(shell: Shell, tmp_path: Path) -> None:
+    plate(tmp_path / "p.zarr", wells=("A/1", "B/2"))
+    assert shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[0] == 0
+    assert "image 0 of 4 (A/1/0) was taken" in read("clean.zarr").notes[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.zarr", "clean.zarr.sidecars", "p.zarr"]
+    code, out, _ = shell("restore", "p.zarr", "-o", "clean.zarr/", *FEW, "--resume")
+    assert (code, out.count("skipped, done before")) == (0, 4)
+    assert "4 results exist" in shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[2]
+    code, _, err = shell("restore", "p.zarr", "-o", "clean.tif", *FEW)
+    assert (code, "is the name of a file; for 4 images give a folder" in err) == (2, True)
+
+
+def test_an_image_of_a_store_by_its_path_or_number(shell: Shell, tmp_path: Path) -> None:
+    series(tmp_path / "two.zarr")
+    expected = restore(read("two.zarr/1"), settings={"steps": 3}).data
+    for words in (("two.zarr/1", "-o", "a.zarr"), ("two.zarr", "--series", 1, "-o", "b.ome.tif")):
+        assert shell("restore", *words, *FEW)[0] == 0
+        assert np.array_equal(read(words[-1]).data, expected)
+    assert shell("restore", "two.zarr/1", "-o", "out", *FEW)[0] == 0
+    assert np.array_equal(read("out/two.zarr/1").data, expected)
+    code, _, err = shell("restore", "two.zarr", "--series", 2, "-o", "c.zarr", *FEW)
+    assert (code, "has no image 2 (--series): it holds 2 images" in err) == (2, True)
 
 
 def test_a_jpeg_is_not_written_back_as_one(shell: Shell, tmp_path: Path) -> None:

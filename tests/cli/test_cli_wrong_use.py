@@ -41,7 +41,12 @@ WRONG = [
     (("restore", "sub", "-o", "x.tif"), "'sub' is a folder"),
     (("restore", "cell.tif", "-o", "no/x.tif"), "no folder 'no'"),
     (("restore", "cell.tif", "-o", "x.doc"), "'.doc'"),
-    (("restore", "cell.tif", "-o", "x"), "add one, such as .tif, or end a folder with /"),
+    (("restore", "cell.tif", "movie.ome.tif", "-o", "x.doc"), "or end the name of a folder with /"),
+    (("restore", "", "-o", "x.tif"), "the name of an input is empty"),
+    (("restore", "cell.tif", "-o", ""), "the name of the output is empty"),
+    (("restore", "cell.tif", "movie.ome.tif", "-o", "x.tif"), "'x.tif' is the name of a file; for 2 images"),
+    (("restore", "cell.tif", "-o", "x.zarr/y"), "has the name of an OME-Zarr"),
+    (("restore", "empty", "-o", "x"), "there is nothing to restore in empty"),
     (("restore", "movie.ome.tif", "-o", "x.png"), "'x.png': PNG cannot hold"),
     (("restore", "cell.tif", "-o", "cell.tif", "--overwrite"), "would replace the input"),
     (("restore", "cell.tif", "movie.ome.tif", "-o", ".", "--overwrite"), "would replace the input"),
@@ -61,6 +66,7 @@ WRONG = [
 def test_wrong_use_is_told_on_one_line_before_any_fit(
     shell: Shell, cell: Path, movie: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
+    (tmp_path / "empty").mkdir()
     (tmp_path / "sub").mkdir()
     write(tmp_path / "sub" / "cell.tif", read(cell))
     write(tmp_path / "taken.tif", read(cell))

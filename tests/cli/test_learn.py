@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.batches import plate
 
 from napari_pristine import read, write
 from napari_pristine.image.image import Image
@@ -106,6 +107,14 @@ def test_a_zarr_is_one_image_by_itself_and_in_a_folder(shell: Shell, cells: Path
     assert load_model("one.safetensors").facts.images == ("3.zarr",)
     assert shell("learn", "cells", "-o", "all.safetensors", *FEW)[0] == 0
     assert load_model("all.safetensors").facts.count == 4
+
+
+def test_all_images_of_a_plate_are_learned_from(shell: Shell, tmp_path: Path) -> None:
+    plate(tmp_path / "in" / "p.zarr", wells=("A/1", "B/2"))
+    for name in ("in", "in/p.zarr"):
+        assert shell("learn", name, "-o", "model.safetensors", *FEW, "--overwrite")[0] == 0
+        names = ("p.zarr/A/1/0", "p.zarr/A/1/1", "p.zarr/B/2/0", "p.zarr/B/2/1")
+        assert load_model("model.safetensors").facts.images == names
 
 
 WRONG = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QMenu
+from tests.batches import plate, series
 
 from napari_pristine import read, write
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
@@ -25,6 +25,7 @@ from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
+from napari_pristine.resources import cpu_count
 
 pytestmark = pytest.mark.gui
 
@@ -225,15 +226,18 @@ def test_a_cpu_is_left_for_the_window(folder, recipe, monkeypatch, workers, thre
     assert spec.options.threads == threads
 
 
-def test_workers_without_dask_name_the_missing_package(qtbot, open_batch, notifications, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    panel = open_batch()
-    panel.form.settings.set_values({"workers": 2})
-    if panel.form.settings.values()["workers"] < 2:
-        pytest.skip("there is one core")
-    panel.run()
-    wait_until_idle(qtbot, panel)
-    assert "pip install 'napari-pristine[cluster]'" in notifications[0].message
+@pytest.mark.skipif(cpu_count() < 2, reason="there is one core")
+def test_workers_give_what_this_process_gives(qtbot, open_batch, folder):
+    found = []
+    for workers in (1, 2):
+        panel = open_batch()
+        output = folder.parent / f"restored by {workers}"
+        panel.form.output.set_path(str(output))
+        panel.form.settings.set_values({"workers": workers, "threads": 1})
+        panel.run()
+        wait_until_idle(qtbot, panel)
+        found.append({path.name: read(path).data.tobytes() for path in output.rglob("*.tif")})
+    assert found[0] == found[1] != {}
 
 
 def test_a_finished_row_shows_image_and_result(qtbot, viewer, open_batch, folder):
@@ -268,6 +272,23 @@ def test_a_result_in_another_format_opens_in_the_same_place(qtbot, viewer, open_
         assert after.units == before.units
         assert after.contrast_limits == before.contrast_limits
     np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "a stack.ome.zarr")[:, 1])
+
+
+def test_each_image_of_a_plate_has_a_row_and_opens_with_its_result(qtbot, viewer, open_batch, tmp_path):
+    plate(tmp_path / "p.zarr", wells=("A/1", "B/2"), fields=1)
+    panel = open_batch(tmp_path / "p.zarr", series(tmp_path / "two.zarr"))
+    panel.plan()
+    wait_until_idle(qtbot, panel)
+    names = ["p.zarr/A/1/0", "p.zarr/B/2/0", "two.zarr/0", "two.zarr/1"]
+    assert cells(panel, "Status") == dict.fromkeys(names, "can be restored")
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert all(text.startswith("restored") for text in cells(panel, "Status").values())
+    panel.view.activated.emit(panel.table.index(1, 0))
+    assert [layer.name for layer in viewer.layers] == ["p B 2 0", "p B 2 0 · restored"]
+    np.testing.assert_array_equal(viewer.layers[-1].data, result(panel, "p.zarr/B/2/0"))
+    panel.view.activated.emit(panel.table.index(3, 0))
+    assert [layer.name for layer in viewer.layers][-1] == "two 1 · restored · channel 2"
 
 
 def test_the_inputs_of_a_batch_are_freed_when_it_has_ended(qtbot, open_batch, open_panel, viewer, folder, recipe):

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from npe2 import PluginManager
+from tests.batches import group, plate, restore, series
 
+from napari_pristine.gui.file_layers import add_file, show_pair
 from napari_pristine.gui.layers import image_from_layer, layer_axes
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read, write
@@ -77,6 +80,59 @@ def test_what_is_read_makes_a_layer_at_the_right_scale(viewer: Any, tmp_path: Pa
     assert (again.axes, again.units, again.shape) == (found.axes, found.units, found.shape)
     assert again.scale == pytest.approx(found.scale)
     np.testing.assert_array_equal(np.asarray(again.data), np.asarray(found.data))
+
+
+@pytest.fixture(scope="module")
+def restored_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with a plate and a store of two series in both versions, and folders with what a batch made of them."""
+    folder = tmp_path_factory.mktemp("stores")
+    for version in ("0.4", "0.5"):
+        plate(folder / version / "p.zarr", version)
+        series(folder / version / "two.zarr", version)
+        rows = restore(folder / version, folder / f"restored {version}")
+        assert {row.status for row in rows.values()} == {"restored"}
+    return folder
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_images_of_a_plate_and_of_series_in_a_window(window_viewer: Any, restored_stores: Path, version: str) -> None:
+    """Each with its result, and a store as a whole as its first image."""
+    before, after = restored_stores / version, restored_stores / f"restored {version}"
+    show_pair(window_viewer, before / "p.zarr" / "A" / "2" / "1", after / "p.zarr" / "A" / "2" / "1")
+    assert [layer.name for layer in window_viewer.layers] == ["p A 2 1", "p A 2 1 · restored"]
+    shown = np.asarray(window_viewer.layers[-1].data)
+    np.testing.assert_array_equal(shown, read(after / "p.zarr" / "A" / "2" / "1").data)
+    window_viewer.layers.clear()
+    for store, names in (("p.zarr", ["p"]), ("two.zarr", ["two · channel 0", "two · channel 1"])):
+        assert [layer.name for layer in add_file(window_viewer, after / store)] == names
+        assert not any(layer.multiscale for layer in window_viewer.layers)  # series are not levels
+
+
+def test_levels_of_any_name_are_shown(viewer: Any, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 200, (2, 64, 64), np.uint16)
+    datasets = [{"path": name} for name in ("full", "half", "same")]
+    path = group(tmp_path / "x.zarr", {"multiscales": [{"axes": [*"cyx"], "datasets": datasets}]})
+    for name, step in (("full", 1), ("half", 2), ("same", 2)):
+        zarr.create_array(path / name, data=values[:, ::step, ::step])
+    layers = add_file(viewer, path)
+    assert [[level.shape for level in layer.data] for layer in layers] == [[(64, 64), (32, 32)]] * 2
+
+
+@pytest.mark.skipif(find_spec("napari_ome_zarr") is None, reason="needs napari-ome-zarr, which is not installed")
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_plates_by_the_reader_of_ome_zarr(window_viewer: Any, restored_stores: Path, version: str) -> None:
+    """As their inputs: a plate as one large plane, an image in it, and all series."""
+    PluginManager.instance().discover()
+
+    def opened(path: Path) -> list[Any]:
+        window_viewer.layers.clear()
+        window_viewer.open(str(path), plugin="napari-ome-zarr")
+        return [(np.shape(layer.data[0]), tuple(layer.scale)) for layer in window_viewer.layers]
+
+    before, after = restored_stores / version, restored_stores / f"restored {version}"
+    for path, count in (("p.zarr", 1), ("p.zarr/A/1/0", 1), ("two.zarr", 5), ("two.zarr/1", 3)):
+        assert opened(after / path) == opened(before / path), path
+        assert len(window_viewer.layers) == count, path
 
 
 @pytest.mark.skipif(find_spec("napari_ome_zarr") is None, reason="needs napari-ome-zarr, which is not installed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -75,17 +77,50 @@ def test_colours_and_channels_are_merged() -> None:
 def test_neighbours_in_time_or_depth_follow_each_other_within_a_channel() -> None:
     cut = plan_axes(of_shape("TCZYX", 2, 2, 3, 4, 4))
     assert cut.loop_axes == "CTZ"
-    assert cut.indices == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
+    assert list(cut.indices) == [(c, t, z) for c in range(2) for t in range(2) for z in range(3)]
     # neighbours along Z alone: from one time to the next, both T and Z move
-    assert cut.runs(16) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
-    assert cut.runs(2)[:2] == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
+    assert list(map(list, cut.runs(16))) == [[(c, t, z) for z in range(3)] for c in range(2) for t in range(2)]
+    assert list(map(list, cut.runs(2)[:2])) == [[(0, 0, 0), (0, 0, 1)], [(0, 0, 2)]]
     assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [run[0] for run in cut.runs(2)]
 
 
+@given(plans(), st.integers(1, 3))
+def test_blocks_and_runs_are_numbered_in_order(planned: tuple[Image, AxesPlan], length: int) -> None:
+    _, cut = planned
+    loops = [range(cut.sizes[axis]) for axis in cut.loop_axes]
+    indices = list(itertools.product(*loops))
+    assert list(cut.indices) == [cut.indices[n] for n in range(len(indices))] == indices
+    assert [cut.number(index) for index in indices] == list(range(len(indices)))
+    runs = list(map(list, cut.runs(length)))
+    assert [index for run in runs for index in run] == indices
+    assert [cut.run_number(index, length) for index in indices] == [n for n, run in enumerate(runs) for _ in run]
+    assert [cut.run_position(index, length) for index in indices] == [n for run in runs for n in range(len(run))]
+    channels = {cut.channel(index) for index in indices}
+    assert len(channels) == cut.channel_count
+    for channel in channels:
+        found = cut.indices_within(cut.part_of(channel))
+        assert list(found) == [index for index in indices if cut.channel(index) == channel]
+
+
+@pytest.mark.parametrize("shape", [(10**9, 64, 64), (64, 10**9, 10**6), (10**12, 16, 16)])
+def test_an_image_may_claim_any_number_of_blocks(shape: tuple[int, ...]) -> None:
+    cut = plan_axes(Image(np.broadcast_to(np.uint8(0), shape), "TYX")).in_chunks()
+    count = len(cut.indices)
+    assert count >= shape[0]
+    for number in (0, 12345, count - 1):
+        index = cut.indices[number]
+        assert cut.number(index) == number
+        runs = cut.runs(16)
+        assert index in runs[cut.run_number(index, 16)]
+    assert cut.indices[count - 1] == cut.indices[-1]
+    assert len(runs[-1]) <= 16
+    assert cut.region(cut.indices[-1])[0] == shape[0] - 1
+
+
 def test_another_channel_is_no_neighbour() -> None:
-    assert plan_axes(of_shape("CYX", 2, 4, 4)).runs(16) == [[(0,)], [(1,)]]
-    assert plan_axes(of_shape("TYX", 2, 4, 4)).runs(16) == [[(0,), (1,)]]
-    assert plan_axes(of_shape("YX", 4, 4)).runs(16) == [[()]]
+    assert list(map(list, plan_axes(of_shape("CYX", 2, 4, 4)).runs(16))) == [[(0,)], [(1,)]]
+    assert list(map(list, plan_axes(of_shape("TYX", 2, 4, 4)).runs(16))) == [[(0,), (1,)]]
+    assert list(map(list, plan_axes(of_shape("YX", 4, 4)).runs(16))) == [[()]]
 
 
 @pytest.mark.parametrize(

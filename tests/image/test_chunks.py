@@ -22,8 +22,9 @@ from tests.batches import became, block_done, quick
 from tests.batches import restore as restore_batch
 
 from napari_pristine import learn, read, restore, write
+from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_targets, find_inputs
+from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
 from napari_pristine.batch.work_item import DummyArray, open_task
 from napari_pristine.errors import ImageError
 from napari_pristine.events import BlockDone, ItemDone
@@ -152,7 +153,9 @@ def test_what_is_read_and_put_back_is_the_image(planned: tuple[Image, AxesPlan])
 @given(plans())
 def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[Image, AxesPlan]) -> None:
     _, cut = planned
-    assert cut.indices == sorted(cut.indices, key=lambda place: (cut.channel(place), cut.chunk_number(place), place))
+    assert list(cut.indices) == sorted(
+        cut.indices, key=lambda place: (cut.channel(place), cut.chunk_number(place), place)
+    )
     found = set()
     for numbers in np.ndindex(*(len(cut.partition(axis)) for axis in cut.axes)):
         at = dict(zip(cut.axes, numbers, strict=True))
@@ -167,7 +170,7 @@ def test_places_are_channel_by_channel_and_found_by_their_parts(planned: tuple[I
 
 def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
     cut = plan_axes(Image(np.zeros((3, 97, 64)), "TYX")).in_chunks()
-    assert cut.runs(16) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
+    assert list(map(list, cut.runs(16))) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
     assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
     assert cut.describe().startswith("fits Y 97 × X 64 together, in 2 overlapping chunks, one after the other over T")
 

@@ -14,11 +14,11 @@ from napari_pristine.image.intensity import (
     AnscombeTransform,
     cast,
     fill_invalid,
-    find_hot_pixels,
     find_valid,
     measure_intensity,
 )
 from napari_pristine.image.noise import Noise, measure_noise
+from napari_pristine.image.outliers import find_outliers
 
 WHITE = Noise(1.0, 0.0, 1.0)
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]
@@ -192,10 +192,10 @@ def test_single_bright_pixels_are_hot_and_points_of_light_are_not() -> None:
     spot = np.zeros((64, 64))
     spot[40, 40] = 5000
     values[1] += ndimage.gaussian_filter(spot, 1.0)
-    assert np.argwhere(find_hot_pixels(values, Noise(7.0, 1.0, 0.0))).tolist() == [[0, 20, 30]]
+    assert np.argwhere(find_outliers(values)).tolist() == [[0, 20, 30]]
 
 
 def test_single_photons_in_the_dark_are_not_hot() -> None:
     values = np.random.default_rng(0).poisson(0.002, (128, 128)).astype(float)
     assert values.max() == 1
-    assert not find_hot_pixels(values, Noise(0.05, 1.0, 0.0)).any()
+    assert not find_outliers(values[None]).any()

@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import numpy as np
@@ -21,6 +21,7 @@ import PIL.Image
 import pytest
 import tifffile
 from hypothesis import given, settings
+from ome_types import from_xml, validate_xml
 
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError
@@ -57,6 +58,13 @@ def images(draw: st.DrawFn, letters: str = "TZC", dtypes: tuple[str, ...] = (), 
     count = shape[axes.index("C")] if "C" in axes else 0
     channels = tuple(draw(st.lists(NAMES, min_size=count, max_size=count, unique=True)))
     return Image(data, axes, tuple(sizes), tuple(units), name=draw(NAMES), channels=channels)
+
+
+def image_index(ranges: dict[str, str]) -> tuple[slice, slice]:
+    """Index along T and C."""
+    parts = [[int(part) for part in ranges[axis].split(":")] if axis in ranges else [0, 9] for axis in "TC"]
+    first, second = (slice(part[0], part[1] if len(part) > 1 else part[0] + 1) for part in parts)
+    return first, second
 
 
 def assert_same(found: Image, image: Image, exactly: bool = True) -> None:
@@ -184,11 +192,69 @@ class TestImageJ:
         assert (stated["mode"], stated["Ranges"]) == ("composite", (0.0, 9.0, 0.0, 5.0))
         np.testing.assert_array_equal(stated["LUTs"], self.LUTS)
 
-    def test_display_settings_of_other_channels_are_dropped(self, tmp_path: Path) -> None:
-        image = read(self.original(tmp_path / "x.tif")).select({"C": "1"})
-        write(tmp_path / "y.tif", image)
-        with tifffile.TiffFile(tmp_path / "y.tif") as tif:
-            assert "LUTs" not in (tif.imagej_metadata or {})
+    def test_what_belongs_to_a_channel_or_plane_is_selected_with_it(self, tmp_path: Path) -> None:
+        image = read(self.original(tmp_path / "x.tif")).select({"C": "1", "T": "1:3"})
+        stated = self.rewritten(tmp_path, image)
+        np.testing.assert_array_equal(stated["LUTs"], self.LUTS[1])
+        assert (stated["Ranges"], stated["Labels"]) == ((0.0, 5.0), ["DAPI"] * 2)
+        assert registry.loss(tmp_path / "y.tif", image) == ""
+
+    def rewritten(self, folder: Path, image: Image) -> dict[str, Any]:
+        """What ImageJ reads of the image after it is written."""
+        write(folder / "y.tif", image, overwrite=True)
+        with tifffile.TiffFile(folder / "y.tif") as tif:
+            return tif.imagej_metadata or {}
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            {"c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"},  # 16 bits with a sign
+            {"cf": 0, "c0": 1.5, "c1": -0.25, "vunit": "mV"},
+            {"cf": 20, "c0": 1.0, "c1": 2.0, "c2": 3.0, "vunit": "OD"},
+            {"cf": 3, "c0": 0.5, "c1": 2.0, "c2": 3.0, "c3": 4.0, "vunit": "Conc"},
+        ],
+    )
+    def test_calibrated_values(self, tmp_path: Path, function: dict[str, Any]) -> None:
+        data = np.arange(72, dtype=np.uint16).reshape(8, 9)
+        text = "".join(f"{key}={value}\n" for key, value in function.items())
+        tifffile.imwrite(tmp_path / "x.tif", data, description=f"ImageJ=1.53t\n{text}", metadata=None)
+        image = read(tmp_path / "x.tif")
+        np.testing.assert_array_equal(image.data, data)
+        stated = self.rewritten(tmp_path, image)
+        assert {key: stated.get(key) for key in function} == function
+        assert "lacks the calibration of values" in registry.loss(tmp_path / "y.ome.tif", image)
+
+    MARKS: ClassVar[dict[str, Any]] = {
+        "ROI": b"Iout1", "Overlays": [b"Iout2", b"Iout3"], "Labels": ["top", "middle", "bottom"], "Info": "a\nb",
+        "Ranges": (3.0, 90.0), "Properties": {"a": "b"}, "min": 3.0, "max": 90.0,
+    }  # fmt: skip
+
+    def marked(self, path: Path) -> Image:
+        """A stack of one channel with everything that ImageJ can put on it."""
+        metadata = {"axes": "ZYX", "LUTs": [self.LUTS[0]], **self.MARKS}
+        tifffile.imwrite(path, np.zeros((3, 8, 9), np.uint16), imagej=True, metadata=metadata)
+        return read(path)
+
+    def test_marks_survive(self, tmp_path: Path) -> None:
+        image = self.marked(tmp_path / "x.tif")
+        stated = self.rewritten(tmp_path, image)
+        assert {key: stated[key] for key in self.MARKS} == self.MARKS
+        np.testing.assert_array_equal(stated["LUTs"], self.LUTS[0])
+        assert registry.loss(tmp_path / "y.tif", image) == ""
+
+    def test_marks_of_other_planes_are_dropped_with_a_word(self, tmp_path: Path) -> None:
+        image = self.marked(tmp_path / "x.tif").select({"Z": "1:3"})
+        stated = self.rewritten(tmp_path, image)
+        assert stated["Labels"] == ["middle", "bottom"]
+        assert not {"ROI", "Overlays"} & stated.keys()
+        assert registry.loss(tmp_path / "y.tif", image).endswith("; it lacks the ROI, the overlay")
+
+    @pytest.mark.parametrize("name", ["y.ome.tif", "y.btf", "y.ome.zarr"])
+    def test_marks_that_another_format_lacks_are_named_once(self, tmp_path: Path, name: str) -> None:
+        assert registry.loss(tmp_path / name, self.marked(tmp_path / "x.tif")) == (
+            "the result cannot hold all that the file says; it lacks the display range, the ROI, the overlay, the info "
+            "text, the properties, the labels of slices, the colours (LUTs) of channels, the display ranges of channels"
+        )
 
     def test_an_ome_suffix_makes_it_ome(self, tmp_path: Path) -> None:
         image = read(self.original(tmp_path / "x.tif"))
@@ -239,9 +305,65 @@ class TestOme:
         assert image.scale == (2.0, 250.0, 0.25)
         assert image.units == ("second", "nanometer", "micrometer")
 
-    def test_missing_planes_are_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(FileError, match="only 3 of its 5 planes"):
-            read(self.file(tmp_path / "x.ome.tif", 5))
+    def test_planes_that_are_there_are_read(self, tmp_path: Path) -> None:
+        image = read(self.file(tmp_path / "x.ome.tif", 5))
+        assert (image.shape, image.notes) == (
+            (3, 8, 9), ("its OME-XML states 5 planes, but it holds 3, which are read in order",)
+        )  # fmt: skip
+
+    CHANNEL: ClassVar[dict[str, Any]] = {
+        "Name": ["GFP", "RFP"], "Color": [16711935, 65535], "EmissionWavelength": [525.5, 610],
+        "EmissionWavelengthUnit": ["nm"] * 2, "Fluor": ["a", "b"],
+    }  # fmt: skip
+    PLANE: ClassVar[dict[str, Any]] = {
+        "DeltaT": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5], "ExposureTime": [0.1] * 6, "PositionX": [1234.5] * 6,
+        "PositionXUnit": ["µm"] * 6,
+    }  # fmt: skip
+
+    def microscope(self, path: Path) -> Image:
+        """A file with channels and planes as a microscope describes them."""
+        metadata = {
+            "axes": "TCYX", "PhysicalSizeX": 0.1, "Channel": self.CHANNEL, "Plane": self.PLANE, "Description": "a < b",
+        }  # fmt: skip
+        tifffile.imwrite(path, np.zeros((3, 2, 8, 9), np.uint16), metadata=metadata)
+        return read(path)
+
+    def rewritten(self, folder: Path, image: Image) -> Any:
+        """The OME metadata after it is written."""
+        write(folder / "y.ome.tif", image, provenance={"a": 1}, overwrite=True)
+        with tifffile.TiffFile(folder / "y.ome.tif") as tif:
+            validate_xml(tif.ome_metadata)
+            return from_xml(tif.ome_metadata)
+
+    @pytest.mark.parametrize("select", [{}, {"T": "1:3"}, {"C": "1"}, {"T": "2", "C": "0"}])
+    def test_channels_and_planes_survive(self, tmp_path: Path, select: dict[str, str]) -> None:
+        image = self.microscope(tmp_path / "x.ome.tif").select(select)
+        kept = np.arange(6).reshape(3, 2)[image_index(select)]
+        for _ in (1, 2):
+            found = self.rewritten(tmp_path, image).images[0]
+            image = read(tmp_path / "y.ome.tif")
+            channels = [self.CHANNEL["EmissionWavelength"][n % 2] for n in kept[0]]
+            assert [channel.emission_wavelength for channel in found.pixels.channels] == channels
+            assert [plane.delta_t for plane in found.pixels.planes] == [self.PLANE["DeltaT"][n] for n in kept.ravel()]
+            assert {plane.position_x for plane in found.pixels.planes} == {1234.5}
+            assert found.description == "a < b"
+            assert image.translate[-2:] == (0, 0)
+        assert registry.loss(tmp_path / "z.ome.tif", image) == ""
+
+    def test_the_position_of_a_finer_grid_replaces_that_of_the_stage(self, tmp_path: Path) -> None:
+        image = self.microscope(tmp_path / "x.ome.tif").select({"X": "2:9"})
+        found = self.rewritten(tmp_path, image).images[0].pixels.planes
+        assert [plane.delta_t for plane in found] == self.PLANE["DeltaT"]
+        assert read(tmp_path / "y.ome.tif").translate == pytest.approx((0, 0, 0, 0.2))
+        assert "lacks times and positions of planes" in registry.loss(tmp_path / "y.ome.tif", image)
+
+    def test_what_a_result_lacks_is_named(self, tmp_path: Path) -> None:
+        xml = self.XML.format(3).replace("<Image", '<Instrument ID="Instrument:0"/><Image')
+        tifffile.imwrite(
+            tmp_path / "x.ome.tif", np.zeros((3, 8, 9), "u1"), metadata=None, description=xml, photometric="minisblack"
+        )
+        image = read(tmp_path / "x.ome.tif")
+        assert registry.loss(tmp_path / "y.ome.tif", image).endswith("; it lacks <Instrument>")
 
     def test_an_ome_suffix_refuses_other_types(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match=r"OME-TIFF cannot hold float16 values .* write a '\.tif' file"):
@@ -285,6 +407,88 @@ class TestPlainFiles:
         image = read(tmp_path / "x.tif")
         assert (image.scale, image.units) == ((1.0, 1.0), ("pixel", "pixel"))
 
+    @pytest.mark.parametrize(
+        ("resolution", "unit", "size"),
+        [
+            (50_000, "CENTIMETER", 0.2), (127_000, "INCH", 0.2), (97_692.3, "CENTIMETER", 0.10236),
+            (100, "CENTIMETER", 100), (28.35, "CENTIMETER", 0), (37.8, "CENTIMETER", 0), (118.11, "CENTIMETER", 0),
+            (1, "CENTIMETER", 0), (96, "INCH", 0), (300, "INCH", 0), (1, "INCH", 0), (50_000, "NONE", 0),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("lazy", [True, False])
+    def test_a_resolution_that_is_a_pixel_size(
+        self, tmp_path: Path, resolution: float, unit: str, size: float, lazy: bool
+    ) -> None:
+        for options in ({"metadata": None}, {}, {"metadata": None, "description": "ImageJ=1.53t\n"}):
+            options |= {"resolution": (resolution,) * 2, "resolutionunit": unit}
+            tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), **options)
+            image = read(tmp_path / "x.tif", lazy=lazy)
+            assert image.scale == pytest.approx((size or 1,) * 2, rel=1e-4)
+            assert image.units == ("micrometer" if size else "pixel",) * 2
+
+    @pytest.mark.parametrize(("unit", "resolution"), [("inch", 72), ("inch", 300), ("cm", 28.35), ("cm", 1)])
+    def test_a_resolution_of_printers_that_imagej_took_over(self, tmp_path: Path, unit: str, resolution: float) -> None:
+        options = {"resolution": (resolution,) * 2, "metadata": {"unit": unit}}
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), imagej=True, **options)
+        assert read(tmp_path / "x.tif").units == ("pixel", "pixel")
+
+    @pytest.mark.parametrize(
+        ("stated", "size"),
+        [
+            ({"x": "0.325", "y": "0.325", "units": "um"}, 0.325),
+            ({"x": "0,325", "y": "0,325", "units": "um"}, 0.325),
+            ({"x": "325", "y": "325", "units": "nm"}, 325),
+            ({"x": "1", "y": "1", "state": "off"}, 0),
+        ],
+    )
+    def test_the_pixel_size_of_metaseries(self, tmp_path: Path, stated: dict[str, str], size: float) -> None:
+        properties = "".join(f'<prop id="spatial-calibration-{key}" value="{text}"/>' for key, text in stated.items())
+        for software in ("MetaSeries", "another"):
+            tifffile.imwrite(
+                tmp_path / "x.tif", np.zeros((8, 9), np.uint16), metadata=None, software=software,
+                description=f"<MetaData><PlaneInfo>{properties}</PlaneInfo></MetaData>",
+                resolution=(72, 72), resolutionunit="INCH",
+            )  # fmt: skip
+            image = read(tmp_path / "x.tif")
+            unit = {"nm": "nanometer"}.get(stated.get("units", ""), "micrometer") if size else "pixel"
+            assert (image.scale, image.units) == ((size or 1,) * 2, (unit,) * 2)
+
+    def test_the_pixel_size_of_electron_microscopes(self, tmp_path: Path) -> None:
+        headers = {
+            34680: b"[Scan]\r\nPixelWidth=2.5e-008\r\nPixelHeight=2.5e-008\r\n",
+            34118: b"AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 25 nm\r\n",
+        }
+        for tag, text in headers.items():
+            extratags = [(tag, "s", 0, text.decode(), True)]
+            tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 9), np.uint16), metadata=None, extratags=extratags)
+            image = read(tmp_path / "x.tif")
+            assert image.scale == pytest.approx({"micrometer": (0.025,) * 2, "nanometer": (25,) * 2}[image.units[0]])
+
+    @pytest.mark.parametrize("name", ["y.tif", "y.ome.tif", "y.btf", "y.ome.zarr"])
+    @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+    @pytest.mark.parametrize("text", [None, "ImageJ=1.53t\nunit=micron\n"])
+    def test_white_as_zero_stays_so(self, tmp_path: Path, name: str, dtype: str, text: str | None) -> None:
+        data = np.arange(72).reshape(8, 9).astype(dtype)
+        tifffile.imwrite(
+            tmp_path / "x.tif", data, photometric="miniswhite", metadata=None, description=text, resolution=(5, 5)
+        )
+        image = read(tmp_path / "x.tif")
+        write(tmp_path / name, image)
+        found = read(tmp_path / name)
+        np.testing.assert_array_equal(found.data, data)
+        assert found.metadata["white_is_zero"]
+        assert registry.loss(tmp_path / name, image) == ""
+        assert "MinIsWhite" in registry.loss(tmp_path / "y.png", image)
+        if "zarr" not in name:
+            with tifffile.TiffFile(tmp_path / name) as tif:
+                assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+
+    def test_white_as_zero_in_a_pyramid(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.ones((2100, 16), "u1"), photometric="miniswhite", metadata=None)
+        write(tmp_path / "y.tif", read(tmp_path / "x.tif"))
+        with tifffile.TiffFile(tmp_path / "y.tif") as tif:
+            assert {level.keyframe.photometric for level in tif.series[0].levels} == {tifffile.PHOTOMETRIC.MINISWHITE}
+
     def test_the_largest_of_several_images_is_read(self, tmp_path: Path) -> None:
         with tifffile.TiffWriter(tmp_path / "x.tif") as tif:
             tif.write(np.zeros((4, 5), np.uint8))
@@ -295,8 +499,14 @@ class TestPlainFiles:
 
     def test_palette_images_are_their_values(self, tmp_path: Path) -> None:
         data = np.arange(72, dtype=np.uint8).reshape(8, 9)
-        tifffile.imwrite(tmp_path / "x.tif", data, photometric="palette", colormap=np.full((3, 256), 7, np.uint16))
-        np.testing.assert_array_equal(read(tmp_path / "x.tif").data, data)
+        colours = np.arange(768, dtype=np.uint16).reshape(3, 256)
+        for options in ({"photometric": "palette"}, {"imagej": True}):
+            tifffile.imwrite(tmp_path / "x.tif", data, colormap=colours, **options)
+            np.testing.assert_array_equal(read(tmp_path / "x.tif").data, data)
+            write(tmp_path / "y.tif", read(tmp_path / "x.tif"), overwrite=True)
+            with tifffile.TiffFile(tmp_path / "y.tif") as tif:
+                np.testing.assert_array_equal(tif.pages.first.colormap, colours)
+            assert "lacks the colour table" in registry.loss(tmp_path / "y.png", read(tmp_path / "y.tif"))
 
     def test_lzw(self, tmp_path: Path) -> None:
         data = np.arange(72, dtype=np.uint8).reshape(8, 9)
@@ -344,30 +554,30 @@ class TestPictures:
 
 class TestFormats:
     @pytest.fixture
-    def czi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def qbi(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A format that is only read, as a newcomer would add it."""
 
-        def read_czi(path: Path, axes: str, series: int | None) -> Image:
+        def read_qbi(path: Path, axes: str, series: int | None) -> Image:
             return Image(np.full((3, 20, 30), path.read_bytes()[0], np.uint8), axes or "TYX", name=path.stem)
 
-        monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("CZI", (".czi",), read_czi)))
+        monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, registry.Format("QBI", (".qbi",), read_qbi)))
 
-    @pytest.mark.usefixtures("czi")
+    @pytest.mark.usefixtures("qbi")
     def test_a_format_that_is_only_read(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.b.CZI"
+        path = tmp_path / "a.b.QBI"
         path.write_bytes(b"7")
         image, lazy = read(path, axes="zyx"), read(path, lazy=True)
         assert (image.axes, image.data[0, 0, 0], lazy.axes) == ("ZYX", ord("7"), "TYX")
         assert not isinstance(lazy.data, np.ndarray)
         np.testing.assert_array_equal(lazy.data[1:, 3], image.data[1:, 3])
-        with pytest.raises(FileError, match=r"CZI files can be read but not written; use one of \.tif, .*\.zarr"):
+        with pytest.raises(FileError, match=r"QBI files can be read but not written; use one of \.tif, .*\.zarr"):
             write(path, image, overwrite=True)
         assert registry.result_name(path) == "a.b.ome.tif"
         write(tmp_path / registry.result_name(path), image)
         assert read(tmp_path / "a.b.ome.tif").metadata == {"format": "ome"}
         assert path.read_bytes() == b"7"
 
-    @pytest.mark.usefixtures("czi")
+    @pytest.mark.usefixtures("qbi")
     @pytest.mark.parametrize("error", [AttributeError("x"), MemoryError(), OSError(5, "Input/output error")])
     def test_any_error_of_a_library_is_one_about_the_file(
         self, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -375,11 +585,11 @@ class TestFormats:
         def fail(path: Path, axes: str) -> Image:
             raise error
 
-        monkeypatch.setattr(registry, "FORMATS", (registry.Format("CZI", (".czi",), fail),))
-        (tmp_path / "x.czi").write_bytes(b"7")
+        monkeypatch.setattr(registry, "FORMATS", (registry.Format("QBI", (".qbi",), fail),))
+        (tmp_path / "x.qbi").write_bytes(b"7")
         for lazy in (True, False):
-            with pytest.raises(FileError, match=r"x\.czi' (cannot be read|does not fit into memory)"):
-                read(tmp_path / "x.czi", lazy=lazy)
+            with pytest.raises(FileError, match=r"x\.qbi' (cannot be read|does not fit into memory)"):
+                read(tmp_path / "x.qbi", lazy=lazy)
 
     @pytest.mark.parametrize(
         ("name", "result"),
@@ -397,7 +607,7 @@ class TestUnusable:
             ("empty.tif", b"", "is empty"),
             ("text.tif", b"I am not an image, though my name says so.\n" * 9, "cannot be read as TIFF .not a TIFF"),
             ("text.png", b"I am not an image\n" * 9, "cannot identify"),
-            ("image.czi", b"x", r"suffix '\.czi', which is not a known format; use one of \.tif"),
+            ("image.dv", b"x", r"suffix '\.dv', which is not a known format; use one of \.tif"),
             ("image.zarr", b"x", "is a file, but an OME-Zarr is a folder"),
         ],
     )
@@ -417,6 +627,14 @@ class TestUnusable:
             write(tmp_path / "x.tif", Image(np.zeros((4, 5)), "YX"), overwrite=True)
         with pytest.raises(FileError, match=r"is a folder; give the files in it"):
             read(tmp_path)
+
+    def test_advice_on_export_is_for_inputs(self, tmp_path: Path) -> None:
+        (tmp_path / "x.vsi").write_bytes(b"x")
+        with pytest.raises(FileError, match=r"suffix '\.vsi', which is not a known format; .*; export it as OME-TIFF"):
+            read(tmp_path / "x.vsi")
+        for name in ("x.czi", "x.nd2", "x.vsi", "x.dv", "x.oir", "x.stk"):
+            with pytest.raises(FileError, match=r"; use one of \.tif, \.tiff, \.btf, \.tf8, \.png, \.zarr$"):
+                write(tmp_path / name, Image(np.zeros((4, 5), np.uint8), "YX"), overwrite=True)
 
     def test_no_suffix(self, tmp_path: Path) -> None:
         with pytest.raises(FileError, match=r"has no suffix to tell its format; use one of \.tif"):
@@ -464,8 +682,9 @@ def test_a_file_cut_off_anywhere_is_an_error_or_the_image(folder: Path, name: st
     path.write_bytes(WHOLE[name][: max(1, int(part * len(WHOLE[name])))])
     with contextlib.suppress(FileError):
         found = read(path)
-        assert found.axes == whole.axes
-        np.testing.assert_array_equal(found.data, whole.data)
+        if not found.notes:  # a file may be cut off exactly after a plane
+            assert found.axes == whole.axes
+            np.testing.assert_array_equal(found.data, whole.data)
 
 
 @settings(max_examples=60, deadline=None)

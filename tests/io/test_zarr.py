@@ -27,12 +27,13 @@ import yaozarrs
 import zarr
 from hypothesis import given, settings
 from ome_types import validate_xml
+from tests.batches import field_of_view, group, plate
 
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError, PristineError
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySlice
 from napari_pristine.io.registry import read, write
-from napari_pristine.io.zarr import complete_image, create_array, create_image
+from napari_pristine.io.zarr import ZarrArray, complete_image, create_array, create_image
 
 v04.Image.model_rebuild(_types_namespace={**vars(pydantic_zarr.v2), **vars(v04)})
 UM, PX, NM = "micrometer", "pixel", "nanometer"
@@ -50,6 +51,37 @@ def image_of(axes: str, version: str = "0.5", dtype: str = "uint16", **sizes: in
     names = ("GFP", "DAPI") if "C" in axes else ()
     units = tuple(UNITS[axis] for axis in axes)
     return Image(data, axes, scale, units, start, "cells", names, {"format": "zarr", "version": version})
+
+
+@pytest.mark.parametrize("layout", ["2.", "2/", "3.", "3/", "shards"])
+def test_a_store_tells_what_it_holds(tmp_path: Path, layout: str) -> None:
+    kind = {"name": "v2" if layout[0] == "2" else "default", "separator": layout[-1]} if layout != "shards" else None
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(100, 6, 20, 30), chunks=(1, 2, 16, 16), dtype="u2", fill_value=5,
+        zarr_format=2 if layout[0] == "2" else 3, chunk_key_encoding=kind,  # type: ignore[arg-type]
+        shards=(2, 2, 32, 32) if layout == "shards" else None,
+    )  # fmt: skip
+    (tmp_path / "a.zarr" / "notes 1.2.3.4.txt").write_text("of another program")
+    array[50, 3, 18, 20] = 7
+    lazy = ZarrArray(tmp_path / "a.zarr", [3, 0, 1, 2])  # X T Z Y
+    deep, wide = (2, (0, 30)) if layout == "shards" else (1, (16, 30))
+    (part,) = lazy.stored_parts()
+    assert part == (slice(*wide), slice(50, 50 + deep), slice(2, 4), slice(0 if layout == "shards" else 16, 20))
+    assert lazy.is_stored((slice(None), 50, 3, slice(None)))
+    assert not lazy.is_stored((slice(None), 49, 3, slice(None)))
+    for at in (
+        (2, slice(40, 60, 2), 3),
+        (slice(None), slice(60, 39, -5), slice(None)),
+        (29, slice(50, 51), slice(3, 4)),
+    ):
+        values = LazySlice(lazy, at)
+        parts = LazySlice(lazy, at).stored_parts()
+        assert parts is not None
+        outside = np.array(values[...])
+        for found in parts:
+            outside[found] = 5
+        assert (outside == 5).all()
+        assert values.is_stored(...) == any(all(s.start < s.stop for s in found) for found in parts)
 
 
 def assert_same(found: Image, image: Image) -> None:
@@ -358,18 +390,68 @@ class TestOthers:
             read(path)
 
     @pytest.mark.parametrize("version", VERSIONS)
-    def test_plates_wells_and_labels_name_images_inside(self, tmp_path: Path, version: str) -> None:
-        path = self.collection(tmp_path / "plate.zarr", version, False)
-        for ome, message in (
-            ({"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}, r"a plate.*'\S*plate.zarr/A/1/0', "),
-            ({"well": {"images": [{"path": "0"}]}}, r"a well.*'\S*plate.zarr/0'"),
-            ({"labels": ["cells"]}, r"a group of labels.*plate.zarr/cells'"),
-            ({"plate": 7}, r"a plate.*such as '\S*plate.zarr/0'"),
-            ({}, r"a Zarr group without an image.*'\S*plate.zarr/0'"),
-        ):
-            rewrite(path, lambda attributes, ome=ome: (attributes.clear(), attributes.update(ome=ome)))
-            with pytest.raises(FileError, match=message):
-                read(path)
+    def test_an_image_of_a_collection_is_chosen_by_its_number(self, tmp_path: Path, version: str) -> None:
+        path = self.collection(tmp_path / "x.zarr", version, True)
+        assert "image 0 of 2 (1) was taken" in read(path).notes[-1]
+        found = read(path, series=1, lazy=True)
+        assert (found.size("T"), found.name, found.notes) == (2, "x 0", ())
+        with pytest.raises(FileError, match=r"no image 2 \(--series\): it holds 2 images, numbered from 0 to 1"):
+            read(path, series=2)
+        with pytest.raises(FileError, match=r"no image 1 .* one image, number 0"):
+            read(path / "1", series=1)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_plates_and_wells_are_read_as_their_first_image(self, tmp_path: Path, version: str) -> None:
+        path = plate(tmp_path / "plate.zarr", version)
+        image = read(path)
+        assert image.notes == (read(path).notes[0],)
+        assert "image 0 of 6 (A/1/0) was taken" in image.notes[0]
+        np.testing.assert_array_equal(read(path, series=3).data, read(path / "A" / "2" / "1").data)
+        assert read(path, series=3).name == "plate A 2 1"
+        assert "image 0 of 2 (0) was taken" in read(path / "B" / "1").notes[0]
+        shutil.rmtree(path / "A" / "1" / "0")
+        assert "image 1 of 6 (A/1/1) was taken" in read(path).notes[0]
+        with pytest.raises(FileError, match="an image that the well lists, but that is not there"):
+            read(path, series=0)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_any_folder_with_metadata_is_an_image(self, tmp_path: Path, version: str) -> None:
+        field_of_view(tmp_path / "no suffix", version)
+        field_of_view(tmp_path / "cells.2024", version)
+        assert read(tmp_path / "no suffix").shape == read(tmp_path / "cells.2024").shape == (24, 24)
+        assert read(plate(tmp_path / "screen", version) / "A" / "1" / "0").shape == (24, 24)
+        folder = group(tmp_path / "of images", {}, version)
+        field_of_view(folder / "10", version)
+        field_of_view(folder / "9", version, shape=(3, 24, 24))
+        group(folder / "labels", {"labels": ["cells"]}, version)
+        assert read(folder).shape == (3, 24, 24)  # by number
+        assert "image 0 of 2 (9)" in read(folder).notes[0]
+        with pytest.raises(FileError, match=r"a group of labels.*labels/cells'"):
+            read(folder / "labels")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"plate": 7}, r"(attributes\.ome\.|')plate\.wells is missing|: plate\.wells is missing"),
+            ({"plate": {"wells": [{"path": "A/1"}, {"name": 3}]}}, r"plate\.wells\[1\]\.path is missing or not a text"),
+            ({"plate": {"wells": [{"path": "../A"}]}}, "not inside it"),
+            ({"well": {"images": {}}}, r"well\.images is not a list"),
+            ({"multiscales": []}, r"multiscales is \[\], but list should have at least 1"),
+            ({"multiscales": [{"datasets": [{}]}]}, r"multiscales\[0\]\.datasets\[0\]\.path is missing"),
+            ({"multiscales": [{"datasets": [{"path": 0}], "axes": 5}]}, r"multiscales\[0\]\.axes is 5, but .* list"),
+            ({"multiscales": "all"}, r"multiscales is 'all', but"),
+        ],
+    )
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_wrong_metadata_are_one_sentence_that_names_the_key(
+        self, tmp_path: Path, version: str, change: dict[str, Any], message: str
+    ) -> None:
+        group(tmp_path / "x.zarr", change, version)
+        with pytest.raises(FileError, match=message) as caught:
+            read(tmp_path / "x.zarr")
+        text = str(caught.value)
+        assert ("zarr.json" if version == "0.5" else ".zattrs") in text or "not inside" in text
+        assert not any(word in text for word in ("pydantic", "validation error", "type=", "\n"))
 
     def test_a_level_inside_knows_its_axes(self, tmp_path: Path) -> None:
         image = image_of("TYX")
@@ -410,18 +492,136 @@ class TestOthers:
         assert (image.axes, image.channels) == ("TCYX", ())
         assert (image.scale, image.translate) == ((15, 1, 4.5, 6.5), (0, 0, 3, 4))
 
-    @pytest.mark.parametrize("version", ["0.1", "0.6"])
-    def test_other_versions(self, tmp_path: Path, version: str) -> None:
-        write(tmp_path / "x.zarr", image_of("TCYX", "0.4" if version == "0.1" else "0.5"))
+    @pytest.mark.parametrize("separator", [".", "/"])
+    @pytest.mark.parametrize(
+        ("version", "axes"),
+        [("0.1", None), ("0.2", None), ("0.3", "tczyx"), ("0.3", "czyx"), ("0.3", "yx"), ("0.3", "ctzyx")],
+    )
+    def test_old_versions(self, tmp_path: Path, version: str, axes: str | None, separator: Any) -> None:
+        letters = (axes or "tczyx").upper()
+        values = np.random.default_rng(0).integers(0, 99, [SIZES[axis] for axis in letters], np.uint16)
+        multiscale = {"version": version, "datasets": [{"path": "0"}, {"path": "1"}]} | (
+            {"axes": [*axes]} if axes else {}
+        )
+        path = group(tmp_path / "x.zarr", {"multiscales": [multiscale]}, "0.4")
+        for name in "01":
+            data = values if name == "0" else values[..., ::2, ::2]
+            zarr.create_array(
+                path / name, data=data, zarr_format=2, chunk_key_encoding={"name": "v2", "separator": separator}
+            )
+        image = read(path)
+        assert (image.axes, set(image.scale)) == (letters, {1.0})
+        assert image.notes == (f"this is OME-Zarr {version}; results in OME-Zarr are written as 0.4",)
+        np.testing.assert_array_equal(image.data, values)
+        np.testing.assert_array_equal(read(path, axes=letters).data, values)
+        np.testing.assert_array_equal(read(path / "1", axes=letters).data, values[..., ::2, ::2])
+        assert [level.shape for level in read(path, lazy=True).data.coarser_levels()] == [values[..., ::2, ::2].shape]
+        write(tmp_path / "y.zarr", image)
+        assert_same(read(tmp_path / "y.zarr"), image)
+        assert_valid(tmp_path / "y.zarr", "0.4")
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("axes", ["ctzyx", "zyxc", "xyz", "tyxc"])
+    def test_axes_in_any_order(self, tmp_path: Path, axes: str, version: str) -> None:
+        values = np.random.default_rng(0).integers(0, 99, [SIZES[axis.upper()] for axis in axes], np.uint16)
+        scale = [float(number + 1) for number in range(len(axes))]
+        dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        multiscale = {"axes": [{"name": axis} for axis in axes], "datasets": [dataset]}
+        old = {"version": "0.4"} if version == "0.4" else {}
+        path = group(tmp_path / "x.zarr", {"multiscales": [multiscale | old]}, version)
+        zarr.create_array(path / "0", data=values, zarr_format=2 if old else 3)
+        image = read(path)
+        assert (image.axes, image.scale) == (axes.upper(), tuple(scale))
+        np.testing.assert_array_equal(image.data, values)
+        np.testing.assert_array_equal(read(path, lazy=True).data[0], values[0])
+
+    @pytest.mark.parametrize(
+        ("names", "axes"),
+        [
+            (["time", "channel", "y", "x"], "TCYX"),
+            (["Channel", "depth", "height", "width"], "CZYX"),
+            (["frame", "z", "row", "col"], "TZYX"),
+            (["x", "y", "time", "c"], "XYTC"),
+            (["dim_0", "dim_1", "dim_2", "dim_3"], "TCYX"),
+            ([None, None, None, None], "TCYX"),
+        ],
+    )
+    @pytest.mark.parametrize("fmt", [2, 3])
+    def test_long_names_of_dimensions(self, tmp_path: Path, names: list[Any], axes: str, fmt: Any) -> None:
+        values = np.arange(4 * 5 * 6 * 7).reshape(4, 5, 6, 7)
+        path = tmp_path / "x.zarr"
+        array = zarr.create_array(path, data=values, zarr_format=fmt, dimension_names=names if fmt == 3 else None)
+        if fmt == 2 and names[0] is not None:
+            array.attrs["_ARRAY_DIMENSIONS"] = names
+        assert read(path).axes == axes
+        # as xarray writes an array with its coordinates
+        dataset = zarr.open_group(tmp_path / "dataset.zarr", mode="w", zarr_format=fmt)
+        shutil.copytree(path, tmp_path / "dataset.zarr" / "intensity")
+        dataset.create_array("time", data=np.arange(4))
+        assert (read(tmp_path / "dataset.zarr").axes, read(tmp_path / "dataset.zarr").name) == (axes, "dataset")
+
+    @pytest.mark.parametrize(
+        ("names", "found"),
+        [
+            (["time", "well", "y", "x"], "time, well, y, x: an axis 'well', which is not known"),
+            (["lat", "lon", "y", "x"], "lat, lon, y, x: more than one axis Y"),
+            (["t", "time", "y", "x"], "t, time, y, x: more than one axis T"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["array", "image"])
+    def test_unknown_names_of_axes_are_named(self, tmp_path: Path, names: list[str], found: str, kind: str) -> None:
+        path = tmp_path / "x.zarr"
+        if kind == "image":
+            group(path, {"multiscales": [{"axes": [{"name": n} for n in names], "datasets": [{"path": "0"}]}]})
+        array = path / "0" if kind == "image" else path
+        zarr.create_array(array, data=np.ones((4, 5, 6, 7)), dimension_names=names)
+        with pytest.raises(AxesError, match=found) as caught:
+            read(path)
+        assert "give one letter per axis (--axes), e.g. 'TCYX'" in str(caught.value)
+        assert read(path, axes="TQYX").axes == "TQYX"
+
+    @pytest.mark.parametrize(
+        ("version", "message"),
+        [
+            ("0.4", r"is not valid OME-Zarr: multiscales\[0\].axes is missing; .*give the path of an array"),
+            ("0.6", r"is OME-Zarr 0\.6; versions 0\.1 to 0\.5 can be read; .*give the path of an array"),
+            ("2", "is OME-Zarr 2; versions"),
+            (["x"], "is OME-Zarr .*; versions"),
+        ],
+    )
+    def test_other_versions(self, tmp_path: Path, version: Any, message: str) -> None:
+        image = image_of("TCYX", "0.4" if version == "0.4" else "0.5")
+        write(tmp_path / "x.zarr", image)
 
         def change(attributes: Any) -> None:
-            if version == "0.1":
+            if version == "0.4":
                 del attributes["multiscales"][0]["axes"]
             else:
                 attributes["ome"]["version"] = version
 
         rewrite(tmp_path / "x.zarr", change)
-        with pytest.raises(FileError, match=r"is not valid OME-Zarr 0\.4 or 0\.5: .*give the path of an array"):
+        with pytest.raises(FileError, match=message):
+            read(tmp_path / "x.zarr")
+        found = read(tmp_path / "x.zarr" / "0", axes="TCYX")  # as the message says
+        np.testing.assert_array_equal(found.data, image.data)
+        assert version == "0.4" or "its spacing and units are not read" in found.notes[0]
+
+    def test_transformations_that_are_not_known_are_said(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.zarr", image_of("YX"))
+
+        def change(attributes: Any) -> None:
+            steps = attributes["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+            steps += [{"type": "affine"}, {"type": "identity"}]
+
+        rewrite(tmp_path / "x.zarr", change)
+        assert read(tmp_path / "x.zarr").scale == (0.25, 1.25)
+        assert read(tmp_path / "x.zarr").notes == ("the transformation 'affine' of OME-Zarr is not known and left out",)
+
+        def shorten(attributes: Any) -> None:
+            attributes["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] = [1, 2, 3]
+
+        rewrite(tmp_path / "x.zarr", shorten)
+        with pytest.raises(FileError, match="a scale has 3 values for 2 axes"):
             read(tmp_path / "x.zarr")
 
     def test_no_code_is_run(self, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from napari_pristine import Image, Recipe, run
-from napari_pristine.errors import OutOfMemory
+from napari_pristine.errors import ImageError, OutOfMemory
 from napari_pristine.events import BlockDone, Command, Preview, Progress
 from napari_pristine.jobs import plan as planning
 from napari_pristine.jobs.plan import make_plan
@@ -86,12 +86,44 @@ def test_blocks_that_may_stop_at_different_steps_or_are_large_are_fitted_alone(s
 def test_units_hold_all_blocks_once_and_runs_stay_whole() -> None:
     resolved = make_plan(stack(3, 37, side=24, axes="CTYX"), recipe())
     units = resolved.work_units
-    assert sorted(place for unit in units for place in unit) == resolved.indices
+    assert sorted(place for unit in units for place in unit) == list(resolved.indices)
     for run_ in resolved.blocks.runs(planning.RUN_LENGTH):
         assert sum(set(run_) <= set(unit) for unit in units) == 1
     # 9 runs, 8 side by side; a rank is one block of each of them
     assert [len(unit) for unit in units] == [106, 5]
     assert [len(rank) for rank in resolved.batches(units[0])][:6] == [8] * 5 + [6]
+
+
+@pytest.mark.parametrize("loops", [(3,), (16,), (17,), (40,), (2, 5), (3, 17), (5, 33), (9, 1)])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_units_and_batches_are_counted_without_making_them(loops: tuple[int, ...], size: int) -> None:
+    axes = "CTYX" if len(loops) == 2 else "TYX"
+    plan = make_plan(Image(np.zeros((*loops, 16, 16), np.float32), axes), recipe(), batch_size=size)
+    units = list(plan.work_units)
+    assert plan.batch_count == sum(len(plan.batches(unit)) for unit in units)
+    assert plan.batches([index for unit in units for index in unit]) == [
+        b for unit in units for b in plan.batches(unit)
+    ]
+    assert plan.count_blocks(range(len(units))) == len(plan.indices) == sum(map(len, units))
+    assert plan.cold_starts == sum(not plan.starts_warm(index) for index in plan.indices)
+    for number, unit in enumerate(units):
+        assert {plan.unit_of(index) for index in unit} == {number}
+        assert all(index in plan.batch_of(index) for index in unit)
+
+
+def test_empty_frames_are_told_of_once() -> None:
+    image = stack(12, side=24)
+    data = np.array(image.data)
+    data[[1, 4, 5]] = 7
+    restored = finished(replace(image, data=data), recipe(steps=5))
+    (note,) = (note.text for note in restored.notes if "unchanged" in note.text)
+    reason = "all pixels have the value 7; there is nothing to restore"
+    assert note == f"3 of 12 blocks were left unchanged, the first at T = 1: {reason}"
+    assert (restored.data[[1, 4, 5]] == 7).all()
+    assert np.isfinite(restored.quality.sigma)
+    data[:] = np.arange(12)[:, None, None]  # another value in each
+    with pytest.raises(ImageError, match="all pixels have the value 0; there is nothing to restore"):
+        finished(replace(image, data=data), recipe(steps=5))
 
 
 def test_blocks_fitted_at_once_are_shown_told_and_kept() -> None:
@@ -142,11 +174,11 @@ def test_how_many_are_fitted_at_once_is_the_same_wherever_that_is(monkeypatch: p
     resolved = make_plan(image, wanted)
     (unit,) = resolved.work_units
     here = np.zeros(image.shape, np.float32)
-    wait(run_plan(resolved, into=here, indices=unit))
+    wait(run_plan(resolved, into=here, units=[unit]))
     with monkeypatch.context() as patch:
         patch.setattr(planning, "_CPU_NETWORKS", 1)
         there = np.zeros(image.shape, np.float32)
-        wait(run_plan(make_plan(image, wanted, batch_size=8), into=there, indices=unit))
+        wait(run_plan(make_plan(image, wanted, batch_size=8), into=there, units=[unit]))
     np.testing.assert_array_equal(here, there)
 
 

@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from napari_pristine.errors import (
     SettingError,
 )
 from napari_pristine.events import Command, Event, Note, Progress
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySequence
+from napari_pristine.jobs import crops
 from napari_pristine.jobs.crops import CropSampler
 from napari_pristine.jobs.train import learn, training_job
 from napari_pristine.methods import METHODS
@@ -330,6 +332,23 @@ def test_blocks_that_fail_are_left_out_for_good() -> None:
     assert {number: str(error) for number, error in stream.skipped.items()} == {0: "constant", 5: "constant"}
     with pytest.raises(ImageError, match="nothing to learn from: constant"):
         CropSampler([fail, fail], seed=0).sigma  # noqa: B018
+
+
+def test_of_very_many_blocks_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crops, "_MAX_SHUFFLED", 8)
+    monkeypatch.setattr(crops, "_MAX_SKIPPED", 50)
+
+    def load(number: int) -> NoisyBlock:
+        if number % 3:
+            raise ImageError("constant")
+        return block(float(number % 7), 8)
+
+    claimed = LazySequence(range(10**9), lambda number: partial(load, number))
+    stream = CropSampler(claimed, seed=0, max_bytes=1000)
+    assert len(set(seen(stream, 100, torch.Generator().manual_seed(0)))) > 3
+    empty = CropSampler(LazySequence(range(10**9), lambda number: partial(load, 1)), seed=0)
+    with pytest.raises(ImageError, match=r"nothing to learn from \(50 of 1000000000 blocks were read\): constant"):
+        empty.sigma  # noqa: B018
 
 
 def test_a_stack_larger_than_the_room_leaves_the_memory_flat(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_pristine.methods.blind2unblind import (
-    BLIND2UNBLIND,
+from napari_pristine.fits.blind2unblind import (
     Blind2UnblindNet,
     blind_residuals,
     draw_masks,
@@ -19,7 +18,8 @@ from napari_pristine.methods.blind2unblind import (
     revisible_loss,
     visible_residual,
 )
-from napari_pristine.methods.fit_unet import augment, match_mean
+from napari_pristine.fits.unets import augment, match_mean
+from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
 from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
 from napari_pristine.nets.unet import UNet, small_config
@@ -158,7 +158,7 @@ def test_a_step_in_parts_gives_the_result_of_a_whole_step(monkeypatch: pytest.Mo
     params = BLIND2UNBLIND.settings("fast", {"copies": None, "steps": 2, "side": 16, "width": 6, "cell": 2})
     weights = []
     for room in (1, 1 << 20):
-        monkeypatch.setattr("napari_pristine.methods.blind2unblind._PART", room)
+        monkeypatch.setattr("napari_pristine.fits.blind2unblind._PART", room)
         torch.manual_seed(0)
         net = network(params, 1, (40, 48))
         for _ in fit(net, noisy_of(), params, False):

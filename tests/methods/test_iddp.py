@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_pristine.methods.iddp import (
-    IDDP,
-    BestNetwork,
-    IddpParams,
-    box_blur,
-    fit,
-    losses,
-    network,
-    random_signs,
-    restore,
-)
+from napari_pristine.fits.iddp import BestNetwork, box_blur, fit, losses, network, random_signs, restore
+from napari_pristine.methods.iddp import IDDP, IddpParams
 from napari_pristine.methods.method import NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, small_config
 

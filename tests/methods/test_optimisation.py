@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from napari_pristine.fits.optimisation import Optimisation, cosine_decay, ema_decay, halvings, linear_decay
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Method, NoisyBlock
-from napari_pristine.methods.optimisation import Optimisation, cosine_decay, ema_decay, halvings, linear_decay
 from napari_pristine.nets.ema import EmaModel
 
 

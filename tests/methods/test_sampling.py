@@ -10,14 +10,9 @@ import torch
 from tests.methods.test_methods import photons, scene
 from torch import Tensor
 
+from napari_pristine.fits.sampling import MaskedBlock, SamplingNet, accumulate_field_gradients
 from napari_pristine.methods.method import NoisyBlock
-from napari_pristine.methods.sampling import (
-    SAMPLING,
-    MaskedBlock,
-    SamplingNet,
-    SamplingParams,
-    accumulate_field_gradients,
-)
+from napari_pristine.methods.sampling import SAMPLING, SamplingParams
 
 SMALL = {"steps": 3, "batch": 1, "side": 32, "width": 4, "levels": 1, "refresh": 1}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from napari_pristine.fits.unets import all_steps_taken, noise_variances
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
-from napari_pristine.methods.fit_unet import all_steps_taken, noise_variances
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
 from napari_pristine.methods.method import Method, NoisyBlock, StopReason

@@ -6,23 +6,27 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
-from napari_pristine.batch.spec import BatchOptions, Task, check_format
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import DummyArray, OpenedTask, open_task
+from napari_pristine.batch.work_item import DummyArray, FileSets, open_task
 from napari_pristine.errors import FileError, OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
+from napari_pristine.image.axes import BlockIndex
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
 from napari_pristine.resources import free_memory, thread_count
-from napari_pristine.threads import CheckCancelled, run_in_thread
+from napari_pristine.threads import CheckCancelled, WorkerThread
 
 _PROBE_SECONDS = 5.0
 """Seconds for which a block is restored to measure the speed; the first steps are slower, so a short probe misleads."""
+
+_READ_SECONDS = 0.1
+"""Seconds for which small files are read before they are reported: to wait for the thread takes time for each."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class FileEstimate:
         memory: Approximate memory of a process that restores it, in bytes.
         seconds: Approximate time of one process, in seconds; `None` if that was not measured.
         problem: Reason that it cannot be restored; empty if it can.
+        note: Sentence for the user on what the estimate does not know; most often empty.
         done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
     """
 
@@ -49,6 +54,7 @@ class FileEstimate:
     memory: int = 0
     seconds: float | None = None
     problem: str = ""
+    note: str = ""
     done: bool = False
 
 
@@ -63,50 +69,95 @@ def estimate_files(
         probe: Measure the time that a block takes, once for all blocks of the same shape.
     """
     measured: dict[Any, float | None] = {}
-    cache = InputCache()
+    reader, thread = _Reader(options), WorkerThread()
     set_threads(options.threads or thread_count())
-    for task in tasks:
+    done = 0
+    try:
+        while done < len(tasks):
+            some = yield from thread.run(partial(reader.read_some, tasks, done))
+            for estimate, plan, index in some:
+                try:
+                    if plan is not None and index is not None:
+                        kind = plan.blocks.block_shape, plan.image.dtype, min(plan.batch_size, len(plan.indices))
+                        if probe and measured.get(kind) is None:
+                            varied = list(filter(plan.statistics.is_varied, plan.batch_of(index)))
+                            measured[kind] = yield from _measure_batch(plan, varied, first=not measured)
+                        estimate = replace(estimate, seconds=_extrapolate(plan, measured.get(kind)))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
+                    estimate = FileEstimate(estimate.task, problem=str(format_error(error, estimate.task.source)))
+                yield estimate
+            done += len(some)
+    finally:
+        thread.close()
+
+
+_Read: TypeAlias = tuple[FileEstimate, RestorationPlan | None, BlockIndex | None]
+"""A file without the time that it takes; its plan, and a block to measure the time, if it can be restored."""
+
+
+class _Reader:
+    """Finds out all that is known about files without restoring a part of them.
+
+    Args:
+        options: Recipe and options of the batch.
+    """
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._options, self._cache, self._formats, self._sets = options, InputCache(), FormatChecker(), FileSets()
+        self._free = free_memory()
+
+    def read_some(self, tasks: Sequence[Task], first: int, check_cancelled: CheckCancelled) -> list[_Read]:
+        """Read as many files as can be read in a moment, at least one."""
+        started, found = time.monotonic(), list[_Read]()
+        while first + len(found) < len(tasks) and (not found or time.monotonic() - started < _READ_SECONDS):
+            check_cancelled()
+            task = tasks[first + len(found)]
+            try:
+                found.append(self._read(task))
+            except Exception as error:  # noqa: BLE001 - as above
+                found.append((FileEstimate(task, problem=str(format_error(error, task.source))), None, None))
+        return found
+
+    def _read(self, task: Task) -> _Read:
+        task = self._sets.resolve(task)
         if task.problem:
-            yield FileEstimate(task, problem=task.problem)
-            continue
-        try:
-            opened = yield from run_in_thread(partial(_open, task, options, cache))
-            plan = opened.plan
-            if task.target.exists() and not (options.overwrite or options.resume):
-                raise FileError(f"'{task.target}' exists already; --overwrite replaces it, --resume skips what is done")
-            check_memory(plan, options.memory)
-            check_format(task.target, opened.result_like)
-            estimate = FileEstimate(
-                task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
-                plan.blocks.describe(), plan.memory,
-            )  # fmt: skip
-            if options.resume and task.target.exists():
-                # whether the input has changed is not checked: that would take reading all of it
-                existing = read_identity(read_sidecar(task.target).get("identity"), task.source)
-                if existing and same_recipe(existing, recipe_identity(plan.recipe)):
-                    yield replace(estimate, seconds=0.0, done=True)
-                    continue
-            kind = plan.blocks.block_shape, plan.image.dtype, len(_middle_batch(plan))
-            if probe and measured.get(kind) is None:
-                measured[kind] = yield from _measure_block(plan, first=not measured)
-            seconds = measured.get(kind)
-            if seconds is not None and plan.needs_training:  # which takes longer than to restore the other blocks
-                seconds *= len({plan.blocks.channel(index) for index in plan.indices})
-            elif seconds is not None:
-                warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
-                seconds *= sum(warm if plan.starts_warm(index) else 1.0 for index in plan.indices)
-            yield replace(estimate, seconds=seconds)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the plan
-            yield FileEstimate(task, problem=str(format_error(error, task.source)))
+            return FileEstimate(task, problem=task.problem), None, None
+        options, target = self._options, task.target
+        opened = open_task(task, options.recipe, self._cache)
+        self._sets.add(opened)
+        plan = opened.plan
+        if task.result_store:
+            task.result_store.check()
+        if target.exists() and not (options.overwrite or options.resume):
+            raise FileError(f"'{target}' exists already; --overwrite replaces it, --resume skips what is done")
+        check_memory(plan, options.memory, self._free)
+        self._formats.check(target, opened.result_like)
+        estimate = FileEstimate(
+            task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
+            plan.blocks.describe(), plan.memory,
+        )  # fmt: skip
+        if options.resume and target.exists():
+            # whether the input has changed is not checked: that would take reading all of it
+            existing = read_identity(read_sidecar(target).get("identity"), task.source)
+            if existing and same_recipe(existing, recipe_identity(plan.recipe)):
+                return replace(estimate, seconds=0.0, done=True), None, None
+        index, note = plan.statistics.find_varied()
+        return replace(estimate, note=note), plan, index
 
 
-def _open(task: Task, options: BatchOptions, cache: InputCache, check_cancelled: CheckCancelled) -> OpenedTask:
-    return open_task(task, options.recipe, cache)
+def _extrapolate(plan: RestorationPlan, seconds: float | None) -> float | None:
+    """Seconds that a file takes, of which a block takes some when it is not started from another one."""
+    if seconds is None:
+        return None
+    if plan.needs_training:  # which takes longer than to restore the other blocks
+        return seconds * plan.blocks.channel_count
+    warm = getattr(plan.params, "warm_steps", 1.0)  # not a setting of all methods
+    return seconds * (plan.cold_starts + warm * (len(plan.indices) - plan.cold_starts))
 
 
-def check_memory(plan: RestorationPlan, allowed: int | None) -> None:
-    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free."""
-    limit = free_memory() if allowed is None else allowed
+def check_memory(plan: RestorationPlan, allowed: int | None, free: int | None = None) -> None:
+    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free; measured unless it is given."""
+    limit = allowed if allowed is not None else free_memory() if free is None else free
     if plan.memory > limit:
         available = "are free" if allowed is None else "may be used by a process (--memory)"
         block = " × ".join(map(str, plan.blocks.block_shape))
@@ -116,17 +167,14 @@ def check_memory(plan: RestorationPlan, allowed: int | None) -> None:
         )
 
 
-def _middle_batch(plan: RestorationPlan) -> list[Any]:
-    """The blocks in the middle that are fitted at once, most often a single one."""
-    batches = plan.batches(plan.indices)
-    return batches[len(batches) // 2]
-
-
-def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any, float | None]:
-    """Measure the seconds that a block in the middle takes, with those of training where all blocks train a network.
+def _measure_batch(
+    plan: RestorationPlan, blocks: list[BlockIndex], *, first: bool
+) -> Generator[None, Any, float | None]:
+    """Measure the seconds that a block takes, with those of training where all blocks train a network.
 
     Args:
         plan: The file.
+        blocks: The blocks to restore, which are fitted at once.
         first: True if nothing was computed before: loading libraries takes seconds, in the first step only.
 
     Returns:
@@ -135,10 +183,9 @@ def _measure_block(plan: RestorationPlan, *, first: bool) -> Generator[None, Any
     Raises:
         ImageError: It is the only block, and there is nothing to restore in it.
     """
-    blocks = _middle_batch(plan)
     nowhere = DummyArray(plan.output_blocks.shape, plan.image.dtype)
     for warm_up in (True, False) if first else (False,):
-        job, started, unchanged = run_plan(plan, into=nowhere, indices=blocks), time.monotonic(), False
+        job, started, unchanged = run_plan(plan, into=nowhere, units=[blocks]), time.monotonic(), False
         try:
             for event in job:
                 yield

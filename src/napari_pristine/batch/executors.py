@@ -1,11 +1,11 @@
-"""Executors: restore work items in this process, in processes on this machine, or on a dask cluster."""
+"""Executors: restore work items in this process, or on a dask cluster; `processes` has that of this machine."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -24,19 +24,18 @@ from napari_pristine.io.fingerprint import Fingerprint
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import thread_count
+from napari_pristine.text import one_line
 
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 _WORKER_POLL_SECONDS = 1.0
 _RESULT_SECONDS = 1.0
 """Seconds to wait for the outcome of a finished work item; if its worker has died since, another one repeats it."""
 _WITHOUT_WORKERS_SECONDS = 5.0
 """Seconds without workers before the user is notified; a worker that has just died may be restarted."""
-_QUEUE_LENGTH = 2
-"""Work items that wait at each worker, so that none is idle between two of them."""
-SCHEDULER = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-"""Options of a scheduler without a dashboard; its usual port is taken where another batch is running."""
-_IGNORE_SIGINT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-"""Ctrl-C on a terminal goes to all processes; the batch handles it and stops its workers."""
+QUEUE_LENGTH = 2
+"""Work items for each worker at a time, so that none is idle between two of them."""
+_CERTIFICATES = tuple(f"distributed.comm.tls.{key}" for key in ("ca-file", "client.cert", "client.key"))
+"""Settings of dask that name the files by which a client and a scheduler know each other."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def dask_executor(client: Any, advice: str = "they are being started") -> Executor:
+def dask_executor(client: Any, advice: str = "start some") -> Executor:
     """The executor of a client of dask.distributed.
 
     A work item whose worker dies is repeated by another one. Results are written by the workers, which see the same
@@ -123,10 +122,10 @@ def dask_executor(client: Any, advice: str = "they are being started") -> Execut
                 future = client.submit(_run_on_worker, replace(item, opened=None), os.getcwd(), pure=False)
                 running[future] = item
                 completed.add(future)
-                while len(running) >= _QUEUE_LENGTH * max(monitor.count(), 1):
-                    yield next_message(_POLL_SECONDS)
+                while len(running) >= QUEUE_LENGTH * max(monitor.count(), 1):
+                    yield next_message(POLL_SECONDS)
             while running:
-                yield next_message(_POLL_SECONDS)
+                yield next_message(POLL_SECONDS)
         finally:
             with suppress(Exception):  # impossible if the cluster has stopped; the locks must be released anyway
                 client.cancel(list(running))
@@ -180,26 +179,34 @@ _ITEM_LOCK = threading.Lock()
 
 
 def _run_on_worker(item: WorkItem, folder: str) -> PristineError | None:
-    """Restore a work item on a worker; returns the error that ended it.
+    """Restore a work item on a dask worker; see `restore_in_folder`."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    number = re.fullmatch(r"(?:.*-)?(\d+)", str(worker.name))
+    with _ITEM_LOCK:
+        return restore_in_folder(item, folder, item.threads or worker.state.nthreads, int(number[1]) if number else 0)
+
+
+def restore_in_folder(item: WorkItem, folder: str, threads: int, number: int) -> PristineError | None:
+    """Restore a work item in another process than the batch; returns the error that ended it.
 
     Args:
         item: The work.
         folder: Working directory of the batch, to which names of files are relative.
+        threads: Number of threads to compute with.
+        number: Number of this process on its machine: each uses a GPU of its own, where there are several.
     """
-    from distributed import get_worker
-
     if not os.path.isdir(folder):
         return FileError(
             f"'{item.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
             "start workers where all files can be seen under the same names"
         )
     try:
-        with _ITEM_LOCK, chdir(folder):
-            worker = get_worker()
-            set_threads(item.threads or worker.state.nthreads)
-            if torch.cuda.is_available():  # each worker of a machine has a GPU of its own, where there are several
-                number = re.fullmatch(r"(?:.*-)?(\d+)", str(worker.name))
-                torch.cuda.set_device((int(number[1]) if number else 0) % torch.cuda.device_count())
+        with chdir(folder):
+            set_threads(threads)
+            if torch.cuda.is_available():
+                torch.cuda.set_device(number % torch.cuda.device_count())
             check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
             for _ in restore_work_item(item, _open_on_worker(item)):
                 pass
@@ -230,57 +237,27 @@ async def _forget_files() -> None:
 
 
 @contextmanager
-def local_executor(workers: int, threads: int | None = None) -> Iterator[Executor]:
-    """The executor of this process, or of several processes on this machine.
-
-    Args:
-        workers: Number of processes.
-        threads: Number of threads of each; an equal part of the CPUs if `None`.
-
-    Raises:
-        SettingError: There are several, and dask.distributed is not installed.
-    """
-    if workers == 1:
-        yield run_in_this_process
-        return
-    distributed = _import_distributed()
-    import dask
-
-    # by dask's default, workers free and allocate memory again in each step, which takes a third of their time
-    threads = threads or thread_count(workers)
-    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            scheduler_kwargs=SCHEDULER,
-            memory_limit=0,  # dask would pause a worker for good that uses much of it
-            preload=[_IGNORE_SIGINT],
-            silence_logs=logging.ERROR,  # workers that take a while to stop are no news to the user
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield dask_executor(client)
-
-
-@contextmanager
 def scheduler_executor(address: str) -> Iterator[Executor]:
     """The executor of a dask cluster that is running.
 
     Args:
-        address: Address of its scheduler.
+        address: Address of its scheduler; for `tls://`, the certificates are those of the configuration of dask.
 
     Raises:
-        SettingError: dask.distributed is not installed, or no scheduler answers.
+        SettingError: dask.distributed is not installed, certificates are missing, or no scheduler answers.
     """
     distributed = _import_distributed()
     try:
         client = distributed.Client(address, timeout="5s")
+    except (TypeError, FileNotFoundError, ssl.SSLError) as error:  # of `tls://`, before anything is sent
+        reason = f"cannot be used ({one_line(error)})" if isinstance(error, OSError) else "are not named"
+        raise SettingError(
+            f"certificates for '{address}' {reason}; name their files in the configuration of dask: "
+            f"{', '.join(_CERTIFICATES)}"
+        ) from error
     except (OSError, ValueError, TimeoutError) as error:
         raise SettingError(
-            f"no dask scheduler answers at '{address}' ({error}); start one with 'dask scheduler', "
+            f"no dask scheduler answers at '{address}' ({one_line(error)}); start one with 'dask scheduler', "
             "and give the address that it prints"
         ) from error
     with client:
@@ -291,7 +268,7 @@ def _import_distributed() -> Any:
     try:
         import distributed
     except ImportError:
-        raise SettingError("workers need dask.distributed; pip install 'napari-pristine[cluster]'") from None
+        raise SettingError("--scheduler needs dask.distributed; pip install 'napari-pristine[cluster]'") from None
     except ValueError as error:  # it reads its configuration as it is imported
         raise SettingError(str(error)) from None
     return distributed

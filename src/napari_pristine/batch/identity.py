@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from napari_pristine.batch.spec import BatchOptions, Task
 from napari_pristine.batch.store import WorkDir, read_sidecar, sidecar_of
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.io.atomic import check_writable, size_on_disk
-from napari_pristine.io.fingerprint import checksum
+from napari_pristine.io.fingerprint import checksum, checksum_of_set
 from napari_pristine.jobs.inputs import find_file
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.recipe import Recipe, map_paths
@@ -22,13 +22,13 @@ from napari_pristine.threads import CheckCancelled
 Identity = dict[str, Any]
 
 
-def identify(source: Path, plan: RestorationPlan, check_cancelled: CheckCancelled) -> Identity:
+def identify(sources: Sequence[Path], plan: RestorationPlan, check_cancelled: CheckCancelled) -> Identity:
     """Everything that the pixels of a result depend on, as plain JSON values; results of one identity are equal.
 
     Files that the recipe names count by their content, not by their names. The input is read as a whole for this.
 
     Args:
-        source: The input.
+        sources: The input, or all files of a set.
         plan: Plan of its restoration.
         check_cancelled: Called regularly; raises to cancel.
 
@@ -36,7 +36,7 @@ def identify(source: Path, plan: RestorationPlan, check_cancelled: CheckCancelle
         FileError: The input cannot be read.
     """
     return {
-        "checksum": checksum(source, check_cancelled),
+        "checksum": checksum_of_set(sources, check_cancelled),
         **recipe_identity(plan.recipe),
         "shape": list(plan.output_blocks.shape),
         "axes": plan.image.axes,
@@ -131,10 +131,12 @@ def find_existing(
     Raises:
         FileError: There is another result, or unfinished work, and the options do not say what to do with it.
     """
-    target, work = task.target, WorkDir(task.target)
+    target, work, store = task.target, WorkDir(task.target), task.result_store
+    if store:
+        store.check()
     started = read_identity(work.state.get("identity"), task.source)
     if options.resume and work.is_complete and same_identity(started, wanted):
-        work.publish(work.array if task.is_zarr else work.part)
+        work.publish(work.array if task.is_zarr else work.part, store)
     facts = read_sidecar(target) if target.exists() else {}
     found = read_identity(facts.get("identity"), task.source)
     finished = _finish_time(facts)
@@ -147,7 +149,7 @@ def find_existing(
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
 
-    check_writable(target, overwrite=True)  # a folder that is not a result is never replaced
+    check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
     if target.exists() and not options.overwrite:
         difference = _difference(found, wanted) if options.resume else ""
         advice = "--overwrite replaces it" + ("" if options.resume else ", --resume skips what is done")

@@ -18,16 +18,17 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 
+from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.results import ResultFacts, Status, count_outcomes, result_facts, source_of
-from napari_pristine.batch.spec import REPORTS, path_key
-from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar
+from napari_pristine.batch.spec import path_key
+from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar, target_of
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
 from napari_pristine.io.registry import read
-from napari_pristine.text import duration, one_line
+from napari_pristine.text import duration, file_name, one_line, printable
 
 MAX_PICTURED = 200
 """Maximum number of files that are shown with pictures, about 50 kB each."""
@@ -172,7 +173,7 @@ def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> li
         shown.append(item)
     for key, target in results.items():
         facts = read_sidecar(target)
-        source = sources.get(key, Path(source_of(facts) or target.name))
+        source = sources.get(key, Path(source_of(facts) or file_name(target)))
         shown.append(ItemDone(source, target, "skipped", _RESTORED_BEFORE, facts))
     return shown
 
@@ -200,7 +201,7 @@ def _results(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
         for name in sorted(files):
-            target = Path(here) / name.removesuffix(SIDECAR)
+            target = target_of(Path(here) / name)
             if name.endswith(SIDECAR) and target.exists() and "identity" in read_sidecar(target):
                 yield target
 
@@ -227,16 +228,13 @@ def _unescape(value: object) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
-_CONTROLS = {n: 0x2400 + n for n in range(32)} | dict.fromkeys(range(127, 160), 65533)
-"""Characters that no page may hold, and what is shown in their place."""
-
-
 def _printable(value: object) -> object:
-    """Applied to each value on the page, before the template escapes it."""
-    return value.translate(_CONTROLS) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    """Applied to each value on the page, before the template escapes it: no page may hold control characters."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=_printable)
+_TEMPLATES.filters["file_name"] = file_name
 
 
 def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.summary import QualitySummary
-from napari_pristine.text import printable
+from napari_pristine.text import file_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
 
 Status: TypeAlias = Literal["restored", "failed", "skipped"]
@@ -60,7 +60,7 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
                     notes[note.text] = None
                 else:
                     dropped += 1
-    if missing := sum(map(len, plan.work_units)) - quality.count:
+    if missing := len(plan.indices) - quality.count:
         raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume restores them")
     more = (f"{dropped} more notes on single blocks are not kept",) if dropped else ()
     return BlockSummary(quality, seconds, frozenset(devices), (*notes, *more))
@@ -91,9 +91,9 @@ def finish_result(
         raise ImageError(blocks.quality.nothing_restored)
     like = opened.result_like
     facts = {
-        "input": printable(task.source.name),
+        "input": valid_unicode(file_name(task.source)),
         "checksum": identity["checksum"],
-        "output": printable(task.target.name),
+        "output": valid_unicode(file_name(task.target)),
         "axes": like.axes,
         "shape": list(like.shape),
         "dtype": like.dtype.name,
@@ -121,9 +121,9 @@ def finish_result(
             finished = work.part
             image = replace(like, data=opened.open_array())
             write(finished, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
-        facts |= {"source": printable(str(task.source)), "bytes": size_on_disk(finished)}
+        facts |= {"source": valid_unicode(str(task.source)), "bytes": size_on_disk(finished)}
         work.prepare_sidecar(facts)
-        work.publish(finished)
+        work.publish(finished, task.result_store)
     except OSError as error:
         raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
     return facts, blocks.quality.notes()

@@ -15,20 +15,24 @@ from napari_pristine.batch.estimate import check_memory
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, run_in_this_process
 from napari_pristine.batch.identity import Identity, find_existing, identify, read_identity, same_identity
 from napari_pristine.batch.results import Status, finish_result
-from napari_pristine.batch.spec import BatchOptions, Task, check_format
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
+    FileSets,
     InputChanged,
     OpenedTask,
     WorkItem,
     check_unchanged,
+    files_of_set,
     open_task,
-    remaining_items,
+    remaining_blocks,
+    work_items,
 )
 from napari_pristine.errors import FileError, PristineError, format_error
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.jobs.inputs import InputCache
-from napari_pristine.threads import CheckCancelled, run_in_thread
+from napari_pristine.text import file_name
+from napari_pristine.threads import CheckCancelled, WorkerThread
 
 BatchJob: TypeAlias = Generator[Event, Any, list[ItemDone]]
 """A running batch: yields its progress, events of each file, and notes; returns the outcome of each file. Closing it
@@ -37,15 +41,15 @@ stops the batch: finished results and blocks are kept, and the batch can be resu
 
 @dataclass(eq=False)
 class ActiveTask:
-    """A file that is being restored: its result is locked, and its work items are distributed.
+    """A file that is being restored: its result is locked, and its work items are distributed one after the other.
 
     Attributes:
         opened: The file.
         lock: Lock of its result.
         identity: Identity of the result.
-        items: Its work items.
-        blocks, done: Number of its blocks, and of those that are written.
-        finished: Number of finished work items.
+        done: Number of blocks that are written.
+        distributed: True if there are no more work items to distribute.
+        unfinished: Number of work items that were distributed and are not finished.
         partial_blocks: Number of blocks of the current work item that are done, with the fraction of the last one.
         error: First error of a work item.
         notes: Texts of notes that were yielded.
@@ -55,25 +59,22 @@ class ActiveTask:
     opened: OpenedTask
     lock: OutputLock
     identity: Identity
-    items: list[WorkItem]
-    finished: int = 0
+    done: int = 0
+    distributed: bool = False
+    unfinished: int = 0
     partial_blocks: float = 0.0
     error: PristineError | None = None
     notes: set[str] = field(default_factory=set)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def __post_init__(self) -> None:
-        self.blocks = sum(map(len, self.opened.plan.work_units))
-        self.done = self.blocks - sum(map(self.count_blocks, self.items))
-
     @property
     def fraction(self) -> float:
         """Fraction of its blocks that is done, 0 to 1."""
-        return min((self.done + self.partial_blocks) / max(self.blocks, 1), 1.0)
+        return min((self.done + self.partial_blocks) / len(self.opened.plan.indices), 1.0)
 
     def count_blocks(self, item: WorkItem) -> int:
         """Number of blocks of a work item."""
-        return sum(len(self.opened.plan.work_units[number]) for number in item.units)
+        return self.opened.plan.count_blocks(item.units)
 
 
 class Batch:
@@ -110,6 +111,8 @@ class Batch:
         self._opened = {} if opened is None else opened
         self._cache = cache or InputCache()
         self._on_error = on_error
+        self._sets, self._formats = FileSets(), FormatChecker()
+        self._thread = WorkerThread()
         self._current: Task | None = None
         self._phase: Literal["reading", "restoring", "writing"] = "restoring"
         self._active: dict[Task, ActiveTask] = {}
@@ -147,6 +150,7 @@ class Batch:
             for active in self._active.values():
                 active.lock.discard_unless_useful()
                 active.lock.release()
+            self._thread.close()
         return self.rows
 
     def _work_items(self) -> Generator[WorkItem | None, None, None]:
@@ -167,28 +171,43 @@ class Batch:
                     self._fail(task, error)
                 self._phase = "restoring"
                 if active:
-                    if not active.items:  # all blocks are written
-                        yield from self._finish(active)
-                    for item in active.items:
-                        if active.error is None:
-                            yield item
-                        else:  # another item of the file has failed
-                            yield from self._end_item(active, item, None)
+                    yield from self._distribute(active)
                 yield None
+
+    def _distribute(self, active: ActiveTask) -> Generator[WorkItem | None, None, None]:
+        """Yield the work items of a file that are not done yet, until one of them has failed."""
+        for item in work_items(active.opened, active.lock.token, self.options.threads):
+            if active.error:
+                break
+            try:
+                remaining = yield from _has_remaining(item, active.opened)
+            except OSError as error:  # the disk of the result is disconnected
+                active.error = format_error(error, active.opened.task.target)
+                break
+            if remaining:
+                active.unfinished += 1
+                yield item
+            else:
+                active.done += active.count_blocks(item)
+        active.distributed = True
+        if not active.unfinished:
+            yield from self._finish(active)
 
     def _start(self, task: Task) -> Generator[None, Any, ActiveTask | None]:
         """Open a file and the work folder of its result; returns `None` if there is nothing to do."""
+        task = self._sets.resolve(task)
         if task.problem:
             self._end(task, "skipped", task.problem)
             return None
         recipe = self.options.recipe
         opened = self._opened.pop(task, None)
         if opened is None:
-            opened = yield from run_in_thread(lambda check_cancelled: open_task(task, recipe, self._cache))
+            opened = yield from self._thread.run(lambda check_cancelled: open_task(task, recipe, self._cache))
+        self._sets.add(opened)
         lock = OutputLock(task.target)
         active = None
         try:
-            prepared = yield from run_in_thread(partial(self._prepare, opened, lock))
+            prepared = yield from self._thread.run(partial(self._prepare, opened, lock))
             if isinstance(prepared, ActiveTask):
                 self._active[task] = active = prepared
             else:
@@ -205,11 +224,13 @@ class Batch:
         """Look for an existing result; if there is none, start its work folder or resume from it."""
         task, work = opened.task, lock.work
         check_unchanged(task, opened.recipe, opened.fingerprint)
-        identity = identify(task.source, opened.plan, check_cancelled)
+        sources = files_of_set(task, opened.plan.image) or [task.source]
+        identity = identify(sources, opened.plan, check_cancelled)
         if existing := find_existing(task, self.options, identity, self.since):
             return existing
+        opened.plan.statistics.find_varied()  # raises an error where nothing is to be restored
         check_memory(opened.plan, self.options.memory)
-        check_format(task.target, opened.result_like)
+        self._formats.check(task.target, opened.result_like)
         state = work.state
         if same_identity(read_identity(state.get("identity"), task.source), identity):
             opened = opened.with_batch_size(int(state["count"]))  # that of the device on which the work was started
@@ -218,15 +239,15 @@ class Batch:
         work.allow(lock.token)
         opened.open_array()
         work.flush()
-        return ActiveTask(opened, lock, identity, remaining_items(opened, lock.token, self.options.threads))
+        return ActiveTask(opened, lock, identity)
 
     def _end_item(self, active: ActiveTask, item: WorkItem, error: PristineError | None) -> Generator[None, Any, None]:
         """Count a finished work item; after the last one the result is finished."""
-        active.finished += 1
+        active.unfinished -= 1
         active.partial_blocks = 0.0
         active.done += active.count_blocks(item)
         active.error = active.error or error
-        if active.finished >= len(active.items):
+        if active.distributed and not active.unfinished:
             yield from self._finish(active)
 
     def _finish(self, active: ActiveTask) -> Generator[None, Any, None]:
@@ -240,7 +261,7 @@ class Batch:
             return finish_result(opened, active.identity, active.started, check_cancelled)
 
         try:
-            facts, notes = yield from run_in_thread(finish)
+            facts, notes = yield from self._thread.run(finish)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(task, error, active)
         else:
@@ -276,5 +297,14 @@ class Batch:
         active = tuple((task.source, state.fraction) for task, state in self._active.items())
         done, total = len(self.rows), len(self.tasks)
         fraction = min((done + math.fsum(part for _, part in active)) / max(total, 1), 1.0)
-        name = self._current.source.name if self._current else ""
+        name = file_name(self._current.source) if self._current else ""
         return BatchProgress(done, total, name, fraction, time.monotonic() - self._start_time, active, self._phase)
+
+
+def _has_remaining(item: WorkItem, opened: OpenedTask) -> Generator[None, None, bool]:
+    """Tell whether a block of a work item is not written yet; yields often, as there may be many units."""
+    for number in item.units:
+        if remaining_blocks(opened, number):
+            return True
+        yield None
+    return False

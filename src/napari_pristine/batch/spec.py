@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from napari_pristine.batch.store import HIDDEN, SIDECAR, read_sidecar
+from napari_pristine.batch.inputs import Input, find_inputs, is_zarr_name
+from napari_pristine.batch.store import store_of
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
+from napari_pristine.io.atomic import ZARR_SUFFIX
+from napari_pristine.io.collection import read_node
+from napari_pristine.io.collection_writer import ResultStore
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
-from napari_pristine.io.registry import SUFFIXES, export_advice, is_zarr, result_name, write
+from napari_pristine.io.registry import RESULT_SUFFIXES, SUFFIXES, is_zarr, result_name, write
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.resources import free_memory, thread_count
 
+_CHANNELS_TRIED = 16
+"""Maximum number of channels of an image that is written to try its format."""
+_TRIED = "\0"
+"""Stands for the path of a result in an error that is the same for all files of a kind."""
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
 
@@ -35,6 +42,7 @@ class Task:
         version: Version of OME-Zarr of the result; if none is given, that of the input, or the newest.
         problem: Reason why the input cannot be restored, by its name and type; empty if there is none.
         clash: Reason why the result cannot be written there; empty if there is none.
+        store: The store that the input is an image of; None if it is a file by itself.
     """
 
     source: Path
@@ -42,11 +50,20 @@ class Task:
     version: Version | None = None
     problem: str = ""
     clash: str = ""
+    store: Path | None = None
 
     @property
     def is_zarr(self) -> bool:
-        """True if the result is an OME-Zarr."""
-        return self.target.suffix.lower() == ".zarr"
+        """True if the result is an OME-Zarr, or an image in one."""
+        return self.target.suffix.lower() == ZARR_SUFFIX or store_of(self.target) is not None
+
+    @property
+    def result_store(self) -> ResultStore | None:
+        """The store of several images that the result is added to; None if the result is a file by itself."""
+        path = store_of(self.target)
+        if path is None or self.store is None:
+            return None
+        return ResultStore(path, self.store, self.version or read_node(self.store).version)
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,7 @@ def resolve_batch(
     loaded = load_recipe(recipe)
     if loaded.model:
         load_model(loaded.model)
-    tasks = assign_targets(find_inputs(inputs, output), output, loaded)
+    tasks = assign_targets(find_inputs(inputs, output, series=loaded.series), output, loaded)
     if not tasks:
         raise FileError(f"there are no files in {', '.join(inputs)}; give images, folders of images, or patterns")
     if workers is not None:
@@ -134,49 +151,105 @@ def assign_targets(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> lis
         raise FileError(f"the mask '{recipe.mask}' of the recipe does not exist; check the name")
     if folder.exists() and not folder.is_dir():
         raise FileError(f"'{folder}' is a file; give a folder for the results")
+    zarr = next((each for each in (folder, *folder.absolute().parents) if is_zarr_name(each)), None)
+    if zarr is not None:
+        raise FileError(f"the folder for the results '{folder}' has the name of an OME-Zarr, '{zarr}'; give another")
     tasks = []
     for each in inputs:
-        suffix = {"same": "", "ome-tiff": ".ome.tif"}.get(recipe.format, ".ome.zarr")
-        name = stem_of(each.path) + suffix if suffix else result_name(each.path)
-        target = folder / each.inside.parent / name
-        tasks.append(Task(each.path, target, _VERSIONS.get(recipe.format), each.problem))
+        target = folder / _result_path(each, recipe.format)
+        tasks.append(Task(each.path, target, _VERSIONS.get(recipe.format), each.problem, store=each.store))
     _check_inputs_are_kept([task for task in tasks if not task.problem])
     return _mark_clashes(tasks)
 
 
-def assign_names(sources: Sequence[Path], output: str, *, replace_results: bool) -> list[Task]:
-    """Assign results as `pristine restore` does: `output` is a file for one input, and a folder for several.
+def _result_path(each: Input, form: str) -> Path:
+    """Path of a result in the folder of results."""
+    suffix = {"same": "", "ome-tiff": ".ome.tif"}.get(form, ".ome.zarr")
+    if each.store is None:
+        return each.inside.parent / (stem_of(each.inside) + suffix if suffix else result_name(each.inside))
+    image = each.inside_store
+    store = each.inside.parents[len(image.parts) - 1]
+    if suffix == ".ome.tif":  # by its name alone a user has to know what is in a window of Fiji
+        return store.parent / f"{'_'.join((stem_of(store), *image.parts))}{suffix}"
+    return store.parent / (stem_of(store) + suffix if suffix else store.name) / image
+
+
+def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace_results: bool) -> list[Task]:
+    """Find images and assign results as `pristine restore` does.
+
+    `output` is a folder if it ends with a slash, is there as one, or has no suffix; else it is the file for a single
+    image, or a store for the images of a single store.
 
     Raises:
-        FileError: A result would replace an input, another result, or a file that may not be replaced.
+        FileError: There is nothing to restore, or a result would replace an input, another result, or a file that may
+            not be replaced.
     """
-    folder = Path(output)
-    image = folder.suffix.lower() in IMAGE_FOLDERS
-    inside = len(sources) > 1 or output.endswith(("/", os.sep)) or (folder.is_dir() and not image)
-    if inside and folder.exists() and not folder.is_dir():
-        raise FileError(f"'{output}' is a file; for {len(sources)} inputs give a folder")
-    if not inside and not folder.parent.is_dir():
-        raise FileError(f"there is no folder '{folder.parent}' for the result '{output}'; make it first")
-    if not inside and not folder.suffix and not is_zarr(folder):
-        raise FileError(f"'{output}' has no suffix to tell its format; add one, such as .tif, or end a folder with /")
-    tasks = [Task(source, folder / result_name(source) if inside else folder) for source in sources]
-    _check_inputs_are_kept(tasks)
-    for task in _mark_clashes(tasks):
+    if not output.strip():
+        raise FileError("the name of the output is empty; give a file or a folder")
+    path = Path(output)
+    is_folder = _is_folder(output)
+    if not is_folder and path.suffix.lower() not in SUFFIXES:
+        raise FileError(
+            f"'{output}' has the suffix '{path.suffix}', which is not a known format; use one of "
+            f"{', '.join(RESULT_SUFFIXES)}, or end the name of a folder with /"
+        )
+    folder = next((name for name in names if Path(name).is_dir() and not is_zarr(Path(name))), "")
+    if folder and not is_folder:
+        raise FileError(f"'{folder}' is a folder; give a folder for the results too, such as '{path.with_suffix('')}'")
+    inputs = find_inputs(names, path if is_folder else None, series=recipe.series, must_exist=False)
+    if not any(not each.problem for each in inputs):
+        reasons = f": '{inputs[0].path}' is {inputs[0].problem}" if inputs else ""
+        raise FileError(f"there is nothing to restore in {', '.join(names)}{reasons}")
+    stores = {each.store for each in inputs}
+    if not is_folder and len(inputs) > 1 and len(stores) == 1 and None not in stores and is_zarr_name(path):
+        tasks = [Task(each.path, path / each.inside_store, None, each.problem, store=each.store) for each in inputs]
+    elif not is_folder and len(inputs) == 1:
+        if not path.parent.is_dir():
+            raise FileError(f"there is no folder '{path.parent}' for the result '{output}'; make it first")
+        tasks = [Task(inputs[0].path, path, None, store=inputs[0].store)]
+    else:
+        if path.exists() and not path.is_dir():
+            raise FileError(f"'{output}' is a file; for {len(inputs)} images give a folder")
+        if not is_folder:
+            raise FileError(f"'{output}' is the name of a file; for {len(inputs)} images give a folder")
+        tasks = assign_targets(inputs, path, recipe)
+    _check_inputs_are_kept([task for task in tasks if not task.problem])
+    tasks = _mark_clashes(tasks)
+    for task in tasks:
         if task.clash:
             raise FileError(task.clash)
-    existing = [str(task.target) for task in tasks if task.target.exists()]
+    existing = [str(task.target) for task in tasks if task.target.exists() and not task.problem]
     if existing and not replace_results:
         those = f"'{existing[0]}' exists" if len(existing) == 1 else f"{len(existing)} results exist, '{existing[0]}',"
         raise FileError(f"{those} already; give another name, --overwrite to replace what is there, or --resume")
     return tasks
 
 
+def _is_folder(output: str) -> bool:
+    """True if a name stands for a folder of results, however many there are."""
+    path = Path(output)
+    if is_zarr_name(path):
+        return False
+    is_there = path.is_dir() and not is_zarr(path)
+    # what follows a dot in `run 1.5` or `2024.05.01` is no suffix
+    return is_there or output.endswith(("/", os.sep)) or not path.suffix[1:2].isalpha()
+
+
 def _check_inputs_are_kept(tasks: Sequence[Task]) -> None:
-    """Raise a `FileError` if a result would replace an input."""
-    sources = {path_key(task.source) for task in tasks}
+    """Raise a `FileError` if a result would replace an input, or lie in one, or in the store of one."""
+    inputs = {path_key(task.source) for task in tasks} | {path_key(task.store) for task in tasks if task.store}
+    around = {os.path.dirname(key) for key in inputs}
+    while outer := {os.path.dirname(key) for key in around} - around:
+        around |= outer
     for task in tasks:
-        if path_key(task.target) in sources:
+        key = path_key(task.target)
+        if key in inputs or key in around:
             raise FileError(f"the result would replace the input '{task.target}'; give another name or folder")
+        parents = Path(key).parents
+        if inside := next((str(parent) for parent in parents if str(parent) in inputs), ""):
+            raise FileError(
+                f"the result '{task.target}' would lie in the input '{inside}'; give another name or folder"
+            )
 
 
 def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
@@ -201,27 +274,56 @@ def path_key(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def check_format(target: Path, result: Image) -> None:
-    """Check that a format can hold a result, by writing a corner of it to a temporary file before the fit starts.
+class FormatChecker:
+    """Checks that results can be written before the first is made: each kind of image and each folder once."""
 
-    Args:
-        target: The file that the result goes to.
-        result: The result; only its metadata, axes, shape and type are used.
+    def __init__(self) -> None:
+        self._errors: dict[str, str] = {}
+        self._folders: dict[Path, str] = {}
 
-    Raises:
-        FileError: The format cannot hold such an image, or the folder cannot be written to.
-    """
-    corner = tuple(n if axis in "CS" else min(n, 2) for axis, n in zip(result.axes, result.shape, strict=True))
-    small = replace(result, data=np.zeros(corner, result.dtype))
+    def check(self, target: Path, result: Image) -> None:
+        """Check that a format can hold a result, by writing a corner of one of its kind to a temporary file.
+
+        Args:
+            target: The file that the result goes to.
+            result: The result; only its metadata, axes, shape and type are used.
+
+        Raises:
+            FileError: The format cannot hold such an image, or the folder cannot be written to.
+        """
+        sides = [min(n, _CHANNELS_TRIED if a in "CS" else 2) for a, n in zip(result.axes, result.shape, strict=True)]
+        channels = result.channels[:_CHANNELS_TRIED]
+        form = [result.metadata.get(key) for key in ("format", "version")]
+        metadata = {key: sorted(value) if isinstance(value, Mapping) else "" for key, value in result.metadata.items()}
+        name = f"image{ZARR_SUFFIX}" if store_of(target) else target.name
+        kind = repr(
+            [
+                Path(name).suffixes[-2:], result.axes, sides, result.dtype, result.units, channels, form, metadata,
+                sorted(result.details),
+            ]
+        )  # fmt: skip
+        if kind not in self._errors:
+            corner = replace(result, data=np.zeros(sides, result.dtype), channels=channels)
+            self._errors[kind] = _try_format(name, corner)
+        if target.parent not in self._folders:
+            existing = next(parent for parent in target.absolute().parents if parent.exists())
+            denied = "" if os.access(existing, os.W_OK) else f"you may not write to '{existing}'; choose another folder"
+            self._folders[target.parent] = denied
+        if error := self._errors[kind]:
+            raise FileError(error.replace(_TRIED, str(target)))
+        if denied := self._folders[target.parent]:
+            raise FileError(f"'{target}' cannot be written: {denied}")
+
+
+def _try_format(name: str, image: Image) -> str:
+    """Write an image to a temporary file; returns what is wrong, with `_TRIED` for the path of the file."""
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / target.name
+        part = Path(folder) / name
         try:
-            write(part, small)
+            write(part, image)
         except FileError as error:
-            raise FileError(str(error).replace(str(part), str(target))) from None
-    existing = next(parent for parent in target.absolute().parents if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise FileError(f"'{target}' cannot be written: you may not write to '{existing}'; choose another folder")
+            return str(error).replace(str(part), _TRIED)
+    return ""
 
 
 def make_folder(folder: Path) -> None:
@@ -236,120 +338,3 @@ def make_folder(folder: Path) -> None:
         raise FileError(f"cannot make the folder '{folder}': {error.strerror}; choose another") from error
     if not os.access(folder, os.W_OK):
         raise FileError(f"you may not write to '{folder}'; choose another folder")
-
-
-IMAGE_FOLDERS = (".zarr",)
-"""Suffixes of folders that are one image each."""
-REPORTS = ("report.csv", "report.html")
-"""Names of the reports beside the results."""
-_FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
-_NOT_A_FILE = "a pipe, a socket or a device, which cannot be read as an image"
-_EARLIER_RESULT = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
-
-
-@dataclass(frozen=True)
-class Input:
-    """A file to restore.
-
-    Attributes:
-        path: The file.
-        inside: Path of its result inside the folder of results: that inside the folder that was named, with the name
-            of this folder if several were named; the name of the file if the file itself was named.
-        problem: Reason why it cannot be restored, by its name and type; empty if there is none.
-    """
-
-    path: Path
-    inside: Path
-    problem: str = ""
-
-
-def expand_patterns(names: Sequence[str]) -> list[Path]:
-    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so."""
-    found: list[Path] = []
-    for name in names:
-        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
-        found += [Path(match) for match in matches] or [Path(name)]
-    return found
-
-
-def find_inputs(names: Sequence[str], output: Path | None = None) -> list[Input]:
-    """List all files that are named, match a pattern, or lie in a named folder or its subfolders; each once, in order.
-
-    If a file in a folder is not an image, or is a result of an earlier batch, it is listed with this problem; a folder
-    that holds nothing but results is listed without problems. Hidden files, sidecars, reports and the results in
-    `output` are left out.
-
-    Args:
-        names: Files, folders and patterns.
-        output: Folder for the results.
-
-    Raises:
-        FileError: A name does not exist, or a pattern matches nothing.
-    """
-    paths = expand_patterns(names)
-    missing = [path for path in paths if not os.path.lexists(path)]  # a broken link is reported like a damaged file
-    if missing:
-        more = f" (and {len(missing) - 1} more names)" if len(missing) > 1 else ""
-        pattern = glob.has_magic(str(missing[0]))
-        text = f"nothing matches '{missing[0]}'" if pattern else f"'{missing[0]}' does not exist"
-        raise FileError(f"{text}{more}; check the name")
-    folders = {path for path in paths if path.is_dir() and path.suffix.lower() not in IMAGE_FOLDERS}
-    several = sum(path in folders for path in paths) > 1
-    found = dict[str, Input]()
-    for path in paths:
-        inputs = _search(path, output) if path in folders else [Input(path, Path(path.name), _special_file(path))]
-        parent = Path(os.path.abspath(path)).name if several and path in folders else ""
-        for each in inputs:
-            found.setdefault(os.path.abspath(each.path), replace(each, inside=parent / each.inside))
-    return list(found.values())
-
-
-def _search(folder: Path, output: Path | None) -> list[Input]:
-    """List all files in a folder; results are only restored if there is nothing else."""
-    inputs = list(_walk(folder, output))
-    if all(each.problem == _EARLIER_RESULT for each in inputs):
-        return [replace(each, problem="") for each in inputs]
-    return inputs
-
-
-def _walk(folder: Path, output: Path | None) -> Iterator[Input]:
-    """List all files in a folder; links to folders are not followed, since they may lead in circles."""
-    errors: list[OSError] = []
-    real_output = None if output is None else Path(os.path.realpath(output))
-    for here, folders, files in os.walk(folder, onerror=errors.append):
-        parent = Path(here)
-        images = [name for name in folders if name.lower().endswith(IMAGE_FOLDERS)]
-        links = [name for name in folders if (parent / name).is_symlink() and name not in images]
-        inner = [name for name in folders if name not in images + links and not name.startswith(".")]
-        folders[:] = sorted(name for name in inner if Path(os.path.realpath(parent / name)) != real_output)
-        sidecars = [name.removesuffix(SIDECAR) for name in os.listdir(parent) if name.endswith(SIDECAR)]
-        results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(parent / name)}
-        ignored = {f"{name}{SIDECAR}" for name in results}.union(REPORTS)
-        if real_output is not None and Path(os.path.realpath(parent)).is_relative_to(real_output):
-            unfinished = os.listdir(parent / HIDDEN) if (parent / HIDDEN).is_dir() else []
-            ignored |= results.union(unfinished)
-        for name in sorted(files + images + links):
-            if not name.startswith(".") and name not in ignored:
-                path = parent / name
-                problem = _EARLIER_RESULT if name in results else _FOLDER_LINK if name in links else _problem(path)
-                yield Input(path, path.relative_to(folder), problem)
-    for error in errors:  # reported when it is opened
-        path = Path(os.fsdecode(error.filename))
-        yield Input(path, path.relative_to(folder))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in (*SUFFIXES, *IMAGE_FOLDERS)
-
-
-def _special_file(path: Path) -> str:
-    return _NOT_A_FILE if path.exists() and not path.is_file() and not path.is_dir() else ""
-
-
-def _problem(path: Path) -> str:
-    """Reason why a file in a folder cannot be restored, by its name and type; empty if there is none."""
-    suffix = path.suffix.lower()
-    if not _is_image(path):
-        kind = f"suffix '{suffix}'" if suffix else "no suffix"
-        return f"not an image that can be read ({kind}){export_advice(suffix)}"
-    return _special_file(path)

@@ -16,12 +16,27 @@ from filelock import FileLock, Timeout
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.io.atomic import ZARR_METADATA, flush_directory, flush_to_disk, remove, write_json
+from napari_pristine.io.atomic import (
+    ZARR_METADATA,
+    ZARR_SUFFIX,
+    flush_directory,
+    flush_to_disk,
+    remove,
+    write_json,
+)
+from napari_pristine.io.collection_writer import ResultStore
+from napari_pristine.io.registry import SUFFIXES
 
 HIDDEN = ".pristine"
 """Folder beside the results that holds everything unfinished; it is removed when nothing is left in it."""
+SLASH = "%2F"
+"""In place of `/` in the names of work folders of results in a store."""
 SIDECAR = ".json"
 """Appended to the name of a result, this is the name of its sidecar, which says how the result was made."""
+SIDECARS = ".sidecars"
+"""Appended to the name of a store of several results, this is the name of the folder of their sidecars."""
+_STORE_LOCK_SECONDS = 300.0
+"""Longest time to wait until another process has added its result to a store."""
 _LOCK_ATTEMPTS = 100
 """Attempts to lock a file in a folder that other processes may remove at the same moment because it is empty."""
 
@@ -47,8 +62,14 @@ class WorkDir:
 
     @property
     def folder(self) -> Path:
-        """The folder itself."""
-        return self.target.parent / HIDDEN / self.target.name
+        """The folder itself; for a result in a store, it lies beside the store."""
+        base = store_of(self.target) or self.target
+        return base.parent / HIDDEN / self.target.relative_to(base.parent).as_posix().replace("/", SLASH)
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that is locked while the result is made."""
+        return self.folder.with_name(f"{self.folder.name}.lock")
 
     @property
     def array(self) -> Path:
@@ -133,22 +154,46 @@ class WorkDir:
         """Write the sidecar under its hidden name; after that only renaming is left to do."""
         write_json(self.folder / "sidecar.json", facts)
 
-    def publish(self, finished: Path) -> None:
+    def publish(self, finished: Path, store: ResultStore | None = None) -> None:
         """Rename a finished result, then its sidecar, to their final names; an older result is removed last.
 
         It can be called again after an interruption, and then does the rest.
+
+        Args:
+            finished: The result under its hidden name.
+            store: The store that it is added to.
+
+        Raises:
+            FileError: Other processes do not release the lock of the store, or it holds anything else.
+            OSError: Something cannot be renamed or written.
         """
-        old = self.folder / "old"
-        if finished.exists():
-            if self.target.exists():
-                remove(old)
-                os.replace(self.target, old)
-            os.replace(finished, self.target)
+        if store is None:
+            self._rename(finished)
+        else:
+            image = self.target.relative_to(store.path).as_posix()
+            with folder_lock(store.path.parent, store.path.name, timeout=_STORE_LOCK_SECONDS):
+                store.check()
+                store.prepare(image, self.folder)
+                if finished.exists() and self.target.exists():
+                    store.remove(image, self.folder)
+                self._rename(finished)
+                store.add(image, self.folder)
+        sidecar = sidecar_of(self.target)
         if self.is_complete:
-            os.replace(self.folder / "sidecar.json", sidecar_of(self.target))
-        flush_directory(self.target.parent)
+            sidecar.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.folder / "sidecar.json", sidecar)
+        flush_directory(sidecar.parent)
         with suppress(OSError):  # the result is complete; the remains are removed when the file is next looked at
             self.clear()
+
+    def _rename(self, finished: Path) -> None:
+        """Rename a finished result; an older one is kept in the work folder."""
+        if finished.exists():
+            if self.target.exists():
+                remove(self.folder / "old")
+                os.replace(self.target, self.folder / "old")
+            os.replace(finished, self.target)
+        flush_directory(self.target.parent)
 
     def name_target(self, text: str) -> str:
         """Replace the paths of hidden files in a message by that of the result."""
@@ -176,9 +221,29 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 
 
+def store_of(target: Path) -> Path | None:
+    """The store of several images that a result is part of, by its path; None for a result by itself."""
+    if target.suffix.lower() in SUFFIXES:
+        return None
+    return next((parent for parent in target.parents if parent.suffix.lower() == ZARR_SUFFIX), None)
+
+
 def sidecar_of(target: Path) -> Path:
-    """The sidecar beside a result."""
-    return target.with_name(f"{target.name}{SIDECAR}")
+    """The sidecar beside a result; for a result in a store, in a folder beside the store."""
+    store = store_of(target)
+    if store is None:
+        return target.with_name(f"{target.name}{SIDECAR}")
+    inside = target.relative_to(store)
+    return store.with_name(f"{store.name}{SIDECARS}") / inside.with_name(f"{inside.name}{SIDECAR}")
+
+
+def target_of(sidecar: Path) -> Path:
+    """The result that a sidecar lies beside."""
+    target = sidecar.with_name(sidecar.name.removesuffix(SIDECAR))
+    for folder in sidecar.parents:
+        if folder.name.endswith(f"{ZARR_SUFFIX}{SIDECARS}"):
+            return folder.with_name(folder.name.removesuffix(SIDECARS)) / target.relative_to(folder)
+    return target
 
 
 def read_sidecar(target: Path) -> dict[str, Any]:
@@ -216,9 +281,10 @@ class OutputLock:
 
     def __init__(self, target: Path) -> None:
         self.work, self.token = WorkDir(target), secrets.token_hex(8)
-        self._new_folders = [path for path in (target.parent, *target.parent.parents) if not os.path.lexists(path)]
+        folder = self.work.folder.parent.parent
+        self._new_folders = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
         try:
-            self._lock = _acquire(target.parent / HIDDEN / f"{target.name}.lock")
+            self._lock = _acquire(self.work.lock_file)
         except Timeout:
             raise LockedElsewhere(f"'{target}' is being restored by another batch right now") from None
         except OSError as error:
@@ -273,7 +339,8 @@ def _acquire(path: Path, timeout: float = 0) -> FileLock:
     for attempts_left in reversed(range(_LOCK_ATTEMPTS)):
         lock = FileLock(path, thread_local=False)  # a batch may be closed by another thread
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)  # nobody else can put anything there
             lock.acquire(timeout=timeout)
             return lock
         except FileNotFoundError:  # another process has removed the folder, which was empty for a moment

@@ -5,23 +5,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_pristine.batch.spec import Task
+from napari_pristine.batch.spec import Task, path_key
 from napari_pristine.batch.store import BlockRecord, LockedElsewhere, WorkDir
 from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
 from napari_pristine.events import BlockDone, Event, Note
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
 from napari_pristine.io.fingerprint import Fingerprint, fingerprint
-from napari_pristine.io.registry import read
+from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
@@ -81,7 +83,8 @@ class OpenedTask:
         like = self.result_like if only_whole else self._result_of(self.plan.dtype)
         if not self.task.is_zarr:
             return zarr.create_array(work.array, like, block_sides=sides)
-        version = self.task.version or self.plan.image.metadata.get("version", "0.5")
+        store = self.task.result_store
+        version = store.version if store else self.task.version or self.plan.image.metadata.get("version", "0.5")
         return zarr.create_image(work.array, like, version=version, block_sides=sides)
 
     def with_batch_size(self, batch_size: int) -> OpenedTask:
@@ -102,9 +105,43 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     """
     if task.clash:
         raise FileError(task.clash)
+    if task.store is not None:  # the number of the image has been heeded: its path says which one it is
+        recipe = recipe.model_copy(update={"series": None})
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
     image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
-    return OpenedTask(task, recipe, make_plan(image, open_inputs(recipe, task.source, cache=cache)), state)
+    for file in files_of_set(task, image):
+        state += fingerprint(file) if file != task.source else ()
+    plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
+    opened = OpenedTask(task, recipe, plan, state)
+    with suppress(FileError):  # `check_format` says what is wrong
+        if lost := loss(task.target, opened.result_like):
+            plan = replace(plan, notes=(*plan.notes, Note(lost, warning=True)))
+    return replace(opened, plan=plan)
+
+
+def files_of_set(task: Task, image: Image) -> list[Path]:
+    """All files that an image is read from, if it is a set of several in one folder; else none."""
+    return [task.source.parent / name for name in image.metadata.get("files", ())]
+
+
+class FileSets:
+    """Sets of files that are one image: it is restored for the first of them, and the others are left out."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Path] = {}
+
+    def add(self, opened: OpenedTask) -> None:
+        """Note which files belong to the image of a task."""
+        source = opened.task.source
+        for name in opened.plan.image.metadata.get("members", ()):
+            self._first.setdefault(path_key(source.parent / name), source)
+
+    def resolve(self, task: Task) -> Task:
+        """The task, with a `problem` if its file belongs to the image of an earlier one."""
+        first = self._first.get(path_key(task.source), task.source) if self._first else task.source
+        if first == task.source:
+            return task
+        return replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
 
 
 def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
@@ -133,7 +170,7 @@ def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder
     Args:
         task: The file.
         recipe: The recipe, which may name more files.
-        expected: Their fingerprint at that time.
+        expected: Their fingerprint at that time, with that of other files of the image.
         folder: Include the input if it is a folder, which may hold a hundred thousand files.
 
     Raises:
@@ -143,6 +180,8 @@ def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder
     now = task_fingerprint(task, recipe, folder=folder)
     if not folder and task.source.is_dir():
         expected = expected[1:]
+    known = {name for name, *_ in now}
+    now += tuple(entry for name, *_ in expected if name not in known for entry in fingerprint(Path(name)))
     if changed := sorted({name for name, *_ in set(expected) ^ set(now)}):
         raise InputChanged(
             f"'{changed[0]}' was changed while it was being restored; restore it again when it is complete"
@@ -158,7 +197,7 @@ class WorkItem:
         recipe: Recipe of the batch.
         threads: Number of threads to compute with; as many as the process may use if `None`.
         batch_size: Number of blocks fitted at once, wherever that is done.
-        units: Numbers of the work units.
+        units: Numbers of the work units; there may be millions.
         fingerprint: State of the files when the work was planned.
         token: Token of the lock of the result.
         opened: The opened file, for the process that has planned the work; other processes open it themselves.
@@ -168,35 +207,35 @@ class WorkItem:
     recipe: Recipe
     threads: int | None
     batch_size: int
-    units: tuple[int, ...]
+    units: range
     fingerprint: Fingerprint
     token: str
     opened: OpenedTask | None = field(default=None, repr=False)
 
 
-def remaining_items(opened: OpenedTask, token: str, threads: int | None) -> list[WorkItem]:
-    """Work items for everything that is left to do of a file; they do not depend on the number of workers.
+def work_items(opened: OpenedTask, token: str, threads: int | None) -> Iterator[WorkItem]:
+    """All work items of a file, whether done or not; they do not depend on the number of workers.
 
     A network that has yet to be trained on all blocks would be trained once for each item, so these make one item.
     So do the samples of RGB that are looped over: they share chunks of the result.
     """
     plan = opened.plan
-    groups: dict[Any, list[int]] = {}
-    for number, unit in enumerate(plan.work_units):
-        if remaining_blocks(opened, number):
-            first = unit[0]
-            position = tuple(n for axis, n in plan.blocks.position(first).items() if axis != "S")
-            key = () if plan.needs_training else (plan.blocks.chunk_number(first), *position)
-            groups.setdefault(key, []).append(number)
-    return [
-        WorkItem(opened.task, opened.recipe, threads, plan.batch_size, tuple(units), opened.fingerprint, token, opened)
-        for units in groups.values()
-    ]
+    count = len(plan.work_units)
+    size, step = 1, count  # number of units of an item, and their distance
+    if plan.needs_training:
+        size, step = count, 1
+    elif "S" in plan.blocks.loop_axes:
+        size, step = plan.blocks.sizes["S"], plan.units_per_sample
+    for number in range(count // size):
+        first = number // step * step * size + number % step
+        units = range(first, first + size * step, step)
+        yield WorkItem(opened.task, opened.recipe, threads, plan.batch_size, units, opened.fingerprint, token, opened)
 
 
 def remaining_blocks(opened: OpenedTask, number: int) -> list[BlockIndex]:
     """Blocks of a work unit to be restored: all of it, where blocks start from each other or are fitted at once."""
-    plan, unit = opened.plan, opened.plan.work_units[number]
+    plan = opened.plan
+    unit = plan.work_units[number]
     written = WorkDir(opened.task.target).records(number, unit)
     missing = [index for index in unit if index not in written]
     inseparable = plan.warm_starts or len(plan.batches(unit)) < len(unit)
@@ -254,21 +293,26 @@ def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
     """
     work, plan = WorkDir(item.task.target), opened.plan
     _check_allowed(work, item.token)  # before any file is created that would not be removed
-    units = {index: number for number in item.units for index in remaining_blocks(opened, number)}
+    units = LazySequence(item.units, lambda number: remaining_blocks(opened, number))
+    notes: list[Note] = []  # since the last other event; those after the last block are summaries of this item
     device, writer_name = describe_device(plan.device), secrets.token_hex(4)
     try:
         with AsyncWriter() as writer:
             array = _GuardedArray(opened.open_array(), work, item.token, writer)
-            started, remaining = time.monotonic(), len(units)
-            for event in run_plan(plan, into=array, indices=list(units), checkpoint_dir=work.checkpoint_dir):
+            started = time.monotonic()
+            for event in run_plan(plan, into=array, units=units, checkpoint_dir=work.checkpoint_dir):
                 array.check()
                 if isinstance(event, BlockDone):
                     now = time.monotonic()
                     record = BlockRecord(event, now - started, device)
-                    writer.submit(partial(work.record, units[event.index], writer_name, record))
-                    started, remaining = now, remaining - 1
-                if remaining or not isinstance(event, Note):  # notes after the last block are summaries of this item
-                    yield event
+                    writer.submit(partial(work.record, plan.unit_of(event.index), writer_name, record))
+                    started = now
+                if isinstance(event, Note):
+                    notes.append(event)
+                    continue
+                yield from notes
+                notes.clear()
+                yield event
     except OSError as error:
         raise FileError(
             f"'{item.task.target}' cannot be written: {error.strerror or error}; is the disk full or disconnected? "

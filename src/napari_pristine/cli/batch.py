@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.estimate import FileEstimate, estimate_files
-from napari_pristine.batch.executors import local_executor, scheduler_executor
-from napari_pristine.batch.report import write_report
-from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
-from napari_pristine.cli.options import Json, Memory, Overwrite, Resume, read_bytes
+from napari_pristine.cli.options import Json, Log, Memory, Overwrite, Resume, Threads, check_count, read_bytes
 from napari_pristine.cli.output import (
     SOME_FAILED,
     SUCCESS,
@@ -21,13 +17,18 @@ from napari_pristine.cli.output import (
     describe_item,
     describe_plan,
     item_facts,
+    reading_bar,
     report_error,
     say,
 )
-from napari_pristine.device import pick_device
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.events import ItemDone, Note
-from napari_pristine.text import printable, to_json
+from napari_pristine.text import to_json
+
+if TYPE_CHECKING:
+    from napari_pristine.batch.estimate import FileEstimate
+    from napari_pristine.batch.runner import Batch
+    from napari_pristine.batch.spec import BatchSpec
 
 
 def batch(
@@ -42,27 +43,29 @@ def batch(
     resume: Resume = False,
     overwrite: Overwrite = False,
     workers: Annotated[int | None, Parameter(help="Processes on this machine. [default: this process alone]")] = None,
-    threads: Annotated[
-        int | None,
-        Parameter(
-            help="Threads of each process. Trained networks differ in the last digits with another number. "
-            "[default: the CPUs, divided among the workers]"
-        ),
-    ] = None,
+    threads: Threads = None,
     scheduler: Annotated[
         str, Parameter(help="Address of the scheduler of a dask cluster to use.", show_default=False)
     ] = "",
     memory: Memory = "",
+    log: Log = None,
     json: Json = False,
 ) -> int:
     """Restore files, folders and patterns by a recipe; finished blocks survive any interruption."""
     if scheduler and workers is not None:
         raise SettingError("--scheduler joins a cluster that has its own workers; leave --workers out")
-    for name, count in (("workers", workers), ("threads", threads)):
-        if count is not None and count < 1:
-            raise SettingError(f"--{name} is {count}; give at least 1")
+    check_count("--workers", workers)
+    check_count("--threads", threads)
+    most = read_bytes(memory)
+    # here, as they import torch
+    from napari_pristine.batch.executors import scheduler_executor
+    from napari_pristine.batch.processes import local_executor
+    from napari_pristine.batch.runner import Batch
+    from napari_pristine.batch.spec import make_folder, resolve_batch
+    from napari_pristine.device import pick_device
+
     spec = resolve_batch(
-        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=read_bytes(memory), threads=threads,
+        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=most, threads=threads,
         workers=None if scheduler else workers or 1,
     )  # fmt: skip
     note = None if scheduler else pick_device(spec.options.recipe.device)[1]
@@ -71,7 +74,8 @@ def batch(
     if plan:
         return _print_plan(spec, json)
 
-    with scheduler_executor(scheduler) if scheduler else local_executor(workers or 1, spec.options.threads) as execute:
+    local = nullcontext(local_executor(workers or 1, spec.options.threads))
+    with scheduler_executor(scheduler) if scheduler else local as execute:
         make_folder(output)
         work = Batch(spec.tasks, spec.options, execute)
         job = work.job()
@@ -81,12 +85,12 @@ def batch(
                     show(event)
                     if isinstance(event, ItemDone):
                         if json:
-                            say(printable(to_json(item_facts(event))))
+                            say(to_json(item_facts(event)))
                         elif event.status == "failed":
                             where = "" if str(event.source) in event.text else f"{event.source}: "
-                            report_error(printable(f"{where}{event.text}"))
+                            report_error(f"{where}{event.text}")
                         else:
-                            say(printable(describe_item(event)))
+                            say(describe_item(event))
                     elif isinstance(event, Note):
                         report_error(event.text)
         except BaseException as error:  # interrupted, or the cluster is lost
@@ -104,6 +108,8 @@ def batch(
 
 def _report(output: Path, work: Batch, name: str, json: bool) -> int:
     """Write the report, and return the exit code: success if all that can be restored is, or is being restored."""
+    from napari_pristine.batch.report import write_report
+
     failed = any(row.status == "failed" for row in work.rows)
     restored = any(row.facts for row in work.rows) or bool(work.locked_elsewhere)
     if not json:
@@ -114,20 +120,24 @@ def _report(output: Path, work: Batch, name: str, json: bool) -> int:
         report_error(error)
         return SOME_FAILED
     if not json:
-        say(printable(f"report: {page}"))
+        say(f"report: {page}")
     return SOME_FAILED if failed or not restored else SUCCESS
 
 
 def _print_plan(spec: BatchSpec, json: bool) -> int:
     """List all files with what they take; returns the exit code."""
+    from napari_pristine.batch.estimate import estimate_files
+
     found: list[FileEstimate] = []
-    for estimate in filter(None, estimate_files(spec.tasks, spec.options)):
-        found.append(estimate)
-        if json:
-            facts = {key: value for key, value in vars(estimate).items() if key != "task"}
-            output = None if estimate.problem else estimate.task.target
-            say(printable(to_json({"input": estimate.task.source, "output": output, **facts})))
+    with reading_bar(len(spec.tasks)) as count:
+        for estimate in filter(None, estimate_files(spec.tasks, spec.options)):
+            found.append(estimate)
+            count(estimate.task.source)
+            if json:
+                facts = {key: value for key, value in vars(estimate).items() if key != "task"}
+                output = None if estimate.problem else estimate.task.target
+                say(to_json({"input": estimate.task.source, "output": output, **facts}))
     if not json:
-        say(printable(describe_plan(found)))
+        say(*describe_plan(found))
     failed = any(estimate.problem and not estimate.task.problem for estimate in found)
     return SOME_FAILED if failed or all(estimate.problem for estimate in found) else SUCCESS

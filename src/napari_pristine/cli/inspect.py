@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
 
-from napari_pristine import diagnosis
 from napari_pristine.cli.options import Axes, Json, Overwrite, Series
 from napari_pristine.cli.output import (
     describe_comparison,
@@ -16,15 +14,11 @@ from napari_pristine.cli.output import (
     describe_method,
     describe_settings,
     method_facts,
+    report_error,
     say,
 )
-from napari_pristine.errors import ImageError
-from napari_pristine.image import quality
-from napari_pristine.io.registry import read
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.text import to_json
-
-_SSIM_WINDOW = 11
-"""Side of the window of SSIM in pixels."""
 
 
 def compare(
@@ -38,32 +32,29 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."""
-    image, truth = read(result), read(reference)
-    values = np.asarray(truth.data)
-    if set(image.axes) == set(truth.axes):
-        values = values.transpose([truth.axes.index(axis) for axis in image.axes])
-    if min(image.size("Y"), image.size("X")) < _SSIM_WINDOW:
-        raise ImageError(
-            f"'{result}' has {image.size('Y')} × {image.size('X')} pixels; SSIM needs at least "
-            f"{_SSIM_WINDOW} × {_SSIM_WINDOW}"
-        )
+    from napari_pristine import comparison
+    from napari_pristine.io.registry import read
+
+    truth = read(reference)
+    found = comparison.compare(read(result), truth, data_range)
     origin = "given"
-    if data_range is None and values.dtype == np.uint8:
-        origin, data_range = "of 8 bits; --data-range sets another", 255.0
-    elif data_range is None:  # images of other types rarely use all of their range
-        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        data_range = float(finite.max()) - float(finite.min()) if finite.size else 0.0
-        origin = "largest minus smallest value of the reference; --data-range sets another"
-    samples = image.axes.index("S") if "S" in image.axes else None
-    found = quality.compare(np.asarray(image.data), values, data_range, samples)
-    facts = {"result": result, "reference": reference, **vars(found)}
-    say(to_json(facts) if json else describe_comparison(found, origin))
+    if data_range is None:
+        rule = "of 8 bits" if truth.dtype == "uint8" else "largest minus smallest value of the reference"
+        origin = f"{rule}; --data-range sets another"
+    facts = {"result": result, "reference": reference, **vars(found), "identical": found.identical}
+    say(*([to_json(facts)] if json else describe_comparison(found, origin)))
 
 
 def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Json = False) -> None:
     """Measure the noise of an image, and recommend a method."""
-    found = diagnosis.diagnose(read(image, axes=axes, series=series))
-    say(to_json({"input": image, **vars(found)}) if json else describe_diagnosis(found))
+    from napari_pristine import diagnosis
+    from napari_pristine.io.registry import read
+
+    opened = read(image, axes=axes, series=series)
+    for note in opened.notes:
+        report_error(f"{image}: {note}")
+    found = diagnosis.diagnose(opened)
+    say(*([to_json({"input": image, **vars(found)})] if json else describe_diagnosis(found)))
 
 
 def methods(name: str = "", /, *, json: Json = False) -> None:
@@ -74,16 +65,14 @@ def methods(name: str = "", /, *, json: Json = False) -> None:
     name
         Method whose settings are listed.
     """
-    from napari_pristine.methods import METHODS, find_method
-
     if name:
         method = find_method(name)
-        say(to_json(method_facts(method, settings=True)) if json else describe_settings(method))
+        say(*([to_json(method_facts(method, settings=True))] if json else describe_settings(method)))
         return
     for method in METHODS.values():
-        say(to_json(method_facts(method, settings=False)) if json else describe_method(method))
+        say(*([to_json(method_facts(method, settings=False))] if json else describe_method(method)))
     if not json:
-        say("\n'pristine methods NAME' lists the settings of a method.")
+        say("", "'pristine methods NAME' lists the settings of a method.")
 
 
 def export(

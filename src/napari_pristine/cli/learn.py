@@ -9,12 +9,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.spec import expand_patterns
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
     DeviceName,
     Json,
+    Log,
     MethodName,
     Overwrite,
     Preset,
@@ -25,11 +25,6 @@ from napari_pristine.cli.options import (
 )
 from napari_pristine.cli.output import describe_model, job_bar, report_error, say
 from napari_pristine.errors import FileError
-from napari_pristine.io.atomic import check_writable
-from napari_pristine.io.registry import SUFFIXES, is_zarr
-from napari_pristine.jobs.restore import wait
-from napari_pristine.jobs.train import training_job
-from napari_pristine.model import check_suffix, save_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 from napari_pristine.text import to_json
@@ -49,11 +44,18 @@ def learn(
     settings: Settings = None,
     model: Annotated[str, Parameter(help="Model to start from; takes fewer steps.", show_default=False)] = "",
     overwrite: Overwrite = False,
+    log: Log = None,
     json: Json = False,
 ) -> None:
     """Train a network on many noisy images, for 'pristine restore --model'."""
     chosen = {"method": method, "preset": preset, "axes": axes.upper(), "together": together.upper(), "device": device}
     recipe = make(Recipe, {**chosen, "seed": seed, "model": model, "settings": read_settings(settings)})
+    # here, as they import torch
+    from napari_pristine.io.atomic import check_writable
+    from napari_pristine.jobs.restore import wait
+    from napari_pristine.jobs.train import training_job
+    from napari_pristine.model import check_suffix, save_model
+
     check_suffix(output)
     check_writable(output, overwrite=overwrite)
     images = find_images(inputs)
@@ -64,25 +66,24 @@ def learn(
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """Find all images among files and folders; an OME-Zarr is a folder that is an image.
+    """Find all images among files and folders, and in Zarr stores; those of an earlier batch are left out.
 
     Named files that are not images are kept: a pattern may have matched them, and the training skips them.
 
     Raises:
         FileError: A folder holds no image, or a file does not exist or cannot be read.
     """
+    from napari_pristine.batch.inputs import expand_patterns, find_inputs
+    from napari_pristine.io.registry import SUFFIXES
+
     found: list[Path] = []
     for path in expand_patterns(names):
         if not path.exists():
             raise FileError(f"'{path}' does not exist; check the name")
         if path.is_file() and not os.access(path, os.R_OK):
             raise FileError(f"'{path}' cannot be read: you may not read it; ask its owner, or leave it out")
-        folder = path.is_dir() and not is_zarr(path)
-        inside = [path]
-        if folder:
-            files = (file for file in path.iterdir() if not file.name.startswith("."))
-            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-        if not inside:
+        images = [each.path for each in find_inputs([str(path)]) if not each.problem or each.path == path]
+        if not images:
             raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
-        found += inside
+        found += images
     return found

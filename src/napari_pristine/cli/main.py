@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from napari_pristine import __version__
-from napari_pristine.cli.output import INTERRUPTED, SOME_FAILED, SUCCESS, UNUSABLE, explain, report_error, say
+from napari_pristine.cli.output import INTERRUPTED, SOME_FAILED, SUCCESS, UNUSABLE, explain, log_to, report_error, say
 from napari_pristine.errors import ComputeError, format_error
 from napari_pristine.text import one_line
 
@@ -25,7 +27,10 @@ app = App(
     help_format="plaintext",
     help_epilogue="Add --debug to any command to see where an error comes from.",
 )
-# imported when it is first used: torch takes seconds to import, which --help and --version should not
+app.register_install_completion_command(
+    help="Let the Tab key of this shell complete commands and options; adds a line to its start-up file."
+)
+# imported when first used, and what restores only when it restores: torch takes seconds to import
 for _name, _module, _help in (
     ("restore", "restore", "Restore images. 'pristine methods NAME' lists the settings for --set."),
     ("batch", "batch", "Restore folders of files by a recipe; can be interrupted, resumed, and run on many machines."),
@@ -47,7 +52,7 @@ def demo(*, output: Annotated[Path, Parameter(alias="-o", help="Folder for the p
     say("restoring a simulated two-channel time-lapse; this takes about a minute")
     with job_bar("demo", report_error) as show:
         lines = run_demo(output, show)
-    say("\n".join(lines))
+    say(*lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,25 +63,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    try:
-        words = [word for word in words if word != "--debug"]
-        command, bound, injected = app.parse_args(words, exit_on_error=False, print_error=False, verbose=False)
-        extra: dict[str, Any] = {"debug": debug} if "debug" in injected else {}
-        code = command(*bound.args, **bound.kwargs, **extra)
-        return SUCCESS if code is None else int(code)
-    except CycloptsError as error:
-        report_error(_describe_misuse(error))
-        return UNUSABLE
-    except KeyboardInterrupt:
-        report_error("interrupted; no unfinished file has a final name")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, needs no more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SOME_FAILED
-    except Exception as error:  # noqa: BLE001 - every error becomes a message and an exit code
-        found = format_error(error, "")
-        explain(found, debug)
-        return SOME_FAILED if isinstance(found, ComputeError) else UNUSABLE
+    words = [word for word in words if word != "--debug"]
+    with ExitStack() as stack:
+        try:
+            command, bound, injected = app.parse_args(words, exit_on_error=False, print_error=False, verbose=False)
+            stack.enter_context(log_to(bound.arguments.get("log"), shlex.join(["pristine", *words])))
+            extra: dict[str, Any] = {"debug": debug} if "debug" in injected else {}
+            code = command(*bound.args, **bound.kwargs, **extra)
+            return SUCCESS if code is None else int(code)
+        except CycloptsError as error:
+            report_error(_describe_misuse(error))
+            return UNUSABLE
+        except KeyboardInterrupt:
+            report_error("interrupted; no unfinished file has a final name")
+            return INTERRUPTED
+        except BrokenPipeError:  # the reader, such as `head`, needs no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return SOME_FAILED
+        except Exception as error:  # noqa: BLE001 - every error becomes a message and an exit code
+            found = format_error(error, "")
+            explain(found, debug)
+            return SOME_FAILED if isinstance(found, ComputeError) else UNUSABLE
 
 
 def _describe_misuse(error: CycloptsError) -> str:

@@ -9,10 +9,9 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from napari_pristine.device import Device
 from napari_pristine.errors import SettingError
-from napari_pristine.jobs.plan import BASE_MEMORY
 from napari_pristine.recipe import Recipe
+from napari_pristine.resources import BASE_MEMORY, Device
 from napari_pristine.settings import settings_of
 
 _FIELDS = {field.name: field for field in settings_of(Recipe)}
@@ -53,6 +52,16 @@ Memory: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Threads: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help="Threads of each process. Trained networks differ in the last digits with another number. "
+        "[default: the CPUs, divided among the workers]"
+    ),
+]
+Log: TypeAlias = Annotated[
+    Path | None, Parameter(help="Also write all messages, and the progress, to this file, with the time of each.")
+]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 
 
@@ -75,6 +84,12 @@ def read_pairs(name: str, texts: Sequence[str] | None, example: str) -> dict[str
             raise SettingError(f"cannot read {name} '{text}'; write it like {name} {example}")
         pairs[key] = value
     return pairs
+
+
+def check_count(name: str, count: int | None) -> None:
+    """Raise a `SettingError` if a number of processes or threads is given that is less than 1."""
+    if count is not None and count < 1:
+        raise SettingError(f"{name} is {count}; give at least 1")
 
 
 def read_bytes(text: str) -> int | None:

@@ -1,18 +1,23 @@
-"""Output of the commands: text, JSON, progress bars, errors, exit codes."""
+"""Output of the commands: text, JSON, progress, errors, exit codes, and the log."""
 
 from __future__ import annotations
 
+import logging
+import math
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_pristine.errors import PristineError
+from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.settings import settings_of
-from napari_pristine.text import duration, one_line
+from napari_pristine.text import duration, one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -27,23 +32,85 @@ SUCCESS, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 _WIDTH = 100
 
 
-def say(text: object) -> None:
-    """Print to stdout."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+_LINE_SECONDS, _FILE_SECONDS = 30.0, 10.0
+"""Minimum seconds from one line of progress to the next, and to the next one if it is of another file."""
+_log: TextIO | None = None
+
+
+def say(*lines: object) -> None:
+    """Print lines to stdout."""
+    for line in lines:
+        _print(sys.stdout, line)
 
 
 def report_error(text: object) -> None:
     """Print one line to stderr."""
-    sys.stderr.write(f"pristine: {one_line(text)}\n")
-    sys.stderr.flush()
+    _print(sys.stderr, f"pristine: {one_line(text)}")
 
 
 def explain(error: PristineError, debug: bool, about: str = "") -> None:
     """Print an error on one line, after its traceback if `debug` is set."""
     if debug:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            _print(sys.stderr, line)
     report_error(f"{about}: {error}" if about and about not in str(error) else error)
+
+
+def _print(stream: TextIO, line: object) -> None:
+    """Print one line, and write it to the log; names of files in it cannot move the cursor or begin another line."""
+    shown, encoding = printable(line), stream.encoding or "utf-8"
+    stream.write(f"{shown.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+    stream.flush()
+    _record(shown)
+
+
+def _record(line: str) -> None:
+    """Write one line to the log, if there is one, with the time."""
+    global _log
+    try:
+        if _log is not None:
+            _log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+            _log.flush()
+    except OSError as error:  # a night's work must not end for it
+        _log = None
+        report_error(f"the log cannot be written any more: {error.strerror or error}; going on without it")
+
+
+@contextmanager
+def log_to(path: Path | None, command: str) -> Iterator[None]:
+    """Append all that is printed to a file, with the time of each line; nothing is logged without a path.
+
+    Warnings of libraries are printed like those of this package.
+
+    Raises:
+        FileError: The file cannot be opened.
+    """
+    global _log
+    messages = _LibraryMessages(logging.WARNING)
+    logging.getLogger().addHandler(messages)
+    logging.captureWarnings(True)
+    try:
+        if path is None:
+            yield
+            return
+        try:
+            opened = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"the log '{path}' cannot be written: {error.strerror}; choose another file") from error
+        with opened as _log:
+            _record(printable(command))
+            yield
+    finally:
+        _log = None
+        logging.captureWarnings(False)
+        logging.getLogger().removeHandler(messages)
+
+
+class _LibraryMessages(logging.Handler):
+    """Prints what libraries log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        report_error(record.getMessage())
 
 
 def describe_item(item: ItemDone) -> str:
@@ -72,8 +139,8 @@ def describe_counts(items: Sequence[ItemDone]) -> str:
     return ", ".join(f"{count} {word}" for word, count in count_outcomes(items).items() if count or word == "restored")
 
 
-def describe_plan(found: Sequence[FileEstimate]) -> str:
-    """A table of all files, and the time and memory they take together."""
+def describe_plan(found: Sequence[FileEstimate]) -> list[str]:
+    """Lines of a table of all files, and the time and memory they take together."""
     rows = [_plan_row(estimate) for estimate in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -83,7 +150,7 @@ def describe_plan(found: Sequence[FileEstimate]) -> str:
     total = f", about {duration(sum(seconds))} for one process" if seconds else ""
     memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
     before = f", {done} are done" if done else ""
-    return "\n".join([*lines, f"{len(usable)} of {len(found)} files can be restored{before}{total}{memory}"])
+    return [*lines, f"{len(usable)} of {len(found)} files can be restored{before}{total}{memory}"]
 
 
 def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
@@ -94,7 +161,8 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
     if estimate.done:
         return (source, sizes, estimate.dtype, "", "", "done before, by the same recipe")
     seconds = "?" if estimate.seconds is None else duration(estimate.seconds)
-    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, estimate.loops)
+    facts = "; ".join(filter(None, (estimate.loops, estimate.note)))
+    return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, facts)
 
 
 def describe_model(target: object, model: Model) -> str:
@@ -109,27 +177,27 @@ def describe_model(target: object, model: Model) -> str:
     )
 
 
-def describe_comparison(found: Comparison, origin: str) -> str:
-    """The figures of a comparison, with the data range they refer to."""
+def describe_comparison(found: Comparison, origin: str) -> list[str]:
+    """Lines with the figures of a comparison, with the data range they refer to."""
     rows = [
-        ("PSNR", f"{found.psnr:.2f} dB"),
-        ("PSNR, best gain and offset", f"{found.psnr_affine:.2f} dB"),
+        ("PSNR", "infinite: both have the same values" if found.identical else f"{found.psnr:.2f} dB"),
+        ("PSNR, best gain and offset", "infinite" if math.isinf(found.psnr_affine) else f"{found.psnr_affine:.2f} dB"),
         ("SSIM, uniform 7 × 7 window", f"{found.ssim:.4f}"),
         ("SSIM, Gaussian window", f"{found.ssim_gaussian:.4f}"),
         ("NRMSE", f"{found.nrmse:.4f}"),
         ("data range", f"{found.data_range:g} ({origin})"),
     ]
-    return "\n".join(f"{name:28}{value}" for name, value in rows)
+    return [f"{name:28}{value}" for name, value in rows]
 
 
-def describe_diagnosis(found: Diagnosis) -> str:
-    """The figures of all channels side by side, and the advice."""
+def describe_diagnosis(found: Diagnosis) -> list[str]:
+    """Lines with the figures of all channels side by side, and the advice."""
     sizes = " × ".join(f"{axis} {size}" for axis, size in zip(found.axes, found.shape, strict=True))
     columns = [_channel_rows(channel) for channel in found.channels]
     names = [f"{channel.name:>16}" for channel in found.channels]
     lines = [f"{found.name}: {sizes}, {found.dtype}", *([" " * 40 + "".join(names)] if len(names) > 1 else [])]
     lines += [f"{title:40}" + "".join(f"{column[title]:>16}" for column in columns) for title in columns[0]]
-    return "\n".join([*lines, *(textwrap.fill(sentence, _WIDTH) for sentence in found.advice)])
+    return [*lines, *(line for sentence in found.advice for line in textwrap.wrap(sentence, _WIDTH))]
 
 
 def _channel_rows(channel: ChannelNoise) -> dict[str, str]:
@@ -170,15 +238,15 @@ def method_facts(method: Method[Any, Any], *, settings: bool) -> dict[str, Any]:
     return facts
 
 
-def describe_method(method: Method[Any, Any]) -> str:
+def describe_method(method: Method[Any, Any]) -> list[str]:
     """A method in a few lines."""
-    text = textwrap.fill(method.summary, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return f"{method.key}  {method.title}\n{text}\n    presets: {', '.join(method.presets)}\n    {method.cite}"
+    text = textwrap.wrap(method.summary, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return [f"{method.key}  {method.title}", *text, f"    presets: {', '.join(method.presets)}", f"    {method.cite}"]
 
 
-def describe_settings(method: Method[Any, Any]) -> str:
-    """All settings of a method, each with type, allowed range, unit, meaning, and value in each preset."""
-    lines = [describe_method(method), ""]
+def describe_settings(method: Method[Any, Any]) -> list[str]:
+    """Lines on all settings of a method, each with type, allowed range, unit, meaning, and value in each preset."""
+    lines = [*describe_method(method), ""]
     for setting in settings_of(method.params):
         kind = setting.type.__name__ + (" or none" if setting.optional else "")
         allowed = f", {setting.allowed}" if setting.allowed != setting.type.__name__ else ""
@@ -186,7 +254,7 @@ def describe_settings(method: Method[Any, Any]) -> str:
         values = _values(method, setting.name)
         presets = ", ".join(f"{name} {_shown(value)}" for name, value in zip(method.presets, values, strict=True))
         lines += [f"{setting.name}: {kind}{allowed}{unit}", f"    {setting.text}", f"    {presets}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _values(method: Method[Any, Any], name: str) -> list[Any]:
@@ -203,17 +271,17 @@ def _shown(value: Any) -> str:
 
 @contextmanager
 def job_bar(name: str, report: Callable[[str], None]) -> Iterator[Callable[[Event], None]]:
-    """A progress bar of a job on stderr if that is a terminal; notes are passed to `report`.
+    """Show the progress of a job; notes are passed to `report`.
 
     Yields:
         Function to be called with each event of the job.
     """
-    with _bar() as bar:
-        task = bar.add_task(name, total=1.0, now="starting")
+    with _progress(name) as update:
 
         def show(event: Event) -> None:
             if isinstance(event, Progress):
-                bar.update(task, completed=event.fraction, now=_describe_step(event))
+                now = _describe_step(event)
+                update(name, event.fraction, now, f"{name} {event.fraction * 100:.0f} %, {now}")
             elif isinstance(event, Note):
                 report(event.text)
 
@@ -222,7 +290,7 @@ def job_bar(name: str, report: Callable[[str], None]) -> Iterator[Callable[[Even
 
 @contextmanager
 def item_bar(total: int) -> Iterator[Callable[[Event], None]]:
-    """A progress bar for a batch that restores one file after the other; on stderr, if that is a terminal.
+    """Show the progress of a batch that restores one file after the other.
 
     Args:
         total: Number of files.
@@ -230,8 +298,7 @@ def item_bar(total: int) -> Iterator[Callable[[Event], None]]:
     Yields:
         Function to be called with each event of the batch.
     """
-    with _bar() as bar:
-        task = bar.add_task("", total=1.0, now="starting")
+    with _progress("") as update:
         step = name = ""
 
         def show(event: Event) -> None:
@@ -241,7 +308,7 @@ def item_bar(total: int) -> Iterator[Callable[[Event], None]]:
                     name, step = event.name, ""
                 number = f" ({min(event.items + 1, total)}/{total})" if total > 1 else ""
                 fraction = event.active[0][1] if event.active else 0.0
-                bar.update(task, description=f"{name}{number}", completed=fraction, now=step or f"{event.phase} …")
+                update(f"{name}{number}", fraction, step or f"{event.phase} …", _describe_batch(event))
             elif isinstance(event, ItemEvent) and isinstance(event.event, Progress):
                 step = _describe_step(event.event)
 
@@ -250,25 +317,75 @@ def item_bar(total: int) -> Iterator[Callable[[Event], None]]:
 
 @contextmanager
 def batch_bar() -> Iterator[Callable[[Event], None]]:
-    """A progress bar of a whole batch on stderr, if that is a terminal.
+    """Show the progress of a whole batch.
 
     Yields:
         Function to be called with each event of the batch.
     """
-    with _bar() as bar:
-        task = bar.add_task("batch", total=1.0, now="starting")
+    with _progress("batch") as update:
 
         def show(event: Event) -> None:
             if isinstance(event, BatchProgress):
-                left = f", {duration(event.remaining)} left" if event.remaining is not None else ""
-                now = f"{event.items} of {event.total} files, {event.phase} {event.name}{left}"
-                bar.update(task, completed=event.fraction, now=now)
+                title, now = (
+                    f"batch ({event.items}/{event.total})",
+                    f"{event.phase} {event.name}{_left(event.remaining)}",
+                )
+                update(title, event.fraction, now, _describe_batch(event))
 
         yield show
 
 
-def _bar() -> Bar:
-    """A progress bar on stderr that disappears when it is done; invisible where stderr is no terminal."""
+@contextmanager
+def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
+    """Show the progress of reading all files of a plan, or before the first is restored.
+
+    Args:
+        total: Number of files.
+
+    Yields:
+        Function to be called with each file that was read.
+    """
+    started, done = time.monotonic(), 0
+    with batch_bar() as show:
+
+        def count(source: Path) -> None:
+            nonlocal done
+            done += 1
+            seconds = time.monotonic() - started
+            show(BatchProgress(done, total, source.name, done / total, seconds, phase="reading"))
+
+        yield count
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[str, float, str, str], None]]:
+    """Show progress on stderr: a bar on a terminal, which disappears in the end, else a line now and then.
+
+    The log gets the lines in both cases.
+
+    Yields:
+        Function that takes a title, the fraction that is done, the text beside the bar, and the line.
+    """
+    terminal, written, subject = sys.stderr.isatty(), time.monotonic(), ""
+    with _bar(visible=terminal) as bar:
+        task = bar.add_task(title, total=1.0, now="starting")
+
+        def update(title: str, fraction: float, now: str, line: str) -> None:
+            nonlocal written, subject
+            bar.update(task, description=printable(title), completed=fraction, now=printable(now))
+            # short jobs write none
+            if time.monotonic() - written > (_FILE_SECONDS if subject and title != subject else _LINE_SECONDS):
+                written, subject = time.monotonic(), title
+                if terminal:
+                    _record(printable(line))
+                else:
+                    _print(sys.stderr, f"{datetime.now():%H:%M:%S} {line}")
+
+        yield update
+
+
+def _bar(*, visible: bool) -> Bar:
+    """A progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -280,12 +397,22 @@ def _bar() -> Bar:
     # stdout stays as it is: what is piped from it must not go to the terminal
     return Bar(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True,
-        disable=not sys.stderr.isatty(),
+        disable=not visible,
     )  # fmt: skip
+
+
+def _describe_batch(event: BatchProgress) -> str:
+    """Position of a batch on one line: files done, those that are being restored, time left."""
+    active = ", ".join(f"{path.name} {fraction * 100:.0f} %" for path, fraction in event.active)
+    now = active or f"{event.phase} {event.name}"
+    return f"{event.items} of {event.total} files, {now}{_left(event.remaining)}"
 
 
 def _describe_step(event: Progress) -> str:
     """Position of a job, noise that is removed, and time left."""
     position = f"{event.block + 1}/{event.blocks}, " if event.blocks > 1 else ""
-    left = f", {duration(event.remaining)} left" if event.remaining is not None else ""
-    return f"{position}residual {event.residual:.2f}{left}"
+    return f"{position}residual {event.residual:.2f}{_left(event.remaining)}"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", {duration(seconds)} left"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.batch.runner import Batch
-from napari_pristine.batch.spec import BatchOptions, Task, assign_names, check_format, expand_patterns
-from napari_pristine.batch.work_item import OpenedTask, open_task
 from napari_pristine.cli.options import (
     DEFAULT,
     Axes,
     Debug,
     DeviceName,
     Json,
+    Log,
     Memory,
     Overwrite,
     Resume,
@@ -22,7 +20,9 @@ from napari_pristine.cli.options import (
     Seed,
     Series,
     Settings,
+    Threads,
     Together,
+    check_count,
     option,
     read_bytes,
     read_pairs,
@@ -36,25 +36,31 @@ from napari_pristine.cli.output import (
     explain,
     item_bar,
     item_facts,
+    reading_bar,
     report_error,
     say,
 )
 from napari_pristine.errors import ComputeError, PristineError, format_error
 from napari_pristine.events import ItemDone, ItemEvent, Note
-from napari_pristine.jobs.inputs import InputCache
-from napari_pristine.jobs.restore import make_recipe
-from napari_pristine.model import load_model
-from napari_pristine.recipe import with_absolute_paths
-from napari_pristine.recipe_file import save_recipe as write_recipe
-from napari_pristine.text import printable, to_json
+from napari_pristine.text import to_json
+
+if TYPE_CHECKING:
+    from napari_pristine.batch.spec import Task
+    from napari_pristine.batch.work_item import OpenedTask
 
 
 def restore(
-    inputs: Annotated[list[str], Parameter(help="Images to restore: TIFF, OME-Zarr, PNG or JPEG.", negative=())],
+    inputs: Annotated[
+        list[str],
+        Parameter(help="Images, or folders of images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=()),
+    ],
     /,
     *,
     output: Annotated[
-        str, Parameter(alias="-o", help="File for the result; for several inputs, or with a / at its end, a folder.")
+        str,
+        Parameter(
+            alias="-o", help="File for the result; a name without a suffix, or with a / at its end, is a folder."
+        ),
     ],
     method: Annotated[
         str,
@@ -81,47 +87,67 @@ def restore(
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
     memory: Memory = "",
+    threads: Threads = None,
     save_recipe: SaveRecipe = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    log: Log = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Restore images, all with the same settings."""
+    check_count("--threads", threads)
+    most, texts = read_bytes(memory), read_settings(settings)
     ranges = {axis.upper(): text for axis, text in read_pairs("--select", select, "T=0:10").items()}
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
         "series": series, "adapt": adapt, "device": device, "seed": seed,
     }  # fmt: skip
+    # here, as they import torch
+    from napari_pristine.batch.runner import Batch
+    from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results
+    from napari_pristine.batch.work_item import FileSets, open_task
+    from napari_pristine.jobs.inputs import InputCache
+    from napari_pristine.jobs.restore import make_recipe
+    from napari_pristine.model import load_model
+    from napari_pristine.recipe import with_absolute_paths
+    from napari_pristine.recipe_file import save_recipe as write_recipe
+
     trained = load_model(model) if model else None
     # sidecars are recipes, too, and lie in other folders than this
-    recipe = with_absolute_paths(make_recipe(trained, method, preset, read_settings(settings), fields))
-    tasks = assign_names(expand_patterns(inputs), output, replace_results=overwrite or resume)
+    recipe = with_absolute_paths(make_recipe(trained, method, preset, texts, fields))
+    tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume)
 
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
     computed: list[bool] = []  # of each file that failed: did the computation fail?
-    cache = InputCache()
+    cache, sets = InputCache(), FileSets()
 
     def fail(task: Task, error: PristineError) -> None:
         computed.append(isinstance(error, ComputeError))
         explain(error, debug, about=str(task.source))
         if json:
-            say(printable(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error))))))
+            say(to_json(item_facts(ItemDone(task.source, task.target, "failed", str(error)))))
 
-    for task in tasks:
-        try:
-            opened[task] = open_task(task, recipe, cache)
-            check_format(task.target, opened[task].result_like)
-        except Exception as error:  # noqa: BLE001 - the next file may be fine
-            opened.pop(task, None)
-            fail(task, format_error(error, task.source))
+    formats = FormatChecker()
+    with reading_bar(len(tasks)) as count:
+        for number, each in enumerate(tasks):
+            task = tasks[number] = sets.resolve(each)
+            if not task.problem:
+                try:
+                    opened[task] = open_task(task, recipe, cache)
+                    sets.add(opened[task])
+                    formats.check(task.target, opened[task].result_like)
+                except Exception as error:  # noqa: BLE001 - the next file may be fine
+                    opened.pop(task, None)
+                    fail(task, format_error(error, task.source))
+            count(task.source)
     if save_recipe and opened:
         write_recipe(save_recipe, recipe, overwrite=overwrite)
 
     batch = Batch(
-        list(opened),
-        BatchOptions(recipe, resume, overwrite, read_bytes(memory)),
+        [task for task in tasks if task in opened or task.problem],
+        BatchOptions(recipe, resume, overwrite, most, threads),
         opened=opened,
         cache=cache,
         on_error=fail,
@@ -134,7 +160,7 @@ def restore(
                 if isinstance(event, ItemEvent) and isinstance(event.event, Note):
                     report_error(f"{event.source}: {event.event.text}")
                 elif isinstance(event, ItemDone) and event.status != "failed":
-                    say(printable(to_json(item_facts(event)) if json else describe_item(event)))
+                    say(to_json(item_facts(event)) if json else describe_item(event))
         finally:
             job.close()
     if not computed:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from napari_pristine.batch.estimate import estimate_files
-from napari_pristine.batch.executors import Executor, local_executor
+from napari_pristine.batch.processes import local_executor
 from napari_pristine.batch.report import write_report
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
@@ -17,7 +15,7 @@ from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
 from napari_pristine.resources import cpu_count, thread_count
 from napari_pristine.settings import Params, setting
-from napari_pristine.threads import CheckCancelled, run_in_thread
+from napari_pristine.threads import run_in_thread
 
 _MAX_PROCESSES = cpu_count()
 _OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
@@ -88,29 +86,20 @@ def plan_batch(request: BatchRequest) -> Job:
 def run_batch(request: BatchRequest) -> Job:
     """Restore the files and write the report, even if the batch is stopped or fails.
 
-    Yields a `BatchSpec`, status texts and the events of the batch.
+    Yields a `BatchSpec` and the events of the batch.
 
     Raises:
         PristineError: The batch cannot start, or the report cannot be written.
     """
     spec = yield from _resolve(request)
     make_folder(request.output)
-    workers = request.settings.workers
-    if workers > 1:
-        yield f"Starting {workers} workers …"
-    executor, running = yield from run_in_thread(
-        partial(_start_workers, workers, spec.options.threads), wait_on_close=False
-    )
-    with running:
-        batch = Batch(spec.tasks, spec.options, executor)
-        try:
-            yield from batch.job()
-        finally:
-            if batch.rows:
-                title = f"{request.recipe.stem}: {len(batch.rows)} files"
-                write_report(request.output, batch.rows, title=title, since=batch.since)
-        if workers > 1:
-            yield "Stopping the workers …"
+    batch = Batch(spec.tasks, spec.options, local_executor(request.settings.workers, spec.options.threads))
+    try:
+        yield from batch.job()
+    finally:
+        if batch.rows:
+            title = f"{request.recipe.stem}: {len(batch.rows)} files"
+            write_report(request.output, batch.rows, title=title, since=batch.since)
     return None
 
 
@@ -120,14 +109,6 @@ def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
     if note := pick_device(spec.options.recipe.device)[1]:
         yield note
     return spec
-
-
-def _start_workers(workers: int, threads: int | None, check_cancelled: CheckCancelled) -> tuple[Executor, ExitStack]:
-    """Start worker processes; returns their executor, and a context that stops them."""
-    with ExitStack() as stack:
-        executor = stack.enter_context(local_executor(workers, threads))
-        check_cancelled()  # if the batch was stopped meanwhile, the workers end here
-        return executor, stack.pop_all()
 
 
 def use_panel_labels(message: str) -> str:

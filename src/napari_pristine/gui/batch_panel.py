@@ -13,8 +13,9 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pristine.batch.estimate import FileEstimate
+from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.results import count_outcomes
-from napari_pristine.batch.spec import REPORTS, BatchSpec
+from napari_pristine.batch.spec import BatchSpec
 from napari_pristine.batch.store import WorkDir
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BatchProgress, ItemDone, Note
@@ -26,7 +27,7 @@ from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
-from napari_pristine.text import duration
+from napari_pristine.text import duration, file_name
 
 _SHOWN_NOTES = 3
 
@@ -108,8 +109,6 @@ class BatchPanel(JobPanel):
             if self._planning:
                 self.table.set_state(0, "reading …")
             self.view.fit_columns()
-        elif isinstance(event, str):
-            self.status.setText(event)
         elif isinstance(event, Note):
             self._notes.append(event.text[0].upper() + event.text[1:])
             self._show_notes()
@@ -223,7 +222,7 @@ class BatchPanel(JobPanel):
 
 def progress_text(progress: BatchProgress) -> str:
     """Number of finished files, the current file, and the remaining time."""
-    active = [source.name for source, _ in progress.active]
+    active = [file_name(source) for source, _ in progress.active]
     name = progress.name if progress.phase == "reading" else active[0] if len(active) == 1 else ""
     if len(name) > 44:
         name = f"{name[:26]}…{name[-17:]}"

@@ -27,7 +27,7 @@ from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_form import paint_hint
 from napari_pristine.gui.batch_job import use_panel_labels
 from napari_pristine.recipe import Recipe
-from napari_pristine.text import duration
+from napari_pristine.text import duration, file_name
 
 
 @dataclass(eq=False)
@@ -117,14 +117,14 @@ class Row:
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
-    ("File", "The image.", lambda row: row.task.source.name),
+    ("File", "The image.", lambda row: file_name(row.task.source)),
     ("Status", "Progress, result, or why the file cannot be restored.", lambda row: row.status),
     ("Time", "Time for one process: estimated from one block (≈), or measured.", lambda row: row.time),
     ("Memory", "Memory that one process needs.", lambda row: row.memory),
     ("Size", "Axes and sizes of the part that is restored.", lambda row: row.size),
     ("Type", "Data type of the pixels.", lambda row: row.dtype),
     ("Blocks", "What is fitted together, and what is restored one after the other.",
-     lambda row: row.estimate.loops if row.estimate else ""),
+     lambda row: "; ".join(filter(None, (row.estimate.loops, row.estimate.note))) if row.estimate else ""),
 )  # fmt: skip
 """Title, tooltip and text of each column."""
 STATUS = next(number for number, (title, *_) in enumerate(COLUMNS) if title == "Status")
@@ -164,7 +164,8 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
     def set_estimate(self, estimate: FileEstimate) -> int:
         """Show the estimate for a file; returns its row."""
         number = self._row_of[estimate.task.source]
-        self.rows[number].estimate, self.rows[number].state = estimate, "can be restored"
+        row = self.rows[number]
+        row.task, row.estimate, row.state = estimate.task, estimate, "can be restored"
         self._emit_row(number)
         return number
 
@@ -211,7 +212,7 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
             # names for paths; the tooltip of the file name shows the paths
             text = COLUMNS[column][2](row)
             for path in (row.task.source, row.task.target):
-                text = text.replace(str(path), path.name)
+                text = text.replace(str(path), file_name(path))
             return text
         if role == Qt.ItemDataRole.ToolTipRole:
             if column == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,8 +12,6 @@ import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
 
-from napari_pristine.errors import PristineError
-from napari_pristine.image.image import Image
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.registry import read
 from napari_pristine.io.zarr import ZarrArray
@@ -66,7 +65,8 @@ def add_file(
     }
     if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
         arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
-    levels = [_lazy(data, image.axes) for data in (image.data, *_lower_resolutions(path, image))]
+    coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
+    levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
     several = len(levels) > 1
     added = viewer.add_image(levels if several else levels[0], multiscale=several, **arguments)
     return list(added) if channels else [added]
@@ -86,17 +86,8 @@ def _lazy(data: Any, axes: str) -> Any:
     )
 
 
-def _lower_resolutions(path: Path, image: Image) -> list[ZarrArray]:
-    """The lower resolution levels of an OME-Zarr with the layout that this package writes."""
-    if not isinstance(image.data, ZarrArray) or "S" in image.axes or not (path / "0").is_dir():
-        return []
-    levels = [image.data]
-    while (path / str(len(levels))).is_dir():
-        try:
-            level = ZarrArray(path / str(len(levels)))
-        except PristineError:
-            break
-        if level.ndim != levels[-1].ndim or not level.shape < levels[-1].shape:
-            break
-        levels.append(level)
-    return levels[1:]
+def _smaller(finest: Any, levels: list[ZarrArray]) -> list[ZarrArray]:
+    """The levels up to the first that is not smaller than the one before, which no viewer can use."""
+    shapes = [finest.shape, *(level.shape for level in levels)]
+    usable = [len(b) == len(a) and b < a for a, b in pairwise(shapes)]
+    return levels[: usable.index(False)] if False in usable else levels

@@ -12,12 +12,11 @@ from napari.layers import Labels
 
 from napari_pristine.errors import AxesError
 from napari_pristine.events import Preview
-from napari_pristine.image.image import Image, check_axes, guess_axes
+from napari_pristine.image.image import AXIS_NAMES, Image, check_axes, guess_axes
 from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored
 
-_AXIS_WORDS = {"TIME": "T", "FRAME": "T", "DEPTH": "Z", "PLANE": "Z", "CHANNEL": "C", "CHANNELS": "C"}
 _PREVIEW_MARGIN = 4
 """Slices on either side of the current one that a preview includes along axes that are fitted together with Y and X."""
 _MIN_PREVIEW_SIZE = 64
@@ -33,7 +32,7 @@ def layer_axes(layer: ImageLayer) -> str:
     """Axes of a layer: from its axis labels if they are letters or known words, else guessed from its shape."""
     shape = tuple(layer_data(layer).shape)
     labels = [str(label).strip().upper() for label in layer.axis_labels]
-    axes = "".join(_AXIS_WORDS.get(label, label) for label in labels) + ("S" if layer.rgb else "")
+    axes = "".join(AXIS_NAMES.get(label.lower(), label) for label in labels) + ("S" if layer.rgb else "")
     try:
         check_axes(axes, shape)
     except AxesError:

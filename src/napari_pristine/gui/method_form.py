@@ -14,7 +14,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_pristine.device import Device, pick_device
+from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.layer_select import LayerSelect
@@ -29,6 +29,7 @@ from napari_pristine.jobs.restore import make_recipe
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
+from napari_pristine.resources import Device
 
 _MIN_WIDTH = 352
 """Pixels; wide enough that the panel does not change its width when sections are opened."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -12,13 +12,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_pristine.errors import AxesError
-from napari_pristine.image.image import COLOUR, Image, check_axes
+from napari_pristine.image.image import COLOUR, Image, LazySequence, check_axes, is_stored
 from napari_pristine.image.tiling import Tiling
 
 BlockIndex: TypeAlias = tuple[int, ...]
 """Index of a block along the loop axes; where blocks are chunks, the number of the chunk comes first."""
 Region: TypeAlias = tuple[int | slice, ...]
 """Index into an image, in the order of its axes."""
+Part: TypeAlias = Mapping[str, slice]
+"""Part of an image, by a slice with start and stop along some of its axes, and all of it along the others."""
 
 
 @dataclass(frozen=True)
@@ -41,29 +43,29 @@ class AxesPlan:
     joint_axes: str
     chunks: ChunkGrid | None = None
 
-    @property
+    @cached_property
     def loop_axes(self) -> str:
         """Axes that are looped over, channels outermost, so that neighbours in time or depth follow each other."""
         rest = [axis for axis in self.axes if axis not in self.joint_axes]
         return "".join(sorted(rest, key=lambda axis: (axis not in COLOUR, self.axes.index(axis))))
 
-    @property
+    @cached_property
     def colour(self) -> str:
         """Joint colour axes, in the order of the image."""
         return "".join(axis for axis in self.axes if axis in self.joint_axes and axis in COLOUR)
 
-    @property
+    @cached_property
     def space(self) -> str:
         """The other joint axes, Y and X last."""
         rest = [axis for axis in self.axes if axis in self.joint_axes and axis not in COLOUR]
         return "".join(sorted(rest, key=lambda axis: axis in "YX"))
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of the image along each axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
-    @property
+    @cached_property
     def block_shape(self) -> tuple[int, ...]:
         """Shape `(C, *space)` of a block; of the largest, if blocks are chunks."""
         size = self.sizes
@@ -71,15 +73,65 @@ class AxesPlan:
         return (math.prod(size[axis] for axis in self.colour), *space)
 
     @property
-    def indices(self) -> list[BlockIndex]:
+    def indices(self) -> LazySequence[BlockIndex]:
         """Index of each block, in the order of restoration: channel by channel, chunk by chunk."""
-        size = self.sizes
-        channels = sum(axis in COLOUR for axis in self.loop_axes)
-        loops = [range(size[axis]) for axis in self.loop_axes]
-        if not self.chunks:
-            return list(itertools.product(*loops))
-        found = itertools.product(*loops[:channels], range(len(self.chunks)), *loops[channels:])
-        return [(n[channels], *n[:channels], *n[channels + 1 :]) for n in found]
+        return self._indices([range(count) for count in self._counts])
+
+    def indices_within(self, part: Part) -> LazySequence[BlockIndex]:
+        """Indices of all blocks that read values in a part of the image, in the order of `indices`."""
+        parts = {axis: part.get(axis, slice(0, size)) for axis, size in self.sizes.items()}
+        loops = [range(parts[axis].start, parts[axis].stop) for axis in self.loop_axes]
+        chunks = self.chunks.touched([parts[axis] for axis in self.space]) if self.chunks else []
+        colours = len(self._colour_loops)
+        return self._indices([*loops[:colours], *chunks, *loops[colours:]])
+
+    def part_of(self, channel: BlockIndex) -> Part:
+        """The part of the image that consists of one channel."""
+        return {axis: slice(n, n + 1) for axis, n in zip(self._colour_loops, channel, strict=True)}
+
+    @property
+    def channel_count(self) -> int:
+        """Number of channels that are looped over."""
+        return math.prod(self._counts[: len(self._colour_loops)])
+
+    @cached_property
+    def _colour_loops(self) -> str:
+        """Colour axes that are looped over; they come first in `loop_axes`."""
+        return "".join(axis for axis in self.loop_axes if axis in COLOUR)
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        """Number of positions of blocks, in the order of restoration: channels, chunks along each axis, other loops."""
+        size, colours = self.sizes, len(self._colour_loops)
+        loops = [size[axis] for axis in self.loop_axes]
+        return (*loops[:colours], *(self.chunks.counts if self.chunks else ()), *loops[colours:])
+
+    def _indices(self, loops: Sequence[range]) -> LazySequence[BlockIndex]:
+        """Indices of the blocks at some positions, given in the order of `_counts`."""
+        chunks = self.chunks
+        first = len(self._colour_loops)
+        last = first + (len(chunks.counts) if chunks else 0)
+
+        def index(number: int) -> BlockIndex:
+            at = []
+            for loop in reversed(loops):
+                number, n = divmod(number, len(loop))
+                at.append(loop[n])
+            at.reverse()
+            return (chunks.number(at[first:last]), *at[:first], *at[last:]) if chunks else tuple(at)
+
+        return LazySequence(range(math.prod(map(len, loops))), index)
+
+    def number(self, index: BlockIndex) -> int:
+        """Number of a block in `indices`."""
+        at = index
+        if self.chunks:
+            first = 1 + len(self._colour_loops)
+            at = (*index[1:first], *self.chunks.position(index[0]), *index[first:])
+        number = 0
+        for n, count in zip(at, self._counts, strict=True):
+            number = number * count + n
+        return number
 
     def position(self, index: BlockIndex) -> dict[str, int]:
         """Position of a block along each loop axis."""
@@ -93,20 +145,32 @@ class AxesPlan:
         """Channel of a block: its position along the colour axes that are looped over."""
         return tuple(n for axis, n in self.position(index).items() if axis in COLOUR)
 
-    def runs(self, length: int) -> list[list[BlockIndex]]:
+    def runs(self, length: int) -> LazySequence[LazySequence[BlockIndex]]:
         """Blocks in runs of at most `length` neighbours in time or depth; channels and chunks are not neighbours."""
-        inner = self.loop_axes[-1:]
-        if not inner or inner in COLOUR:
-            return [[index] for index in self.indices]
-        return [
-            list(group)
-            for _, group in itertools.groupby(self.indices, key=lambda index: (*index[:-1], index[-1] // length))
-        ]
+        indices, row = self.indices, self._row
+        per_row = -(-row // length)
+
+        def run(number: int) -> LazySequence[BlockIndex]:
+            start = number // per_row * row
+            first = start + number % per_row * length
+            return indices[first : min(first + length, start + row)]
+
+        return LazySequence(range(len(indices) // row * per_row), run)
+
+    def run_number(self, index: BlockIndex, length: int) -> int:
+        """Number of the run of a block, see `runs`."""
+        number, at = divmod(self.number(index), self._row)
+        return number * -(-self._row // length) + at // length
 
     def run_position(self, index: BlockIndex, length: int) -> int:
         """Number of blocks before this one in its run, see `runs`."""
+        return index[-1] % length if self._row > 1 else 0
+
+    @property
+    def _row(self) -> int:
+        """Number of consecutive blocks that are neighbours in time or depth."""
         inner = self.loop_axes[-1:]
-        return 0 if not inner or inner in COLOUR else index[-1] % length
+        return 1 if not inner or inner in COLOUR else self.sizes[inner]
 
     def region(self, index: BlockIndex) -> Region:
         """Region of the image that a block restores."""
@@ -119,6 +183,10 @@ class AxesPlan:
     def read(self, data: Any, index: BlockIndex) -> np.ndarray:
         """Read a block `(C, *space)` of an array with the shape of the image; a chunk with its halo."""
         return self.read_part(data, index, self.chunks.outer_slices(index[0]) if self.chunks else ())
+
+    def is_stored(self, data: Any, index: BlockIndex) -> bool:
+        """False if a block, which `read` would read, is known to hold nothing but the fill value of its file."""
+        return is_stored(data, self._region(index, self.chunks.outer_slices(index[0]) if self.chunks else ()))
 
     def read_part(self, data: Any, index: BlockIndex, space: tuple[slice, ...]) -> np.ndarray:
         """Read a part `(C, *space)` of all that is restored jointly with a block, across the borders of chunks.
@@ -156,11 +224,11 @@ class AxesPlan:
         channels = math.prod(size[axis] for axis in self.colour)
         return replace(self, chunks=ChunkGrid.of(tuple(size[axis] for axis in self.space), channels * values_per_pixel))
 
-    def partition(self, axis: str) -> list[slice]:
+    def partition(self, axis: str) -> Sequence[slice]:
         """Slices along an axis of the image that belong to different blocks."""
         size = self.sizes[axis]
         if axis in self.loop_axes:
-            return [slice(n, n + 1) for n in range(size)]
+            return LazySequence(range(size), lambda n: slice(n, n + 1))
         if self.chunks and axis in self.space:
             return self.chunks.interiors(self.space.index(axis))
         return [slice(0, size)]
@@ -294,19 +362,27 @@ class ChunkGrid:
     def __len__(self) -> int:
         return math.prod(self.counts)
 
-    def interiors(self, axis: int) -> list[slice]:
+    def interiors(self, axis: int) -> LazySequence[slice]:
         """Interiors along one axis."""
         size, side = self.shape[axis], self.interior[axis]
-        return [slice(start, min(start + side, size)) for start in range(0, size, side)]
+        return LazySequence(range(self.counts[axis]), lambda n: slice(n * side, min((n + 1) * side, size)))
 
     def number(self, position: Sequence[int]) -> int:
         """Number of the chunk at a position along each axis."""
         return int(np.ravel_multi_index(tuple(position), self.counts))
 
+    def position(self, number: int) -> tuple[int, ...]:
+        """Position of a chunk along each axis."""
+        return tuple(int(n) for n in np.unravel_index(number, self.counts))
+
+    def touched(self, part: Sequence[slice]) -> list[range]:
+        """Positions along each axis of all chunks that read values in a part of the block."""
+        sides = zip(part, self.interior, self.counts, strict=True)
+        return [range(max(p.start // n - 1, 0), min((p.stop - 1) // n + 2, count)) for p, n, count in sides]
+
     def interior_slices(self, number: int) -> tuple[slice, ...]:
         """Part of the block that a chunk restores."""
-        position = np.unravel_index(number, self.counts)
-        return tuple(self.interiors(axis)[int(n)] for axis, n in enumerate(position))
+        return tuple(self.interiors(axis)[n] for axis, n in enumerate(self.position(number)))
 
     def outer_slices(self, number: int) -> tuple[slice, ...]:
         """Part of the block that is read for a chunk: interior and halo; a narrow interior at the end gets more."""

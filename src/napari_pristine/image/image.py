@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from types import EllipsisType
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
 
+T = TypeVar("T")
 COLOUR = "CS"
 """Axes of colour: channels, and the samples of RGB pixels."""
 _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
+AXIS_NAMES = {
+    name: letter
+    for letter, names in {
+        "T": "time times timepoint timepoints frame frames",
+        "C": "channel channels ch wavelength band",
+        "Z": "depth slice slices plane planes level",
+        "Y": "height row rows lat latitude",
+        "X": "width column columns col cols lon longitude",
+        "S": "sample samples rgb rgba",
+    }.items()
+    for name in names.split()
+}
+"""Letters of the axes that other programs give longer names, in lower case."""
 MIN_SIDE = 16
 """Minimum number of pixels along Y and X for an image to be restored."""
+
+
+@dataclass(frozen=True, eq=False)
+class AxisValues:
+    """Values that a file states for each element along some axes, such as the label of each plane.
+
+    Attributes:
+        axes: The axes, of which an image may lack those of size 1; empty for what holds for the image as a whole.
+        values: The values, with a dimension for each axis, and perhaps more.
+    """
+
+    axes: str
+    values: NDArray[Any]
+
+    def fits(self, image: Image) -> bool:
+        """True if there is a value for each element of the image along these axes."""
+        return self.values.shape[: len(self.axes)] == tuple(image.size(axis) for axis in self.axes)
+
+    def select(self, chosen: Mapping[str, slice]) -> AxisValues:
+        """The values for a part of the image."""
+        return replace(self, values=self.values[tuple(chosen.get(axis, slice(None)) for axis in self.axes)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +74,12 @@ class Image:
         name: Name for messages, layers and files.
         channels: Names of the channels along `C`, if known.
         metadata: Anything else that the file says about the image.
+        details: Anything else that the file says about elements along some axes, such as the labels of planes.
         notes: Sentences for the user on how the file was read, such as which of its images was taken.
 
     Raises:
         AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
+        ImageError: `data` is no array.
     """
 
     data: Any
@@ -51,11 +90,17 @@ class Image:
     name: str = ""
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, AxisValues] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            np.dtype(self.data.dtype)
+            ndim = len(self.data.shape)
+        except (AttributeError, TypeError):
+            kind = type(self.data).__name__
+            raise ImageError(f"the data of an Image are an array with a shape and a numpy dtype, not {kind}") from None
         check_axes(self.axes, self.data.shape)
-        ndim = self.data.ndim
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
             if len(values) != ndim:
@@ -94,7 +139,7 @@ class Image:
         for axis, text in ranges.items():
             if len(axis) != 1 or axis not in self.axes:
                 raise SettingError(f"cannot select along '{axis}': the image has the axes {self.axes}")
-            slices[self.axes.index(axis)] = _parse_range(axis, text, self.size(axis))
+            slices[self.axes.index(axis)] = parse_range(axis, text, self.size(axis))
         index = tuple(slices)
         starts, _, steps = zip(*(s.indices(n) for s, n in zip(slices, self.shape, strict=True)), strict=True)
         channels = self.channels
@@ -106,6 +151,9 @@ class Image:
             scale=tuple(d * step for d, step in zip(self.scale, steps, strict=True)),
             translate=tuple(t + d * start for t, d, start in zip(self.translate, self.scale, starts, strict=True)),
             channels=channels,
+            details={
+                key: detail.select(dict(zip(self.axes, slices, strict=True))) for key, detail in self.details.items()
+            },
         )
 
     def spacing(self, axes: str) -> tuple[float, ...]:
@@ -139,6 +187,7 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     Raises:
         AxesError: It does not.
     """
+    check_text(axes)
     if len(shape) < 2:
         raise AxesError(f"an image needs at least two dimensions, Y and X; this array has the shape {tuple(shape)}")
     if len(axes) != len(shape):
@@ -153,6 +202,46 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     if "S" in axes and dict(zip(axes, shape, strict=True))["S"] not in (3, 4):
         size = dict(zip(axes, shape, strict=True))["S"]
         raise AxesError(f"axis S holds the samples of RGB(A) pixels, 3 or 4, but has {size}; name it C or T")
+
+
+def check_text(axes: object, name: str = "axes") -> None:
+    """Raise an `AxesError` if axes are not a text, one letter each."""
+    if not isinstance(axes, str):
+        letters = "".join(map(str, axes)) if isinstance(axes, (list, tuple)) else "TYX"
+        raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
+
+
+def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, guess: bool = False) -> str:
+    """One capital letter for each axis by its name, such as `TCYX` for time, channel, y, x.
+
+    Args:
+        names: Names of the axes; single letters stand for themselves.
+        types: Types of the axes, `time`, `channel` or any other, for names that are not known.
+        guess: Give an axis whose name is not known, or taken, a letter that is free, its first one if possible.
+
+    Raises:
+        AxesError: A name is unknown, or two axes get the same letter.
+    """
+    axes: list[str] = []
+    for name, kind in zip(map(str, names), types or [None] * len(names), strict=True):
+        letter = name.upper() if len(name) == 1 and name.isascii() and name.isalpha() else ""
+        letter = letter or AXIS_NAMES.get(name.lower(), "") or {"time": "T", "channel": "C"}.get(kind or "", "")
+        if guess:
+            axes.append("" if letter in axes else letter)
+        elif not letter or letter in axes:
+            wrong = f"more than one axis {letter}" if letter else f"an axis '{name}', which is not known"
+            example = guess_axes((32,) * max(len(names), 2))
+            raise AxesError(
+                f"the axes are named {', '.join(map(str, names))}: {wrong}; give one letter per axis (--axes), "
+                f"e.g. '{example}'"
+            )
+        else:
+            axes.append(letter)
+    for number, name in enumerate(names):
+        if not axes[number]:
+            wanted = (*str(name)[:1].upper(), *"ABDEFGHIJKLMNOPQRUVW")
+            axes[number] = next((x for x in wanted if x in ascii_uppercase and x not in (*axes, *"TZCYXS")), "?")
+    return "".join(axes)
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:
@@ -189,8 +278,12 @@ def check_restorable(image: Image) -> None:
         )
 
 
-def _parse_range(axis: str, text: str, size: int) -> slice:
-    """Parse one index or `start:stop:step` along an axis of this size."""
+def parse_range(axis: str, text: str, size: int) -> slice:
+    """Parse one index or `start:stop:step` along an axis of this size.
+
+    Raises:
+        SettingError: The range is empty or malformed.
+    """
     try:
         parts = [int(part) if part.strip() else None for part in str(text).split(":")]
     except ValueError:
@@ -250,6 +343,49 @@ def slice_of(selected: range) -> slice:
     return slice(selected.start, stop, selected.step) if len(selected) else slice(0, 0)
 
 
+@dataclass(frozen=True)
+class LazySequence(Sequence[T], Generic[T]):
+    """A sequence whose items are computed when they are needed: an image may have, or claim to have, 10⁹ blocks.
+
+    Attributes:
+        numbers: Numbers of the items.
+        item: Computes the item of a number.
+    """
+
+    numbers: range
+    item: Callable[[int], T]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazySequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | LazySequence[T]:
+        if isinstance(index, slice):
+            return LazySequence(self.numbers[index], self.item)
+        return self.item(self.numbers[index])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.item, self.numbers)
+
+
+def stored_parts(array: Any) -> Sequence[tuple[slice, ...]] | None:
+    """Parts of an array outside of which all values are equal, where its file tells; `None` where it does not.
+
+    The slices have a start and a stop, and no step; parts may be empty.
+    """
+    find = getattr(array, "stored_parts", None)
+    return find() if find else None
+
+
+def is_stored(array: Any, index: Any) -> bool:
+    """False if an array is known to hold nothing but its fill value at a basic index of numpy."""
+    find = getattr(array, "is_stored", None)
+    return bool(find(index)) if find else True
+
+
 class LazySlice:
     """Part of an array-like that reads only the elements asked for; supports integers, slices and an ellipsis.
 
@@ -264,6 +400,10 @@ class LazySlice:
         self.dtype, self.ndim = np.dtype(array.dtype), len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
+        return read(self._array, self._selection(index))
+
+    def _selection(self, index: Any) -> list[Range]:
+        """Selection of the array that an index of this object stands for."""
         wanted = iter(ranges(index, self.shape))
         selected: list[Range] = []
         for item in self._selected:
@@ -272,7 +412,32 @@ class LazySlice:
             else:
                 part = next(wanted)
                 selected.append(item[part] if isinstance(part, int) else item[slice_of(part)])
-        return read(self._array, selected)
+        return selected
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
+
+    def is_stored(self, index: Any) -> bool:
+        """See the function of this name."""
+        return is_stored(self._array, tuple(n if isinstance(n, int) else slice_of(n) for n in self._selection(index)))
+
+    def stored_parts(self) -> Sequence[tuple[slice, ...]] | None:
+        """See the function of this name."""
+        parts = stored_parts(self._array)
+        if parts is None:
+            return None
+        return LazySequence(range(len(parts)), lambda n: self._selected_part(parts[n]))
+
+    def _selected_part(self, stored: tuple[slice, ...]) -> tuple[slice, ...]:
+        """The selected elements of a part of the array, in the axes of this object."""
+        part: list[slice] = []
+        for selected, along in zip(self._selected, stored, strict=True):
+            if isinstance(selected, int):
+                if not along.start <= selected < along.stop:
+                    return (slice(0, 0),) * self.ndim
+                continue
+            ends = ((n - selected.start) / selected.step for n in (along.start, along.stop - 1))
+            first, last = sorted(ends)
+            start, stop = max(math.ceil(first), 0), min(math.floor(last) + 1, len(selected))
+            part.append(slice(start, max(start, stop)))
+        return tuple(part)

@@ -202,9 +202,8 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     finest, fine, coarse, coarsest = (np.maximum(v, 0.05 * rounding + np.finfo(np.float32).tiny) for v in variances)
     over_two, over_one = (float(np.quantile(x / finest, 0.35)) for x in (coarse, fine))
     over_three = float(np.quantile(coarsest / coarse, 0.25))
-    levels = len(means) // 3
-    darker, brighter = (np.median(coarse[part] / finest[part]) for part in (slice(levels), slice(levels, 2 * levels)))
-    rising = levels > 1 and darker < 0.9 * brighter
+    levels, ratio = len(means) // 3, coarse / finest
+    rising = levels > 1 and bool(np.median(ratio[:levels]) < 0.9 * np.median(ratio[levels : 2 * levels]))
     # structure also has more power in coarse differences, but less in fine ones and more over three pixels
     white = over_two < 1.5 or (
         np.median(finest) > 4 * rounding and _looks_like_structure(over_one, over_two, over_three, rising)

@@ -105,7 +105,7 @@ class Comparison:
     """Figures of an image compared with its reference.
 
     Attributes:
-        psnr: Peak signal-to-noise ratio in dB.
+        psnr: Peak signal-to-noise ratio in dB; infinite if both are the same.
         psnr_affine: The same after fitting gain and offset, since brightness drifts between exposures.
         ssim: Structural similarity with a uniform 7 × 7 window and sample covariance (scikit-image's default).
         ssim_gaussian: The same with a Gaussian window, sigma 1.5, and population covariance (Wang et al. 2004).
@@ -119,6 +119,11 @@ class Comparison:
     ssim_gaussian: float
     nrmse: float
     data_range: float
+
+    @property
+    def identical(self) -> bool:
+        """True if both have the same values: then PSNR is infinite."""
+        return self.nrmse == 0
 
 
 def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, samples: int | None = None) -> Comparison:
@@ -150,10 +155,12 @@ def compare(image: NDArray[Any], reference: NDArray[Any], data_range: float, sam
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ImageError("the image or its reference has NaN or infinite values; fill them before comparing")
     design = np.stack([x.ravel(), np.ones(x.size)], axis=1)
+    squared_error = float(np.mean((x - y) ** 2))
     fitted = design @ np.linalg.lstsq(design, y.ravel(), rcond=None)[0]
     return Comparison(
-        psnr=_psnr(float(np.mean((x - y) ** 2)), data_range),
-        psnr_affine=_psnr(float(np.mean((fitted - y.ravel()) ** 2)), data_range),
+        psnr=_psnr(squared_error, data_range),
+        # a fit is never worse, but for rounding
+        psnr_affine=_psnr(min(float(np.mean((fitted - y.ravel()) ** 2)), squared_error), data_range),
         ssim=_ssim(x, y, data_range=data_range),
         ssim_gaussian=_ssim(x, y, data_range=data_range, gaussian_weights=True, use_sample_covariance=False, sigma=1.5),
         nrmse=float(np.sqrt(np.mean((x - y) ** 2)) / (np.sqrt(np.mean(y**2)) or 1.0)),

@@ -151,10 +151,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_zarr_node(folder: Path) -> bool:
+    """True if a folder is a Zarr group or array, whatever its name."""
+    return any((folder / name).is_file() for name in ZARR_METADATA)
+
+
 def _is_zarr_or_empty(folder: Path) -> bool:
     """True for a folder that a result may replace, by name and content; no other folder is ever deleted."""
-    is_zarr = any((folder / name).is_file() for name in ZARR_METADATA)
-    return folder.suffix.lower() == ZARR_SUFFIX and (is_zarr or not any(folder.iterdir()))
+    return folder.suffix.lower() == ZARR_SUFFIX and (is_zarr_node(folder) or not any(folder.iterdir()))
 
 
 def _hidden_sibling(path: Path, suffix: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_pristine.errors import FileError
@@ -39,6 +39,22 @@ def checksum(path: Path, check_cancelled: CheckCancelled = lambda: None) -> str:
     except OSError as error:
         raise FileError(f"'{path}' cannot be read: {error.strerror or error}") from error
     return f"sha256:{digest.hexdigest()}"
+
+
+def checksum_of_set(paths: Sequence[Path], check_cancelled: CheckCancelled = lambda: None) -> str:
+    """Compute the SHA-256 of a file, or of the names and checksums of several.
+
+    Args:
+        paths: The files or folders.
+        check_cancelled: See `checksum`.
+
+    Raises:
+        FileError: One of them cannot be read.
+    """
+    if len(paths) == 1:
+        return checksum(paths[0], check_cancelled)
+    lines = [f"{path.name} {checksum(path, check_cancelled)}\n" for path in paths]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode(errors='surrogateescape')).hexdigest()}"
 
 
 def fingerprint(path: Path) -> Fingerprint:

@@ -59,7 +59,7 @@ class LazyArray(ABC):
         watched: A file that changes when the array is replaced.
     """
 
-    format_name: ClassVar[str]
+    format_name: str
     """For messages."""
 
     def __init__(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image, check_axes
+from napari_pristine.image.image import AxisValues, Image, check_axes
 from napari_pristine.text import to_json
 
 Provenance = Mapping[str, Any] | None
@@ -26,6 +27,7 @@ class FileMetadata:
         channels: Names along `C`.
         metadata: Everything else that goes to `Image.metadata`.
         position: Position of the first element in units of the spacing, for the axes that have one.
+        details: See `Image.details`.
         notes: Sentences for the user, see `Image.notes`.
     """
 
@@ -33,6 +35,7 @@ class FileMetadata:
     channels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, AxisValues] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -45,12 +48,60 @@ class WriteSpec:
         axes: Order in which the axes are written.
         metadata: Content of the description.
         resolution: Pixels per unit along X and Y.
+        kept: Keys of `EXTRAS` that the description holds.
     """
 
     kind: Literal["ome", "imagej", "shaped"]
     axes: str
     metadata: Mapping[str, Any]
     resolution: tuple[float, float] | None = None
+    kept: frozenset[str] = frozenset()
+
+
+WHITE_IS_ZERO = "white_is_zero"
+"""Key of `Image.metadata`: true if viewers show low values bright, as the file says (MinIsWhite)."""
+COLOUR_TABLE = "colour_table"
+"""Key of `Image.metadata`: colours of all values, `(3, n)` numbers of 16 bits, of a palette image."""
+EXTRAS = {
+    WHITE_IS_ZERO: "that zero is shown as white (MinIsWhite)",
+    COLOUR_TABLE: "the colour table",
+    "calibration": "the calibration of values",
+    "display": "the display range",
+    "ROI": "the ROI",
+    "Overlays": "the overlay",
+    "Info": "the info text",
+    "Properties": "the properties",
+    "Labels": "the labels of slices",
+    "LUTs": "the colours (LUTs) of channels",
+    "Ranges": "the display ranges of channels",
+    "channels": "colours, wavelengths and settings of channels",
+    "planes": "times and positions of planes",
+    "text": "the description and date of acquisition",
+}
+"""All that a file may say beside pixels, spacing and names of channels, in words, by its key in `Image.details`, in
+`Image.metadata`, or in a mapping there."""
+
+
+def lost_extras(image: Image, kept: frozenset[str]) -> str:
+    """Tell what the file of an image said that its result does not; empty if there is nothing.
+
+    Args:
+        image: The image, or the part of it that is restored.
+        kept: Keys of `EXTRAS` that the result holds.
+    """
+    stated = {key for part in image.metadata.values() if isinstance(part, Mapping) for key in part} | {*image.metadata}
+    lost = [words for key, words in EXTRAS.items() if key in stated | {*image.details} and key not in kept]
+    lost += [f"<{name}>" for name in image.metadata.get("dropped", ())]
+    return f"the result cannot hold all that the file says; it lacks {', '.join(lost)}" if lost else ""
+
+
+def number(text: object) -> float:
+    """A number as files state it, perhaps with a decimal comma; 0 if it is none or not finite."""
+    try:
+        found = float(str(text).strip().replace(",", "."))
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def check_series(path: Path, series: int | None, count: int) -> None:
@@ -120,6 +171,7 @@ def make_image(
         name=name or stem_of(path),
         channels=stated.channels if len(stated.channels) == channel_count else (),
         metadata={**extra, **stated.metadata},
+        details=stated.details,
         notes=stated.notes,
     )
 

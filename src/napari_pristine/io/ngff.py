@@ -1,27 +1,33 @@
-"""Metadata of OME-Zarr 0.4 and 0.5: the attributes of an image's group. See https://ngff.openmicroscopy.org."""
+"""Metadata of OME-Zarr: the attributes of an image's group. See https://ngff.openmicroscopy.org.
+
+Versions 0.1 to 0.5 are read, 0.4 and 0.5 are written.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-import yaozarrs
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from napari_pristine.errors import FileError
-from napari_pristine.image.image import Image
+from napari_pristine.errors import AxesError, FileError
+from napari_pristine.image.image import Image, axes_from_names
 from napari_pristine.io.metadata import (
     PIXEL,
     PROVENANCE,
+    WHITE_IS_ZERO,
     FileMetadata,
     Provenance,
     ome_symbol,
     provenance_to_json,
     unit_name,
 )
+from napari_pristine.text import one_line
 
 Version = Literal["0.4", "0.5"]
 OWN = "napari-pristine"
@@ -33,13 +39,60 @@ _RGBA_COLOURS: tuple[str, ...] = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 ContrastLimits = tuple[float, float]
 
 
+_ADVICE = "convert it again, or give the path of an array in it and its axes (--axes)"
+
+
 @dataclass(frozen=True)
 class Multiscale:
-    """Metadata of an image: path of its finest level within the group, its axes, spacing and more."""
+    """Metadata of an image.
 
-    path: str
+    Attributes:
+        levels: Paths of its levels within the group, the finest first.
+        axes: One letter per dimension; empty if they are not stated.
+        stated: Spacing, position and more of one level.
+        version: Version in which a result is written.
+    """
+
+    levels: tuple[str, ...]
     axes: str
     stated: FileMetadata
+    version: Version
+
+
+class _Axis(BaseModel):
+    name: str
+    type: str | None = None
+    unit: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value  # as in version 0.3
+
+
+class _Transformation(BaseModel):
+    type: str
+    scale: list[float] | None = None
+    translation: list[float] | None = None
+
+
+class _Dataset(BaseModel):
+    path: str
+    transformations: list[_Transformation] | None = Field(None, alias="coordinateTransformations")
+
+
+class _Multiscale(BaseModel):
+    """The keys that are read; others may be missing or wrong, as no pixel depends on them."""
+
+    version: Any = None
+    axes: list[_Axis] | None = None
+    datasets: list[_Dataset] = Field(min_length=1)
+    transformations: list[_Transformation] | None = Field(None, alias="coordinateTransformations")
+
+
+class _ImageAttributes(BaseModel):
+    version: Any = None
+    multiscales: list[_Multiscale] = Field(min_length=1)
 
 
 def stored_axes(name: str, axes: str) -> str:
@@ -96,51 +149,95 @@ def write_attributes(
     return attributes
 
 
-def read_multiscale(group: str, attributes: Mapping[str, Any]) -> Multiscale:
+def read_multiscale(file: Path, attributes: Mapping[str, Any], level: str = "", axes: str = "") -> Multiscale:
     """Read the metadata of the (first) image of a group from its attributes.
 
     Args:
-        group: Path of the group, for messages.
-        attributes: Its attributes.
+        file: File of the attributes, for messages.
+        attributes: Attributes of the group.
+        level: Path of the level to describe; the finest one if empty.
+        axes: Axes given by the user, in place of names that are missing or unknown.
 
     Raises:
-        FileError: They are not valid OME-Zarr 0.4 or 0.5.
+        FileError: They are not valid OME-Zarr 0.1 to 0.5; the message names the key.
+        AxesError: The names of the axes are unknown.
     """
-    ome = attributes.get("ome", attributes)
+    nested = "ome" in attributes
+    ome = attributes["ome"] if nested else attributes
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about units that yaozarrs does not know
-            schema = yaozarrs.v05.Image if "ome" in attributes else yaozarrs.v04.Image
-            required = {key: ome[key] for key in ("version", "multiscales") if key in ome}
-            model: Any = schema.model_validate(required).multiscales[0]
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise FileError(
-            f"'{group}' is not valid OME-Zarr 0.4 or 0.5: {reason}; "
-            "convert it again, or give the path of an array in it and its axes"
-        ) from error
-    axes = _letters(model.axes)
+        found = _ImageAttributes.model_validate(ome)
+    except ValidationError as error:
+        raise FileError(f"'{file}' is not valid OME-Zarr: {_describe(error, file, nested)}; {_ADVICE}") from None
+    image = found.multiscales[0]
+    version = found.version if nested else image.version
+    minor = re.fullmatch(r"0\.([1-5])(\D.*)?", str(version))
+    if version is not None and not minor:
+        raise FileError(f"'{file}' is OME-Zarr {one_line(version)[:20]}; versions 0.1 to 0.5 can be read; {_ADVICE}")
+    is_old = minor is not None and minor[1] in "123"
+    dataset = next((dataset for dataset in image.datasets if dataset.path == level), image.datasets[0])
+    letters, units = _read_axes(file, image, without_axes=not nested and (not minor or minor[1] in "12"), given=axes)
     own = attributes.get(OWN)
-    own = own if isinstance(own, dict) and str(own.get("axes")).replace("S", "C") == axes else {}
-    axes = str(own.get("axes", axes))
-    units = own.get("units")
-    if not isinstance(units, list) or len(units) != len(axes):
-        units = [unit_name(axis.unit or PIXEL) for axis in model.axes]
-    # the transformations of the finest level come before those of all levels
-    scale, start = [1.0] * len(axes), [0.0] * len(axes)
-    for step in [*model.datasets[0].coordinateTransformations, *(model.coordinateTransformations or [])]:
-        if step.type == "scale":
-            scale = [a * b for a, b in zip(scale, step.scale, strict=True)]
-            start = [a * b for a, b in zip(start, step.scale, strict=True)]
+    own = own if isinstance(own, dict) and str(own.get("axes")).replace("S", "C") == letters else {}
+    letters = str(own.get("axes", letters))
+    own_units = own.get("units")
+    if isinstance(own_units, list) and len(own_units) == len(letters):
+        units = [str(unit) for unit in own_units]
+    notes = [f"this is OME-Zarr {version}; results in OME-Zarr are written as 0.4"] if is_old else []
+    if len(found.multiscales) > 1:
+        notes.append(f"the first of {len(found.multiscales)} images in '{file.parent.name}' was taken")
+    scale, start = [1.0] * len(letters), [0.0] * len(letters)
+    # the transformations of a level come before those of all levels
+    for step in [*(dataset.transformations or []), *(image.transformations or [])]:
+        values = step.scale if step.type == "scale" else step.translation if step.type == "translation" else None
+        if values is None:
+            if step.type != "identity":
+                notes.append(f"the transformation '{one_line(step.type)[:20]}' of OME-Zarr is not known and left out")
+        elif len(values) != len(letters):
+            raise FileError(
+                f"'{file}' is not valid OME-Zarr: a {step.type} has {len(values)} values for {len(letters)} axes; "
+                f"{_ADVICE}"
+            )
+        elif step.type == "scale":
+            scale = [a * b for a, b in zip(scale, values, strict=True)]
+            start = [a * b for a, b in zip(start, values, strict=True)]
         else:
-            start = [a + b for a, b in zip(start, step.translation, strict=True)]
+            start = [a + b for a, b in zip(start, values, strict=True)]
     stated = FileMetadata(
-        spacing={axis: (_valid_distance(d), str(unit)) for axis, d, unit in zip(axes, scale, units, strict=True)},
+        spacing={axis: (_valid_distance(d), unit) for axis, d, unit in zip(letters, scale, units, strict=True)},
         channels=_read_channels(ome.get("omero")),
-        metadata={PROVENANCE: attributes[PROVENANCE]} if isinstance(attributes.get(PROVENANCE), dict) else {},
-        position={axis: d if math.isfinite(d) else 0.0 for axis, d in zip(axes, start, strict=True)},
+        metadata=_read_metadata(attributes, ome.get("omero")),
+        position={axis: d if math.isfinite(d) else 0.0 for axis, d in zip(letters, start, strict=True)},
+        notes=tuple(notes),
     )
-    return Multiscale(model.datasets[0].path, axes, stated)
+    return Multiscale(tuple(d.path for d in image.datasets), letters, stated, "0.5" if nested else "0.4")
+
+
+def _read_axes(file: Path, image: _Multiscale, *, without_axes: bool, given: str) -> tuple[str, list[str]]:
+    """Letters and units of the axes; versions without a list of axes have all five."""
+    if image.axes:
+        units = [unit_name(axis.unit or PIXEL) for axis in image.axes]
+        try:
+            return axes_from_names([axis.name for axis in image.axes], [axis.type for axis in image.axes]), units
+        except AxesError as error:
+            if len(given) == len(image.axes):
+                return given, units
+            raise AxesError(f"'{file}': {error}") from None
+    letters = _AXES if without_axes else given
+    if not letters:
+        raise FileError(f"'{file}' is not valid OME-Zarr: multiscales[0].axes is missing; {_ADVICE}")
+    return letters, [PIXEL] * len(letters)
+
+
+def _describe(error: ValidationError, file: Path, nested: bool) -> str:
+    """The key of a file that is wrong, and what is wrong with it."""
+    first = error.errors()[0]
+    prefix = [*(["attributes"] if file.name == "zarr.json" else []), *(["ome"] if nested else [])]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in (*prefix, *first["loc"]))
+    if first["type"] == "missing":
+        return f"{key.lstrip('.')} is missing"
+    found = one_line(repr(first["input"]))
+    reason = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"{key.lstrip('.')} is {found if len(found) < 40 else f'{found[:40]}…'}, but {reason}"
 
 
 def _valid_distance(distance: float) -> float:
@@ -182,19 +279,20 @@ def _display(image: Image, contrast: Sequence[ContrastLimits]) -> list[dict[str,
             "window": {"min": low, "max": high, "start": dark, "end": bright},
             "active": True,
         }
+        if image.metadata.get(WHITE_IS_ZERO):
+            channels[-1]["inverted"] = True
     return channels
 
 
-def _letters(axes: Sequence[Any]) -> str:
-    """One capital letter for each axis, by its name or its type."""
-    letters = ""
-    for axis in axes:
-        type_letter = {"time": "T", "channel": "C"}.get(axis.type, "")
-        name = axis.name.upper()
-        wanted = [name] if len(name) == 1 else [type_letter, name[:1]]
-        candidates = [*wanted, *"CTZQRPONMLKJIHG"]
-        letters += next(letter for letter in candidates if letter and letter not in letters and letter.isascii())
-    return letters
+def _read_metadata(attributes: Mapping[str, Any], omero: Any) -> dict[str, Any]:
+    """The provenance, and whether low values are shown bright."""
+    metadata = {PROVENANCE: attributes[PROVENANCE]} if isinstance(attributes.get(PROVENANCE), dict) else {}
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    channels = channels if isinstance(channels, list) else []
+    inverted = [channel.get("inverted") is True for channel in channels if isinstance(channel, dict)]
+    if inverted and all(inverted):
+        metadata[WHITE_IS_ZERO] = True
+    return metadata
 
 
 def _read_channels(omero: Any) -> tuple[str, ...]:

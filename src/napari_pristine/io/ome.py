@@ -6,31 +6,49 @@ See https://docs.openmicroscopy.org/ome-model/ for the attributes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-import tifffile
+import numpy as np
 
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import AxisValues, Image
 from napari_pristine.io.metadata import (
     PROVENANCE,
     FileMetadata,
     Provenance,
     WriteSpec,
     is_calibrated,
+    number,
     ome_symbol,
     parse_json,
     plane_last,
     provenance_to_json,
     unit_name,
 )
+from napari_pristine.io.ome_xml import OmeXml
 
+FORMAT = "ome"
 CREATOR = "napari-pristine"
 """Positions are read from our own files only: those of a stage would move apart layers that belong together."""
 NAMESPACE = "napari-pristine/provenance"
 _DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _SPACING = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
+_CHANNEL = {
+    "Color": True, "EmissionWavelength": True, "EmissionWavelengthUnit": False, "ExcitationWavelength": True,
+    "ExcitationWavelengthUnit": False, "Fluor": False, "AcquisitionMode": False, "IlluminationType": False,
+    "ContrastMethod": False, "PinholeSize": True, "PinholeSizeUnit": False, "PockelCellSetting": True,
+}  # fmt: skip
+"""Attributes of channels that a result keeps, and if they are numbers."""
+_PLANE_OF_OWN = {"DeltaT": True, "DeltaTUnit": False, "ExposureTime": True, "ExposureTimeUnit": False}
+"""The same of planes, in our own files, whose positions are those of `Image.translate`."""
+_PLANE = _PLANE_OF_OWN | {f"Position{axis}{unit}": not unit for axis in "XYZ" for unit in ("", "Unit")}
+_DROPPED = {
+    "Project", "Dataset", "Folder", "Experiment", "Plate", "Screen", "Experimenter", "ExperimenterGroup", "Instrument",
+    "ROI", "ROIRef", "Rights", "MicrobeamManipulationRef", "ImagingEnvironment", "StageLabel",
+}  # fmt: skip
+"""Elements that a result does not keep."""
 _DEFAULT_UNIT = {"Z": "µm", "Y": "µm", "X": "µm", "T": "s"}
 
 
@@ -39,29 +57,78 @@ def can_hold(image: Image) -> bool:
     return set(image.axes) <= set("TZCYXS") and image.dtype.name in _DTYPES
 
 
-def read_metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> FileMetadata:
-    """Read pixel size, time step, channel names, position and provenance from the OME-XML."""
-    root = ElementTree.fromstring(tif.ome_metadata or "<OME/>")
+def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) -> FileMetadata:
+    """Read pixel size, time step, channels, planes, position and provenance from the OME-XML.
+
+    Args:
+        xml: The OME-XML.
+        which: Number of the image in it.
+        axes: Axes of its values.
+        shape: Their shape.
+    """
     provenance = {}
-    for annotation in root.findall("{*}StructuredAnnotations/{*}CommentAnnotation"):
+    for annotation in xml.root.findall("{*}StructuredAnnotations/{*}CommentAnnotation"):
         if annotation.get("Namespace") == NAMESPACE:
             provenance = {PROVENANCE: parse_json(annotation.findtext("{*}Value"))}
             break
-    images = root.findall("{*}Image")
-    if len(images) == len(tif.series):
-        images = [images[tif.series.index(series)]]
-    else:  # images without data in this file are no series of tifffile
-        images = [image for image in images if image.get("Name") == series.name]
-    pixels = images[0].find("{*}Pixels") if images else None
+    image = xml.images[which]
+    pixels = image.find("{*}Pixels")
     if pixels is None:
         return FileMetadata(metadata=provenance)
-    channels = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
+    names = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
+    sizes = {axis: dict(zip(axes, shape, strict=True)).get(axis, 1) for axis in "TZC"}
+    is_own = xml.root.get("Creator") == CREATOR
     position: dict[str, float] = {}
     plane = pixels.find("{*}Plane")
-    if plane is not None and root.get("Creator") == CREATOR:
-        texts = {axis: plane.get(f"Position{axis}") for axis in "ZYX"}
-        position = {axis: float(text) for axis, text in texts.items() if text}
-    return FileMetadata(_read_spacing(pixels), channels if all(channels) else (), provenance, position)
+    if plane is not None and is_own:
+        position = {axis: number(plane.get(f"Position{axis}")) for axis in "ZYX"}
+    details = {
+        "channels": _read_elements(pixels, "Channel", _CHANNEL, "C", sizes),
+        "planes": _read_elements(pixels, "Plane", _PLANE_OF_OWN if is_own else _PLANE, "TZC", sizes),
+    }
+    text = {name: found for name in ("AcquisitionDate", "Description") if (found := image.findtext(f"{{*}}{name}"))}
+    dropped = {element.tag.rpartition("}")[2] for element in (*xml.root, *image)} & _DROPPED
+    if any(annotation.get("Namespace") != NAMESPACE for annotation in xml.root.iterfind("{*}StructuredAnnotations/*")):
+        dropped.add("StructuredAnnotations")
+    extra: dict[str, Any] = {FORMAT: {"text": text}} if text else {}
+    if dropped:
+        extra["dropped"] = tuple(sorted(dropped))
+    spacing = _read_spacing(pixels)
+    unknown = sorted({unit for axis, (_, unit) in spacing.items() if not ome_symbol(unit, axis)})
+    notes = [f"distances in '{unit}', a unit that is not known, are left out" for unit in unknown]
+    for key in _SPACING.values():
+        if not _is_number(stated := pixels.get(key, "")):
+            notes.append(f"its {key} '{stated}' is {f'read as {number(stated):g}' if number(stated) else 'left out'}")
+    return FileMetadata(
+        {axis: stated for axis, stated in spacing.items() if stated[1] not in unknown},
+        names if all(names) else (),
+        provenance | extra,
+        position,
+        {key: values for key, values in details.items() if values is not None},
+        tuple(notes),
+    )
+
+
+def _read_elements(
+    pixels: Element, name: str, attributes: Mapping[str, bool], axes: str, sizes: Mapping[str, int]
+) -> AxisValues | None:
+    """Attributes of each channel or plane, as mappings; None if there are none.
+
+    Args:
+        pixels: The element that contains them.
+        name: Name of their elements.
+        attributes: Attributes to read, and if they are numbers.
+        axes: The axes along which there is one element each.
+        sizes: Size along these axes.
+    """
+    values = np.empty([sizes[axis] for axis in axes], object)
+    for n, element in enumerate(pixels.findall(f"{{*}}{name}")):
+        place = (n,) if axes == "C" else tuple(int(number(element.get(f"The{axis}"))) for axis in axes)
+        stated = {key: str(text) for key in attributes if (text := element.get(key)) is not None}
+        if all(0 <= at < size for at, size in zip(place, values.shape, strict=True)):
+            stated = {key: f"{number(text):.15g}" if attributes[key] else text for key, text in stated.items()}
+            values[place] = {key: text for key, text in stated.items() if key.removesuffix("Unit") in stated}
+    return AxisValues(axes, values) if any(values.ravel()) else None
 
 
 def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
@@ -70,22 +137,48 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     metadata: dict[str, Any] = {"axes": axes, "Creator": CREATOR}
     if image.name:
         metadata["Name"] = _printable(image.name)
-    plane_count = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
-    planes: dict[str, list[Any]] = {}
+    start_of: dict[str, str] = {}
+    kept = {"text"}
     for axis, distance, start, unit in zip(image.axes, image.scale, image.translate, image.units, strict=True):
         symbol = ome_symbol(unit, axis)
         if axis in _SPACING and symbol and is_calibrated(distance, unit):
             metadata |= {_SPACING[axis]: float(distance), _SPACING[axis] + "Unit": symbol}
         if axis in "ZYX" and symbol and start:
-            planes[f"Position{axis}"] = [float(start)] * plane_count
-            planes[f"Position{axis}Unit"] = [symbol] * plane_count
-    if any(image.translate):
+            start_of |= {f"Position{axis}": str(float(start)), f"Position{axis}Unit": symbol}
+    planes = _planes(image, axes)
+    has_stage = any("Position" in key for plane in planes for key in plane)
+    if start_of:  # the positions of a stage would hide it
+        planes = [{key: text for key, text in plane.items() if "Position" not in key} | start_of for plane in planes]
+    elif has_stage:
+        metadata["Creator"] = f"{CREATOR}, with positions of the stage"
+    if any(planes):
         metadata["Plane"] = planes
+    if "planes" in image.details and image.details["planes"].fits(image) and not (start_of and has_stage):
+        kept.add("planes")
+    channels: list[dict[str, str]] = [{} for _ in range(image.size("C"))]
+    if (stated := image.details.get("channels")) and stated.fits(image):
+        channels = [dict(value or {}) for value in stated.values]
+        kept.add("channels")
     if image.channels and len(image.channels) == image.size("C"):
-        metadata["Channel"] = {"Name": [_printable(name) for name in image.channels]}
+        channels = [
+            {"Name": _printable(name), **channel} for name, channel in zip(image.channels, channels, strict=True)
+        ]
+    if any(channels):
+        metadata["Channel"] = channels
+    metadata |= {key: _printable(text) for key, text in image.metadata.get(FORMAT, {}).get("text", {}).items()}
     if provenance:
         metadata["CommentAnnotation"] = {"Namespace": NAMESPACE, "Value": provenance_to_json(provenance)}
-    return WriteSpec("ome", axes, metadata)
+    return WriteSpec("ome", axes, metadata, kept=frozenset(kept))
+
+
+def _planes(image: Image, axes: str) -> list[dict[str, str]]:
+    """Times, positions and exposure of each plane, as far as they are known, in the order in which they are written."""
+    stated = image.details.get("planes")
+    if stated is None or not stated.fits(image):
+        count = math.prod(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "YXS")
+        return [{} for _ in range(count)]
+    order = [axis for axis in axes if axis in stated.axes] + [axis for axis in stated.axes if axis not in axes]
+    return [plane or {} for plane in stated.values.transpose([stated.axes.index(axis) for axis in order]).ravel()]
 
 
 def _read_spacing(pixels: Element) -> dict[str, tuple[float, str]]:
@@ -95,19 +188,27 @@ def _read_spacing(pixels: Element) -> dict[str, tuple[float, str]]:
     """
     spacing: dict[str, tuple[float, str]] = {}
     for axis, key in _SPACING.items():
-        distance = float(pixels.get(key) or 0)
-        if 0 < distance < float("inf"):
+        distance = number(pixels.get(key))
+        if distance > 0:
             spacing[axis] = (distance, unit_name(pixels.get(key + "Unit", _DEFAULT_UNIT[axis])))
     if "T" in spacing:
         return spacing
     planes = [plane for plane in pixels.findall("{*}Plane") if plane.get("TheC") == plane.get("TheZ") == "0"]
-    times = sorted((int(plane.get("TheT", "0")), float(plane.get("DeltaT", "nan"))) for plane in planes)
+    times = sorted((number(plane.get("TheT")), number(plane.get("DeltaT"))) for plane in planes if plane.get("DeltaT"))
     if len(times) > 1:
         (first, start), *_, (last, end) = times
         step = (end - start) / max(last - first, 1)
         if step > 0:
             spacing["T"] = (step, unit_name(planes[0].get("DeltaTUnit", "s")))
     return spacing
+
+
+def _is_number(text: str) -> bool:
+    """True for a number, or no text at all."""
+    with suppress(ValueError):
+        float(text or 0)
+        return True
+    return False
 
 
 def _printable(text: str) -> str:

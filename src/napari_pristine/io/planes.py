@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.threads import CheckCancelled
 
 CHUNK_SIDE = 1024
@@ -76,3 +80,31 @@ def halve(values: NDArray[Any]) -> NDArray[Any]:
 def halved(size: int) -> int:
     """Pixels of the next coarser level along an axis."""
     return (size + 1) // 2
+
+
+def find_chunks(
+    folder: Path, shape: Sequence[int], chunk: Sequence[int], encode: Callable[[tuple[int, ...]], str]
+) -> LazySequence[tuple[slice, ...]]:
+    """Parts of an array of which there are files in a folder.
+
+    Args:
+        folder: The folder.
+        shape: Shape of the array.
+        chunk: Shape of the part that a file holds.
+        encode: Returns the name of the file of a chunk, given its position.
+    """
+    counts = [-(-size // side) for size, side in zip(shape, chunk, strict=True)]
+    found, ndim = array("q"), len(shape)  # positions one after the other: there may be a million
+    for here, _, names in os.walk(folder):
+        above = "" if here == str(folder) else f"{Path(here).relative_to(folder).as_posix()}/"
+        for name in names:
+            position = tuple(int(digits) for digits in re.findall(r"\d+", above + name))
+            inside = len(position) == ndim and all(map(int.__lt__, position, counts))
+            if inside and encode(position) == above + name:
+                found.extend(position)
+
+    def part(number: int) -> tuple[slice, ...]:
+        sizes = zip(found[number * ndim : (number + 1) * ndim], chunk, shape, strict=True)
+        return tuple(slice(at * side, min((at + 1) * side, size)) for at, side, size in sizes)
+
+    return LazySequence(range(len(found) // ndim), part)

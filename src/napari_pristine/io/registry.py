@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from napari_pristine.errors import FileError
-from napari_pristine.image.image import Image
-from napari_pristine.io import picture, tiff, tiff_writer, zarr
-from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write
+from napari_pristine.image.image import Image, check_text
+from napari_pristine.io import microscope, picture, tiff, tiff_writer, vendors, zarr
+from napari_pristine.io.atomic import ZARR_SUFFIX, atomic_write, is_zarr_node
 from napari_pristine.io.lazy import WholeFile, translate_errors
-from napari_pristine.io.metadata import Provenance
+from napari_pristine.io.metadata import WHITE_IS_ZERO, Provenance, lost_extras
 from napari_pristine.threads import CheckCancelled
 
 
@@ -36,6 +37,7 @@ class Format:
         write: Write an image. Takes the temporary path to write to, the final path, the image, its provenance, and a
             `CheckCancelled` callback. None for formats that are only read.
         result_suffix: Suffix of the result for an input of this format, if the format is only read.
+        kept_extras: Keys of `metadata.EXTRAS` that a file of an image holds; none if there is no such function.
     """
 
     name: str
@@ -44,25 +46,46 @@ class Format:
     open_lazily: Callable[[Path, str, int | None], Image | None] | None = None
     write: Callable[[Path, Path, Image, Provenance, CheckCancelled], None] | None = None
     result_suffix: str = ".ome.tif"
+    kept_extras: Callable[[Path, Image], frozenset[str]] | None = None
 
 
 FORMATS = (
-    Format("TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write),
+    Format(
+        "TIFF", (".tif", ".tiff", ".btf", ".tf8"), tiff.read, tiff.open_lazily, tiff_writer.write,
+        kept_extras=tiff_writer.kept_extras,
+    ),
+    Format("MetaMorph stack", (".stk",), tiff.read, tiff.open_lazily),
+    Format("LSM", (".lsm",), tiff.read, tiff.open_lazily),
     Format("PNG", (".png",), picture.read, write=picture.write_png),
     Format("JPEG", (".jpg", ".jpeg"), picture.read, result_suffix=".tif"),
-    Format("OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write),
-)
+    Format(
+        "OME-Zarr", (ZARR_SUFFIX,), zarr.read, zarr.open_lazily, zarr.write,
+        kept_extras=lambda target, image: frozenset({WHITE_IS_ZERO}),
+    ),
+    *(
+        Format(kind.format_name, kind.suffixes, partial(microscope.read, kind), partial(microscope.open_lazily, kind))
+        for kind in vendors.KINDS
+    ),
+)  # fmt: skip
 SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 """Suffixes of all files that can be read; those with `.zarr` are folders."""
-_MICROSCOPE_SUFFIXES = (".czi", ".dv", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".svs", ".vsi")
+RESULT_SUFFIXES = tuple(suffix for format_ in FORMATS if format_.write for suffix in format_.suffixes)
+"""Suffixes of all files that can be written."""
+COMPANION_FOLDERS = (".oif.files",)
+"""Ends of the names of folders that belong to a file beside them, and hold its planes."""
+_MICROSCOPE_SUFFIXES = (
+    ".dv", ".r3d", ".ims", ".svs", ".scn", ".ndpi", ".mrxs", ".bif", ".vsi", ".oir", ".poir", ".lei", ".xlef", ".xlif",
+    ".mvd2", ".sld", ".sldy", ".tf2", ".zvi", ".ipl", ".liff", ".flex", ".cxd", ".aim", ".afi", ".qptiff",
+)  # fmt: skip
 
 
 def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = None, lazy: bool = False) -> Image:
     """Read the image in a file.
 
     Args:
-        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file; an OME-Zarr (`.zarr`), or an
-            image or array in one, such as `plate.zarr/A/1/0`.
+        path: A TIFF (`.tif`, `.tiff`, `.ome.tif`, `.btf`, `.tf8`), PNG or JPEG file, or one of a microscope (`.czi`,
+            `.lif`, `.lof`, `.lsm`, `.nd2`, `.oib`, `.oif`, `.stk`); an OME-Zarr, or a plate, well, image or array in
+            one, such as `plate.zarr/A/1/0`.
         axes: One letter per dimension, where the file states none or wrong ones.
         series: Number of the image in a file that holds several, from 0; by default the one that was measured.
         lazy: Leave the values on disk; each access reads the planes, tiles or chunks that it needs.
@@ -71,6 +94,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
         FileError: There is no such file, or it cannot be read.
         AxesError: `axes` do not fit the image.
     """
+    check_text(axes)
     path, axes = Path(path), axes.upper()
     format_ = _format_of(path)
 
@@ -115,14 +139,24 @@ def write(
             image or is only read.
     """
     path = Path(path)
-    format_ = _format_of(path)
-    if format_.write is None:
-        writable = ", ".join(suffix for f in FORMATS if f.write for suffix in f.suffixes)
-        raise FileError(f"'{path}': {format_.name} files can be read but not written; use one of {writable}")
+    format_ = _find_format(path)
+    if format_ is None or format_.write is None:
+        what = f": {format_.name} files can be read but not written" if format_ else _unknown_suffix(path)
+        raise FileError(f"'{path}'{what}; use one of {', '.join(RESULT_SUFFIXES)}")
     if 0 in image.shape:
         raise FileError(f"cannot write '{path}': the image is empty (shape {image.shape})")
     with atomic_write(path, overwrite=overwrite) as temporary:
         format_.write(temporary, path, image, provenance, check_cancelled)
+
+
+def loss(target: Path, image: Image) -> str:
+    """Tell what the file of an image said that a result cannot hold; empty if there is nothing.
+
+    Raises:
+        FileError: The format cannot hold the image.
+    """
+    kept = _format_of(target).kept_extras
+    return lost_extras(image, kept(target, image) if kept else frozenset())
 
 
 def result_name(source: Path) -> str:
@@ -134,28 +168,43 @@ def result_name(source: Path) -> str:
 
 
 def is_zarr(path: Path) -> bool:
-    """True if a path is, by its name, that of an OME-Zarr or of something inside one."""
-    return any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
+    """True for a Zarr group or array, and for what is by its name an OME-Zarr or something inside one."""
+    if is_zarr_node(path) or path.suffix.lower() == ZARR_SUFFIX:
+        return True
+    return path.suffix.lower() not in SUFFIXES and any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)
 
 
 def export_advice(suffix: str) -> str:
     """Advice for a message about an unknown suffix: convert the file, if it is from a microscope; else empty."""
+    if suffix.lower() == ".ome":
+        return "; give one of the OME-TIFF files beside it, with which it is read"
     if suffix.lower() not in _MICROSCOPE_SUFFIXES:
         return ""
     return "; export it as OME-TIFF or OME-Zarr, with the microscope's program or Fiji (Bio-Formats)"
 
 
 def _format_of(path: Path) -> Format:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES and is_zarr(path):  # an image or array inside
-        suffix = ZARR_SUFFIX
-    for format_ in FORMATS:
-        if suffix in format_.suffixes:
-            return format_
+    """Format of a file to be read.
+
+    Raises:
+        FileError: There is none with this suffix.
+    """
+    if format_ := _find_format(path):
+        return format_
     if path.is_dir():
         raise FileError(_folder_message(path))
-    what = f"has the suffix '{suffix}', which is not a known format" if suffix else "has no suffix to tell its format"
-    raise FileError(f"'{path}' {what}; use one of {', '.join(SUFFIXES)}{export_advice(suffix)}")
+    suffixes = ", ".join(SUFFIXES)
+    raise FileError(f"'{path}'{_unknown_suffix(path)}; use one of {suffixes}{export_advice(path.suffix)}")
+
+
+def _find_format(path: Path) -> Format | None:
+    suffix = ZARR_SUFFIX if is_zarr(path) else path.suffix.lower()
+    return next((format_ for format_ in FORMATS if suffix in format_.suffixes), None)
+
+
+def _unknown_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return f" has the suffix '{suffix}', which is not a known format" if suffix else " has no suffix to tell its format"
 
 
 def _folder_message(path: Path) -> str:

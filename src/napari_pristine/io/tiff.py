@@ -6,7 +6,8 @@ import math
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +19,14 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
-from napari_pristine.errors import AxesError
+from napari_pristine.errors import AxesError, FileError
 from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
 from napari_pristine.io.metadata import (
+    COLOUR_TABLE,
     PROVENANCE,
+    WHITE_IS_ZERO,
     FileMetadata,
     check_series,
     make_image,
@@ -31,15 +34,23 @@ from napari_pristine.io.metadata import (
     samples_last,
     unit_name,
 )
-from napari_pristine.io.tiff_checks import check_complete, check_log, check_ome_claims, check_page_list, cut_off
+from napari_pristine.io.ome_xml import OmeXml, read_xml
+from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off
+from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome
+from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits
 
+_SHOWN = 3
+"""File names in a message."""
 _LARGE_PAGE = 1 << 26
 """Bytes of a page beyond which it is read strip by strip; below, whole pages are faster."""
 
+_SMALL_FILE = 1 << 18
+"""Bytes up to which values are read as a whole; that is quicker than to map them."""
+
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:
-    """Read the largest image of a file; smaller ones are thumbnails or lower resolutions.
+    """Read the image that was measured; others are copies for display, labels or thumbnails.
 
     Args:
         path: The file.
@@ -50,27 +61,25 @@ def read(path: Path, axes: str, series: int | None = None) -> Image:
         FileError: The file cannot be read.
         AxesError: The axes do not fit the image.
     """
-    with _open_image(path, series) as (tif, image):
-        check_fits(path, image.nbytes)
-        data = image.asarray()
-        if data.shape != image.shape:
+    with _open_image(path, series) as image:
+        check_fits(path, image.pages.nbytes)
+        data = image.pages.asarray()
+        if data.shape != image.pages.shape:
             raise cut_off(path)
-        file_axes, stated, extra = _read_metadata(tif, image)
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
-    image_axes = axes or samples_last(file_axes)
+    image_axes = axes or samples_last(image.axes)
     if not axes:
-        data = data.transpose([file_axes.index(axis) for axis in image_axes])
-    return make_image(path, data, image_axes, stated, extra)
+        data = data.transpose([image.axes.index(axis) for axis in image_axes])
+    return make_image(path, data, image_axes, image.stated, image.extra)
 
 
 def open_lazily(path: Path, axes: str, series: int | None = None) -> Image | None:
     """Open the same image without reading its values; None if it can only be read as a whole."""
-    with _open_image(path, series) as (tif, image):
-        file_axes, stated, extra = _read_metadata(tif, image)
-        image_axes = axes or samples_last(file_axes)
-        order = () if axes else [file_axes.index(axis) for axis in image_axes]
-        data = TiffArray(path, tif, image, order) if _has_whole_pages(image) else None
-    return None if data is None else make_image(path, data, image_axes, stated, extra)
+    with _open_image(path, series) as image:
+        image_axes = axes or samples_last(image.axes)
+        order = () if axes else [image.axes.index(axis) for axis in image_axes]
+        data = TiffArray(path, image.tif, image.pages, order) if _has_whole_pages(image.pages) else None
+    return None if data is None else make_image(path, data, image_axes, image.stated, image.extra)
 
 
 class TiffArray(LazyArray):
@@ -119,10 +128,14 @@ class _MemoryMap:
     """A part of a file as an array; mapped again for each read, as an open map counts as an open file."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> None:
-        self._arguments: dict[str, Any] = {"filename": path, "dtype": dtype, "offset": offset, "shape": shape}
+        self._path, self._dtype, self._offset, self._shape = path, dtype, offset, shape
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        return np.array(np.memmap(mode="r", **self._arguments)[index])
+        count = math.prod(self._shape)
+        if count * self._dtype.itemsize <= _SMALL_FILE:
+            values = np.fromfile(self._path, self._dtype, count, offset=self._offset)
+            return np.array(values.reshape(self._shape)[index])
+        return np.array(np.memmap(self._path, self._dtype, "r", self._offset, self._shape)[index])
 
 
 class _KeepLastChunk(WrapperStore[Any]):
@@ -148,17 +161,108 @@ class _KeepLastChunk(WrapperStore[Any]):
             _KeepLastChunk._last = None
 
 
+@dataclass(frozen=True, eq=False)
+class _OpenImage:
+    """The image that is read from an open file.
+
+    Attributes:
+        tif: The file.
+        pages: The image.
+        axes: Its axes, as stored.
+        stated: Metadata that the file states.
+        extra: More for `Image.metadata`.
+    """
+
+    tif: tifffile.TiffFile
+    pages: tifffile.TiffPageSeries
+    axes: str
+    stated: FileMetadata
+    extra: Mapping[str, Any]
+
+
 @contextmanager
-def _open_image(path: Path, number: int | None) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
-    """Open a file and check one of its images, by default the largest."""
-    with check_log(path):
-        check_page_list(path)
-        with tifffile.TiffFile(path) as tif:
-            check_ome_claims(path, tif)
-            check_series(path, number, len(tif.series))
-            series = max(tif.series, key=lambda s: math.prod(s.shape)) if number is None else tif.series[number]
-            check_complete(path, tif, series)
-            yield tif, series
+def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
+    """Open a file, and choose and check one of its images.
+
+    Raises:
+        FileError: It is damaged, or has no such image.
+    """
+    with ExitStack() as files:
+        files.enter_context(check_log(path))
+        page_count = check_page_list(path)
+        tif = files.enter_context(tifffile.TiffFile(path))
+        xml = read_xml(path, tif.pages.first.description, page_count, number)
+        notes = list(xml.notes) if xml else []
+        if xml:
+            tif = files.enter_context(tifffile.TiffFile(path, is_ome=bool(xml.text), omexml=xml.text or None))
+            if xml.text and not _is_described(path, tif, xml):
+                notes.append("its OME-XML does not fit its pages, which are read in order")
+                tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
+        found = [_name_series(n, series, xml) for n, series in enumerate(tif.series)]
+        if number is None:
+            image, chosen = choose(found)
+            notes += chosen
+        else:
+            if tif.series[0].kind != "ome":  # then it was found before
+                check_series(path, number, len(found))
+            image = next(each for each in found if each.number == number)
+        pages, mended = image.pages, list[str]()
+        if pages.kind == "ome" and xml and xml.places == ((path.name,),):
+            pages, mended = mend_ome(tif, pages, in_order=len(xml.images[0].findall("{*}Pixels/{*}TiffData")) == 1)
+        elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
+            pages, mended = mend_imagej(tif, pages, page_count)
+        pages, missing = drop_missing(pages)
+        check_complete(path, tif, pages)
+        if any(page is None or page.parent is not tif for page in pages):
+            pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
+            if len(pages) == 1:  # and would not open the other one
+                files.enter_context(_opened(pages.keyframe.parent.filehandle))
+        if pages is not image.pages:
+            image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
+        yield _describe(path, tif, image, xml, [*notes, *mended, *missing], len(found))
+
+
+@contextmanager
+def _opened(handle: tifffile.FileHandle) -> Iterator[None]:
+    """Open a file that tifffile has closed."""
+    handle.open()
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+def _is_described(path: Path, tif: tifffile.TiffFile, xml: OmeXml) -> bool:
+    """True if the OME-XML of a file describes its pages, or it has another description of Micro-Manager.
+
+    Raises:
+        FileError: Another file of the set is damaged, or the planes of the image that was named are not there.
+    """
+    for name in {name for n in xml.candidates for name in xml.files(n)} - {path.name}:
+        if (path.parent / name).is_file():
+            check_page_list(path.parent / name)
+    try:
+        is_described = bool(tif.series) and tif.series[0].kind in ("ome", "mmstack", "ndtiff")
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - tifffile trusts the XML, and raises anything if it is wrong
+        is_described = False
+    if not is_described and xml.is_chosen and len(xml.images) > 1:
+        raise FileError(
+            f"'{path}' has no planes of image {xml.candidates[0]} (--series), and neither have the files in its folder "
+            "that its metadata name; put all files of the set into one folder"
+        )
+    return is_described
+
+
+def _name_series(number: int, series: tifffile.TiffPageSeries, xml: OmeXml | None) -> Series:
+    """A series of tifffile with all of its axes named."""
+    if series.kind == "ome" and xml:
+        number = int(series.name)
+        return Series(number, series, _axes_of(series), xml.images[number].get("Name", ""))
+    description = parse_json(series.keyframe.shaped_description)
+    axes = _stated_axes(description, series.shape) or _axes_of(series)
+    return Series(number, series, axes, series.name)
 
 
 def _has_whole_pages(series: tifffile.TiffPageSeries) -> bool:
@@ -170,20 +274,41 @@ def _has_whole_pages(series: tifffile.TiffPageSeries) -> bool:
     return series.shape[len(series.shape) - len(page) :] == page and pages == len(series.pages)
 
 
-def _read_metadata(
-    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
-) -> tuple[str, FileMetadata, Mapping[str, Any]]:
-    """Axes, stated metadata, and more for `Image.metadata`."""
-    description = parse_json(tif.pages.first.shaped_description)
-    axes = _stated_axes(description, series.shape)
-    if tif.is_ome:
-        kind, stated = "ome", ome.read_metadata(tif, series)
+def _describe(
+    path: Path, tif: tifffile.TiffFile, image: Series, xml: OmeXml | None, notes: list[str], count: int
+) -> _OpenImage:
+    """Collect all that a file states about one of its images."""
+    pages, keyframe = image.pages, image.pages.keyframe
+    if xml and xml.images:
+        number = image.number if pages.kind == "ome" else xml.candidates[0]
+        kind, stated = "ome", ome.read_metadata(xml, number, image.axes, image.shape)
     elif tif.is_imagej:
-        kind, stated = "imagej", imagej.read_metadata(tif, series)
+        kind, stated = "imagej", imagej.read_metadata(tif, image)
     else:
-        kind, stated = "tiff", _from_json(description, axes)
-    several = {"images": len(tif.series)} if len(tif.series) > 1 else {}
-    return axes or _name_axes(series.axes, series.shape), stated, {"format": kind, **several}
+        kind, stated = "tiff", _from_json(parse_json(tif.pages.first.shaped_description), image.axes)
+    if not {"X", "Y"} & stated.spacing.keys():
+        found = read_vendor(tif, pages)
+        spacing, channels = {**found.spacing, **stated.spacing}, stated.channels or found.channels
+        stated = replace(stated, spacing=spacing, channels=channels)
+    extra: dict[str, Any] = {"format": kind}
+    if count > 1:
+        extra["images"] = count
+    if keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        extra[WHITE_IS_ZERO] = True
+    elif keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and keyframe.colormap is not None:
+        extra[COLOUR_TABLE] = keyframe.colormap
+    files = {page.parent.filehandle.name for page in pages if page is not None}
+    members = {*files}
+    if xml and pages.kind == "ome":
+        missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())
+        files, members = files | xml.files(image.number) - {*missing}, xml.members(image.number)
+        if missing:
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            those = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + more
+            notes = [*notes, f"files that belong to it are missing: {those}"]
+    if files | members != {path.name}:
+        extra |= {"files": tuple(sorted(files)), "members": tuple(sorted(members))}
+    return _OpenImage(tif, pages, image.axes, replace(stated, notes=(*notes, *stated.notes)), extra)
 
 
 def _stated_axes(description: Mapping[str, Any], shape: tuple[int, ...]) -> str:
@@ -209,8 +334,9 @@ def _from_json(description: Mapping[str, Any], axes: str) -> FileMetadata:
     return FileMetadata(spacing, tuple(str(name) for name in description.get("channels", ())), metadata)
 
 
-def _name_axes(axes: str, shape: tuple[int, ...]) -> str:
+def _axes_of(series: tifffile.TiffPageSeries) -> str:
     """Axes of tifffile, with a guess for those that it could not name, its `I` and `Q`."""
+    axes, shape = series.axes, series.shape
     sizes = dict(zip(axes, shape, strict=True))
     if "C" not in axes and sizes.get("S", 3) not in (3, 4):  # no colours but channels
         axes = axes.replace("S", "C")

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io import imagej, ome
-from napari_pristine.io.metadata import PROVENANCE, Provenance, WriteSpec, plane_last, provenance_to_json, unit_name
+from napari_pristine.io.metadata import (
+    COLOUR_TABLE,
+    PROVENANCE,
+    WHITE_IS_ZERO,
+    Provenance,
+    WriteSpec,
+    plane_last,
+    provenance_to_json,
+    unit_name,
+)
 from napari_pristine.io.planes import chunk_height, count_levels, halve, halved, row_chunks
 from napari_pristine.threads import CheckCancelled
 
@@ -86,8 +95,24 @@ def _needs_bigtiff(target: Path, image: Image) -> bool:
     return target.suffix.lower() in _BIGTIFF_SUFFIXES or size * (4 / 3 if has_levels else 1) > _CLASSIC_BYTES
 
 
-def _photometric(spec: WriteSpec) -> str:
-    return "rgb" if "S" in spec.axes else "minisblack"
+def kept_extras(target: Path, image: Image) -> frozenset[str]:
+    """Keys of `EXTRAS` that a TIFF file of an image holds."""
+    spec = _write_spec(target, image, None)
+    shown = {"miniswhite": WHITE_IS_ZERO, "palette": COLOUR_TABLE}.get(_photometric(spec, image)["photometric"])
+    return spec.kept | ({shown} if shown else set())
+
+
+def _photometric(spec: WriteSpec, image: Image) -> dict[str, Any]:
+    """Arguments for tifffile on how viewers show the values."""
+    table = np.asarray(image.metadata.get(COLOUR_TABLE, ()))
+    if "S" in spec.axes:
+        return {"photometric": "rgb"}
+    if image.metadata.get(WHITE_IS_ZERO):
+        return {"photometric": "miniswhite"}
+    types = ("uint8",) if spec.kind == "imagej" else ("uint8", "uint16")
+    if image.dtype.name in types and table.shape == (3, 256**image.dtype.itemsize):
+        return {"photometric": "palette", "colormap": table}
+    return {"photometric": "minisblack"}
 
 
 def _write_planes(
@@ -104,7 +129,7 @@ def _write_planes(
         bigtiff=bigtiff,
         ome=spec.kind == "ome",
         imagej=spec.kind == "imagej",
-        photometric=_photometric(spec),
+        **_photometric(spec, image),
         resolution=spec.resolution,
         software=_SOFTWARE,
         metadata=dict(spec.metadata),
@@ -140,7 +165,7 @@ def _write_pyramid(
                 tile=(_TILE, _TILE),
                 compression="zlib",
                 predictor=image.dtype.kind in "ui",  # few programs read that of floats
-                photometric=_photometric(spec),
+                **_photometric(spec, image),
                 software=_SOFTWARE,
                 subfiletype=1 if level else 0,
                 subifds=0 if level else levels - 1,

@@ -1,16 +1,14 @@
-"""OME-Zarr 0.4 and 0.5 and plain Zarr arrays: reading, and writing as a whole or block by block.
-
-zarr reads and writes the chunks, yaozarrs checks the metadata.
-"""
+"""OME-Zarr and plain Zarr arrays: reading, and writing as a whole or block by block."""
 
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -19,14 +17,30 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
-from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image, check_axes, guess_axes, ranges
+from napari_pristine.errors import AxesError, FileError, PristineError
+from napari_pristine.image.image import Image, LazySequence, axes_from_names, guess_axes, ranges
 from napari_pristine.io import ngff
-from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX
+from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX, is_zarr_node
+from napari_pristine.io.collection import join_inside, list_images, read_node
 from napari_pristine.io.lazy import LazyArray, translate_errors
-from napari_pristine.io.metadata import FileMetadata, Provenance, make_image, samples_last, stem_of
+from napari_pristine.io.metadata import (
+    FileMetadata,
+    Provenance,
+    check_series,
+    make_image,
+    samples_last,
+    stem_of,
+)
 from napari_pristine.io.ngff import ContrastLimits, Version
-from napari_pristine.io.planes import CHUNK_SIDE, chunk_height, count_levels, halve, halved, row_chunk_indices
+from napari_pristine.io.planes import (
+    CHUNK_SIDE,
+    chunk_height,
+    count_levels,
+    find_chunks,
+    halve,
+    halved,
+    row_chunk_indices,
+)
 from napari_pristine.resources import check_fits
 from napari_pristine.threads import CheckCancelled
 
@@ -34,8 +48,6 @@ FORMAT = "zarr"
 _COARSEST = 512
 """Maximum number of pixels of the coarsest level along Y and X."""
 _BLOSC_V2: Any = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0}
-_EXAMPLES = 3
-"""Maximum number of paths that an error message names."""
 
 
 class ZarrArray(LazyArray):
@@ -64,6 +76,21 @@ class ZarrArray(LazyArray):
         super().__init__(path, self._array.shape, np.dtype(self._array.dtype), order, watched=metadata)
         self.chunks = tuple(int(self._array.chunks[axis]) for axis in self._order)
 
+    @property
+    def path(self) -> Path:
+        """The folder of the array."""
+        return self._path
+
+    def coarser_levels(self) -> list[ZarrArray]:
+        """Coarser levels of the image whose finest level this is, with the same order of axes."""
+        try:
+            group = read_node(self._path.parent)
+            levels = ngff.read_multiscale(group.file, group.attributes).levels if "multiscales" in group.ome else ()
+            paths = [join_inside(group.path, level) for level in levels]
+            return [ZarrArray(path, self._order) for path in paths[1:]] if self._path in paths[:1] else []
+        except PristineError:  # the finest level can be shown alone
+            return []
+
     def _open(self) -> AbstractContextManager[Any]:
         return nullcontext(self._array)
 
@@ -80,11 +107,26 @@ class ZarrArray(LazyArray):
         wanted = [r if isinstance(r, range) else range(r, r + 1) for r in ranges(index, self.shape)]
         spans = [
             range(min(r) // size, max(r) // size + 1) if r else r
-            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._array.chunks, strict=True)
+            for r, size in zip((wanted[axis] for axis in np.argsort(self._order)), self._file_shape, strict=True)
         ]
         for position in np.ndindex(*map(len, spans)):
             chunk = tuple(span[n] for span, n in zip(spans, position, strict=True))
             yield self._path / self._array.metadata.encode_chunk_key(chunk)
+
+    @property
+    def _file_shape(self) -> tuple[int, ...]:
+        """Shape of the part that a file holds: a chunk, or a shard of several."""
+        return tuple(self._array.shards or self._array.chunks)
+
+    def is_stored(self, index: Any) -> bool:
+        """False if no file holds a part of what is indexed; all of it has the fill value."""
+        return any(file.exists() for file in self.files(index))
+
+    def stored_parts(self) -> Sequence[tuple[slice, ...]]:
+        """Parts of which there are files; all other values are the fill value, see `napari_pristine.image.image`."""
+        encode, order = self._array.metadata.encode_chunk_key, self._order
+        parts = find_chunks(self._path, self._array.shape, self._file_shape, encode)
+        return LazySequence(parts.numbers, lambda n: tuple(parts[n][axis] for axis in order))
 
 
 def read(path: Path, axes: str, series: int | None = None) -> Image:
@@ -106,22 +148,25 @@ def open_lazily(path: Path, axes: str, series: int | None = None) -> Image:
         FileError: There is no image, or it cannot be read.
         AxesError: `axes` do not fit the array.
     """
-    node = _open_node(path)
-    if isinstance(node, zarr.Group):
-        return _open_group(path, axes)
-    # the array of a level knows its axes only by the group above it
-    above = _attributes(path.parent) if _is_node(path.parent) else {}
-    if "multiscales" in above.get("ome", above):
-        multiscale = ngff.read_multiscale(str(path.parent), above)
-        if multiscale.path == path.name:
-            return _make_image(path, path, multiscale.axes, axes, multiscale.stated, {})
-    names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS") or ()
-    named = "".join(str(name).upper() for name in names) if isinstance(names, (list, tuple)) else ""
-    try:
-        check_axes(named, node.shape)
-    except AxesError:
-        named = guess_axes(node.shape)
-    return _make_image(path, path, named, axes, FileMetadata(), {})
+    members = list_images(path)
+    check_series(path, series, max(len(members), 1))
+    if not members:
+        return _open_image(path, axes)
+    numbers = [number for number, member in enumerate(members) if not member.problem] if series is None else [series]
+    if not numbers:
+        raise FileError(f"'{path / members[0].path}': {members[0].problem}; copy the whole store again")
+    member = members[numbers[0]]
+    if member.problem:
+        raise FileError(f"'{path / member.path}': {member.problem}; copy it again")
+    image = _open_image(path / member.path, axes)
+    if series is not None or len(members) == 1:
+        return image if len(members) > 1 else replace(image, name=_name_of(path))
+    note = (
+        f"image {numbers[0]} of {len(members)} ({member.path}) was taken; choose another by its number (--series, "
+        f"series=), or restore all of them with 'pristine batch' or 'pristine restore'"
+    )
+    metadata = {**image.metadata, "images": len(members)}
+    return replace(image, name=_name_of(path), metadata=metadata, notes=(*image.notes, note))
 
 
 def write(temporary: Path, target: Path, image: Image, provenance: Provenance, check_cancelled: CheckCancelled) -> None:
@@ -207,97 +252,43 @@ def complete_image(
         zarr.open_group(path, mode="r+", zarr_format=_zarr_format(version)).attrs.put(attributes)
 
 
-def _is_node(path: Path) -> bool:
-    """True if a folder is a Zarr group or array."""
-    return any((path / name).is_file() for name in ZARR_METADATA)
+def _open_image(path: Path, axes: str) -> Image:
+    """Open an image with its levels, or an array: a level of an image, or a plain one."""
+    node = read_node(path)
+    if not node.is_image:
+        raise FileError(f"'{path}' is a collection of images inside another one; give the path of an image in it")
+    if not node.array:
+        multiscale = ngff.read_multiscale(node.file, node.attributes, axes=axes)
+        array = join_inside(path, multiscale.levels[0])
+        return _make_image(path, array, multiscale.axes, axes, multiscale.stated, {"version": multiscale.version})
+    stated = FileMetadata()
+    try:  # the array of a level knows its axes only by the group above it
+        above = read_node(path.parent) if is_zarr_node(path.parent) else node
+        if "multiscales" in above.ome:
+            multiscale = ngff.read_multiscale(above.file, above.attributes, path.name, axes)
+            if path.name in multiscale.levels:
+                return _make_image(path, path, multiscale.axes, axes, multiscale.stated, {})
+    except PristineError as error:
+        if not axes:
+            raise
+        stated = FileMetadata(notes=(f"its spacing and units are not read: {error}",))
+    names = node.array.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
+    return _make_image(path, path, axes or _named_axes(path, names, ZarrArray(path).shape), axes, stated, {})
 
 
-def _open_node(path: Path) -> Any:
-    """The group or array in a folder."""
-    if not _is_node(path):
-        inside = _nodes_in(path)
-        raise FileError(
-            f"'{path}' is not a Zarr group or array{f'; it contains {inside}' if inside else ''}; "
-            "give the path of an image"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names and codecs of other programs
-        return zarr.open(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
-
-
-def _attributes(path: Path) -> Mapping[str, Any]:
-    """Attributes of a group; empty if they do not have the common form of OME-Zarr."""
-    attributes = dict(_open_node(path).attrs)
-    return attributes if isinstance(attributes.get("ome", {}), dict) else {}
-
-
-def _open_group(path: Path, axes: str) -> Image:
-    """Open the image of a group, or the first one of a collection."""
-    attributes = _attributes(path)
-    ome: Mapping[str, Any] = attributes.get("ome", attributes)
-    if "multiscales" in ome:
-        multiscale = ngff.read_multiscale(str(path), attributes)
-        version = "0.5" if "ome" in attributes else "0.4"
-        array = _inside(path, multiscale.path)
-        return _make_image(path, array, multiscale.axes, axes, multiscale.stated, {"version": version})
-    if "bioformats2raw.layout" in ome and "plate" not in ome:
-        images = _images_of_collection(path)
-        first = _inside(path, images[0])
-        inner = _attributes(first)
-        if "bioformats2raw.layout" in inner.get("ome", inner):
-            raise FileError(f"'{first}' is a collection of images inside another one; give the path of an image in it")
-        image = open_lazily(first, axes)
-        several = {"images": len(images)} if len(images) > 1 else {}
-        return replace(image, name=_name_of(path), metadata={**image.metadata, **several})
-    kinds = {"plate": "a plate of many images", "well": "a well of some images", "labels": "a group of labels"}
-    kind = next((text for key, text in kinds.items() if key in ome), "a Zarr group without an image")
-    inside = _listed_paths(path, ome) or _nodes_in(path) or "nothing"
-    raise FileError(f"'{path}' is {kind}; give the path of an image in it, such as {inside}")
-
-
-def _inside(path: Path, name: str) -> Path:
-    """Path of a group or array that the metadata of a group name.
+def _named_axes(path: Path, names: Any, shape: tuple[int, ...]) -> str:
+    """Axes of a plain array by the names of its dimensions; guessed if it has none.
 
     Raises:
-        FileError: It is not inside the group: metadata of a file from elsewhere must not lead to other files.
+        AxesError: A name is unknown.
     """
-    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
-    is_absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
-    if not parts or ".." in parts or is_absolute:
-        raise FileError(
-            f"'{path}' names '{name}' as one of its images or levels, which is not inside it; convert it again, or "
-            "give the path of an image"
-        )
-    return path / name
-
-
-def _images_of_collection(path: Path) -> list[str]:
-    """Names of the images in a collection as bioformats2raw writes it; numbered from 0 where they are not listed."""
-    listed: Any = None
-    if _is_node(path / "OME"):
-        attributes = _attributes(path / "OME")
-        listed = attributes.get("ome", attributes).get("series")
-    if isinstance(listed, list) and listed:
-        return [str(name) for name in listed]
-    numbered = [folder.name for folder in path.iterdir() if folder.name.isdigit()]
-    return sorted(numbered, key=int) or ["0"]
-
-
-def _listed_paths(path: Path, ome: Mapping[str, Any]) -> str:
-    """Paths that the metadata of a plate, well or group of labels list, for messages."""
+    texts = [str(name) for name in names if name is not None] if isinstance(names, list) else []
+    if len(texts) != len(shape) or all(re.fullmatch(r"dim_?\d+|phony_dim_\d+", text) for text in texts):
+        return guess_axes(shape)
     try:
-        wells = [f"{well['path']}/0" for well in ome["plate"]["wells"]] if "plate" in ome else []
-        images = [str(image["path"]) for image in ome["well"]["images"]] if "well" in ome else []
-        labels = [str(name) for name in ome["labels"]] if "labels" in ome else []
-    except (LookupError, TypeError):
-        return ""
-    return ", ".join(f"'{path / name}'" for name in [*wells, *images, *labels][:_EXAMPLES])
-
-
-def _nodes_in(path: Path) -> str:
-    """Paths of some groups and arrays in a folder, for messages."""
-    folders = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else []
-    return ", ".join(f"'{p}'" for p in [p for p in folders if _is_node(p)][:_EXAMPLES])
+        return axes_from_names(texts)
+    except AxesError as error:
+        raise AxesError(f"'{path}': {error}") from None
 
 
 def _make_image(

@@ -222,7 +222,7 @@ def make_block(
         ImageError: The block is constant, or almost none of its values count.
     """
     if is_constant(values):
-        raise _nothing_to_restore(values)
+        raise nothing_to_restore(values)
     check_numbers(values, labels=not like)
     valid = find_valid(values)
     if masked is not None:
@@ -242,7 +242,7 @@ def make_block(
             outliers = np.where(outliers == 0, found.reshape(valid.shape), outliers)
         filled = fill_invalid(filled, valid & (outliers == 0))
     if all(np.ptp(channel) == 0 for channel in filled):
-        raise _nothing_to_restore(filled)
+        raise nothing_to_restore(filled)
     if params.sigma is not None:
         noise = [Noise(params.sigma, 0.0, params.sigma**2, n.correlation_length, n.correlation) for n in noise]
     stabilise = params.stabilise and not params.degraded  # blur and binning are linear in light, not in its root
@@ -312,7 +312,8 @@ def _remove_stripes(
     return np.stack(channels), found
 
 
-def _nothing_to_restore(values: NDArray[Any]) -> ImageError:
+def nothing_to_restore(values: NDArray[Any]) -> ImageError:
+    """The error for a block with a single value."""
     return ImageError(f"all pixels have the value {values.flat[0]:g}; there is nothing to restore")
 
 

@@ -13,6 +13,10 @@ from napari_pristine.methods.method import NoisyBlock, random_crops
 
 MAX_BYTES = 512 * 2**20
 """Bytes of pixels that are kept in memory."""
+_MAX_SHUFFLED = 2**20
+"""Number of blocks up to which all of them are read in random order; of more, some are drawn at a time."""
+_MAX_SKIPPED = 20_000
+"""Number of skipped blocks after which no more blocks are read: there may be, or claim to be, 10⁹ empty ones."""
 _DRAWS_PER_PIXEL = 4
 """Average number of times that a pixel in memory is drawn before one of the blocks is replaced by another."""
 
@@ -50,13 +54,15 @@ class CropSampler:
         Raises:
             ImageError: There is no block that can be used for training.
         """
+        count = len(self._loaders)
         while self._unread() and self._has_room():
             self._read_next()
             used = sum(map(_bytes, self._loaded.values())) / self._max_bytes
-            yield min(max(used, (len(self._loaded) + len(self.skipped)) / len(self._loaders)), 1.0)
+            yield min(max(used, (len(self._loaded) + len(self.skipped)) / count), 1.0)
         if not self._loaded:
             reasons = "; ".join(dict.fromkeys(str(error) for error in self.skipped.values()))
-            raise ImageError(f"there is nothing to learn from: {reasons}")
+            some = f" ({len(self.skipped)} of {count} blocks were read)" if len(self.skipped) < count else ""
+            raise ImageError(f"there is nothing to learn from{some}: {reasons}")
 
     @property
     def sigma(self) -> Tensor:
@@ -92,7 +98,7 @@ class CropSampler:
         return list(self._loaded.values())
 
     def _unread(self) -> bool:
-        return len(self._loaded) + len(self.skipped) < len(self._loaders)
+        return len(self._loaded) + len(self.skipped) < len(self._loaders) and len(self.skipped) < _MAX_SKIPPED
 
     def _has_room(self) -> bool:
         sizes = [_bytes(noisy) for noisy in self._loaded.values()]
@@ -102,7 +108,7 @@ class CropSampler:
         """Read one more block, in random order; skip it if it cannot be used."""
         while True:
             if not self._order:
-                self._order = torch.randperm(len(self._loaders), generator=self._generator).tolist()
+                self._order = self._draw_order()
             number = self._order.pop()
             if number not in self.skipped and number not in self._loaded:
                 break
@@ -110,7 +116,14 @@ class CropSampler:
         try:
             self._loaded[number] = self._loaders[number]()
         except ImageError as error:
-            self.skipped[number] = error
+            self.skipped[number] = error.with_traceback(None)  # which holds the block
+
+    def _draw_order(self) -> list[int]:
+        """Numbers of blocks in random order."""
+        count = len(self._loaders)
+        if count <= _MAX_SHUFFLED:
+            return torch.randperm(count, generator=self._generator).tolist()
+        return torch.randint(count, (_MAX_SHUFFLED,), generator=self._generator).tolist()
 
 
 def _bytes(noisy: NoisyBlock) -> int:

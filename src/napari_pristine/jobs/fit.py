@@ -15,6 +15,7 @@ from napari_pristine.device import out_of_memory_as_error, seeded
 from napari_pristine.errors import FileError, ModelError, OutOfMemory
 from napari_pristine.events import Note, Preview
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.image import LazySequence
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.tiling import OVERLAP, Tiling, repeat
 from napari_pristine.jobs.block import Block, Pixels
@@ -55,7 +56,8 @@ class BlockFitter:
     Args:
         plan: What is restored, and how.
         context: The context of the job.
-        batches: The blocks that are restored, in batches; for the progress.
+        batches: Number of batches of blocks that are restored; for the progress.
+        channels: Number of their channels that are looped over; for the progress.
         checkpoint_dir: Folder of checkpoints of trained networks; none are read or written without it.
     """
 
@@ -63,12 +65,12 @@ class BlockFitter:
         self,
         plan: RestorationPlan,
         context: JobContext,
-        batches: Sequence[Sequence[BlockIndex]],
+        batches: int,
+        channels: int,
         checkpoint_dir: Path | None = None,
     ) -> None:
         self.plan, self.context, self.checkpoint_dir = plan, context, checkpoint_dir
-        self.batches = len(batches)
-        self.channels = len({plan.blocks.channel(index) for batch in batches for index in batch})
+        self.batches, self.channels = batches, channels
         self.tile = plan.params.tile
         self.trained: dict[BlockIndex, nn.Module] = {}
 
@@ -180,7 +182,8 @@ class BlockFitter:
         if plan.needs_training and not self._load_checkpoint(channel, net):
             assert plan.method.learn is not None
             context.begin_stage(2 * len(self.trained), 2 * self.channels)
-            loaders = [partial(plan.noisy_block, other) for other in plan.channel_indices(channel)]
+            indices = plan.channel_indices(channel)
+            loaders = LazySequence(range(len(indices)), lambda n: partial(plan.noisy_block, indices[n]))
             crops = CropSampler(loaders, plan.recipe.seed)
             fit = plan.method.learn(net, crops, plan.params, plan.model is not None)
             yield from context.run_fit(fit, partial(previews, [net]))
@@ -210,8 +213,8 @@ class BlockFitter:
 
     def _report_restored(self, done: int, total: int) -> JobPart[None]:
         """Report the number of tiles that a trained network has restored."""
-        per_channel = max(total // self.channels, 1)
-        self.context.begin_stage(2 * (done // per_channel) + 1, 2 * self.channels)
+        per_channel, stages = max(total // self.channels, 1), 1 + self.plan.needs_training
+        self.context.begin_stage(stages * (done // per_channel) + stages - 1, stages * self.channels)
         if self.context.progress_due():
             yield from self.context.progress(Step(done % per_channel, per_channel, self.context.last_residual()))
 

@@ -116,7 +116,7 @@ def open_inputs(
             notes.append(Note(f"{text}, and is not given now; the result will differ", warning=True))
         elif old.sha256 and old.sha256 != inputs[role].sha256:
             notes.append(Note(f"{role}: '{inputs[role].path}' has changed since the recipe was made", warning=True))
-    completed = recipe.model_copy(update={"inputs": inputs})
+    completed = recipe if inputs == recipe.inputs else recipe.model_copy(update={"inputs": inputs})
     return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, tuple(notes))
 
 

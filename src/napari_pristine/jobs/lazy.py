@@ -14,6 +14,9 @@ from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
 
+_MAX_BLOCKS = 1_000_000
+"""Maximum number of blocks: dask keeps a list of them."""
+
 
 def lazy_restore(plan: RestorationPlan) -> Image:
     """Return the result of a plan as a lazy image; a block is read and restored when its values are needed.
@@ -35,10 +38,15 @@ def lazy_restore(plan: RestorationPlan) -> Image:
             f"'{plan.recipe.method}' would be trained on all of the image before any of it can be shown; "
             f"give a trained network, {advice}"
         )
-    if any(map(plan.starts_warm, plan.indices)):
+    if plan.cold_starts < len(plan.indices):
         raise SettingError(
             "each frame starts from the network of the one before, which would have to be restored first; "
             "set warm_start to false, or use a method with a trained network"
+        )
+    if len(plan.indices) > _MAX_BLOCKS:
+        raise SettingError(
+            f"there are {len(plan.indices)} blocks, too many to be restored while scrolling (at most {_MAX_BLOCKS}); "
+            "select a part of the image (select)"
         )
     try:
         import dask.array as da
@@ -51,7 +59,7 @@ def lazy_restore(plan: RestorationPlan) -> Image:
         index = blocks.index_of(dict(zip(blocks.axes, block_id, strict=True)))
         into = _SingleBlock(blocks.shape, dtype)
         with lock:
-            for _ in run_plan(plan, into=into, indices=[index]):
+            for _ in run_plan(plan, into=into, units=[[index]]):
                 pass
         return np.expand_dims(into.values, tuple(n for n, axis in enumerate(blocks.axes) if axis in blocks.loop_axes))
 

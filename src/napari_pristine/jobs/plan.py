@@ -17,7 +17,7 @@ from napari_pristine.device import pick_device
 from napari_pristine.errors import AxesError, SettingError
 from napari_pristine.events import Note
 from napari_pristine.image.axes import AxesPlan, BlockIndex, align_mask, plan_axes
-from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.image.image import COLOUR, Image, LazySequence, check_axes, check_restorable
 from napari_pristine.image.tiling import OVERLAP, Tiling
 from napari_pristine.jobs.block import Block, ExtraBlock, make_block
 from napari_pristine.jobs.crops import MAX_BYTES
@@ -28,6 +28,7 @@ from napari_pristine.methods.method import Method, MethodParams, NoisyBlock
 from napari_pristine.model import Model
 from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.recipe import Recipe
+from napari_pristine.resources import BASE_MEMORY
 
 RUN_LENGTH = 16
 """Maximum number of blocks in a run: each starts from the network of the one before. The first block of a run starts
@@ -39,8 +40,6 @@ _GPU_NETWORKS = 256
 """Small networks that a GPU fits at once; it computes hundreds in the time of one."""
 _MAX_BATCH = 32
 """Maximum number of blocks that are fitted at once; after an interruption, all of them are repeated by one process."""
-BASE_MEMORY = 500 * 2**20
-"""Bytes that Python, torch and their libraries take."""
 _BYTES_PER_VALUE = 120
 """Bytes for each value of a block, while it is measured, restored and refined."""
 
@@ -83,20 +82,59 @@ class RestorationPlan:
     batch_size: int
     statistics: ImageStatistics
 
-    @cached_property
-    def indices(self) -> list[BlockIndex]:
+    @property
+    def indices(self) -> LazySequence[BlockIndex]:
         """Index of each block, in the order of the image."""
         return self.blocks.indices
 
-    @cached_property
-    def work_units(self) -> list[list[BlockIndex]]:
+    @property
+    def work_units(self) -> LazySequence[list[BlockIndex]]:
         """All blocks, in units that can be restored independently, each in its order of restoration.
 
         A unit is a run, or `batch_size` runs: the first blocks of all of them, then the second, and so on.
         """
-        runs = self.blocks.runs(RUN_LENGTH)
-        units = [runs[first : first + self.batch_size] for first in range(0, len(runs), self.batch_size)]
-        return [[index for row in zip_longest(*unit) for index in row if index is not None] for unit in units]
+        runs, size = self.blocks.runs(RUN_LENGTH), self.batch_size
+
+        def unit(number: int) -> list[BlockIndex]:
+            rows = zip_longest(*runs[number * size : (number + 1) * size])
+            return [index for row in rows for index in row if index is not None]
+
+        return LazySequence(range(-(-len(runs) // size)), unit)
+
+    def unit_of(self, index: BlockIndex) -> int:
+        """Number of the work unit of a block."""
+        return self.blocks.run_number(index, RUN_LENGTH) // self.batch_size
+
+    @property
+    def units_per_sample(self) -> int:
+        """Distance of the work units that differ in nothing but the sample of RGB pixels, which is looped over."""
+        loops = self.blocks.loop_axes
+        inner = [axis for axis in loops[loops.index("S") + 1 :] if axis in COLOUR]
+        per_channel = len(self.work_units) // self.blocks.channel_count
+        return per_channel * math.prod(self.blocks.sizes[axis] for axis in inner)
+
+    def count_blocks(self, units: Sequence[int]) -> int:
+        """Number of blocks in some work units, given by their numbers."""
+        if len(units) == len(self.work_units):
+            return len(self.indices)
+        return sum(len(self.work_units[number]) for number in units)
+
+    def batch_of(self, index: BlockIndex) -> list[BlockIndex]:
+        """The blocks that a block is fitted at once with, itself included."""
+        return next(batch for batch in self.batches(self.work_units[self.unit_of(index)]) if index in batch)
+
+    @property
+    def batch_count(self) -> int:
+        """Number of `batches` of all work units."""
+        if self.batch_size == 1:
+            return len(self.indices)
+        units = self.work_units  # all but the last hold a run of full length, and have one batch for each block of it
+        return (len(units) - 1) * len(self.batches(units[0])) + len(self.batches(units[-1]))
+
+    @property
+    def cold_starts(self) -> int:
+        """Number of blocks that do not start from the network of their neighbour."""
+        return len(self.blocks.runs(RUN_LENGTH)) if self.warm_starts else len(self.indices)
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -136,7 +174,7 @@ class RestorationPlan:
         return self.warm_starts and self.blocks.run_position(index, RUN_LENGTH) > 0
 
     def batches(self, indices: Sequence[BlockIndex]) -> list[list[BlockIndex]]:
-        """Group blocks, in the order of their units, into those that are fitted at once."""
+        """Group the blocks of a work unit, in its order, into those that are fitted at once."""
         batches: list[list[BlockIndex]] = []
         for index in indices:
             position = self.blocks.run_position(index, RUN_LENGTH)
@@ -147,9 +185,9 @@ class RestorationPlan:
                 batches.append([index])
         return batches
 
-    def channel_indices(self, channel: BlockIndex) -> list[BlockIndex]:
+    def channel_indices(self, channel: BlockIndex) -> LazySequence[BlockIndex]:
         """Indices of all blocks of a channel."""
-        return [index for index in self.indices if self.blocks.channel(index) == channel]
+        return self.blocks.indices_within(self.blocks.part_of(channel))
 
     def result_image(self, data: Any) -> Image:
         """The image with other values, on the grid of the result."""
@@ -188,7 +226,12 @@ class RestorationPlan:
         )
 
     def noisy_block(self, index: BlockIndex) -> NoisyBlock:
-        """Read and normalise a block, as a method sees it."""
+        """Read and normalise a block, as a method sees it.
+
+        Raises:
+            ImageError: There is nothing to restore in it.
+        """
+        self.statistics.check_stored(index)
         return self.block(index).noisy(self.device, self.recipe.seed)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from napari_pristine.device import describe_device, out_of_memory_as_error, versions
-from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, SettingError
+from napari_pristine.errors import ComputeError, ImageError, OutOfMemory, SettingError
 from napari_pristine.events import BlockDone, Command, Event, Job, Note, Preview, T
 from napari_pristine.image.axes import BlockIndex
-from napari_pristine.image.image import Image, guess_axes
+from napari_pristine.image.image import Image, check_text
 from napari_pristine.image.intensity import cast
 from napari_pristine.image.outliers import count_defects
 from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
+from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
 from napari_pristine.jobs.block import Block, Pixels
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
@@ -32,6 +32,9 @@ from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.settings import make
 from napari_pristine.threads import Prefetcher
+
+_MAX_COUNTED = 1000
+"""Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,8 @@ def restore(
     """Restore an image and wait for the result.
 
     Args:
-        image: An array, or an `Image`, whose axes and spacing the result keeps.
+        image: An array, or an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray, whose
+            dimensions and coordinates say the same; then the data of the result are a `DataArray` like it.
         method: Name of the method; by default `inr`, or that of the model.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
@@ -100,17 +104,22 @@ def restore(
     Raises:
         PristineError: Something does not fit; the message says what to do.
     """
+    check_text(axes)
+    check_text(together, "together")
     axes, together = axes.upper(), together.upper()
-    image = as_image(image, axes)
+    original, image = image, as_image(image, axes)
     network = model if isinstance(model, Model) or model is None else load_model(model)
     fields: dict[str, Any] = {
         "axes": axes, "together": together, "select": dict(select or {}), "adapt": adapt, "device": device,
         "seed": seed, "model": "" if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
     recipe = make_recipe(network, method, preset, settings or {}, fields)
-    mask_image = None if mask is None else as_image(mask, "" if len(np.shape(mask)) == 2 else image.axes)
-    extra_images = [as_image(extra, image.axes) for extra in also]
-    return wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    mask_image = None if mask is None else as_image(mask, default=image.axes)
+    extra_images = [as_image(extra, default=image.axes) for extra in also]
+    result = wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    if is_dataarray(original):
+        result = replace(result, image=like_dataarray(original, result.image, recipe.select))
+    return result
 
 
 def run(
@@ -143,7 +152,7 @@ def run_plan(
     plan: RestorationPlan,
     *,
     into: Any = None,
-    indices: Sequence[BlockIndex] | None = None,
+    units: Sequence[Sequence[BlockIndex]] | None = None,
     checkpoint_dir: Path | None = None,
 ) -> Job[Restored]:
     """Restore the blocks of a plan.
@@ -151,8 +160,8 @@ def run_plan(
     Args:
         plan: Plan of the restoration.
         into: Array to write the result to, block by block; a new one in memory if none is given.
-        indices: Blocks to restore; all if none are given. Whole work units of the plan where blocks start from their
-            neighbour's network or are fitted at once.
+        units: Blocks to restore, by their work units; all if none are given. Whole units of the plan where blocks
+            start from their neighbour's network or are fitted at once.
         checkpoint_dir: Folder of checkpoints of trained networks.
 
     Raises:
@@ -160,8 +169,12 @@ def run_plan(
     """
     context = JobContext()
     result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
-    batches = plan.batches(list(chain(*plan.work_units)) if indices is None else indices)
-    fitter = BlockFitter(plan, context, batches, checkpoint_dir)
+    batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
+    if units is not None and len(units) <= _MAX_COUNTED:
+        batch_count, block_count = (sum(map(len, each)) for each in (map(plan.batches, units), units))
+        channels = len({plan.blocks.channel(index) for unit in units for index in unit})
+    batches = chain.from_iterable(map(plan.batches, plan.work_units if units is None else units))
+    fitter = BlockFitter(plan, context, batch_count, channels, checkpoint_dir)
     summary = QualitySummary(plan.blocks, plan.image.channels)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}
@@ -179,12 +192,12 @@ def run_plan(
         with out_of_memory_as_error():
             for note in plan.notes:
                 yield from context.emit(note)
-            for number, batch in enumerate(batches):
+            for number, (batch, following) in enumerate(pairwise(chain(batches, [None]))):
+                assert batch is not None
                 if context.keep:
-                    total = sum(map(len, batches))
-                    kept = f"only {summary.count} of {total} blocks are restored"
+                    kept = f"only {summary.count} of {block_count} blocks are restored"
                     yield from context.warn(f"kept early: {kept}; the others are unchanged")
-                    for index in chain.from_iterable(batches[number:]):
+                    for index in chain(batch, following or (), chain.from_iterable(batches)):
                         _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
                     break
 
@@ -202,8 +215,8 @@ def run_plan(
                     neighbour = (*index[:-1], index[-1] - 1) if plan.starts_warm(index) else None
                     start = networks.get(neighbour, []) if neighbour else []
                     fits.append(FittedBlock(index, block, start, torch.from_numpy(block.pixels)))
-                if number + 1 < len(batches) and not isinstance(plan.image.data, np.ndarray):
-                    prefetcher.start(batches[number + 1][0])
+                if following and not isinstance(plan.image.data, np.ndarray):
+                    prefetcher.start(following[0])
 
                 stops_before = Counter(context.stops)
                 for group in ([f for f in fits if not f.networks], [f for f in fits if f.networks]):
@@ -214,12 +227,9 @@ def run_plan(
 
                 for index, reason in unchanged.items():
                     _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
-                    if plan.blocks.chunks:  # half of a slide may be empty: one note at the end
-                        yield from finish(BlockDone(index, unchanged=str(reason)))
-                        continue
-                    where = ", ".join(f"{axis} = {n}" for axis, n in plan.blocks.position(index).items())
-                    yield from context.warn(f"left unchanged at {where}: {reason}")
-                    yield from finish(BlockDone(index))
+                    yield from finish(
+                        BlockDone(index, unchanged=str(reason))
+                    )  # half of them may be: one note at the end
                 for fitted in fits:
                     _check_finite(fitted.restored)
                     pixels = yield from refine_block(plan, context, fitter, fitted)
@@ -276,9 +286,15 @@ def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None)
     """Run a job to its end: `on_event` is called with each event, and the command it returns is sent to the job."""
     command: Command | None = None
     try:
+        if on_event is not None and not callable(on_event):
+            raise SettingError(f"on_event must be a function that takes an event, not {on_event!r}")
         while True:
             event = job.send(command)
             command = on_event(event) if on_event else None
+            if command is not None and not isinstance(command, Command):
+                raise SettingError(
+                    f"on_event returned {command!r}; it may return Command.KEEP, to keep the result so far, or None"
+                )
     except StopIteration as end:
         result: T = end.value
         return result
@@ -303,31 +319,6 @@ def make_recipe(
         return model.recipe_with(method, settings, fields)
     chosen = {name: value for name, value in (("method", method), ("preset", preset)) if value}
     return make(Recipe, {**chosen, "settings": dict(settings), **fields})
-
-
-def as_image(image: NDArray[Any] | Image, axes: str = "") -> Image:
-    """Return an array with axes as an `Image`, and an `Image` as it is.
-
-    Raises:
-        AxesError: An array with more than two dimensions needs axes.
-        ImageError: It is a masked array, or the name of a file.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        raise ImageError(
-            f"an array or an Image is needed, not the name of a file ('{os.fspath(image)}'); "
-            "read it first: napari_pristine.read(...)"
-        )
-    if isinstance(image, np.ma.MaskedArray):
-        raise ImageError("masked arrays are not supported; set masked values to NaN: image.astype(float).filled(nan)")
-    if isinstance(image, Image):
-        return image
-    shape = np.shape(image)
-    if not axes and len(shape) != 2:
-        raise AxesError(
-            f"an array with {len(shape)} dimensions (shape {shape}) needs axes; "
-            f"give one letter per dimension, e.g. axes='{guess_axes(shape)}'"
-        )
-    return Image(np.asarray(image), axes or "YX")
 
 
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_pristine.errors import ImageError
-from napari_pristine.image.axes import AxesPlan, BlockIndex, sample_squares
-from napari_pristine.image.intensity import Intensity, fill_invalid
+from napari_pristine.image.axes import SAMPLE_SIDE, AxesPlan, BlockIndex, Part, sample_squares
+from napari_pristine.image.image import LazySequence, stored_parts
+from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid
 from napari_pristine.image.noise import Noise, measure_noise
-from napari_pristine.jobs.block import check_numbers, is_constant, make_block
+from napari_pristine.jobs.block import check_numbers, is_constant, make_block, nothing_to_restore
 from napari_pristine.methods.method import MethodParams
 
+T = TypeVar("T")
+_MAX_LOOKED = 64
+"""Blocks that are looked at for one that can be restored; fewer if they are large."""
+_MAX_LOOKED_VALUES = 2**27
+"""Values of these blocks together."""
 _MAX_PLANES = 8
 """Planes of a stack from which the noise is measured."""
 _MAX_READ = 144
 """Squares that are read of planes that are cut into chunks; many of them may be empty, as on slides."""
+_MAX_KEPT = 10_000
+"""Channels or planes whose figures are kept; there may be, or claim to be, 10⁹."""
 _MAX_SQUARES = 64
 """Squares that are measured, at most; fewer if there are several channels."""
 
@@ -63,6 +71,8 @@ class ImageStatistics:
         """Noise of each channel of a block; the same for all blocks of the same channels."""
         channel = self._blocks.channel(index)
         if channel not in self._noise:
+            if len(self._noise) >= _MAX_KEPT:
+                self._noise.clear()
             samples = self._samples(index)
             for sample in [_concatenate(samples)] if self._blocks.chunks else samples:
                 check_numbers(sample.values)
@@ -77,8 +87,9 @@ class ImageStatistics:
         """
         if self._data.dtype.kind not in "ui":
             return False
-        for channel in {self._blocks.channel(index): index for index in self._blocks.indices}.values():
-            for noise, sample in zip(self.noise(channel), self._samples(channel)[0].values, strict=True):
+        indices, channels = self._blocks.indices, self._blocks.channel_count
+        for first in _spread(indices[:: len(indices) // channels], _MAX_LOOKED):  # the first block of each channel
+            for noise, sample in zip(self.noise(first), self._samples(first)[0].values, strict=True):
                 smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
                 bias = abs(float(np.rint(smooth).mean()) - float(smooth.mean()))
                 brightest = noise.gain * float(np.quantile(smooth, 0.99)) + noise.variance
@@ -95,7 +106,10 @@ class ImageStatistics:
             return ()
         plane = index[1:]
         if plane not in self._intensities:
-            samples = self._sample_squares([(number, *plane) for number in range(len(self._blocks.chunks))])
+            if len(self._intensities) >= _MAX_KEPT:
+                self._intensities.clear()
+            position = self._blocks.position(index)
+            samples = self._sample_squares({axis: slice(n, n + 1) for axis, n in position.items()})
             values, masked = _concatenate(samples)
             try:
                 block = make_block(values, self.noise(index), self._params, masked=masked)
@@ -104,36 +118,87 @@ class ImageStatistics:
                 self._intensities[plane] = ()
         return self._intensities[plane]
 
+    def check_stored(self, index: BlockIndex) -> None:
+        """Raise an `ImageError` for a block of which nothing is stored; quicker than to read it."""
+        if not self._blocks.is_stored(self._data, index):
+            corner = self._blocks.read_part(self._data, index, (slice(0, 1),) * len(self._blocks.space))
+            raise nothing_to_restore(corner)
+
+    def find_varied(self) -> tuple[BlockIndex | None, str]:
+        """Find a block that can be restored, the one in the middle if possible; reads no more than a moment takes.
+
+        Returns:
+            Index of a block that is not empty; if there is none among those that were looked at, `None` and a
+            sentence that says so.
+
+        Raises:
+            ImageError: All blocks are empty.
+        """
+        indices = self._blocks.indices
+        middle = indices[len(indices) // 2]
+        if self.is_varied(middle):
+            return middle, ""
+        most = min(max(_MAX_LOOKED_VALUES // math.prod(self._blocks.block_shape), 1), _MAX_LOOKED)
+        stored: Sequence[Sequence[BlockIndex]] | None = self._stored({})
+        stored = [indices] if stored is None else stored
+        most_each = max(most // max(len(stored), 1), 1)
+        chosen = [index for blocks in _spread(stored, most) for index in _spread(blocks, most_each)]
+        if found := next(filter(self.is_varied, chosen), None):
+            return found, ""
+        if len(stored) > most or any(len(blocks) > most_each for blocks in stored):
+            looked, count = len({middle, *chosen}), len(indices)
+            return None, f"{looked} of {count} blocks were looked at: none of them has more than one value"
+        empty = [self._blocks.read(self._data, index) for index in (middle, *chosen)]
+        find_valid(empty[0])
+        if len({values.flat[0] for values in empty}) == 1:
+            raise nothing_to_restore(empty[0])
+        raise ImageError(f"each of the {len(indices)} blocks has a single value; there is nothing to restore")
+
+    def is_varied(self, index: BlockIndex) -> bool:
+        """Tell whether a block is not empty; of a large one, a small part in the middle is read first."""
+        chunks, space = self._blocks.chunks, self._blocks.space
+        sizes = (self._blocks.sizes[axis] for axis in space)
+        outer = chunks.outer_slices(index[0]) if chunks else tuple(slice(0, size) for size in sizes)
+        sides = (1,) * (len(outer) - 2) + (SAMPLE_SIDE, SAMPLE_SIDE)
+        starts = (
+            max((part.start + part.stop - side) // 2, part.start) for part, side in zip(outer, sides, strict=True)
+        )
+        centre = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        if not _is_empty(self._blocks.read_part(self._data, index, centre)):
+            return True
+        return not _is_empty(self._blocks.read(self._data, index))
+
     def _samples(self, index: BlockIndex) -> list[Sample]:
         """Samples of all blocks of the channels of a block."""
-        channel = self._blocks.channel(index)
-        same_channel = [other for other in self._blocks.indices if self._blocks.channel(other) == channel]
-        return self._sample_squares(same_channel) if self._blocks.chunks else self._sample_blocks(same_channel)
+        part = self._blocks.part_of(self._blocks.channel(index))
+        return self._sample_squares(part) if self._blocks.chunks else self._sample_blocks(part)
 
-    def _sample_blocks(self, indices: Sequence[BlockIndex]) -> list[Sample]:
-        """Read blocks that are spread over `indices`; if all of them are constant, the first block that is not."""
+    def _sample_blocks(self, part: Part) -> list[Sample]:
+        """Read blocks that are spread over a part of the image; if all of them are empty, the first that is not."""
+        indices = self._blocks.indices_within(part)
         first = self._read(indices[0])
-        count = min(len(indices), max(1, _MAX_PLANES // math.prod(first.values.shape[1:-2])))
-        spread = [indices[i] for i in np.linspace(0, len(indices) - 1, count).astype(int)]
+        count = max(1, _MAX_PLANES // math.prod(first.values.shape[1:-2]))
+        spread = _spread(indices, count)
         samples = [first if index == indices[0] else self._read(index) for index in spread]
-        if varied := [sample for sample in samples if not is_constant(sample.values)]:
+        if varied := [sample for sample in samples if not _is_empty(sample.values)]:
             return varied
-        return [self._first_varied(indices) or first]
+        return [self._first_varied(part) or first]
 
-    def _sample_squares(self, indices: Sequence[BlockIndex]) -> list[Sample]:
+    def _sample_squares(self, part: Part) -> list[Sample]:
         """Read squares spread over all planes that are cut into chunks, and keep those that are not empty.
 
         Most of a stitched slide may be empty: only what was recorded is measured.
         """
-        planes = [index for index in indices if self._blocks.chunk_number(index) == 0]
-        spread = [planes[i] for i in np.linspace(0, len(planes) - 1, min(len(planes), _MAX_PLANES)).astype(int)]
+        assert self._blocks.chunks is not None
+        indices = self._blocks.indices_within(part)
+        planes = indices[: len(indices) // len(self._blocks.chunks)]  # the first chunk of each
+        spread = _spread(planes, _MAX_PLANES)
         samples = [sample for index in spread for sample in self._squares_of(index, _MAX_READ // len(spread))]
-        varied = [sample for sample in samples if not is_constant(sample.values)]
-        if not varied and (first := self._first_varied(indices)):
-            varied = [sample for sample in _squares(first) if not is_constant(sample.values)] or [first]
+        varied = [sample for sample in samples if not _is_empty(sample.values)]
+        if not varied and (first := self._first_varied(part)):
+            varied = [sample for sample in _squares(first) if not _is_empty(sample.values)] or [first]
         count = max(_MAX_SQUARES // len(samples[0].values), 1)
-        kept = np.linspace(0, len(varied) - 1, min(len(varied), count)).astype(int)
-        return [varied[i] for i in kept] or samples[:1]
+        return _spread(varied, count) or samples[:1]
 
     def _squares_of(self, index: BlockIndex, count: int) -> Iterator[Sample]:
         assert self._blocks.chunks is not None
@@ -142,11 +207,44 @@ class ImageStatistics:
             masked = None if mask is None else np.asarray(mask.any(axis=0))
             yield Sample(self._blocks.read_part(self._data, index, part), masked)
 
-    def _first_varied(self, indices: Sequence[BlockIndex]) -> Sample | None:
-        return next((sample for sample in map(self._read, indices) if not is_constant(sample.values)), None)
+    def _first_varied(self, part: Part) -> Sample | None:
+        """The first block of a part of the image that is not empty; of a file that tells, only what it holds is read.
+
+        Each process that restores some of the blocks finds the same.
+        """
+        indices: Iterable[BlockIndex] = self._blocks.indices_within(part)
+        if (stored := self._stored(part)) is not None:
+            first = sorted((self._blocks.number(blocks[0]), n) for n, blocks in enumerate(stored) if blocks)
+            indices = (index for _, n in first for index in stored[n])
+        return next((sample for sample in map(self._read, indices) if not _is_empty(sample.values)), None)
+
+    def _stored(self, part: Part) -> Sequence[Sequence[BlockIndex]] | None:
+        """Blocks of a part of the image of which something is stored, chunk by chunk of its file; `None` if unknown."""
+        parts = stored_parts(self._data)
+        if parts is None:
+            return None
+
+        def blocks(number: int) -> Sequence[BlockIndex]:
+            stored = dict(zip(self._blocks.axes, parts[number], strict=True))
+            for axis, along in part.items():
+                stored[axis] = slice(max(along.start, stored[axis].start), min(along.stop, stored[axis].stop))
+            is_empty = any(along.start >= along.stop for along in stored.values())
+            return () if is_empty else self._blocks.indices_within(stored)
+
+        return LazySequence(range(len(parts)), blocks)
 
     def _read(self, index: BlockIndex) -> Sample:
         return Sample(self._blocks.read(self._data, index), self.masked(index))
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """Up to `most` items, spread evenly from the first to the last."""
+    return [items[int(n)] for n in np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
+
+
+def _is_empty(values: NDArray[Any]) -> bool:
+    """Tell whether a block has a single value, or none."""
+    return is_constant(values) or not np.isfinite(values).any()
 
 
 def _squares(sample: Sample) -> Iterator[Sample]:

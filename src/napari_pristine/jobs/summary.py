@@ -16,6 +16,8 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.05, 0.3
 """Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
+_MAX_REASONS = 20
+"""Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
 _BIAS = 0.02
 """Relative change of the mean by the type of the values from which users are told."""
 _SAMPLES = ("red", "green", "blue", "alpha")
@@ -43,6 +45,7 @@ class QualitySummary:
         self._means = np.zeros(2)
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
+        self._first_unchanged: dict[str, BlockIndex] = {}
 
     def add(self, done: BlockDone) -> None:
         """Count one more block."""
@@ -59,7 +62,10 @@ class QualitySummary:
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
         if done.unchanged:
-            self._unchanged[done.unchanged] += 1
+            several = len(self._unchanged) >= _MAX_REASONS and done.unchanged not in self._unchanged
+            reason = "for other reasons of this kind" if several else done.unchanged
+            self._unchanged[reason] += 1
+            self._first_unchanged.setdefault(reason, done.index)
 
     @property
     def nothing_restored(self) -> str:
@@ -76,7 +82,7 @@ class QualitySummary:
     def notes(self) -> list[Note]:
         """Notes on blocks that were left unchanged, and on values that were filled in."""
         notes = [
-            Note(f"{count} of {self.count} chunks were left unchanged: {reason}", warning=True)
+            Note(f"{self._describe_unchanged(reason, count)}: {reason}", warning=True)
             for reason, count in self._unchanged.items()
         ]
         if self._defects:
@@ -134,6 +140,16 @@ class QualitySummary:
                     )
                 )
         return notes
+
+    def _describe_unchanged(self, reason: str, count: int) -> str:
+        """Number of blocks that were left unchanged for a reason, and where the first of them is."""
+        if self._blocks.chunks:
+            return f"{count} of {self.count} chunks were left unchanged"
+        position = self._blocks.position(self._first_unchanged[reason])
+        where = ", ".join(f"{axis} = {n}" for axis, n in position.items())
+        if count == 1:
+            return f"left unchanged at {where}"
+        return f"{count} of {self.count} blocks were left unchanged, the first at {where}"
 
     def _name(self, channel: BlockIndex, number: int) -> str:
         """Name of a channel: looped colour axes first, then its number among the joint ones."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -19,18 +21,20 @@ from napari_pristine.device import describe_device, out_of_memory_as_error, pick
 from napari_pristine.errors import AxesError, ComputeError, FileError, ImageError, PristineError, SettingError
 from napari_pristine.events import Command, Event, Job, Note, Progress
 from napari_pristine.image.axes import AxesPlan, BlockIndex, plan_axes
-from napari_pristine.image.image import Image, check_axes, check_restorable
+from napari_pristine.image.image import Image, LazySequence, check_axes, check_restorable
+from napari_pristine.io.arrays import as_image, is_dataarray
 from napari_pristine.io.registry import read
 from napari_pristine.jobs.block import Block, make_block
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.crops import MAX_BYTES, CropSampler
-from napari_pristine.jobs.restore import as_image, wait
+from napari_pristine.jobs.restore import wait
 from napari_pristine.jobs.statistics import ImageStatistics
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import InputFile, Recipe
 from napari_pristine.settings import make
+from napari_pristine.text import file_name
 
 _MAX_NAMES = 1000
 """Images whose names are kept in a model."""
@@ -129,12 +133,17 @@ def training_job(
         started_from = InputFile(path=recipe.model, sha256=start.sha256)
         recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, "model": started_from}})
     device, device_note = pick_device(recipe.device)
-    blocks = [(image, index) for image in training_images for index in image.blocks.indices]
+    ends = list(accumulate(len(image.blocks.indices) for image in training_images))  # numbers of blocks
 
-    def load(image: TrainingImage, index: BlockIndex) -> NoisyBlock:
+    def image_of(number: int) -> int:
+        return bisect_right(ends, number)
+
+    def load(number: int) -> NoisyBlock:
+        image = training_images[image_of(number)]
+        index = image.blocks.indices[number - ends[image_of(number)]]  # counted from the last block of the image
         return image.block(index, params).noisy(device, recipe.seed)
 
-    crops = CropSampler([partial(load, *block) for block in blocks], recipe.seed, max_bytes)
+    crops = CropSampler(LazySequence(range(ends[-1]), lambda n: partial(load, n)), recipe.seed, max_bytes)
     reported = 0
 
     def report_skipped() -> JobPart[None]:
@@ -142,7 +151,7 @@ def training_job(
         nonlocal reported
         new = list(crops.skipped.items())[reported:]
         reported += len(new)
-        counts = Counter((blocks[number][0].name, str(error)) for number, error in new)
+        counts = Counter((training_images[image_of(number)].name, str(error)) for number, error in new)
         for (name, reason), count in counts.items():
             some = f"{count} blocks are" if count > 1 else "a block is"
             yield from context.warn(f"{name}: {some} left out: {reason}")
@@ -167,13 +176,14 @@ def training_job(
     weights = {name: weight.detach().cpu().clone() for name, weight in net.state_dict().items()}
     if not all(bool(weight.isfinite().all()) for weight in weights.values()):
         raise ComputeError("the training diverged: the weights are no longer finite; set a lower learning_rate")
-    used = [block for number, block in enumerate(blocks) if number not in crops.skipped]
-    names = list(dict.fromkeys(image.name for image, _ in used))
+    skipped_blocks = Counter(map(image_of, crops.skipped))
+    used = [image for n, image in enumerate(training_images) if skipped_blocks[n] < len(image.blocks.indices)]
+    names = list(dict.fromkeys(image.name for image in used))
     residual = float(context.mean_residual) ** 0.5 if context.mean_residual is not None else math.nan
     facts = Facts(
         images=tuple(names[:_MAX_NAMES]),
-        count=len({image for image, _ in used}),
-        blocks=len(used),
+        count=len(used),
+        blocks=ends[-1] - len(crops.skipped),
         sigma=tuple(crops.sigma.tolist()),
         residual=residual if math.isfinite(residual) else None,
         stopped=stop.text,
@@ -204,7 +214,7 @@ class TrainingImage:
             PristineError: It cannot be read, or not be trained on.
         """
         if isinstance(data, (str, os.PathLike)):
-            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), Path(data).name
+            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), file_name(Path(data))
         else:
             image = _as_lazy_image(data, recipe.axes)
             name = image.name or name
@@ -236,6 +246,7 @@ class TrainingImage:
             ImageError: It cannot be trained on, or can no longer be read.
         """
         try:
+            self.statistics.check_stored(index)
             values = self.blocks.read(self.image.data, index)
             return make_block(
                 values.astype(values.dtype.newbyteorder("="), copy=False),
@@ -275,9 +286,11 @@ def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[T
 
 def _as_lazy_image(data: Image | NDArray[Any] | IndexableArray, axes: str) -> Image:
     """Make an image of an array in memory, or of one that can be read in parts."""
-    if isinstance(data, (Image, np.ndarray)):
+    if isinstance(data, (Image, np.ndarray)) or is_dataarray(data):
         return as_image(data, axes)
-    if not hasattr(data, "dtype"):  # nested lists
-        return as_image(np.asarray(data), axes)
-    stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)  # takes no memory
+    try:
+        dtype = np.dtype(data.dtype)
+    except (AttributeError, TypeError):  # nested lists, tensors
+        return as_image(data, axes)
+    stand_in = np.broadcast_to(np.zeros((), dtype), data.shape)  # takes no memory
     return replace(as_image(stand_in, axes), data=data)

@@ -1,4 +1,4 @@
-"""The methods: one file each, and the list of them."""
+"""The methods: settings and declaration of each, without torch, and the list of them; `fits` computes them."""
 
 from __future__ import annotations
 

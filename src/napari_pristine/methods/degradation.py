@@ -1,4 +1,4 @@
-"""The degradation of an image, as settings, and the forward operators that follow from them."""
+"""The degradation of an image, as settings; the forward operators that follow from them are made by `fits.scene`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ import re
 from typing import Any, Literal
 
 from napari_pristine.errors import SettingError
-from napari_pristine.methods.method import NoisyBlock
-from napari_pristine.physics.blur import Blur
-from napari_pristine.physics.operator import Grid, Operators, scene_grid
-from napari_pristine.physics.psf import PSF, AiryPSF, GaussianPSF, GibsonLanniPSF, MeasuredPSF
-from napari_pristine.physics.sampling import Downsample
 from napari_pristine.settings import Params, make, setting
 
-_NM = 1e-3
-"""One nanometre in µm."""
 _IMAGE = re.compile(r"(?:\"[^\"]*\"|[^;])+")
 """One image of a list; semicolons in quotes do not separate."""
 _ASSIGNMENT = re.compile(r"(?:^|\s)(\w+)=(\"[^\"]*\"|\S+)")
@@ -78,44 +71,6 @@ class Degradation(Params):
     def is_identity(self, axes: str) -> bool:
         """True if the image shows the scene as it is, neither blurred nor coarser."""
         return self.blur == "none" and set(self.factors(axes)) == {1}
-
-    def operators(self, grid: Grid, psf: MeasuredPSF | None = None) -> Operators:
-        """The operators from the scene to an image with this grid; masks of missing pixels are not among them.
-
-        Raises:
-            SettingError: The optics need a pixel size, or a measured PSF is missing.
-        """
-        chosen, factors = self._psf(grid, psf), self.factors(grid.axes)
-        blur = () if chosen is None else (Blur(chosen, self.boundary, factors),)
-        sampling = (Downsample(self.finer, self.finer_axes, self.downsampling),) if self.finer > 1 else ()
-        return (*blur, *sampling)
-
-    def forward_operators(self, block: NoisyBlock) -> tuple[Operators, Grid]:
-        """The operators from the scene to an image, and the grid of the scene."""
-        size = self.pixel_size
-        spacing = tuple(size if size and a in "YX" else d for a, d in zip(block.axes, block.spacing, strict=True))
-        grid = Grid(block.axes, tuple(block.pixels.shape[1:]), spacing)
-        operators = self.operators(grid, block.psf)
-        return operators, scene_grid(operators, grid)
-
-    def _psf(self, grid: Grid, measured: MeasuredPSF | None) -> PSF | None:
-        if self.blur == "none":
-            return None
-        if self.blur == "gaussian":
-            along_z = self.blur_width if self.blur_depth is None else self.blur_depth
-            stds = {"Y": self.blur_width, "X": self.blur_width, "Z": along_z}
-            return GaussianPSF(tuple(stds.get(axis, 0.0) for axis in grid.axes))
-        if self.blur == "file":
-            if measured is None:
-                raise SettingError("blur 'file' needs a measured point spread function; set psf_file")
-            return measured
-        if grid.spacing[-1] == 1 and self.pixel_size is None:
-            raise SettingError(
-                f"blur '{self.blur}' needs the pixel size, which the image does not state; set pixel_size, in µm"
-            )
-        if self.blur == "airy":
-            return AiryPSF(self.wavelength * _NM, self.aperture, self.refractive_index)
-        return GibsonLanniPSF(self.wavelength * _NM, self.aperture, self.refractive_index, self.immersion, self.depth)
 
 
 class ExtraImage(Degradation):

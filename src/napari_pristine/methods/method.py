@@ -1,20 +1,25 @@
-"""The contract between a method and the rest of the package: settings, three functions, one declaration."""
+"""The contract between a method and the rest of the package: settings, three functions, one declaration.
+
+A method is declared without importing torch, so that forms, lists and help texts are there at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
-
-import torch
-from torch import Tensor, nn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from napari_pristine.errors import SettingError
-from napari_pristine.image.tiling import Tiling
-from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.settings import Params, make, setting
 
-N = TypeVar("N", bound=nn.Module)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from napari_pristine.physics.psf import MeasuredPSF
+
+N = TypeVar("N", bound="nn.Module")
 
 
 class MethodParams(Params):
@@ -117,11 +122,15 @@ class NoisyBlock:
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
+        from napari_pristine.image.tiling import Tiling  # here, as it imports numpy
+
         return random_crops(self.pixels, count, Tiling.of(tuple(self.pixels.shape[1:]), side, 0).side, generator)
 
 
 def random_crops(pixels: Tensor, count: int, sides: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Cut `count` crops `(count, C, *sides)` out of pixels `(C, *space)`, at random positions."""
+    import torch
+
     room = torch.tensor([n - side + 1 for n, side in zip(pixels.shape[1:], sides, strict=True)])
     corners = (torch.rand((count, len(sides)), generator=generator, dtype=torch.float64) * room).long().tolist()
     return torch.stack(
@@ -154,6 +163,27 @@ class StopReason:
 
 Fit: TypeAlias = Generator[Step, None, StopReason]
 """A running fit: yields a `Step` after each step, and within steps that take long; returns why it ended."""
+
+
+class LazyModule:
+    """A module with the functions of a method; it is imported when one of them is first called.
+
+    Args:
+        name: Its full name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, function: str) -> Callable[..., Any]:
+        if function.startswith("_"):  # looked for by copy, pickle, doctest …
+            raise AttributeError(function)
+
+        def call(*args: Any) -> Any:
+            return getattr(import_module(self._name), function)(*args)
+
+        call.__module__, call.__qualname__ = self._name, function
+        return call
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from napari_pristine.errors import SettingError
+from napari_pristine.fits.fields import mean_slopes, noise_level
 from napari_pristine.methods.degradation import Degradation
-from napari_pristine.methods.fit_inr import mean_slopes, noise_level
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field, fine_slices, pixel_centres
-from napari_pristine.physics.operator import Grid, Operators, degrade
-from napari_pristine.physics.sampling import Mask
+from napari_pristine.physics.blur import Blur
+from napari_pristine.physics.operator import Grid, Operators, degrade, scene_grid
+from napari_pristine.physics.psf import PSF, AiryPSF, GaussianPSF, GibsonLanniPSF, MeasuredPSF
+from napari_pristine.physics.sampling import Downsample, Mask
 
 LEAST_NOISE = 0.015
 """Minimum noise level, in standard deviations of the values, for the weight of the slope: slopes are penalised even
@@ -31,6 +33,44 @@ _RATE = 0.03
 """Rate at which the weight of the slope follows the residual, per step."""
 _RANGE = 16.0
 """Largest factor by which the weight of the slope may rise or fall."""
+_NM = 1e-3
+"""One nanometre in µm."""
+
+
+def forward_operators(degradation: Degradation, block: NoisyBlock) -> tuple[Operators, Grid]:
+    """The operators from the scene to an image, and the grid of the scene; masks of missing pixels are not among them.
+
+    Raises:
+        SettingError: The optics need a pixel size, or a measured PSF is missing.
+    """
+    size = degradation.pixel_size
+    spacing = tuple(size if size and a in "YX" else d for a, d in zip(block.axes, block.spacing, strict=True))
+    grid = Grid(block.axes, tuple(block.pixels.shape[1:]), spacing)
+    psf, finer = _make_psf(degradation, grid, block.psf), degradation.finer
+    blur = () if psf is None else (Blur(psf, degradation.boundary, degradation.factors(grid.axes)),)
+    sampling = (Downsample(finer, degradation.finer_axes, degradation.downsampling),) if finer > 1 else ()
+    operators = (*blur, *sampling)
+    return operators, scene_grid(operators, grid)
+
+
+def _make_psf(degradation: Degradation, grid: Grid, measured: MeasuredPSF | None) -> PSF | None:
+    """The point spread function that the settings describe, or the measured one; none without blur."""
+    blur, wavelength, aperture = degradation.blur, degradation.wavelength * _NM, degradation.aperture
+    if blur == "none":
+        return None
+    if blur == "gaussian":
+        along_z = degradation.blur_width if degradation.blur_depth is None else degradation.blur_depth
+        stds = {"Y": degradation.blur_width, "X": degradation.blur_width, "Z": along_z}
+        return GaussianPSF(tuple(stds.get(axis, 0.0) for axis in grid.axes))
+    if blur == "file":
+        if measured is None:
+            raise SettingError("blur 'file' needs a measured point spread function; set psf_file")
+        return measured
+    if grid.spacing[-1] == 1 and degradation.pixel_size is None:
+        raise SettingError(f"blur '{blur}' needs the pixel size, which the image does not state; set pixel_size, in µm")
+    if blur == "airy":
+        return AiryPSF(wavelength, aperture, degradation.refractive_index)
+    return GibsonLanniPSF(wavelength, aperture, degradation.refractive_index, degradation.immersion, degradation.depth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +166,7 @@ def make_targets(
             )
         valid = block.valid.float()
         held_out = valid * (torch.rand(valid.shape, generator=generator) < holdout).to(valid)
-        operators, grid = degradation.forward_operators(block)
+        operators, grid = forward_operators(degradation, block)
         weight = (least / max(sigma, least)) ** 2 if degradation.weight is None else degradation.weight
         targets.append(
             ImageTarget(

@@ -1,51 +1,19 @@
-"""Building blocks for training a U-Net on random crops: settings, crops, brightness, final warnings."""
+"""Building blocks for training a U-Net on random crops: crops, brightness, final warnings."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from napari_pristine.image.noise import is_correlated
+from napari_pristine.methods.fit_settings import TrainingParams
 from napari_pristine.methods.method import CropSource, NoisyBlock, StopReason
 from napari_pristine.nets.unet import UNet, UNetConfig, small_config
-from napari_pristine.settings import Params, setting
 
 _NOISELESS = 2e-6
 """Noise level up to which a channel counts as free of noise, such as the opacity of a screenshot."""
 _INVALID = 1e-3
 """Fraction of pixels without a value above which a warning is given."""
-
-
-class TrainingParams(Params):
-    """The settings of a U-Net that is trained on random crops."""
-
-    steps: int = setting(400, "Maximum number of optimiser steps.", ge=1, le=10_000_000)
-    batch: int = setting(4, "Crops per step.", ge=1, le=1024)
-    side: int = setting(64, "Side of the crops.", unit="pixels", ge=8, le=4096)
-    turns: bool = setting(True, "Flip and rotate the crops at random.", advanced=True)
-    unet: Literal["small", "paper"] = setting(
-        "small", "U-Net with the same number of channels on all levels, or as published.", advanced=True
-    )
-    width: int = setting(32, "Channels of the first level of the U-Net.", ge=3, le=512, advanced=True)
-    levels: int = setting(3, "Number of times that the U-Net halves the image.", ge=1, le=6, advanced=True)
-    learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
-    cooling: float = setting(
-        0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
-    )
-    averaging: float = setting(0.99, "Decay of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
-    mixed_precision: bool = setting(
-        False, "Train in 16-bit floats on CUDA GPUs: faster, and the result differs a little.", advanced=True
-    )
-    brightness: bool = setting(True, "Give the result the mean brightness of the noisy image.", advanced=True)
-    warm_steps: float = setting(
-        0.4, "Fraction of the steps for a network that has learned before.", gt=0, le=1, advanced=True
-    )
-
-    def steps_of(self, warm: bool) -> int:
-        """Number of steps of a fit that starts from random weights, or (`warm`) from a trained network."""
-        return max(1, round(self.steps * (self.warm_steps if warm else 1)))
 
 
 def make_unet(params: TrainingParams, published: UNetConfig, channels: int, space: tuple[int, ...]) -> UNet:

@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 
 import torch
 
+from napari_pristine.methods.fit_settings import FINAL_RATE
 from napari_pristine.nets.ema import EmaModel
 
-FINAL_RATE = 0.02
-"""Fraction of the learning rate that is left at the end of a linear decay."""
 _WARM_UP = 10
 """Steps over which the average becomes longer, see `ema_decay`."""
 

@@ -1,6 +1,6 @@
 """Building blocks for fitting an implicit neural representation (INR), a continuous function, to pixels.
 
-Settings, targets, random positions, loss and gradients, optimisers.
+Targets, random positions, loss and gradients, optimisers, stopping rules.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from napari_pristine.fits.stopping import EARLY, StopRules
+from napari_pristine.methods.fit_settings import FieldParams
 from napari_pristine.methods.method import NoisyBlock
-from napari_pristine.methods.stopping import EARLY, StopRules
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.muon import Muon
 from napari_pristine.nets.siren import Siren
-from napari_pristine.settings import Params, setting
 
 _NEIGHBOURHOOD = {1: 32, 2: 8, 3: 4}
 """Side of the small boxes in which random pixels are drawn, by number of axes: differences of neighbours in a box give
@@ -29,80 +29,6 @@ _CORRELATION_POWER = 2.0
 """Exponent with which the weight of the slope grows with the correlation length of the noise."""
 
 
-class FieldParams(Params):
-    """The settings of a fit of a continuous function to pixels."""
-
-    steps: int = setting(600, "Maximum number of optimiser steps.", ge=1, le=100_000)
-    smoothness: float = setting(
-        0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
-    )
-    stop_at: float = setting(
-        0.0, "Stop when the residual is as low as this; 0 takes all steps.", unit="noise levels", ge=0, le=10
-    )
-    fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
-    patch: int | None = setting(
-        96,
-        "Side of the patches, each of which has a network of its own.",
-        none="one for all",
-        unit="pixels",
-        ge=24,
-        le=1024,
-        advanced=True,
-    )
-    overlap: int = setting(16, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
-    width: int | None = setting(
-        48,
-        "Units per layer; the paper: 256 for 512 × 512 pixels, and in proportion.",
-        none="as in the paper",
-        ge=4,
-        le=1024,
-        advanced=True,
-    )
-    layers: int = setting(3, "Sine layers.", ge=2, le=16, advanced=True)
-    frequency: float | None = setting(
-        0.5,
-        "Highest initial frequency; the paper: 15 radians per half side.",
-        none="as in the paper",
-        unit="radians per pixel",
-        gt=0,
-        le=4,
-        advanced=True,
-    )
-    batch: int | None = setting(512, "Pixels per patch and step.", none="all", unit="pixels", ge=64, advanced=True)
-    optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
-    learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
-    muon_rate: float = setting(1e-3, "Learning rate of Muon.", gt=0, le=1, advanced=True)
-    cooling: float = setting(
-        0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
-    )
-    averaging: float = setting(0.99, "Decay of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
-    weight_decay: float = setting(0.0, "Weight decay of the last two sine layers.", ge=0, le=1, advanced=True)
-    holdout: float = setting(
-        0.0,
-        "Fraction of the pixels that is held out; the fit stops when their error no longer falls.",
-        ge=0,
-        le=0.5,
-        advanced=True,
-    )
-    warm_steps: float = setting(
-        0.4,
-        "Fraction of the steps for a frame that starts from the network of the frame before.",
-        gt=0,
-        le=1,
-        advanced=True,
-    )
-
-    def steps_of(self, warm: bool, at_most: int | None = None) -> int:
-        """Number of steps of a fit that starts from random weights, or (`warm`) from a fitted network."""
-        steps = self.steps if at_most is None else min(self.steps, at_most)
-        return max(1, round(steps * (self.warm_steps if warm else 1)))
-
-    def stop_rules(self, warm: bool) -> StopRules:
-        """The stopping rules of a fit that starts from random weights, or (`warm`) from a fitted network."""
-        decay = 0.0 if self.batch is None else 0.95
-        return StopRules(self.stop_at, self.holdout > 0, decay, early=0 if warm else EARLY)
-
-
 def paper_width(space: tuple[int, ...]) -> int:
     """256 · H·W / 512² (Kim, Lee & Shin 2022, section 4.1), rounded to a multiple of 8 and kept within 64 and 512.
 
@@ -110,6 +36,12 @@ def paper_width(space: tuple[int, ...]) -> int:
     and 4096 for 2048² pixels, impossible.
     """
     return min(max(8 * round(256 * math.prod(space) / 512**2 / 8), 64), 512)
+
+
+def stop_rules(params: FieldParams, warm: bool) -> StopRules:
+    """The stopping rules of a fit that starts from random weights, or (`warm`) from a fitted network."""
+    decay = 0.0 if params.batch is None else 0.95
+    return StopRules(params.stop_at, params.holdout > 0, decay, early=0 if warm else EARLY)
 
 
 def noise_level(block: NoisyBlock) -> float:

@@ -1,0 +1,286 @@
+"""The choice of an image in a TIFF file that holds several, or another number of planes than it says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_pristine.image.image import COLOUR
+
+MAX_PLANES = 10_000_000
+"""More than any microscope records, and few enough for tifffile to list them in a moment."""
+_STACKABLE = ("shaped", "generic", "uniform")
+"""Kinds of series in tifffile's word that mean no more than that their pages follow each other; those of OME are
+scenes, those of slide scanners different pictures of a slide."""
+_ASIDE = re.compile(r"(label|macro|thumb(nail)?|overview|preview|map|barcode)( image)?( ?\d+)?", re.IGNORECASE)
+"""Names of images that show the slide, not the sample."""
+_MAX_LISTED = 4
+"""Number of images that a note describes."""
+_REDUCED, _MASK = 1, 4
+"""Bits of the tag NewSubfileType: a page is a smaller version, or a mask, of another one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """An image in a file, or several of them as a stack.
+
+    Attributes:
+        number: Its number in the file, from 0.
+        pages: Its pages, as a series of tifffile.
+        axes: One letter per dimension.
+        name: Its name in the file.
+    """
+
+    number: int
+    pages: tifffile.TiffPageSeries
+    axes: str
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size along each axis."""
+        return tuple(int(n) for n in self.pages.shape)
+
+    @property
+    def describe(self) -> str:
+        """Number, name, shape and type, for messages."""
+        name = f" '{self.name}'" if self.name else ""
+        sizes = " × ".join(f"{axis} {n}" for axis, n in zip(self.axes, self.shape, strict=True))
+        return f"{self.number}{name} ({sizes}, {self.pages.dtype})"
+
+    def _size(self, axes: str) -> int:
+        return math.prod(n for axis, n in zip(self.axes, self.shape, strict=True) if axis in axes)
+
+    @property
+    def plane(self) -> int:
+        """Number of pixels in a plane."""
+        return self._size("YX")
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels in all planes; those in colour count once."""
+        return math.prod(self.shape) // self._size("S")
+
+    @property
+    def subfile_type(self) -> int:
+        """The tag NewSubfileType."""
+        return int(self.pages.keyframe.subfiletype)
+
+    @property
+    def is_for_display(self) -> bool:
+        """True if it has colours of 8 bits, as copies with a scale bar have."""
+        is_colour = "S" in self.axes or self.pages.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
+        return is_colour and self.pages.dtype.itemsize == 1
+
+    @property
+    def is_beside(self) -> bool:
+        """True if it is a thumbnail, a mask, or a picture of the slide."""
+        return bool(self.subfile_type & (_REDUCED | _MASK)) or bool(_ASIDE.fullmatch(self.name.strip()))
+
+    @property
+    def depth(self) -> int:
+        """Rank of the type of the values: floats, integers of more than 8 bits, of 8 bits, others."""
+        if self.pages.dtype.kind == "f":
+            return 3
+        if self.pages.dtype.kind not in "ui" or self.pages.keyframe.bitspersample == 1:
+            return 0
+        return 2 if self.pages.dtype.itemsize > 1 else 1
+
+
+def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
+    """Choose the image that was measured, among copies for display, labels and thumbnails; with a note on the others.
+
+    Equal images are one stack, such as a movie that was written frame by frame.
+    """
+    best = _measured(found)
+    equal = [each for each in found if _is_equal(each, best)]
+    taken = _stack(equal) if len(equal) > 1 else best
+    others = [each for each in found if each is not best and (taken is best or each not in equal)]
+    if all(each.subfile_type & _REDUCED for each in others):
+        return taken, []
+    listed = ", ".join(each.describe for each in others[:_MAX_LISTED])
+    more = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
+    what = (
+        f"image {best.describe} was taken"
+        if taken is best
+        else f"{len(equal)} equal images were taken as one stack along {taken.axes[0]}"
+    )
+    return taken, [f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another"]
+
+
+def _measured(found: Sequence[Series]) -> Series:
+    """The image that was measured: of the highest depth and the most pixels among those that are not much smaller."""
+    left = [each for each in found if not each.is_beside] or list(found)
+    measured = [each for each in left if not each.is_for_display and each.depth > 0]
+    if measured:
+        largest = max(each.plane for each in measured)
+        left = [each for each in left if each in measured or each.plane > 16 * largest]
+    for size in ("plane", "pixels"):
+        largest = max(getattr(each, size) for each in left)
+        left = [each for each in left if 4 * getattr(each, size) >= largest]
+    return max(left, key=lambda each: (each.depth, each.pixels, -each.number))
+
+
+def _is_equal(one: Series, other: Series) -> bool:
+    """True if two images are alike in all but their values, so that they may follow each other in a stack."""
+    a, b = one.pages, other.pages
+    return (
+        a.kind == b.kind
+        and a.kind in _STACKABLE
+        and (one.axes, one.shape, a.dtype) == (other.axes, other.shape, b.dtype)
+        and one.subfile_type == other.subfile_type
+        and (a.keyframe.shape, a.keyframe.photometric) == (b.keyframe.shape, b.keyframe.photometric)
+        and not (a.transform or b.transform)
+        and len(a.levels) == len(b.levels) == 1
+    )
+
+
+def _stack(equal: Sequence[Series]) -> Series:
+    """Equal images as one stack: along T if they begin with it, as parts of a movie do, else along a new axis."""
+    first = equal[0]
+    pages = [page for each in equal for page in each.pages]
+    if first.axes.startswith("T"):
+        axes, shape = first.axes, (len(equal) * first.shape[0], *first.shape[1:])
+    else:
+        axis = next(axis for axis in "TZCQRPONMLKJIHG" if axis not in first.axes)
+        axes, shape = axis + first.axes, (len(equal), *first.shape)
+    return replace(first, pages=series_of(pages, shape, axes, first.pages), axes=axes, name="")
+
+
+def series_of(
+    pages: Sequence[Any], shape: Sequence[int], axes: str, like: tifffile.TiffPageSeries
+) -> tifffile.TiffPageSeries:
+    """A series of pages with another shape."""
+    return tifffile.TiffPageSeries(
+        pages, shape, like.dtype, axes, kind=like.kind, name=like.name, parent=like.parent, squeeze=False,
+        multifile=like.is_multifile,
+    )  # fmt: skip
+
+
+def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeries, list[str]]:
+    """Leave out the ends of axes where planes are missing, with a note on it; nothing if that leaves no plane."""
+    pages = list(series)
+    if None not in pages:
+        return series, []
+    leading = series.ndim - len(series.keyframe.shape)
+    shape, axes = series.shape[:leading], series.axes[:leading]
+    present = np.array([page is not None for page in pages]).reshape(shape)
+    everything = [np.arange(n) for n in shape]
+    others = [tuple(i for i in range(leading) if i != axis) for axis in range(leading)]
+    options = [[np.flatnonzero(present.any(rest)) for rest in others]]
+    options += [  # without the last frame, say, of which only some channels are there
+        [np.flatnonzero(present.all(others[axis])) if axis == n else all_ for n, all_ in enumerate(everything)]
+        for axis in range(leading)
+    ]
+    boxes = [box for box in options if all(map(len, box)) and present[np.ix_(*box)].all()]
+    boxes = [box for box in boxes if all(len(n) == n[-1] - n[0] + 1 for n in box)]
+    if not boxes:
+        return series, []
+    box = max(boxes, key=lambda box: math.prod(map(len, box)))
+    parts = [
+        f"{axis} {n[0]} to {n[-1]} of {size}" for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size
+    ]
+    kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
+    note = f"{pages.count(None)} of its {len(pages)} planes are missing; it is read for {', '.join(parts)}"
+    return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), [note]
+
+
+def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Axes and sizes for as many planes as there are, where a file states others: the first axis is made to fit.
+
+    Args:
+        count: Number of planes.
+        axes: Axes that the file states, without those of a plane.
+        sizes: Their sizes.
+    """
+    stated = {axis: n for axis, n in zip(axes, sizes, strict=True) if n > 1}
+    if next(iter(stated), "C") in COLOUR:  # there are more times, not more colours
+        stated = {"T": 1} | stated
+    first = next(iter(stated))
+    frames, rest = divmod(count, math.prod(stated.values()) // stated[first])
+    if frames and (not rest or 2 <= frames < stated[first]):  # an incomplete frame at the end is left out
+        stated |= {first: frames}
+    else:
+        stated = {next(axis for axis in stated if axis not in COLOUR): count}
+    return "".join(axis for axis, n in stated.items() if n > 1), tuple(n for n in stated.values() if n > 1)
+
+
+def mend_imagej(
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page_count: int
+) -> tuple[tifffile.TiffPageSeries, list[str]]:
+    """Read all planes of an ImageJ file that there are, with a note, if its description states another number.
+
+    Args:
+        tif: The file.
+        series: Its image, as tifffile reads it.
+        page_count: Number of pages in the file.
+    """
+    stated, page = tif.imagej_metadata or {}, tif.pages.first
+    sizes = {axis: stated.get(key, 1) for axis, key in zip("TZC", ("frames", "slices", "channels"), strict=True)}
+    if page.samplesperpixel > 1:  # they may be stated as channels
+        del sizes["C"]
+    sizes = {axis: n for axis, n in sizes.items() if isinstance(n, int) and n > 1}
+    images = stated.get("images")
+    if not sizes and not isinstance(images, int):
+        return series, []
+    images = images if isinstance(images, int) else 1
+    claimed = math.prod(sizes.values()) if sizes else max(images, 1)
+    is_whole = series.kind == "imagej" and series.dataoffset is not None and series.size >= claimed * page.size
+    pages: list[Any] = [page]
+    if page_count > 1:
+        found = claimed if page_count < claimed and is_whole else page_count
+    elif page.is_contiguous and claimed > 1:  # one page stands for all planes, which follow each other
+        found, rest = divmod(tif.filehandle.size - page.dataoffsets[0], page.nbytes)
+        found = claimed if rest > 1 else min(found, claimed)  # one that ends within a plane is cut off
+    else:
+        found = 1
+    stale = [f"its description states {max(images, claimed)} images, but it holds {found}, which are read"]
+    if found in (0, claimed) or claimed > MAX_PLANES:
+        return series, stale if found == claimed and images not in (1, claimed) else []
+    if page_count > 1:
+        pages = _pages_like(tif, page)
+        found = len(pages)
+    axes, leading = leading_shape(found, "".join(sizes), tuple(sizes.values()))
+    pages = pages[: math.prod(leading)]
+    mended = series_of(pages, (*leading, *page.shape), axes + page.axes, series)
+    mended.kind = "imagej"
+    return mended, stale
+
+
+def mend_ome(
+    tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, *, in_order: bool
+) -> tuple[tifffile.TiffPageSeries, list[str]]:
+    """Read all pages of an OME-TIFF file with a single image, with a note, if its metadata state another number.
+
+    Args:
+        tif: The file.
+        series: Its image, as tifffile reads it.
+        in_order: The metadata do not tell the place of each plane, so that planes that are missing are the last ones.
+    """
+    keyframe, used = series.keyframe, {page.offset for page in series if page is not None}
+    is_short = in_order and len(used) < len(series)
+    if not is_short and not len(tif.pages) > len(used) == len(series):
+        return series, []
+    pages = _pages_like(tif, keyframe)
+    if not is_short and not {page.offset for page in pages} > used:
+        return series, []
+    leading = series.ndim - len(keyframe.shape)
+    axes, sizes = leading_shape(len(pages), series.axes[:leading], series.shape[:leading])
+    text = f"its OME-XML states {len(series)} planes, but it holds {len(pages)}, which are read in order"
+    pages = pages[: math.prod(sizes)]
+    return series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series), [text]
+
+
+def _pages_like(tif: tifffile.TiffFile, keyframe: tifffile.TiffPage) -> list[tifffile.TiffPage]:
+    """All pages of a file with the shape and type of one of them, which tifffile may have taken for granted."""
+    pages = []
+    for number, page in enumerate(tif.pages):
+        tif.filehandle.seek(page.offset)
+        pages.append(tifffile.TiffPage(tif, number))
+    return [page for page in pages if page.hash == keyframe.hash]

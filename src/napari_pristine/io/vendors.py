@@ -1,0 +1,324 @@
+"""The files of Zeiss (CZI), Leica (LIF, LOF), Nikon (ND2) and Olympus (OIB, OIF) microscopes."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from importlib import import_module
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import IO, Any, ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pristine.errors import FileError
+from napari_pristine.image.image import Range, axes_from_names, ranges
+from napari_pristine.io.metadata import FileMetadata, number, unit_name
+from napari_pristine.io.microscope import MicroscopeFile, Scene
+
+Spacing = tuple[float, str]
+_LIF_AXES = {"1": "X", "2": "Y", "3": "Z", "4": "T"}
+"""Axes with a spacing by their number in LIF."""
+
+
+class CziFile(MicroscopeFile):
+    """Zeiss CZI, read by libCZI, which also joins the tiles of a mosaic."""
+
+    format_name, suffixes, library, extra = "CZI", (".czi",), "pylibCZIrw.czi", "czi"
+    reads_parts = True
+    _TYPES: ClassVar[Mapping[str, str]] = {
+        "Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "Bgr48": "u2", "Bgr96Float": "f4",
+    }  # fmt: skip
+
+    def open(self) -> None:
+        self._open = ExitStack()
+        self._file = self._open.enter_context(import_module(self.library).open_czi(str(self.path)))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._open.close()
+            self._file = None
+
+    def scenes(self) -> list[Scene]:
+        types = self._file.pixel_types
+        in_colour = {name.startswith("Bgr") for name in types.values()}
+        if not set(types.values()) <= set(self._TYPES) or len(in_colour) > 1:
+            found = ", ".join(dict.fromkeys(types.values()))
+            raise FileError(
+                f"'{self.path}' has pixels of the type {found}, which cannot be read; export it as OME-TIFF"
+            )
+        dtype = np.result_type(*(np.dtype(self._TYPES[name]) for name in types.values()))
+        samples = (3,) if in_colour == {True} else ()
+        sizes = {axis: end - start for axis, (start, end) in self._file.total_bounding_box_no_pyramid.items()}
+        outer = [axis for axis in "BVHIRTZC" if sizes.get(axis, 1) > 1]
+        axes, shape = "".join(outer) + "YXS"[: 2 + len(samples)], tuple(sizes[axis] for axis in outer)
+        rectangles = sorted(self._file.scenes_bounding_rectangle_no_pyramid.items())
+        rectangles = rectangles or [(None, self._file.total_bounding_rectangle_no_pyramid)]
+        elements = self._xml().findall(".//Information/Image/Dimensions/S/Scenes/Scene")
+        names = {element.get("Index"): element.get("Name") for element in elements}
+        return [
+            Scene(
+                names.get(str(number)) or f"scene {number}",
+                axes,
+                (*shape, rectangle.h, rectangle.w, *samples),
+                dtype,
+                2 + len(samples),
+                (number, rectangle),
+            )
+            for number, rectangle in rectangles
+        ]
+
+    def metadata(self, scene: Scene) -> FileMetadata:
+        root = self._xml()
+        spacing: dict[str, Spacing] = {}
+        for distance in root.findall(".//Scaling/Items/Distance"):
+            metres = number(distance.findtext("Value"))
+            if metres > 0:
+                spacing[distance.get("Id", "")] = _convert(metres, "meter")
+        increment = root.findtext(".//Information/Image/Dimensions/T/Positions/Interval/Increment")
+        if (step := number(increment)) > 0:
+            spacing["T"] = (step, "second")
+        channels = root.findall(".//Information/Image/Dimensions/Channels/Channel")
+        shown = root.findall(".//DisplaySetting/Channels/Channel")
+        names = {channel.get("Id"): channel.get("Name") for channel in [*shown, *channels] if channel.get("Name")}
+        return FileMetadata(spacing, _names(names.get(channel.get("Id")) for channel in channels or shown))
+
+    def plane(self, scene: Scene, index: tuple[int, ...]) -> Any:
+        return _CziPlane(self._file, scene, dict(zip(scene.axes, index, strict=False)))
+
+    def _xml(self) -> ElementTree.Element:
+        return ElementTree.fromstring(self._file.raw_metadata or "<ImageDocument/>")
+
+
+class _CziPlane:
+    """One plane of a CZI. Only the rectangle that is indexed is read: mosaics may be larger than the memory."""
+
+    def __init__(self, file: Any, scene: Scene, where: dict[str, int]) -> None:
+        self._file, self._where, (self._number, self._whole) = file, where, scene.place
+        self.shape = scene.shape[-scene.plane_ndim :]
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        rows, columns, *samples = ranges(index, self.shape)
+        (top, height, y), (left, width, x) = _window(rows), _window(columns)
+        part = (self._whole.x + left, self._whole.y + top, width, height)
+        values = np.asarray(self._file.read(roi=part, plane=self._where, scene=self._number))
+        # the last axis is always there; colours are stored as blue, green, red
+        return values[..., ::-1][(y, x, *index[2:])] if samples else values[y, x, 0]
+
+
+def _window(selected: Range) -> tuple[int, int, int | slice]:
+    """Start and size of the part of an axis that holds a selection, and the selection within it."""
+    if isinstance(selected, int):
+        return selected, 1, 0
+    return selected.start, selected[-1] + 1 - selected.start, slice(None, None, selected.step)
+
+
+class LifFile(MicroscopeFile):
+    """Leica LIF and LOF."""
+
+    format_name, suffixes, library, extra = "LIF", (".lif", ".lof"), "liffile", "lif"
+
+    def open(self) -> None:
+        """Open the file; its description, which may be megabytes of XML, is parsed the first time only."""
+        if self._file is None:
+            self._stream = _ReopenedFile(self.path)
+            self._file = import_module(self.library).LifFile(BufferedReader(self._stream))
+
+    def close(self) -> None:
+        self._stream.release()
+
+    def scenes(self) -> list[Scene]:
+        found = []
+        for image in self._file.images:
+            if image.is_flim or not {"Y", "X"} <= set(image.dims):  # photons of a lifetime image; lines and points
+                continue
+            block = image.memory_block
+            if block.offset + block.size > self.path.stat().st_size:
+                raise FileError(f"'{self.path}' is cut off: '{image.path}' is not whole; copy it again from its source")
+            inner = image.frames.frame_dims
+            dims = [*(dim for dim in image.dims if dim not in inner), *inner]
+            shape = tuple(int(image.sizes[dim]) for dim in dims)
+            found.append(
+                Scene(image.path, axes_from_names(dims, guess=True), shape, np.dtype(image.dtype), len(inner), image)
+            )
+        return found
+
+    def metadata(self, scene: Scene) -> FileMetadata:
+        description = scene.place.xml_element.find("./Data/Image/ImageDescription")
+        spacing: dict[str, Spacing] = {}
+        for dimension in description.findall("./Dimensions/DimensionDescription"):
+            axis = _LIF_AXES.get(dimension.get("DimID"))
+            length, count = number(dimension.get("Length")), number(dimension.get("NumberOfElements"))
+            if axis and count > 1 and length:
+                step, unit = abs(length) / (count - 1), unit_name(dimension.get("Unit", ""))
+                spacing[axis] = _convert(step, unit)
+        names = []
+        for channel in description.findall("./Channels/ChannelDescription"):
+            properties = {p.findtext("Key"): p.findtext("Value") for p in channel.findall("ChannelProperty")}
+            names.append(properties.get("DyeName") or channel.get("LUTName"))
+        return FileMetadata(spacing, _names(names))
+
+    def plane(self, scene: Scene, index: tuple[int, ...]) -> Any:
+        return scene.place.frames[index]
+
+
+class _ReopenedFile(RawIOBase):
+    """A file that is opened by each first read after `release`, which closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+        self._file: IO[bytes] | None = None
+
+    def release(self) -> None:
+        """Close the file until the next read."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def close(self) -> None:
+        self.release()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        self._position = offset + (os.stat(self._path).st_size if origin is None else origin)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._file is None:
+            self._file = self._path.open("rb")
+        self._file.seek(self._position)
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class Nd2File(MicroscopeFile):
+    """Nikon ND2; each position of the stage is an image."""
+
+    format_name, suffixes, library, extra = "ND2", (".nd2",), "nd2", "nd2"
+
+    def open(self) -> None:
+        if self._file is None:
+            self._file = import_module(self.library).ND2File(self.path)
+        else:
+            self._file.open()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def scenes(self) -> list[Scene]:
+        sizes = {dim: int(size) for dim, size in self._file.sizes.items()}
+        count = sizes.pop("P", 1)
+        inner = [dim for dim in sizes if dim in "CYXS"]
+        dims = [*(dim for dim in sizes if dim not in inner), *inner]
+        shape = tuple(sizes[dim] for dim in dims)
+        loops = [loop for loop in self._file.experiment if loop.type == "XYPosLoop"]
+        names = [point.name for loop in loops for point in loop.parameters.points] + [""] * count
+        return [
+            Scene(
+                names[n] or f"position {n}", axes_from_names(dims, guess=True), shape, self._file.dtype, len(inner), n
+            )
+            for n in range(count)
+        ]
+
+    def metadata(self, scene: Scene) -> FileMetadata:
+        channels = self._file.metadata.channels or []
+        spacing: dict[str, Spacing] = {}
+        for channel in channels[:1]:
+            stated = zip("XYZ", channel.volume.axesCalibration, channel.volume.axesCalibrated, strict=True)
+            spacing = {axis: (float(um), "micrometer") for axis, um, calibrated in stated if calibrated}
+        for loop in self._file.experiment:
+            periods = {"TimeLoop": [loop.parameters]}.get(loop.type) or getattr(loop.parameters, "periods", [])
+            steps = [getattr(period.periodDiff, "avg", 0) or period.periodMs for period in periods]
+            if steps and max(steps) < 1.1 * min(steps):  # else there is no single frame rate
+                spacing["T"] = (float(np.mean(steps)) / 1000, "second")
+        return FileMetadata(spacing, _names(channel.channel.name for channel in channels))
+
+    def plane(self, scene: Scene, index: tuple[int, ...]) -> Any:
+        places, sizes = iter(index), self._file.sizes
+        outer = [dim for dim in sizes if dim not in "CYXS"]
+        where = [scene.place if dim == "P" else next(places) for dim in outer]
+        frame = int(np.ravel_multi_index(where, [sizes[dim] for dim in outer])) if outer else 0
+        return self._file.read_frame(frame).reshape(scene.shape[-scene.plane_ndim :])
+
+
+class OlympusFile(MicroscopeFile):
+    """Olympus OIB, and OIF with its folder of TIFF files."""
+
+    format_name, suffixes, library, extra = "OIF", (".oib", ".oif"), "oiffile", "olympus"
+
+    def open(self) -> None:
+        self._file = import_module(self.library).OifFile(self.path)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def scenes(self) -> list[Scene]:
+        """The planes are TIFF files with their numbers in their names, such as `s_C001Z002.tif`."""
+        found = [re.search(r"_((?:[A-Z]\d+)*)\.tif$", name) for name in self._file.glob("*.tif")]
+        planes = {match.string: re.findall(r"([A-Z])(\d+)", match[1]) for match in found if match}
+        if not planes:
+            raise FileError(f"'{self.path}' has no planes; an .oif file needs the folder '{self.path.name}.files'")
+        letters = [letter for letter, _ in next(iter(planes.values()))]
+        numbers = {name: tuple(int(number) for _, number in plane) for name, plane in planes.items()}
+        along = [sorted(set(column)) for column in zip(*numbers.values(), strict=True)]
+        names = {tuple(map(list.index, along, place)): name for name, place in numbers.items()}
+        counts = [len(column) for column in along]
+        if len(names) != math.prod(counts):
+            missing = math.prod(counts) - len(names)
+            raise FileError(f"'{self.path}' lacks {missing} of its {math.prod(counts)} planes; copy all of it again")
+        first = self._file.asarray(min(names.values()))
+        axes = axes_from_names([*letters, *"YXS"[: first.ndim]], guess=True)
+        return [Scene("", axes, (*counts, *first.shape), first.dtype, first.ndim, names)]
+
+    def metadata(self, scene: Scene) -> FileMetadata:
+        settings = self._file.mainfile
+        spacing: dict[str, Spacing] = {}
+        for axis in (settings[key] for key in settings if re.fullmatch(r"Axis \d+ Parameters Common", key)):
+            count, unit = number(axis.get("MaxSize")), unit_name(str(axis.get("PixUnit", "")))
+            span = abs(number(axis.get("EndPosition")) - number(axis.get("StartPosition")))
+            step = number(axis.get("Interval")) or (span / (count - 1) if count > 1 else 0.0)
+            if count > 1 and step > 0:
+                spacing[str(axis.get("AxisCode"))] = _convert(step, unit)
+        channels = [settings[key] for key in settings if re.fullmatch(r"Channel \d+ Parameters", key)]
+        dyes = [(str(channel.get("DyeName", "")), str(channel.get("CH Name", ""))) for channel in channels]
+        return FileMetadata(spacing, _names(dye if dye not in ("", "None") else channel for dye, channel in dyes))
+
+    def plane(self, scene: Scene, index: tuple[int, ...]) -> Any:
+        return self._file.asarray(scene.place[index])
+
+
+KINDS: tuple[type[MicroscopeFile], ...] = (CziFile, LifFile, Nd2File, OlympusFile)
+
+
+def _convert(step: float, unit: str) -> Spacing:
+    """Spacing in micrometres or seconds instead of metres, nanometres or milliseconds."""
+    factor, name = {
+        "meter": (1e6, "micrometer"), "nanometer": (1e-3, "micrometer"), "millisecond": (1e-3, "second"),
+    }.get(unit, (1.0, unit))  # fmt: skip
+    return float(f"{step * factor:.10g}"), name
+
+
+def _names(names: Iterable[str | None]) -> tuple[str, ...]:
+    """Names of the channels, if all of them have one."""
+    found = tuple(name or "" for name in names)
+    return found if all(found) else ()

@@ -1,0 +1,109 @@
+"""Settings that several methods share: those of fits of continuous functions, and of trained U-Nets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from napari_pristine.settings import Params, setting
+
+FINAL_RATE = 0.02
+"""Fraction of the learning rate that is left at the end of a linear decay."""
+
+
+class FieldParams(Params):
+    """The settings of a fit of a continuous function to pixels."""
+
+    steps: int = setting(600, "Maximum number of optimiser steps.", ge=1, le=100_000)
+    smoothness: float = setting(
+        0.85, "Weight of the slope penalty; it follows the measured noise.", unit="noise levels", ge=0, le=100
+    )
+    stop_at: float = setting(
+        0.0, "Stop when the residual is as low as this; 0 takes all steps.", unit="noise levels", ge=0, le=10
+    )
+    fits: int = setting(1, "Independent fits that are averaged.", ge=1, le=64)
+    patch: int | None = setting(
+        96,
+        "Side of the patches, each of which has a network of its own.",
+        none="one for all",
+        unit="pixels",
+        ge=24,
+        le=1024,
+        advanced=True,
+    )
+    overlap: int = setting(16, "Least overlap of neighbouring patches.", unit="pixels", ge=0, le=512, advanced=True)
+    width: int | None = setting(
+        48,
+        "Units per layer; the paper: 256 for 512 × 512 pixels, and in proportion.",
+        none="as in the paper",
+        ge=4,
+        le=1024,
+        advanced=True,
+    )
+    layers: int = setting(3, "Sine layers.", ge=2, le=16, advanced=True)
+    frequency: float | None = setting(
+        0.5,
+        "Highest initial frequency; the paper: 15 radians per half side.",
+        none="as in the paper",
+        unit="radians per pixel",
+        gt=0,
+        le=4,
+        advanced=True,
+    )
+    batch: int | None = setting(512, "Pixels per patch and step.", none="all", unit="pixels", ge=64, advanced=True)
+    optimiser: Literal["adam", "muon"] = setting("muon", "Optimiser of the hidden layers.", advanced=True)
+    learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
+    muon_rate: float = setting(1e-3, "Learning rate of Muon.", gt=0, le=1, advanced=True)
+    cooling: float = setting(
+        0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
+    )
+    averaging: float = setting(0.99, "Decay of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
+    weight_decay: float = setting(0.0, "Weight decay of the last two sine layers.", ge=0, le=1, advanced=True)
+    holdout: float = setting(
+        0.0,
+        "Fraction of the pixels that is held out; the fit stops when their error no longer falls.",
+        ge=0,
+        le=0.5,
+        advanced=True,
+    )
+    warm_steps: float = setting(
+        0.4,
+        "Fraction of the steps for a frame that starts from the network of the frame before.",
+        gt=0,
+        le=1,
+        advanced=True,
+    )
+
+    def steps_of(self, warm: bool, at_most: int | None = None) -> int:
+        """Number of steps of a fit that starts from random weights, or (`warm`) from a fitted network."""
+        steps = self.steps if at_most is None else min(self.steps, at_most)
+        return max(1, round(steps * (self.warm_steps if warm else 1)))
+
+
+class TrainingParams(Params):
+    """The settings of a U-Net that is trained on random crops."""
+
+    steps: int = setting(400, "Maximum number of optimiser steps.", ge=1, le=10_000_000)
+    batch: int = setting(4, "Crops per step.", ge=1, le=1024)
+    side: int = setting(64, "Side of the crops.", unit="pixels", ge=8, le=4096)
+    turns: bool = setting(True, "Flip and rotate the crops at random.", advanced=True)
+    unet: Literal["small", "paper"] = setting(
+        "small", "U-Net with the same number of channels on all levels, or as published.", advanced=True
+    )
+    width: int = setting(32, "Channels of the first level of the U-Net.", ge=3, le=512, advanced=True)
+    levels: int = setting(3, "Number of times that the U-Net halves the image.", ge=1, le=6, advanced=True)
+    learning_rate: float = setting(1e-3, "Learning rate of Adam.", gt=0, le=1, advanced=True)
+    cooling: float = setting(
+        0.6, "Fraction of the steps, at the end, over which the learning rate falls to 2 %.", ge=0, le=1, advanced=True
+    )
+    averaging: float = setting(0.99, "Decay of the average over iterates; 0 uses the last.", ge=0, lt=1, advanced=True)
+    mixed_precision: bool = setting(
+        False, "Train in 16-bit floats on CUDA GPUs: faster, and the result differs a little.", advanced=True
+    )
+    brightness: bool = setting(True, "Give the result the mean brightness of the noisy image.", advanced=True)
+    warm_steps: float = setting(
+        0.4, "Fraction of the steps for a network that has learned before.", gt=0, le=1, advanced=True
+    )
+
+    def steps_of(self, warm: bool) -> int:
+        """Number of steps of a fit that starts from random weights, or (`warm`) from a trained network."""
+        return max(1, round(self.steps * (self.warm_steps if warm else 1)))
