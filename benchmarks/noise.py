@@ -182,5 +182,5 @@ def _draw(cases: list[NoiseCase]) -> Any:
         for case in (c for c in cases if c.side == side):
             x, y = centre + spread.uniform(-0.36, 0.36) * column, row(case.ratio)
             pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill="#2f6fb0" if case.blur == 0 else "#d98c2b")
-    pen.text((left, height - 22), "side of the image in pixels; blue: white noise, orange: correlated noise", "black", font)
+    pen.text((left, height - 22), "side in pixels; blue: white noise, orange: correlated noise", "black", font)
     return sheet

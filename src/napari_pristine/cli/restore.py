@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -83,6 +83,7 @@ def restore(
     mask: Annotated[str, option("mask")] = DEFAULT["mask"],
     model: Annotated[str, option("model", "Made by 'pristine learn'.")] = DEFAULT["model"],
     adapt: Annotated[bool, Parameter(help="Train the model some more on each image first.", negative=())] = False,
+    value_type: Annotated[Literal["auto", "same", "float32"], option("value_type")] = DEFAULT["value_type"],
     device: DeviceName = DEFAULT["device"],
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
@@ -101,7 +102,7 @@ def restore(
     ranges = {axis.upper(): text for axis, text in read_pairs("--select", select, "T=0:10").items()}
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
-        "series": series, "adapt": adapt, "device": device, "seed": seed,
+        "series": series, "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
