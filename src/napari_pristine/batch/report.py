@@ -20,13 +20,13 @@ from jinja2 import Environment, FileSystemLoader
 
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.results import ResultFacts, Status, count_outcomes, result_facts, source_of
-from napari_pristine.batch.spec import path_key
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar, target_of
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
+from napari_pristine.io.fingerprint import path_key
 from napari_pristine.io.registry import read
 from napari_pristine.text import duration, file_name, one_line, printable
 
