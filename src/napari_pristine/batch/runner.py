@@ -32,7 +32,7 @@ from napari_pristine.errors import FileError, PristineError, format_error
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.io.fingerprint import FileSets
 from napari_pristine.jobs.inputs import InputCache
-from napari_pristine.text import file_name
+from napari_pristine.text import short_name
 from napari_pristine.threads import CheckCancelled, WorkerThread
 
 BatchJob: TypeAlias = Generator[Event, Any, list[ItemDone]]
@@ -298,7 +298,7 @@ class Batch:
         active = tuple((task.source, state.fraction) for task, state in self._active.items())
         done, total = len(self.rows), len(self.tasks)
         fraction = min((done + math.fsum(part for _, part in active)) / max(total, 1), 1.0)
-        name = file_name(self._current.source) if self._current else ""
+        name = short_name(self._current.source) if self._current else ""
         return BatchProgress(done, total, name, fraction, time.monotonic() - self._start_time, active, self._phase)
 
 

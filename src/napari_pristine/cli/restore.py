@@ -167,4 +167,5 @@ def restore(
             job.close()
     if not computed:
         return SUCCESS
-    return SOME_FAILED if any(computed) or len(computed) < len(tasks) else UNUSABLE
+    usable = sum(not task.problem for task in tasks)
+    return SOME_FAILED if any(computed) or len(computed) < usable else UNUSABLE

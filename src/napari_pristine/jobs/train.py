@@ -35,7 +35,7 @@ from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import InputFile, Recipe
 from napari_pristine.settings import make
-from napari_pristine.text import file_name
+from napari_pristine.text import short_name
 
 _MAX_NAMES = 1000
 """Images whose names are kept in a model."""
@@ -215,7 +215,7 @@ class TrainingImage:
             PristineError: It cannot be read, or not be trained on.
         """
         if isinstance(data, (str, os.PathLike)):
-            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), file_name(Path(data))
+            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), short_name(Path(data))
         else:
             image = _as_lazy_image(data, recipe.axes)
             name = image.name or name
