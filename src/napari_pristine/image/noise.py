@@ -31,8 +31,9 @@ _CELL = 4
 """Side, in pixels, of the cells whose flatness is compared."""
 _INDEPENDENT = 5
 """Number of independent squares of differences in a cell."""
-_SELECTED = 1.09
-"""Mean power of noise, relative to that of the flattest cells, which is low by chance."""
+_SELECTED, _FEW = 1.05, 0.8
+"""Mean power of noise, relative to that of the flattest cells, which is low by chance; lower still, in standard errors,
+where there are few of them."""
 _MARGIN = 3
 """Pixels at the border of a plane whose differences would reach beyond it."""
 _KERNELS = tuple(
@@ -294,7 +295,7 @@ def _flattest(cells: NDArray[np.intp], powers: list[Array], signals: list[Array]
     for kind, power in enumerate(powers):
         means = np.cumsum(power[cells]) / counts
         chosen = least + int(np.argmin((means * (1 + 1.5 * error))[least:]))
-        found.append(float(means[chosen]) * _SELECTED)
+        found.append(float(means[chosen] * _SELECTED * (1 + _FEW * error[chosen])))
         if kind == 0:
             found[0] = float(signals[kind][cells[: chosen + 1]].mean())
     return found
