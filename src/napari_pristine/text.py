@@ -32,7 +32,7 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def file_name(path: Path) -> str:
+def short_name(path: Path) -> str:
     """Name of a file; for an image in an OME-Zarr, the path from the name of the OME-Zarr on."""
     zarr = next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
     return path.name if zarr is None or path.suffix else path.relative_to(zarr.parent).as_posix()

@@ -15,13 +15,14 @@ import zarr
 from tests.batches import became, field_of_view, group, noisy, plate, quick, restore, saved, series, stack
 
 import microscopes
-from napari_pristine import read
+from napari_pristine import learn, read
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.spec import resolve_batch
 from napari_pristine.batch.work_item import InputChanged, check_unchanged, open_task
 from napari_pristine.cli.main import main
 from napari_pristine.errors import FileError
+from napari_pristine.events import Event, Note
 from napari_pristine.jobs.inputs import InputCache
 
 
@@ -179,6 +180,18 @@ class TestSets:
         assert [line["error"] for line in lines] == ["done before", BELONGS, BELONGS]
         assert not (tmp_path / "out" / "m_1.ome.tif").exists()
 
+    def test_it_is_learned_from_once(self, tmp_path: Path) -> None:
+        paths = set_of_files(tmp_path / "in")
+        notes: list[str] = []
+
+        def collect(event: Event) -> None:
+            notes.extend([event.text] if isinstance(event, Note) else [])
+
+        settings = {"steps": 2}
+        model = learn(paths, method="blind2unblind", preset="fast", settings=settings, on_event=collect)
+        assert (model.facts.count, model.facts.blocks) == (1, 3)
+        assert sum("belongs to 'm_0.ome.tif', which is read as a whole" in note for note in notes) == 2
+
     def test_a_missing_file_is_named_in_the_report(self, tmp_path: Path) -> None:
         set_of_files(tmp_path / "in")[2].unlink()
         rows = restore(tmp_path / "in", tmp_path / "out")
@@ -206,6 +219,18 @@ def test_the_planes_of_an_olympus_file_are_no_images_of_their_own(tmp_path: Path
     stack(tmp_path / "cells.oif.files" / "s_C001.tif", 8, 8)
     stack(tmp_path / "other.files" / "a.tif", 8, 8)
     assert list(problems(tmp_path)) == ["cells.oif", "other.files/a.tif"]
+
+
+def test_a_changed_plane_of_an_olympus_file_is_noticed(tmp_path: Path) -> None:
+    pytest.importorskip("oiffile", reason="reads the format; pip install 'napari-pristine[formats]'")
+    (tmp_path / "in").mkdir()
+    microscopes.write_oif(tmp_path / "in" / "d.oif", noisy(2, 24, 32), "ZYX")
+    assert became(restore(tmp_path / "in", tmp_path / "out")) == {"d.oif": "restored"}
+    assert became(restore(tmp_path / "in", tmp_path / "out", resume=True)) == {"d.oif": "skipped"}
+    (plane, *_) = (tmp_path / "in" / "d.oif.files").glob("*.tif")
+    tifffile.imwrite(plane, noisy(24, 32, seed=9))
+    row = restore(tmp_path / "in", tmp_path / "out", resume=True)["d.oif"]
+    assert (row.status, "was made from another input of this name" in row.text) == ("failed", True)
 
 
 def test_files_of_microscopes_are_restored_with_their_calibration(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
 from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import DummyArray, FileSets, open_task
+from napari_pristine.batch.work_item import DummyArray, leave_out, open_task
 from napari_pristine.errors import FileError, OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.io.fingerprint import FileSets
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
@@ -119,12 +120,12 @@ class _Reader:
         return found
 
     def _read(self, task: Task) -> _Read:
-        task = self._sets.resolve(task)
+        task = leave_out(task, self._sets)
         if task.problem:
             return FileEstimate(task, problem=task.problem), None, None
         options, target = self._options, task.target
         opened = open_task(task, options.recipe, self._cache)
-        self._sets.add(opened)
+        self._sets.add(task.source, opened.plan.image)
         plan = opened.plan
         if task.result_store:
             task.result_store.check()

@@ -20,15 +20,15 @@ from jinja2 import Environment, FileSystemLoader
 
 from napari_pristine.batch.inputs import REPORTS
 from napari_pristine.batch.results import ResultFacts, Status, count_outcomes, result_facts, source_of
-from napari_pristine.batch.spec import path_key
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar, target_of
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
 from napari_pristine.events import ItemDone
 from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
+from napari_pristine.io.fingerprint import path_key
 from napari_pristine.io.registry import read
-from napari_pristine.text import duration, file_name, one_line, printable
+from napari_pristine.text import duration, one_line, printable, short_name
 
 MAX_PICTURED = 200
 """Maximum number of files that are shown with pictures, about 50 kB each."""
@@ -173,7 +173,7 @@ def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> li
         shown.append(item)
     for key, target in results.items():
         facts = read_sidecar(target)
-        source = sources.get(key, Path(source_of(facts) or file_name(target)))
+        source = sources.get(key, Path(source_of(facts) or short_name(target)))
         shown.append(ItemDone(source, target, "skipped", _RESTORED_BEFORE, facts))
     return shown
 
@@ -234,7 +234,7 @@ def _printable(value: object) -> object:
 
 
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=_printable)
-_TEMPLATES.filters["file_name"] = file_name
+_TEMPLATES.filters["short_name"] = short_name
 
 
 def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.summary import QualitySummary
-from napari_pristine.text import file_name, valid_unicode
+from napari_pristine.text import short_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
 
 Status: TypeAlias = Literal["restored", "failed", "skipped"]
@@ -91,9 +91,9 @@ def finish_result(
         raise ImageError(blocks.quality.nothing_restored)
     like = opened.result_like
     facts = {
-        "input": valid_unicode(file_name(task.source)),
+        "input": valid_unicode(short_name(task.source)),
         "checksum": identity["checksum"],
-        "output": valid_unicode(file_name(task.target)),
+        "output": valid_unicode(short_name(task.target)),
         "axes": like.axes,
         "shape": list(like.shape),
         "dtype": like.dtype.name,

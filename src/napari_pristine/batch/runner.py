@@ -18,20 +18,21 @@ from napari_pristine.batch.results import Status, finish_result
 from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
-    FileSets,
     InputChanged,
     OpenedTask,
     WorkItem,
     check_unchanged,
     files_of_set,
+    leave_out,
     open_task,
     remaining_blocks,
     work_items,
 )
 from napari_pristine.errors import FileError, PristineError, format_error
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
+from napari_pristine.io.fingerprint import FileSets
 from napari_pristine.jobs.inputs import InputCache
-from napari_pristine.text import file_name
+from napari_pristine.text import short_name
 from napari_pristine.threads import CheckCancelled, WorkerThread
 
 BatchJob: TypeAlias = Generator[Event, Any, list[ItemDone]]
@@ -195,7 +196,7 @@ class Batch:
 
     def _start(self, task: Task) -> Generator[None, Any, ActiveTask | None]:
         """Open a file and the work folder of its result; returns `None` if there is nothing to do."""
-        task = self._sets.resolve(task)
+        task = leave_out(task, self._sets)
         if task.problem:
             self._end(task, "skipped", task.problem)
             return None
@@ -203,7 +204,7 @@ class Batch:
         opened = self._opened.pop(task, None)
         if opened is None:
             opened = yield from self._thread.run(lambda check_cancelled: open_task(task, recipe, self._cache))
-        self._sets.add(opened)
+        self._sets.add(task.source, opened.plan.image)
         lock = OutputLock(task.target)
         active = None
         try:
@@ -297,7 +298,7 @@ class Batch:
         active = tuple((task.source, state.fraction) for task, state in self._active.items())
         done, total = len(self.rows), len(self.tasks)
         fraction = min((done + math.fsum(part for _, part in active)) / max(total, 1), 1.0)
-        name = file_name(self._current.source) if self._current else ""
+        name = short_name(self._current.source) if self._current else ""
         return BatchProgress(done, total, name, fraction, time.monotonic() - self._start_time, active, self._phase)
 
 

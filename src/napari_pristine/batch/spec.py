@@ -17,6 +17,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io.atomic import ZARR_SUFFIX
 from napari_pristine.io.collection import read_node
 from napari_pristine.io.collection_writer import ResultStore
+from napari_pristine.io.fingerprint import path_key
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
 from napari_pristine.io.registry import RESULT_SUFFIXES, SUFFIXES, is_zarr, result_name, write
@@ -267,11 +268,6 @@ def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
                 "rename one of them, or restore them into different folders"
             )
     return [replace(task, clash=clashes.get(task, "")) for task in tasks]
-
-
-def path_key(path: Path) -> str:
-    """A key that is the same for all paths of a file; circular links are allowed."""
-    return os.path.normcase(os.path.realpath(path))
 
 
 class FormatChecker:

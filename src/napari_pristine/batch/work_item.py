@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pristine.batch.spec import Task, path_key
+from napari_pristine.batch.spec import Task
 from napari_pristine.batch.store import BlockRecord, LockedElsewhere, WorkDir
 from napari_pristine.device import describe_device
 from napari_pristine.errors import FileError
@@ -22,7 +22,7 @@ from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
-from napari_pristine.io.fingerprint import Fingerprint, fingerprint
+from napari_pristine.io.fingerprint import FileSets, Fingerprint, fingerprint
 from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
@@ -124,24 +124,10 @@ def files_of_set(task: Task, image: Image) -> list[Path]:
     return [task.source.parent / name for name in image.metadata.get("files", ())]
 
 
-class FileSets:
-    """Sets of files that are one image: it is restored for the first of them, and the others are left out."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, Path] = {}
-
-    def add(self, opened: OpenedTask) -> None:
-        """Note which files belong to the image of a task."""
-        source = opened.task.source
-        for name in opened.plan.image.metadata.get("members", ()):
-            self._first.setdefault(path_key(source.parent / name), source)
-
-    def resolve(self, task: Task) -> Task:
-        """The task, with a `problem` if its file belongs to the image of an earlier one."""
-        first = self._first.get(path_key(task.source), task.source) if self._first else task.source
-        if first == task.source:
-            return task
-        return replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
+def leave_out(task: Task, sets: FileSets) -> Task:
+    """The task, with a `problem` if its file belongs to the image of an earlier one."""
+    first = sets.first_of(task.source)
+    return task if first is None else replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
 
 
 def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:

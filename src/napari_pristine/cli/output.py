@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.settings import settings_of
-from napari_pristine.text import duration, one_line, printable
+from napari_pristine.text import duration, one_line, printable, short_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -352,7 +352,7 @@ def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
             nonlocal done
             done += 1
             seconds = time.monotonic() - started
-            show(BatchProgress(done, total, source.name, done / total, seconds, phase="reading"))
+            show(BatchProgress(done, total, short_name(source), done / total, seconds, phase="reading"))
 
         yield count
 
@@ -403,7 +403,7 @@ def _bar(*, visible: bool) -> Bar:
 
 def _describe_batch(event: BatchProgress) -> str:
     """Position of a batch on one line: files done, those that are being restored, time left."""
-    active = ", ".join(f"{path.name} {fraction * 100:.0f} %" for path, fraction in event.active)
+    active = ", ".join(f"{short_name(path)} {fraction * 100:.0f} %" for path, fraction in event.active)
     now = active or f"{event.phase} {event.name}"
     return f"{event.items} of {event.total} files, {now}{_left(event.remaining)}"
 

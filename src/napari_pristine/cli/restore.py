@@ -107,7 +107,8 @@ def restore(
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
     from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results
-    from napari_pristine.batch.work_item import FileSets, open_task
+    from napari_pristine.batch.work_item import leave_out, open_task
+    from napari_pristine.io.fingerprint import FileSets
     from napari_pristine.jobs.inputs import InputCache
     from napari_pristine.jobs.restore import make_recipe
     from napari_pristine.model import load_model
@@ -133,11 +134,11 @@ def restore(
     formats = FormatChecker()
     with reading_bar(len(tasks)) as count:
         for number, each in enumerate(tasks):
-            task = tasks[number] = sets.resolve(each)
+            task = tasks[number] = leave_out(each, sets)
             if not task.problem:
                 try:
                     opened[task] = open_task(task, recipe, cache)
-                    sets.add(opened[task])
+                    sets.add(task.source, opened[task].plan.image)
                     formats.check(task.target, opened[task].result_like)
                 except Exception as error:  # noqa: BLE001 - the next file may be fine
                     opened.pop(task, None)
@@ -166,4 +167,5 @@ def restore(
             job.close()
     if not computed:
         return SUCCESS
-    return SOME_FAILED if any(computed) or len(computed) < len(tasks) else UNUSABLE
+    usable = sum(not task.problem for task in tasks)
+    return SOME_FAILED if any(computed) or len(computed) < usable else UNUSABLE

@@ -27,7 +27,7 @@ from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
-from napari_pristine.text import duration, file_name
+from napari_pristine.text import duration, short_name
 
 _SHOWN_NOTES = 3
 
@@ -222,7 +222,7 @@ class BatchPanel(JobPanel):
 
 def progress_text(progress: BatchProgress) -> str:
     """Number of finished files, the current file, and the remaining time."""
-    active = [file_name(source) for source, _ in progress.active]
+    active = [short_name(source) for source, _ in progress.active]
     name = progress.name if progress.phase == "reading" else active[0] if len(active) == 1 else ""
     if len(name) > 44:
         name = f"{name[:26]}…{name[-17:]}"

@@ -27,7 +27,7 @@ from napari_pristine.events import BatchProgress, ItemDone
 from napari_pristine.gui.batch_form import paint_hint
 from napari_pristine.gui.batch_job import use_panel_labels
 from napari_pristine.recipe import Recipe
-from napari_pristine.text import duration, file_name
+from napari_pristine.text import duration, short_name
 
 
 @dataclass(eq=False)
@@ -117,7 +117,7 @@ class Row:
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
-    ("File", "The image.", lambda row: file_name(row.task.source)),
+    ("File", "The image.", lambda row: short_name(row.task.source)),
     ("Status", "Progress, result, or why the file cannot be restored.", lambda row: row.status),
     ("Time", "Time for one process: estimated from one block (≈), or measured.", lambda row: row.time),
     ("Memory", "Memory that one process needs.", lambda row: row.memory),
@@ -212,7 +212,7 @@ class BatchTableModel(QAbstractTableModel):  # type: ignore[misc]
             # names for paths; the tooltip of the file name shows the paths
             text = COLUMNS[column][2](row)
             for path in (row.task.source, row.task.target):
-                text = text.replace(str(path), file_name(path))
+                text = text.replace(str(path), short_name(path))
             return text
         if role == Qt.ItemDataRole.ToolTipRole:
             if column == 0:

@@ -1,4 +1,4 @@
-"""Identity of files: checksums of their content, and cheap fingerprints that show a change."""
+"""Identity of files: checksums, cheap fingerprints that show a change, and which files belong together."""
 
 from __future__ import annotations
 
@@ -6,14 +6,40 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_pristine.errors import FileError
 from napari_pristine.threads import CheckCancelled
+
+if TYPE_CHECKING:
+    from napari_pristine.image.image import Image
 
 _READ_BYTES = 4 * 2**20
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Path, size in bytes and time of change of a file; of a folder its path, number of files, and a digest of theirs."""
+
+
+class FileSets:
+    """Sets of files that are one image, for which the first of them that was opened stands."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Path] = {}
+
+    def add(self, source: Path, image: Image) -> None:
+        """Note which files belong to the image of a file."""
+        for name in image.metadata.get("members", ()):
+            self._first.setdefault(path_key(source.parent / name), source)
+
+    def first_of(self, path: Path) -> Path | None:
+        """The file of which the image includes this other one; None if there is none."""
+        first = self._first.get(path_key(path), path) if self._first else path
+        return None if first == path else first
+
+
+def path_key(path: Path) -> str:
+    """A key that is the same for all paths of a file; circular links are allowed."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def checksum(path: Path, check_cancelled: CheckCancelled = lambda: None) -> str:

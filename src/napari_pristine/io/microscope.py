@@ -72,6 +72,11 @@ class MicroscopeFile(ABC):
         self.path = path
         self._file: Any = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files and folders of the image, which lie in one folder."""
+        return (self.path.name,)
+
     @abstractmethod
     def open(self) -> None:
         """Open the file."""
@@ -131,6 +136,8 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
         check_fits(path, math.prod(scene.shape[-scene.plane_ndim :]) * scene.dtype.itemsize)
     notes: list[str] = []
     extra: dict[str, Any] = {"format": kind.format_name}
+    if len(file.files) > 1:
+        extra["files"] = file.files
     name = ""
     if len(scenes) > 1:
         name = f"{stem_of(path)} {scene.name}"

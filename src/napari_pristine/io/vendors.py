@@ -264,6 +264,11 @@ class OlympusFile(MicroscopeFile):
 
     format_name, suffixes, library, extra = "OIF", (".oib", ".oif"), "oiffile", "olympus"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        planes = f"{self.path.name}.files"
+        return (*super().files, *([planes] if self.path.with_name(planes).is_dir() else []))
+
     def open(self) -> None:
         self._file = import_module(self.library).OifFile(self.path)
 

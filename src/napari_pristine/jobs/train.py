@@ -23,6 +23,7 @@ from napari_pristine.events import Command, Event, Job, Note, Progress
 from napari_pristine.image.axes import AxesPlan, BlockIndex, plan_axes
 from napari_pristine.image.image import Image, LazySequence, check_axes, check_restorable
 from napari_pristine.io.arrays import as_image, is_dataarray
+from napari_pristine.io.fingerprint import FileSets
 from napari_pristine.io.registry import read
 from napari_pristine.jobs.block import Block, make_block
 from napari_pristine.jobs.context import JobContext, JobPart
@@ -34,7 +35,7 @@ from napari_pristine.methods.method import MethodParams, NoisyBlock
 from napari_pristine.model import Facts, Model, load_model, untrained
 from napari_pristine.recipe import InputFile, Recipe
 from napari_pristine.settings import make
-from napari_pristine.text import file_name
+from napari_pristine.text import short_name
 
 _MAX_NAMES = 1000
 """Images whose names are kept in a model."""
@@ -214,7 +215,7 @@ class TrainingImage:
             PristineError: It cannot be read, or not be trained on.
         """
         if isinstance(data, (str, os.PathLike)):
-            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), file_name(Path(data))
+            image, name = read(data, axes=recipe.axes, series=recipe.series, lazy=True), short_name(Path(data))
         else:
             image = _as_lazy_image(data, recipe.axes)
             name = image.name or name
@@ -270,10 +271,18 @@ def _open_images(images: Sequence[TrainingData], recipe: Recipe) -> tuple[list[T
     """
     opened: list[TrainingImage] = []
     notes: list[Note] = []
+    sets = FileSets()
     last: PristineError = ImageError("there are no images to learn from; give at least one")
     for number, data in enumerate(images):
+        path = Path(data) if isinstance(data, (str, os.PathLike)) else None
+        if path and (first := sets.first_of(path)):
+            notes.append(Note(f"left out: '{path}' belongs to '{first.name}', which is read as a whole"))
+            continue
         try:
             opened.append(TrainingImage.open(data, recipe, f"image {number}"))
+            if path:
+                sets.add(path, opened[-1].image)
+                notes += [Note(f"{path}: {text}", warning=True) for text in opened[-1].image.notes]
         except (FileError, ImageError) as error:
             last = error
             notes.append(Note(f"left out: {error}", warning=True))
