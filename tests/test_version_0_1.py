@@ -146,7 +146,7 @@ def test_interrupted_batches_are_resumed(disk: Path, capsys: pytest.CaptureFixtu
         # or by another estimate of the noise, which makes little difference
         difference = np.abs(data.astype(float) - wanted.astype(float))
         assert difference.mean() < 0.5
-        assert difference.max() < 10
+        assert difference.max() < 20
     assert not (target.parent / HIDDEN).exists()
 
 
