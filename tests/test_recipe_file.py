@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "method": ("method: magic", ["no method 'magic'", *METHODS]),
     "preset": ("method: inr\npreset: quick", ["no preset 'quick'", "balanced"]),
     "name nearly": ("method: inr\nsede: 3", ["no setting 'sede'", "did you mean 'seed'?"]),
-    "setting nearly": ("method: inr\nsettings: {stpes: 3}", ["did you mean 'steps'?"]),
+    "setting nearly": ("method: inr\nsettings: {setps: 3}", ["did you mean 'steps'?"]),
     "setting capital": ("method: inr\nsettings: {Steps: 3}", ["did you mean 'steps'?"]),
     "method nearly": ("method: INR", ["no method 'INR'", "did you mean 'inr'?"]),
     "method with model": ("method: Blind2Unblind\nmodel: a.safetensors", ["did you mean 'blind2unblind'?"]),

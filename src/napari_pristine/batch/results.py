@@ -96,7 +96,7 @@ def finish_result(
         "output": valid_unicode(short_name(task.target)),
         "axes": like.axes,
         "shape": list(like.shape),
-        "dtype": like.dtype.name,
+        "dtype": opened.open_array().dtype.name,  # it may be finer than that of the image
         "recipe": plan.recipe.model_dump(mode="json"),
         "quality": blocks.quality.quality().to_dict(),
         "seconds": round(blocks.seconds, 3),

@@ -70,8 +70,7 @@ class OpenedTask:
     @property
     def result_like(self) -> Image:
         """The result with all its metadata, without values; it may become float32 when the noise is measured."""
-        dtype = np.dtype(np.float32) if self.recipe.value_type == "float32" else self.plan.image.dtype
-        return self._result_of(dtype)
+        return self._result_of(self.plan.stated_dtype)
 
     def _result_of(self, dtype: np.dtype[Any]) -> Image:
         return self.plan.result_image(DummyArray(self.plan.output_blocks.shape, dtype))

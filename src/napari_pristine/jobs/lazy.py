@@ -52,7 +52,7 @@ def lazy_restore(plan: RestorationPlan) -> Image:
         import dask.array as da
     except ImportError:
         raise SettingError("restoring while scrolling needs dask; pip install 'dask[array]'") from None
-    blocks, dtype = plan.output_blocks, plan.dtype
+    blocks, dtype = plan.output_blocks, plan.stated_dtype  # the noise of all of it is not measured
     lock = threading.Lock()  # a block takes all the memory there is, and the statistics are kept for the next
 
     def restore_chunk(block_id: tuple[int, ...]) -> NDArray[Any]:

@@ -139,11 +139,15 @@ class RestorationPlan:
     @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values of the result; to find out if that of the image is too coarse, its noise is measured."""
-        whole = self.image.dtype.kind in "ui"
-        wanted = self.recipe.value_type
-        if whole and (wanted == "float32" or (wanted == "auto" and self.statistics.too_coarse)):
+        if self.recipe.value_type == "auto" and self.statistics.too_coarse:
             return np.dtype(np.float32)
-        return self.image.dtype
+        return self.stated_dtype
+
+    @property
+    def stated_dtype(self) -> np.dtype[Any]:
+        """The same before the noise is measured: float32 if the recipe says so, else the type of the image."""
+        wanted = self.recipe.value_type == "float32" and self.image.dtype.kind in "ui"
+        return np.dtype(np.float32) if wanted else self.image.dtype
 
     @property
     def needs_training(self) -> bool:
