@@ -201,10 +201,11 @@ class Fit:
         """Return the restored image `(Y, X)` as it is at this step."""
         with torch.no_grad():
             pixels = self.method.restore(self.net, self.noisy, self.params).cpu().numpy()
+        kept = None
         if self.params.refine:
-            pixels = self.block.refine(pixels, (slice(None), slice(None)))
-        values: Array = self.block.denormalise(pixels)[0]
-        return values
+            pixels, kept = self.block.refine(pixels, (slice(None), slice(None)))
+        values, _ = self.block.replace_worse(self.block.denormalise(pixels), kept if self.params.safeguard else None)
+        return np.asarray(values[0])
 
 
 def run_ours(pair: ImagePair, options: FitOptions, device: torch.device) -> Iterator[Point]:
