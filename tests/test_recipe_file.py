@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "infinite": ('{"method": "inr", "settings": {"sigma": 1e999}}', ["'sigma'", "inf"]),
     "letter": ('method: "\\UFFFFFFFF"', ["cannot be read as a recipe"]),
     "name": ("method: inr\nsped: 3", ["no setting 'sped'", "seed"]),
-    "setting": ("method: inr\nsettings: {stpes: 3}", ["no setting 'stpes'", "steps"]),
+    "setting": ("method: inr\nsettings: {setps: 3}", ["no setting 'setps'", "steps"]),
     "value": ("method: inr\nsettings: {steps: many}", ["'steps' must be a whole number ≥ 1", "'many'"]),
     "kind": ("method: inr\nsettings: fast", ["'settings' must be names with values", "'fast'"]),
     "method": ("method: magic", ["no method 'magic'", *METHODS]),
@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "setting outside": ("method: inr\nsteps: 5", ["'steps' is a setting of the method inr", "under 'settings:'"]),
     "settings outside": ("method: inr\nsteps: 5\nsigma: 2", ["'sigma', 'steps' are settings of the method inr"]),
     "no recipe inside": ('{"recipe": {"seed": 1}}', ["names no method"]),
-    "newer": ("method: inr\nsettings: {stpes: 3}\nversion: 99.1", ["'stpes'", "newer version (99.1", "update"]),
+    "newer": ("method: inr\nsettings: {setps: 3}\nversion: 99.1", ["'setps'", "newer version (99.1", "update"]),
     "newer method": ("method: magic\nversion: 99.1.dev3", ["'magic'", "newer version", "update"]),
 }
 

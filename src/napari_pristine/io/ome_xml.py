@@ -16,8 +16,6 @@ from typing import Any, cast
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-import tifffile
-
 from napari_pristine.errors import FileError
 from napari_pristine.io.metadata import check_series, number
 from napari_pristine.io.tiff_checks import check_page_list
@@ -178,9 +176,7 @@ def _cached_xml(file: Path, size: int, changed: int) -> str:
         if stream.read(2) not in (b"II", b"MM"):
             stream.seek(0)
             return stream.read(_MAX_XML).decode(errors="replace")
-    check_page_list(file)
-    with tifffile.TiffFile(file) as tif:
-        return str(tif.pages.first.description)
+    return check_page_list(file).description
 
 
 def _planes_of(image: Element) -> Iterator[Element]:

@@ -40,6 +40,8 @@ from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_im
 from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits
 
+_SPREAD_KINDS = ("ome", "mmstack", "ndtiff")
+"""Kinds of series, in tifffile's word, of which planes may be missing or in other files."""
 _SHOWN = 3
 """File names in a message."""
 _LARGE_PAGE = 1 << 26
@@ -189,15 +191,14 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
     """
     with ExitStack() as files:
         files.enter_context(check_log(path))
-        page_count = check_page_list(path)
-        tif = files.enter_context(tifffile.TiffFile(path))
-        xml = read_xml(path, tif.pages.first.description, page_count, number)
+        page_count, description = check_page_list(path)
+        xml = read_xml(path, description, page_count, number)
         notes = list(xml.notes) if xml else []
-        if xml:
-            tif = files.enter_context(tifffile.TiffFile(path, is_ome=bool(xml.text), omexml=xml.text or None))
-            if xml.text and not _is_described(path, tif, xml):
-                notes.append("its OME-XML does not fit its pages, which are read in order")
-                tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
+        options: dict[str, Any] = {"is_ome": bool(xml.text), "omexml": xml.text or None} if xml else {}
+        tif = files.enter_context(tifffile.TiffFile(path, **options))
+        if xml and xml.text and not _is_described(path, tif, xml):
+            notes.append("its OME-XML does not fit its pages, which are read in order")
+            tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
         found = [_name_series(n, series, xml) for n, series in enumerate(tif.series)]
         if number is None:
             image, chosen = choose(found)
@@ -211,12 +212,15 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
             pages, mended = mend_ome(tif, pages, in_order=len(xml.images[0].findall("{*}Pixels/{*}TiffData")) == 1)
         elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
             pages, mended = mend_imagej(tif, pages, page_count)
-        pages, missing = drop_missing(pages)
-        check_complete(path, tif, pages)
-        if any(page is None or page.parent is not tif for page in pages):
+        missing, is_spread = list[str](), False
+        if pages.kind in _SPREAD_KINDS:
+            pages, missing = drop_missing(pages)
+            is_spread = any(page is None or page.parent is not tif for page in pages)
+        if is_spread:
             pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
-            if len(pages) == 1:  # and would not open the other one
-                files.enter_context(_opened(pages.keyframe.parent.filehandle))
+        check_complete(path, tif, pages)
+        if is_spread and len(pages) == 1:  # tifffile would not open the other file
+            files.enter_context(_opened(pages.keyframe.parent.filehandle))
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
         yield _describe(path, tif, image, xml, [*notes, *mended, *missing], len(found))
@@ -297,7 +301,9 @@ def _describe(
         extra[WHITE_IS_ZERO] = True
     elif keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and keyframe.colormap is not None:
         extra[COLOUR_TABLE] = keyframe.colormap
-    files = {page.parent.filehandle.name for page in pages if page is not None}
+    files = {path.name}
+    if pages.kind in _SPREAD_KINDS:
+        files = {page.parent.filehandle.name for page in pages if page is not None}
     members = {*files}
     if xml and pages.kind == "ome":
         missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())

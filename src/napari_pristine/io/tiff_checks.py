@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import tifffile
 
@@ -30,8 +30,8 @@ _MAX_EXPANSION = {1: 1, 5: 3000, 8: 1100, 32773: 64, 32946: 1100, 50000: 200_000
 _MAX_EXPANSION_OF_OTHERS = 1_000_000
 _MAX_TAGS = 4096
 """tifffile takes a page with more tags for the end of the list."""
-_SUB_IFDS = 330
-"""Tag of a page that lists its coarser levels, which are pages, too."""
+_DESCRIPTION, _SUB_IFDS = 270, 330
+"""Tags of a page with a text, and with a list of its coarser levels, which are pages, too."""
 _OFFSET_TYPES = {4: "I", 13: "I", 16: "Q", 18: "Q"}
 """TIFF's types of numbers that can be offsets in the file, as `struct` codes."""
 _CLASSIC, _BIG = ("H", "HHI4s", "I"), ("Q", "HHQ8s", "Q")
@@ -39,20 +39,24 @@ _LAYOUTS = {b"II*\0": ("<", *_CLASSIC), b"MM\0*": (">", *_CLASSIC), b"II+\0": ("
 """`struct` codes of byte order, number of tags, a tag, and an offset, by the first bytes of the file."""
 
 
-def check_page_list(path: Path) -> int:
+class PageList(NamedTuple):
+    """Number of the pages of a TIFF file, 0 if it is none, and the description of the first of them."""
+
+    pages: int = 0
+    description: str = ""
+
+
+def check_page_list(path: Path) -> PageList:
     """Raise a `FileError` if the list of pages, or of coarser levels, is circular or leaves the file.
 
     Must be called before tifffile opens the file, and takes one short read per page.
-
-    Returns:
-        The number of pages; 0 if it is no TIFF file.
     """
     with path.open("rb") as file:
         layout = _LAYOUTS.get(file.read(4))
         if layout is None:
-            return 0
+            return PageList()
         ifds = _Ifds(file, *layout)
-        page = ifds.first()
+        first = page = ifds.first()
         pages: set[int] = set()
         levels: set[int] = set()
         while page:
@@ -67,7 +71,7 @@ def check_page_list(path: Path) -> int:
                     raise circular(path)
                 levels.add(level)
                 pending += (ifds.read(level) or (0, []))[1]  # tifffile leaves out levels that are not in the file
-        return len(pages)
+        return PageList(len(pages), ifds.description(first) if pages else "")
 
 
 class _Ifds:
@@ -102,6 +106,23 @@ class _Ifds:
                     (elsewhere,) = struct.unpack(self._order + self._offset, value)
                     levels += self._numbers(elsewhere, number, length)
         return following[0], [level for level in levels if level]
+
+    def description(self, position: int) -> str:
+        """The (first) description of a page; empty if it has none, or it is not in the file."""
+        (count,) = self._numbers(position, self._count, 1)
+        self._file.seek(position + struct.calcsize("=" + self._count))
+        tags = self._file.read(count * struct.calcsize("=" + self._tag))
+        for code, _, length, value in struct.iter_unpack(self._order + self._tag, tags):
+            if code == _DESCRIPTION:
+                if length > len(value):
+                    (elsewhere,) = struct.unpack(self._order + self._offset, value)
+                    (value,) = self._numbers(elsewhere, "s", length) or (b"",)
+                text = bytes(value.partition(b"\0")[0])
+                try:
+                    return text.decode()
+                except UnicodeDecodeError:  # of programs from before Unicode
+                    return text.decode("cp1252", "replace")
+        return ""
 
     def _numbers(self, position: int, code: str, count: int) -> tuple[int, ...]:
         """Numbers at a position; none if the file ends before the last of them."""
