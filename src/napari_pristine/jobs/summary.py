@@ -14,7 +14,7 @@ _REPLACED = 0.5
 """Share of the result that is replaced by blurs from which users are told."""
 _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
-_REMOVED, _STRUCTURE = 1.05, 0.3
+_REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
 _MAX_REASONS = 20
 """Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
