@@ -123,7 +123,7 @@ def test_the_table_scrolls_along_unless_the_user_has_scrolled_away(qtbot, open_b
     bar = panel.view.verticalScrollBar()
     panel.plan()
     wait_until_idle(qtbot, panel)
-    assert bar.value() == bar.maximum() > 0
+    assert 0 <= bar.maximum() - bar.value() < panel.view.rowHeight(39) < bar.maximum()  # the last row is in view
     panel.view.scrollToTop()
     qtbot.wait(50)
     panel.view.follow(39)
