@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pristine.image.outliers import value_step
+from napari_pristine.image.outliers import find_outliers, value_step
 
 Array = NDArray[np.float64]
 
@@ -48,7 +48,8 @@ def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None)
         good: The same shape, False where a value does not count.
     """
     values = np.asarray(planes, np.float64)
-    counted = values if good is None else np.where(good, values, np.nan)
+    good = np.ones(values.shape, bool) if good is None else good
+    counted = np.where(good & (find_outliers(values, good) == 0), values, np.nan)  # a dead row has no offset
     least = value_step(values) / np.sqrt(6)  # the noise of a difference of rounded values
     rows = _offsets_of_rows(counted, least)
     columns = _offsets_of_rows((counted - rows[:, :, None]).swapaxes(1, 2), least)
