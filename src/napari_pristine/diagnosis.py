@@ -166,7 +166,7 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
         if offset := getattr(channel, name):
             yield (
                 f"{name.capitalize()} are offset against each other, by {offset:.3g} grey values (standard deviation; "
-                f"the noise within them is {channel.sigma_fit:.3g}): the setting 'stripes' removes such offsets."
+                f"the noise within them is {channel.sigma_fit:.3g}): restoring removes these offsets (stripes)."
             )
     defects: Counter[str] = sum((Counter(channel.defects) for channel in channels), Counter())
     if defects:
