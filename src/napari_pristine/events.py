@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+Status: TypeAlias = Literal["restored", "failed", "skipped", "exists"]
+"""Outcome of a file of a batch, see `ItemDone`."""
 
 
 class Command(Enum):
@@ -132,16 +134,22 @@ class ItemDone:
     Attributes:
         source: The input file.
         target: Path of the result, whether it exists or not.
-        status: `skipped`: done before, done by another batch, or not an image.
+        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again, as the same
+            result is there, and neither `resume` nor `overwrite` says what to do with it.
         text: The error, or the reason why the file was skipped.
-        facts: The sidecar of the result; empty if there is none.
+        facts: The sidecar of the result, of this batch or an earlier one; empty if there is none.
     """
 
     source: Path
     target: Path
-    status: Literal["restored", "failed", "skipped"]
+    status: Status
     text: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """True if the file was to be restored and was not."""
+        return self.status in ("failed", "exists")
 
 
 @dataclass(frozen=True)

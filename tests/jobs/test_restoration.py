@@ -250,6 +250,15 @@ def test_the_paper_preset_stops_at_the_noise_level() -> None:
     assert np.sqrt(np.mean((result.data - truth) ** 2)) < 5
 
 
+@pytest.mark.parametrize("method", ["inr", "linr", "iddp"])
+def test_a_fit_that_does_not_reach_the_noise_level_says_what_to_do(method: str) -> None:
+    image = noise(32, 32)
+    few = FEW if method != "iddp" else {"steps": 2}
+    assert restore(image, method, settings={**few, "stop_at": 0}).quality.stopped == ()  # as it was meant to be
+    (said,) = restore(image, method, settings={**few, "stop_at": 0.01}).quality.stopped
+    assert "has not reached the noise level; more may bring out more detail (steps)" in said
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_thin_volumes_get_better_too(depth: int) -> None:
     y, x = np.mgrid[:64, :64]

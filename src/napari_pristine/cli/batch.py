@@ -23,7 +23,7 @@ from napari_pristine.cli.output import (
 )
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.events import ItemDone, Note
-from napari_pristine.text import to_json
+from napari_pristine.text import counted, to_json
 
 if TYPE_CHECKING:
     from napari_pristine.batch.estimate import FileEstimate
@@ -86,7 +86,7 @@ def batch(
                     if isinstance(event, ItemDone):
                         if json:
                             say(to_json(item_facts(event)))
-                        elif event.status == "failed":
+                        elif event.is_error:
                             where = "" if str(event.source) in event.text else f"{event.source}: "
                             report_error(f"{where}{event.text}")
                         else:
@@ -96,8 +96,8 @@ def batch(
         except BaseException as error:  # interrupted, or the cluster is lost
             job.close()
             if isinstance(error, KeyboardInterrupt):
-                done = sum(row.status != "failed" for row in work.rows)
-                report_error(f"{done} of {len(work.tasks)} files are done; --resume continues")
+                done = sum(not row.is_error for row in work.rows)
+                report_error(f"{done} of {counted(len(work.tasks), 'file')} done; --resume continues")
             if work.rows:
                 _report(output, work, recipe.stem, json)
             raise
@@ -110,12 +110,12 @@ def _report(output: Path, work: Batch, name: str, json: bool) -> int:
     """Write the report, and return the exit code: success if all that can be restored is, or is being restored."""
     from napari_pristine.batch.report import write_report
 
-    failed = any(row.status == "failed" for row in work.rows)
+    failed = any(row.is_error for row in work.rows)
     restored = any(row.facts for row in work.rows) or bool(work.locked_elsewhere)
     if not json:
         say(describe_counts(work.rows))
     try:
-        _, page = write_report(output, work.rows, title=f"{name}: {len(work.rows)} files", since=work.since)
+        _, page = write_report(output, work.rows, title=f"{name}: {counted(len(work.rows), 'file')}", since=work.since)
     except FileError as error:  # the results are there
         report_error(error)
         return SOME_FAILED

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.settings import settings_of
-from napari_pristine.text import duration, one_line, printable, short_name
+from napari_pristine.text import counted, duration, one_line, printable, short_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -168,11 +168,12 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
 def describe_model(target: object, model: Model) -> str:
     """One line on a trained network."""
     facts = model.facts
-    images = f"{facts.count} image{'s' if facts.count != 1 else ''}"
+    images = counted(facts.count, "image")
     blocks = f" ({facts.blocks} blocks)" if facts.blocks > facts.count else ""
+    stopped = f"{facts.stopped}; " if facts.stopped else ""
     removed = "" if facts.residual is None else f"removes {facts.residual:.2f} noise levels; "
     return (
-        f"{target}: {model.recipe.method} trained on {images}{blocks}; {removed}{facts.stopped}; "
+        f"{target}: {model.recipe.method} trained on {images}{blocks}; {removed}{stopped}"
         f"{duration(facts.seconds)} on {facts.device}"
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from napari_pristine.methods.method import StopReason
+from napari_pristine.text import counted
 
 EARLY = 30
 """Steps before which reaching the noise level means that the estimate is too high (texture taken for noise)."""
@@ -62,6 +63,15 @@ class StopRules:
         if self.held_out and self._is_stuck("held out", hidden, step):
             return StopReason(f"the error of the pixels held out no longer fell after {step} steps")
         return None
+
+    def all_steps_taken(self, steps: int) -> StopReason:
+        """Return the reason for the end after all steps; it has a text if the fit was to reach the noise level."""
+        if not self.residual:
+            return StopReason()
+        return StopReason(
+            f"the fit has taken all {counted(steps, 'step')} and has not reached the noise level; more may bring out "
+            "more detail (steps)"
+        )
 
     def _is_stuck(self, name: str, value: float, step: int) -> bool:
         best, since = self._best.get(name, (math.inf, step))

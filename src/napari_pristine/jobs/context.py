@@ -143,7 +143,8 @@ class JobContext:
                 yield from self.preview(make_previews)
         except StopIteration as end:
             reason: StopReason = end.value
-            self.stops[reason.text] += blocks
+            if reason.text:
+                self.stops[reason.text] += blocks
             if reason.warning:
                 yield from self.warn(reason.text)
             return reason

@@ -175,7 +175,7 @@ def run_plan(
         channels = len({plan.blocks.channel(index) for unit in units for index in unit})
     batches = chain.from_iterable(map(plan.batches, plan.work_units if units is None else units))
     fitter = BlockFitter(plan, context, batch_count, channels, checkpoint_dir)
-    summary = QualitySummary(plan.blocks, plan.image.channels)
+    summary = QualitySummary(plan, result.dtype)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}
     noted = 0
@@ -261,13 +261,6 @@ def run_plan(
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
-            if result.dtype != plan.image.dtype:
-                yield from context.emit(
-                    Note(
-                        f"the result is {result.dtype}: whole numbers would be coarser than the noise that is left, or "
-                        "change the mean (value_type)"
-                    )
-                )
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one

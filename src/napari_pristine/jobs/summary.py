@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_pristine.events import BlockDone, Note
-from napari_pristine.image.axes import AxesPlan, BlockIndex
+from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.quality import ChannelQuality, Quality
+from napari_pristine.text import counted
+
+if TYPE_CHECKING:
+    from napari_pristine.jobs.plan import RestorationPlan
 
 _REPLACED = 0.5
 """Share of the result that is replaced by blurs from which users are told."""
@@ -27,16 +32,17 @@ class QualitySummary:
     """Quality figures of all blocks so far.
 
     Args:
-        blocks: Division of the image into blocks.
-        channel_names: Names of the channels along `C`, if there are any.
+        plan: Plan of the restoration.
+        dtype: Type of the values of the result.
 
     Attributes:
         count: Number of blocks.
     """
 
-    def __init__(self, blocks: AxesPlan, channel_names: tuple[str, ...]) -> None:
+    def __init__(self, plan: RestorationPlan, dtype: np.dtype[Any]) -> None:
         self.count = 0
-        self._blocks, self._channel_names = blocks, channel_names
+        self._blocks, self._channel_names = plan.blocks, plan.image.channels
+        self._stated_dtype, self._dtype = plan.stated_dtype, dtype
         self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._invalid = 0
         self._defects: Counter[str] = Counter()
@@ -80,14 +86,24 @@ class QualitySummary:
         return Quality(sigma, residual, whiteness, structure, self._invalid, stopped, channels)
 
     def notes(self) -> list[Note]:
-        """Notes on blocks that were left unchanged, and on values that were filled in."""
+        """Notes on blocks that were left unchanged, the type of the values, and values that were filled in."""
         notes = [
             Note(f"{self._describe_unchanged(reason, count)}: {reason}", warning=True)
             for reason, count in self._unchanged.items()
         ]
+        if self._dtype.kind != self._stated_dtype.kind:
+            notes.append(
+                Note(
+                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: whole numbers would be "
+                    "coarser than the noise that is left, or change the mean (value_type)"
+                )
+            )
         if self._defects:
-            named = " and ".join(f"{count} {kind}" for kind, count in self._defects.items())
-            notes.append(Note(f"{named} stand out of all their neighbours; they were filled from the fit (hot_pixels)"))
+            named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in self._defects.items())
+            verbs = ("stands", "its", "it was") if self._defects.total() == 1 else ("stand", "their", "they were")
+            notes.append(
+                Note("{} {} out of all {} neighbours; {} filled from the fit (hot_pixels)".format(named, *verbs))
+            )
         for name, level in zip(("rows", "columns"), self._stripes, strict=True):
             if level > 0:
                 notes.append(
@@ -105,7 +121,10 @@ class QualitySummary:
         notes += self._quality_notes()
         if self._invalid:
             notes.append(
-                Note(f"{self._invalid} pixels without a value (NaN, infinite or masked) were filled from the fit")
+                Note(
+                    f"{counted(self._invalid, 'pixel')} without a value (NaN, infinite or masked) "
+                    f"{'was' if self._invalid == 1 else 'were'} filled from the fit"
+                )
             )
         return notes
 
@@ -144,7 +163,7 @@ class QualitySummary:
     def _describe_unchanged(self, reason: str, count: int) -> str:
         """Number of blocks that were left unchanged for a reason, and where the first of them is."""
         if self._blocks.chunks:
-            return f"{count} of {self.count} chunks were left unchanged"
+            return f"{count} of {counted(self.count, 'chunk')} left unchanged"
         position = self._blocks.position(self._first_unchanged[reason])
         where = ", ".join(f"{axis} = {n}" for axis, n in position.items())
         if count == 1:
