@@ -134,8 +134,8 @@ class ItemDone:
     Attributes:
         source: The input file.
         target: Path of the result, whether it exists or not.
-        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again, as the same
-            result is there, and neither `resume` nor `overwrite` says what to do with it.
+        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again, as the
+            same result is there, and neither `resume` nor `overwrite` says what to do with it.
         text: The error, or the reason why the file was skipped.
         facts: The sidecar of the result, of this batch or an earlier one; empty if there is none.
     """

@@ -91,7 +91,7 @@ def test_the_report_stays_true_when_a_batch_is_started_again(shell: Shell, recip
         stack(images / name, 32, 32)
     stack(Path("out/other.tif"), 32, 32)  # not made by a batch
     code, out, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, "1 restored, 3 exist already, 2 failed" in out) == (1, True)
+    assert (code, "1 restored, 3 already there, 2 failed" in out) == (1, True)
     assert "other.tif' exists already, and nothing says how it was made; --overwrite replaces it" in err
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: row["status"] for name, row in rows.items()} == {

@@ -17,6 +17,7 @@ from napari_pristine.jobs.inputs import find_file
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.recipe import Recipe, map_paths
 from napari_pristine.settings import make
+from napari_pristine.text import counted
 from napari_pristine.threads import CheckCancelled
 
 Identity = dict[str, Any]
@@ -156,7 +157,7 @@ def find_existing(
     if same_identity(found, wanted) and (options.resume or finished >= since):
         if facts.get("bytes") not in (None, size := size_on_disk(target)):
             raise FileError(
-                f"'{target}' has {size} bytes and is not what was written ({facts['bytes']} bytes); its copy may "
+                f"'{target}' has {counted(size, 'byte')} and is not what was written ({facts['bytes']}); its copy may "
                 "be incomplete; --overwrite restores it again"
             )
         work.clear()

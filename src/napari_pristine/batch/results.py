@@ -17,7 +17,7 @@ from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.summary import QualitySummary
-from napari_pristine.text import short_name, valid_unicode
+from napari_pristine.text import counted, short_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
 
 _MAX_NOTES = 1000
@@ -60,8 +60,12 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
                 else:
                     dropped += 1
     if missing := len(plan.indices) - quality.count:
-        raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume restores them")
-    more = (f"{dropped} more notes on single blocks are not kept",) if dropped else ()
+        raise FileError(f"{counted(missing, 'block')} of '{work.target}' not written yet; --resume continues")
+    more = (
+        (f"{counted(dropped, 'more note')} on single blocks {'is' if dropped == 1 else 'are'} not kept",)
+        if dropped
+        else ()
+    )
     return BlockSummary(quality, seconds, frozenset(devices), (*notes, *more))
 
 
@@ -139,7 +143,7 @@ def count_outcomes(items: Sequence[ItemDone]) -> dict[str, int]:
     return {
         "restored": sum(item.status == "restored" for item in items),
         "done before": before,
-        "exist already": sum(item.status == "exists" for item in items),
+        "already there": sum(item.status == "exists" for item in items),
         "skipped": sum(item.status == "skipped" for item in items) - before,
         "failed": sum(item.status == "failed" for item in items),
     }

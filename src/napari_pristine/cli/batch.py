@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.cli.options import Json, Log, Memory, Overwrite, Resume, Threads, check_count, read_bytes
+from napari_pristine.cli.options import (
+    INPUTS,
+    Json,
+    Log,
+    Memory,
+    Overwrite,
+    Resume,
+    Threads,
+    check_count,
+    check_threads,
+    read_bytes,
+)
 from napari_pristine.cli.output import (
     SOME_FAILED,
     SUCCESS,
@@ -33,7 +44,7 @@ if TYPE_CHECKING:
 
 def batch(
     recipe: Annotated[Path, Parameter(help="Recipe, a .yaml file: 'Save recipe…' of a panel writes one.")],
-    inputs: Annotated[list[str], Parameter(help="Images, folders of images or patterns.", negative=())],
+    inputs: Annotated[list[str], Parameter(help=INPUTS, negative=())],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")],
@@ -55,7 +66,7 @@ def batch(
     if scheduler and workers is not None:
         raise SettingError("--scheduler joins a cluster that has its own workers; leave --workers out")
     check_count("--workers", workers)
-    check_count("--threads", threads)
+    check_threads(threads, processes=None if scheduler else workers or 1)
     most = read_bytes(memory)
     # here, as they import torch
     from napari_pristine.batch.executors import scheduler_executor

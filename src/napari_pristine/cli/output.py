@@ -150,7 +150,7 @@ def describe_plan(found: Sequence[FileEstimate]) -> list[str]:
     total = f", about {duration(sum(seconds))} for one process" if seconds else ""
     memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
     before = f", {done} are done" if done else ""
-    return [*lines, f"{len(usable)} of {len(found)} files can be restored{before}{total}{memory}"]
+    return [*lines, f"{len(usable)} of {counted(len(found), 'file')} can be restored{before}{total}{memory}"]
 
 
 def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
@@ -406,7 +406,7 @@ def _describe_batch(event: BatchProgress) -> str:
     """Position of a batch on one line: files done, those that are being restored, time left."""
     active = ", ".join(f"{short_name(path)} {fraction * 100:.0f} %" for path, fraction in event.active)
     now = active or f"{event.phase} {event.name}"
-    return f"{event.items} of {event.total} files, {now}{_left(event.remaining)}"
+    return f"{event.items} of {counted(event.total, 'file')}, {now}{_left(event.remaining)}"
 
 
 def _describe_step(event: Progress) -> str:

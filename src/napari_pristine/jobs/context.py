@@ -11,6 +11,7 @@ import torch
 
 from napari_pristine.events import Command, Event, Note, Preview, Progress
 from napari_pristine.methods.method import Fit, Step, StopReason
+from napari_pristine.text import counted
 
 T = TypeVar("T")
 JobPart: TypeAlias = Generator[Event, Command | None, T]
@@ -150,6 +151,6 @@ class JobContext:
             return reason
         finally:
             fit.close()
-        reason = StopReason(f"kept after {step.done} of {step.total} steps")
+        reason = StopReason(f"kept after {step.done} of {counted(step.total, 'step')}")
         yield from self.emit(Note(reason.text))
         return reason

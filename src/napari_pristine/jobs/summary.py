@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.text import counted
 
@@ -99,11 +100,8 @@ class QualitySummary:
                 )
             )
         if self._defects:
-            named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in self._defects.items())
-            verbs = ("stands", "its", "it was") if self._defects.total() == 1 else ("stand", "their", "they were")
-            notes.append(
-                Note("{} {} out of all {} neighbours; {} filled from the fit (hot_pixels)".format(named, *verbs))
-            )
+            was = "it was" if self._defects.total() == 1 else "they were"
+            notes.append(Note(f"{describe_defects(self._defects)}; {was} filled from the fit (hot_pixels)"))
         for name, level in zip(("rows", "columns"), self._stripes, strict=True):
             if level > 0:
                 notes.append(
@@ -163,7 +161,7 @@ class QualitySummary:
     def _describe_unchanged(self, reason: str, count: int) -> str:
         """Number of blocks that were left unchanged for a reason, and where the first of them is."""
         if self._blocks.chunks:
-            return f"{count} of {counted(self.count, 'chunk')} left unchanged"
+            return f"{count} of {self.count} chunks were left unchanged"
         position = self._blocks.position(self._first_unchanged[reason])
         where = ", ".join(f"{axis} = {n}" for axis, n in position.items())
         if count == 1:
