@@ -85,6 +85,7 @@ class BlockDone:
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: Mean of the result before and after it is converted to the type of its values.
+        below_zero: Number of values of the result that are below zero where the image has none, and the lowest of them.
     """
 
     index: tuple[int, ...]
@@ -97,6 +98,7 @@ class BlockDone:
     errors: tuple[tuple[float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[float, float] = (0.0, 0.0)
+    below_zero: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True)

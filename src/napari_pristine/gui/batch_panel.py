@@ -181,7 +181,8 @@ class BatchPanel(JobPanel):
         summary = f"{len(usable)} of {counted(len(estimates), 'file')} can be restored{time}{memory}."
         total = len(self.table.rows)
         if self._stopped:
-            stopped = f"Stopped: {total - len(estimates)} of {counted(total, 'file')} not planned."
+            were = "was" if total == 1 else "were"
+            stopped = f"Stopped: {total - len(estimates)} of {counted(total, 'file')} {were} not planned."
             summary = f"{stopped} {summary}" if estimates else stopped
         self.status.setText(summary)
 

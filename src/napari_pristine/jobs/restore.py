@@ -39,6 +39,9 @@ from napari_pristine.threads import Prefetcher
 _MAX_COUNTED = 1000
 """Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
 
+_ROUNDING = 1e-3
+"""Noise levels by which a value may be below zero without being counted."""
+
 
 @dataclass(frozen=True, eq=False)
 class Restored:
@@ -277,6 +280,7 @@ def run_plan(
                             errors=errors,
                             stripes=fitted.block.stripes,
                             means=(float(values.mean()), float(rounded.mean(dtype=np.float64))),
+                            below_zero=_below_zero(fitted.block, rounded),
                         )
                     )
 
@@ -385,6 +389,18 @@ def _quality(
             continue
     yield from context.warn("the memory ran out; the quality of the result is not measured")
     return ()
+
+
+def _below_zero(block: Block, values: NDArray[Any]) -> tuple[int, float]:
+    """Number of restored values below zero of a block that has none, and the lowest of them; (0, 0.0) if it has some.
+
+    Values that are below by rounding alone do not count.
+    """
+    level = max(intensity.noise.sigma for intensity in block.intensities)
+    lowest = float(values.min())
+    if lowest >= -_ROUNDING * level or block.filled.min() < 0:
+        return 0, 0.0
+    return int(np.count_nonzero(values < -_ROUNDING * level)), lowest
 
 
 def _check_finite(values: torch.Tensor) -> None:

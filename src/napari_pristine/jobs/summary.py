@@ -22,6 +22,9 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
+_LEFT = 0.85
+"""Residual in noise levels below which noise was left, in images that are darker than their noise and have no negative
+values."""
 _MAX_REASONS = 20
 """Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
 _BIAS = 0.02
@@ -50,6 +53,7 @@ class QualitySummary:
         self._errors = np.zeros(4)
         self._stripes = np.zeros(2)
         self._means = np.zeros(2)
+        self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
         self._first_unchanged: dict[str, BlockIndex] = {}
@@ -65,6 +69,8 @@ class QualitySummary:
         for error in done.errors:
             self._errors += [*error, 1]
         self._means += done.means
+        count, lowest = done.below_zero
+        self._below_zero, self._lowest = self._below_zero + count, min(self._lowest, lowest)
         self._stripes = np.maximum(self._stripes, done.stripes)
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
@@ -116,6 +122,13 @@ class QualitySummary:
                     warning=True,
                 )
             )
+        if self._below_zero:
+            notes.append(
+                Note(
+                    f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} below "
+                    f"zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
+                )
+            )
         notes += self._quality_notes()
         if self._invalid:
             notes.append(
@@ -127,7 +140,7 @@ class QualitySummary:
         return notes
 
     def _quality_notes(self) -> list[Note]:
-        """Warnings if the result is worse than a light blur, in parts or as a whole, or if structure was removed."""
+        """Warnings if the result is worse than a light blur, if noise was left, or if structure was removed."""
         notes = []
         error, blur_error, replaced = self._errors[:3] / max(self._errors[3], 1)
         if replaced > _REPLACED:
@@ -147,8 +160,17 @@ class QualitySummary:
                 )
             )
         for channel in self.quality().channels:
+            name = f" in {channel.name}" if channel.name else ""
+            dark = self._below_zero and channel.sigma > self._means[0] / self.count
+            if dark and channel.residual < _LEFT:
+                notes.append(
+                    Note(
+                        f"noise was left{name}: what was removed is {channel.residual:.2f} noise levels strong, and "
+                        "about 1 is expected; there are too few photons to measure the noise: sum or bin the images",
+                        warning=True,
+                    )
+                )
             if channel.residual > _REMOVED and channel.structure > _STRUCTURE:
-                name = f" in {channel.name}" if channel.name else ""
                 notes.append(
                     Note(
                         f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "

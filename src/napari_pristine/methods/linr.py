@@ -89,8 +89,8 @@ class LinrParams(FieldParams, MethodParams, Degradation):
         if others != len(self.extra_images):
             raise SettingError(
                 f"'extra_images' describes {counted(len(self.extra_images), 'extra image')} of the scene, "
-                f"and {others} are "
-                "given; write one description for each, separated by semicolons"
+                f"and {others} {'is' if others == 1 else 'are'} given; write one description for each, separated by "
+                "semicolons"
             )
         if any(d.finer > 1 and not set(d.finer_axes) <= set(axes) for d in self.degradations):
             raise SettingError(
