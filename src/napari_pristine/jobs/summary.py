@@ -125,8 +125,8 @@ class QualitySummary:
         if self._below_zero:
             notes.append(
                 Note(
-                    f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} below "
-                    f"zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
+                    f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} "
+                    f"below zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
                 )
             )
         notes += self._quality_notes()
