@@ -132,7 +132,7 @@ WRONG = [
     (("learn", "cells", "-o", "m.safetensors", "--together", "ZYX"), "'ZYX'"),
     (("learn", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
     (("learn", "cells", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
-    (("learn", "cells", "nowhere/*.tif", "-o", "m.safetensors"), "'nowhere/*.tif' does not exist"),
+    (("learn", "cells", "nowhere/*.tif", "-o", "m.safetensors"), "nothing matches 'nowhere/*.tif'"),
     (("learn", "empty", "-o", "m.safetensors"), "no images in the folder 'empty'"),
 ]
 

@@ -106,9 +106,11 @@ def check_threads(threads: int | None, processes: int | None = 1) -> None:
         SettingError: It is less than 1.
     """
     check_count("--threads", threads)
+    if processes is None or (threads is None and processes == 1):
+        return
     from napari_pristine.device import thread_warning  # here, as it imports torch
 
-    if processes is not None and (warning := thread_warning(threads, processes)):
+    if warning := thread_warning(threads, processes):
         report_error(warning)
 
 
