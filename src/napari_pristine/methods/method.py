@@ -155,9 +155,12 @@ class Step:
 
 @dataclass(frozen=True)
 class StopReason:
-    """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked."""
+    """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked.
 
-    text: str
+    The text is empty if the fit took all its steps, and that is all there is to say.
+    """
+
+    text: str = ""
     warning: bool = False
 
 
