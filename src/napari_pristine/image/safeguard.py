@@ -28,7 +28,7 @@ _FINE = 4.0
 """Standard deviation of the blur that separates fine structure from its surroundings, in pixels."""
 _LOST = 0.1
 """Share of the contrast of fine structure from which a loss is made good; less is within the error of the estimate."""
-_CAUTION = 2.0
+_CAUTION = 1.7
 """Squared bias, relative to noise that is kept, where the noise is weaker than the fine structure."""
 _FINE_FROM = 1.5, 2.2
 """Power of the fine structure, in noise variances, from which that begins to count, and from which it counts fully."""
