@@ -70,6 +70,30 @@ def test_saturated_and_invalid_pixels_are_counted() -> None:
     assert any("no value" in sentence for sentence in found.advice)
 
 
+@pytest.mark.parametrize("photons", [0.02, 0.2, 2])
+def test_counts_of_few_photons_are_not_saturated(photons: float) -> None:
+    counts = np.random.default_rng(0).poisson(photons, (128, 128)).astype(np.uint16)
+    assert diagnose(counts).channels[0].saturated == 0
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_the_end_of_a_converter_is_saturation(bits: int) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :128]
+    bright = 2**bits * (0.2 + np.exp(-((y - 64) ** 2 + (x - 64) ** 2) / 500))
+    values = np.clip(rng.poisson(bright), 0, 2**bits - 1).astype(np.uint16)
+    assert diagnose(values).channels[0].saturated == np.mean(values == 2**bits - 1) > 0.01
+
+
+def test_hot_pixels_do_not_make_the_estimates_disagree() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(100, (128, 128))
+    noisy[rng.random(noisy.shape) < 0.005] += rng.integers(200, 5000)
+    found = diagnose(noisy.astype(np.uint16))
+    assert not any("disagree" in sentence for sentence in found.advice)
+    assert found.channels[0].sigma == pytest.approx(10, rel=0.1)
+
+
 def test_the_end_of_the_type_is_saturation_even_if_few_pixels_reach_it() -> None:
     values = (scene(64, 64) + np.random.default_rng(0).normal(0, 8, (64, 64))).astype(np.uint8)
     values[3, 5] = 255

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_valid
-from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
-from napari_pristine.image.outliers import count_defects, describe_defects, find_outliers
+from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise
+from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -222,7 +222,7 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
     try:
-        sigma = estimate_sigma(filled[None])
+        sigma = estimate_sigma(fill_outliers(filled, outliers)[None])
     except ImageError:  # too small
         sigma = None
     smooth = filled
@@ -253,7 +253,6 @@ def _saturated(values: NDArray[Any]) -> float:
     """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
     finite = values[np.isfinite(values)]
     top = finite.max()
-    count = int(np.sum(finite == top))
-    largest = values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max
-    frequent = count > max(20, 2e-4 * finite.size) and top > np.median(finite)
-    return count / finite.size if largest or frequent else 0.0
+    if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
+        return float(np.mean(finite == top))
+    return count_saturated(finite) / finite.size if top > np.median(finite) else 0.0

@@ -28,6 +28,8 @@ _MAX_PATCHES = 60_000
 _MAX_PLANES = 8
 _CROP_SIDE, _MAX_CROPS = 256, 32
 """Large planes are measured in crops of this side, in pixels, up to this number."""
+_NEXT_VALUES = 3
+"""Number of values below the largest that are compared with it in frequency."""
 _SINGLE = 0.03
 """Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit."""
 _CELL = 4
@@ -346,10 +348,25 @@ def _usable(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     )
     good = recorded & good if (recorded & good).mean() > 0.1 else good
     values = planes[good]
-    top = values.max()
-    saturated = np.sum(values == top) > max(20, 2e-4 * values.size)  # the brightest value is suspiciously frequent
-    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < (top if saturated else np.inf))
+    top = values.max() if count_saturated(values) else np.inf
+    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < top)
     return np.asarray(usable if usable.mean() > 0.1 else good)
+
+
+def count_saturated(values: NDArray[Any]) -> int:
+    """Number of values at the top, if it is suspiciously large: the next values are far less frequent; else 0."""
+    top = values.max()
+    count = int(np.sum(values == top))
+    if count <= max(20, 2e-4 * values.size):
+        return 0
+    for _ in range(_NEXT_VALUES):
+        lower = values[values < top]
+        if not lower.size:
+            break
+        top, values = lower.max(), lower
+        if 2 * np.sum(values == top) > count:
+            return 0
+    return count
 
 
 def _fit_line(x: Array, y: Array) -> tuple[float, float]:
