@@ -23,8 +23,9 @@ _MAX_SHARE = 0.015
 """Fraction of outliers above which they are no defects, but the photons of a dark image."""
 _GAP = 0.3
 """Depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median, at least."""
-_LINE = 0.3
-"""Share of the pixels of a row or column that are outliers, above which all of it is one defect."""
+_LINE, _LINE_LENGTH, _LINE_GAP = 0.2, 32, 25
+"""Share of the pixels in a part of a row or column of this length that are outliers, above which all up to the last of
+them is one defect; gaps of up to this number less one are closed."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
@@ -83,14 +84,14 @@ def fill_outliers(planes: Array, outliers: NDArray[np.int8]) -> Array:
 
 
 def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
-    """Count outliers by kind: rows and columns of which more than half are outliers, and single pixels.
+    """Count outliers by kind: rows and columns with a line of them, and other pixels.
 
     Args:
         outliers: Result of `find_outliers`, `(..., Y, X)`.
     """
     counts = {"hot pixels": 0, "cold pixels": 0, "rows": 0, "columns": 0}
     for plane in outliers.reshape(-1, *outliers.shape[-2:]):
-        rows, columns = ((plane != 0).mean(axis=axis) > _LINE for axis in (1, 0))
+        rows, columns = (_has_line(plane != 0, axis) for axis in (1, 0))
         rest = plane[~rows][:, ~columns]
         for name, count in zip(counts, ((rest > 0).sum(), (rest < 0).sum(), rows.sum(), columns.sum()), strict=True):
             counts[name] += int(count)
@@ -105,6 +106,12 @@ def describe_defects(counts: Mapping[str, int]) -> str:
     """
     named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
     return f"{named} {'stands out of all its' if sum(counts.values()) == 1 else 'stand out of all their'} neighbours"
+
+
+def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Tell which rows (`axis` 1) or columns (0) of a plane have a line of outliers, at least half as long as checked."""
+    side = min(_LINE_LENGTH, found.shape[axis]) // 2
+    return np.asarray((ndimage.uniform_filter1d(found.astype(np.float32), side, axis=axis) > 0.999).any(axis=axis))
 
 
 def value_step(values: NDArray[Any]) -> float:
@@ -143,11 +150,18 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
 
 
 def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Mark all of a row or column of which many pixels are outliers: the others are hidden by structure."""
+    """Mark the parts of rows and columns of which many pixels are outliers; the others are hidden by structure."""
     for axis in (1, 2):
         for sign in (1, -1):
-            lines = (found == sign).mean(axis=axis, keepdims=True) > _LINE
-            found = np.where(lines, np.int8(sign), found)
+            hits = (found == sign).swapaxes(axis, 2)
+            side = min(_LINE_LENGTH, hits.shape[2])
+            dense = ndimage.uniform_filter1d(hits.astype(np.float32), side, axis=2, mode="reflect") > _LINE
+            if dense.any():
+                dense = ndimage.maximum_filter1d(dense, side, axis=2)  # up to the ends of the windows
+                ends = ((0, 0), (0, 0), (_LINE_GAP, _LINE_GAP))
+                closed = ndimage.binary_closing(np.pad(hits & dense, ends, "symmetric"), np.ones((1, 1, _LINE_GAP)))
+                line = closed[..., _LINE_GAP:-_LINE_GAP].swapaxes(axis, 2)
+                found = np.where(line, np.int8(sign), found)
     return found
 
 
