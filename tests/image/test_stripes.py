@@ -83,7 +83,19 @@ def test_blank_parts_do_not_hide_offsets() -> None:
     rng = np.random.default_rng(0)
     noisy = rng.poisson(cells()).astype(float) + rng.normal(0, 15, (128, 1))
     noisy[:, 70:] = noisy[:20] = 0
-    assert measure_stripes(noisy[None]).rows > 10
+    found = measure_stripes(noisy[None])
+    assert found.rows > 10
+    assert not found.offsets[0, noisy == 0].any()
+
+
+@pytest.mark.parametrize("period", [2.5, 3.0, 3.6, 9.0])
+@pytest.mark.parametrize("width", [1.0, 0.6])
+def test_gratings_have_no_offsets(period: float, width: float) -> None:
+    rng = np.random.default_rng(0)
+    grating = np.zeros((256, 256))
+    grating[:, : int(256 * width)] = 20 * np.sin(2 * np.pi * np.arange(256) / period)[:, None]
+    found = measure_stripes(200 + grating[None] + rng.normal(0, 5, grating.shape))
+    assert (found.rows, found.columns) == (0, 0)
 
 
 def test_columns_with_another_gain_are_offset() -> None:

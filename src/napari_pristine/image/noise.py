@@ -30,8 +30,9 @@ _CROP_SIDE, _MAX_CROPS = 256, 32
 """Large planes are measured in crops of this side, in pixels, up to this number."""
 _NEXT_VALUES = 3
 """Number of values below the largest that are compared with it in frequency."""
-_SINGLE = 0.03
-"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit."""
+_SINGLE, _MAX_COUNT = 0.03, 10
+"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Values
+of so many steps do not count."""
 _CELL = 4
 """Side, in pixels, of the cells whose flatness is compared."""
 _INDEPENDENT = 5
@@ -198,8 +199,9 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         return Noise(0.0, 0.0, 0.0)
     step, dark = value_step(planes), float(planes[good].min())
     rounding = step**2 / 12
-    if (above := float(planes[good].mean()) - dark) < _SINGLE * step:
-        return Noise((step * above) ** 0.5, step, -step * dark)
+    counts = planes[good & (planes < dark + _MAX_COUNT * step)] - dark  # without hot pixels
+    if counts.mean() < _SINGLE * step:
+        return Noise(float(step * counts.mean()) ** 0.5, step, -step * dark)
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets
     outliers = find_outliers(planes, good)

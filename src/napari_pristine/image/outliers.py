@@ -32,6 +32,8 @@ _MAX_LEVELS = 24
 """Maximum number of brightness levels at which the noise is measured."""
 _TRIMMED = 0.8, 0.437
 """Fraction of the smallest squares of which the mean is taken, and that mean for normal noise of unit variance."""
+_ON_STEP, _STEP_ERROR = 0.9, 0.05
+"""Share of the values that lie on the steps, at least, and the distance of these from them, in steps."""
 _FREQUENT = 4
 """Number of pixels with the same value from which that value counts as one of the steps of the values."""
 
@@ -109,7 +111,7 @@ def describe_defects(counts: Mapping[str, int]) -> str:
 
 
 def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Tell which rows (`axis` 1) or columns (0) of a plane have a line of outliers, at least half as long as checked."""
+    """Tell which rows (`axis` 1) or columns (0) of a plane have a line of outliers, without gaps."""
     side = min(_LINE_LENGTH, found.shape[axis]) // 2
     return np.asarray((ndimage.uniform_filter1d(found.astype(np.float32), side, axis=axis) > 0.999).any(axis=axis))
 
@@ -117,10 +119,16 @@ def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 def value_step(values: NDArray[Any]) -> float:
     """Distance of the steps of rounded values; 0 if the values are not rounded to any."""
     sample = values.ravel()[:: max(values.size // 200_000, 1)]
-    kinds, counts = np.unique(sample, return_counts=True)
+    kinds, counts = np.unique(np.asarray(sample, np.float64), return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:64]
     steps = np.diff(np.sort(kinds[frequent[counts[frequent] >= _FREQUENT]]))
-    return float(steps.min()) if len(steps) else 0.0
+    if not len(steps):
+        return 0.0
+    step = float(steps.min())
+    number = (kinds - kinds[frequent[0]]) / step
+    on_step = np.abs(number - np.rint(number)) < _STEP_ERROR
+    # two values alone may be the ends of clipped ones
+    return step if counts[on_step].sum() > _ON_STEP * sample.size else 0.0
 
 
 def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np.int8]:

@@ -18,6 +18,7 @@ _SEGMENTS = 8
 """Number of segments of a row; offsets are the same in all of them, structure is not."""
 _FIRST, _SECOND = np.argwhere(np.abs(np.subtract.outer(range(_SEGMENTS), range(_SEGMENTS))) > 1).T
 """Pairs of segments that are not neighbours."""
+_OF_SEGMENT = [np.flatnonzero(np.equal(_FIRST, number)) for number in range(_SEGMENTS)]
 _LEAST_SIDE = 16
 _BLANK = 9
 """Number of equal pixels in a row that were not recorded."""
@@ -32,7 +33,11 @@ _ALIKE = 0.1
 _ALTERNATING = -0.15
 """Correlation of neighbouring steps from row to row, at most: -0.5 for independent offsets, above 0 for structure."""
 _BANDS, _EVERYWHERE = 8, 0.25
-"""Number of bands of rows, and their median variance relative to the mean, at least; structure is in a few of them."""
+"""Number of bands of rows, and the variance in half of them and in all segments, relative to the mean, at least;
+structure is in some of them."""
+_PERIODIC = 4.0
+"""Largest power at a frequency, relative to the mean power and the logarithm of their number, from which structure is
+periodic."""
 _LARGEST = 3.0
 """Largest offset that is removed, in standard deviations of all."""
 _RELEVANT = 0.15
@@ -69,11 +74,16 @@ def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None)
     good = np.ones(values.shape, bool) if good is None else good
     outliers = find_outliers(values, good)
     values, good = fill_outliers(values, outliers), good & (outliers == 0)  # a dead row has no offset
-    good &= ndimage.maximum_filter(values, (1, 1, _BLANK)) > ndimage.minimum_filter(values, (1, 1, _BLANK))
+    sides = (1, 1, _BLANK)
+    blank = ndimage.maximum_filter(values, sides) == ndimage.minimum_filter(values, sides)
+    blank = ndimage.maximum_filter(blank, sides)
+    good &= ~blank
     rounding = value_step(values) ** 2 / 12
     rows = _offsets_of_rows(values, good, rounding)
     columns = _offsets_of_rows((values - rows[:, :, None]).swapaxes(1, 2), good.swapaxes(1, 2), rounding)
-    offsets = rows[:, :, None] + columns[:, None, :] if rows.any() or columns.any() else np.zeros((1, 1, 1))
+    if not rows.any() and not columns.any():
+        return Stripes(np.zeros((1, 1, 1)), 0.0, 0.0)
+    offsets = np.where(blank, 0.0, rows[:, :, None] + columns[:, None, :])
     return Stripes(offsets, float(rows.std()), float(columns.std()))
 
 
@@ -94,7 +104,9 @@ def _offsets_of_rows(values: Array, good: NDArray[np.bool_], rounding: float) ->
         return none
     bands = zip(*(np.array_split(x, _BANDS, axis=1) for x in (products, precision)), strict=True)
     typical = float(np.median([np.average(p, weights=w + 1e-30) for p, w in bands]))
-    if typical < _EVERYWHERE * variance:
+    recorded = [pairs for pairs in _OF_SEGMENT if precision[..., pairs].mean() > _EVERYWHERE * precision.mean()]
+    parts = [np.average(products[..., pairs], weights=precision[..., pairs]) for pairs in recorded]
+    if min(typical, *parts) < _EVERYWHERE * variance or _is_periodic(segments, weights):
         return none
     shares = weights / np.maximum(weights.sum(axis=2, keepdims=True), 1e-30)
     scatter = shares**2 * (segments - segments.mean(axis=2, keepdims=True)) ** 2
@@ -138,3 +150,11 @@ def _is_alternating(segments: Array, weights: Array) -> bool:
     if not both.any():
         return False
     return bool(np.average(next_one, weights=both) < _ALTERNATING * np.average(same, weights=precision))
+
+
+def _is_periodic(segments: Array, weights: Array) -> bool:
+    """Tell whether rows repeat, as those of gratings and muscle do; interlaced ones, every second, do not count."""
+    mean = (segments * weights).sum(axis=2) / np.maximum(weights.sum(axis=2), 1e-30)
+    power = (np.abs(np.fft.rfft(mean, axis=1)) ** 2).mean(axis=0)[1:]
+    power = power[: (mean.shape[1] - 1) // 2]  # without every second row
+    return bool(power.max() > _PERIODIC * np.log(len(power)) * power.mean())
