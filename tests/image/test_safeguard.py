@@ -52,6 +52,15 @@ def test_a_noisy_result_is_not_made_worse() -> None:
     assert mean_error(safe.values) < 0.65 * mean_error(noisy)
 
 
+@pytest.mark.parametrize("photons", [0.2, 1, 25])
+def test_a_flat_image_stays_flat(photons: float) -> None:
+    noisy = np.random.default_rng(0).poisson(photons, (128, 128)).astype(float)
+    fit = photons + ndimage.gaussian_filter(noisy - photons, 4)  # with some of the noise
+    kept = np.full(noisy.shape, 0.004)
+    safe = replace_worse(noisy, fit, kept, Noise(photons**0.5, 1.0, 0.0), np.ones(noisy.shape, bool))
+    assert (safe.values - photons).std() < 1.1 * (fit - photons).std()
+
+
 def test_spots_keep_their_light() -> None:
     rng = np.random.default_rng(1)
     points = np.zeros((128, 128))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,10 +29,18 @@ _FINE = 4.0
 """Standard deviation of the blur that separates fine structure from its surroundings, in pixels."""
 _LOST = 0.1
 """Share of the contrast of fine structure from which a loss is made good; less is within the error of the estimate."""
+_MOST_LOST, _LEAST_POWER = 1.0, 0.03
+"""Largest loss that is made good, and the least power of what is added, in noise variances."""
+_FEW_PHOTONS = 1.0
+"""Photons per pixel up to which errors of a result as a whole are compared as well."""
+_FIT_KEEPS, _LEAST_GAIN = 0.01, 0.005
+"""Noise that a fit of few photons keeps beside what its filter keeps, and the least gain of a change, in variances."""
 _CAUTION = 1.7
 """Squared bias, relative to noise that is kept, where the noise is weaker than the fine structure."""
 _FINE_FROM = 1.5, 2.2
 """Power of the fine structure, in noise variances, from which that begins to count, and from which it counts fully."""
+_FLAT = 0.3
+"""Power of fine structure, in noise variances, around a pixel at which half as much of the noisy image is mixed in."""
 _SIGNAL_BLUR = 2.0
 _LEAST_SIGMA = 0.2
 """Least noise level of a pixel, relative to that of the channel."""
@@ -80,9 +89,10 @@ def replace_worse(
         variance *= np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR)
     share = np.clip(_PILOT * np.asarray(kept, np.float64), 0, 1)
     margin = _MARGIN_CORRELATED if is_correlated(noise.correlation_length) else _MARGIN
-    weight, blur_errors = np.ones(y.shape), []
+    weight, blur_errors, blurs = np.ones(y.shape), [], []
     for blur in (*BLURS, 0.0):
         blurred, blur_share = _blur(y, blur), _kept_by_blur(blur, noise.correlation_length)
+        blurs.append((blurred, blur_share))
         blur_errors.append(_mean_error(y, blurred, np.full(y.shape, blur_share), variance, valid))
         change = blurred - current
         benefit = change * (y - current) - variance * (blur_share - share + margin)
@@ -92,10 +102,17 @@ def replace_worse(
         current = current + mixed * change
         share = share + mixed * (blur_share - share)
         weight *= 1 - mixed
+    mean_variance = float(variance[valid].mean())
+    if noise.gain > 0 and mean_variance < _FEW_PHOTONS * noise.gain**2:
+        # all of it at once, since the error of a few pixels tells little
+        current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, blurs)
+        weight *= 1 - mixed_blur
     if not is_correlated(noise.correlation_length):
         fine = current - _blur(current, _FINE)
         lost = _lost_contrast(y, current, fine, share * variance * (1 - _kept_by_blur(_FINE, 1.0)), valid)
-        if lost > _LOST:
+        lost = min(lost, _MOST_LOST)
+        # in an empty or flat image, all fine structure is noise
+        if lost > _LOST and lost * float((fine[valid] ** 2).mean()) > _LEAST_POWER * mean_variance:
             current = current + lost * fine
             share = share * (1 + lost)
     kept_noisy = _cautious_share(y, current, share, variance, valid)
@@ -103,6 +120,26 @@ def replace_worse(
     share = share + kept_noisy * (1 - share)
     replaced = 1 - float((weight * (1 - kept_noisy)).mean())
     return Safe(current, _mean_error(y, current, share, variance, valid), min(blur_errors), replaced)
+
+
+def _mix_best_blur(
+    y: Array,
+    current: Array,
+    share: Array,
+    variance: Array,
+    valid: NDArray[np.bool_],
+    blurs: Sequence[tuple[Array, float]],
+) -> tuple[Array, Array, float]:
+    """Mix in the blur that improves the result most, with the same weight everywhere; also returns its weight."""
+    best_gain, best = _LEAST_GAIN * float(variance[valid].mean()), (current, share, 0.0)
+    for blurred, blur_share in blurs:
+        change = blurred - current
+        benefit = float((change * (y - current) - variance * (blur_share - share - _FIT_KEEPS))[valid].mean())
+        room = max(float((change**2)[valid].mean()), 1e-300)
+        mixed = min(max(benefit / room, 0.0), 1.0)
+        if (gain := 2 * mixed * benefit - mixed**2 * room) > best_gain:
+            best_gain, best = gain, (current + mixed * change, share + mixed * (blur_share - share), mixed)
+    return best
 
 
 def _cautious_share(y: Array, estimate: Array, share: Array, variance: Array, valid: NDArray[np.bool_]) -> Array:
@@ -113,14 +150,13 @@ def _cautious_share(y: Array, estimate: Array, share: Array, variance: Array, va
     _CAUTION (1 - w)² B + (s + w (1 - s))² V.
     """
     mean_variance = float(variance[valid].mean())
-    fine = float(((estimate - _blur(estimate, _FINE))[valid] ** 2).mean()) / mean_variance
-    is_fine = float(np.interp(fine, _FINE_FROM, (0, 1)))
-    if is_fine == 0:
-        return np.zeros(y.shape)
+    fine = np.where(valid, (estimate - _blur(estimate, _FINE)) ** 2, 0.0)
+    is_fine = np.interp(fine[valid].mean() / mean_variance, _FINE_FROM, (0, 1))
     bias = _mean_error(y, estimate, share, variance, valid) - float((share**2 * variance)[valid].mean()) / mean_variance
     lost = _CAUTION * max(bias, 0.0)
     best = np.clip((lost - share * (1 - share)) / (lost + (1 - share) ** 2 + 1e-9), 0, 1)
-    return np.where(valid, is_fine * best, 0.0)
+    fine = _blur(fine, _WINDOW)
+    return np.where(valid, is_fine * best * fine / (fine + _FLAT * variance), 0.0)
 
 
 def _lost_contrast(y: Array, estimate: Array, fine: Array, kept: Array, valid: NDArray[np.bool_]) -> float:
