@@ -58,7 +58,7 @@ def test_a_flat_image_stays_flat(photons: float) -> None:
     fit = photons + ndimage.gaussian_filter(noisy - photons, 4)  # with some of the noise
     kept = np.full(noisy.shape, 0.004)
     safe = replace_worse(noisy, fit, kept, Noise(photons**0.5, 1.0, 0.0), np.ones(noisy.shape, bool))
-    assert (safe.values - photons).std() < 1.1 * (fit - photons).std()
+    assert (safe.values - photons).std() < 1.2 * (fit - photons).std()
 
 
 def test_spots_keep_their_light() -> None:

@@ -98,6 +98,14 @@ def test_gratings_have_no_offsets(period: float, width: float) -> None:
     assert (found.rows, found.columns) == (0, 0)
 
 
+@pytest.mark.parametrize("photons", [0.05, 0.15, 1])
+def test_few_photons_have_no_offsets(photons: float) -> None:
+    for seed in range(10):
+        counts = np.random.default_rng(seed).poisson(photons * (1 + cells() / 200))
+        found = measure_stripes(counts[None])
+        assert (found.rows, found.columns) == (0, 0)
+
+
 def test_columns_with_another_gain_are_offset() -> None:
     rng = np.random.default_rng(0)
     found = measure_stripes(rng.poisson(spot(128) * (1 + rng.normal(0, 0.1, 128)))[None])

@@ -199,9 +199,9 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         return Noise(0.0, 0.0, 0.0)
     step, dark = value_step(planes), float(planes[good].min())
     rounding = step**2 / 12
-    counts = planes[good & (planes < dark + _MAX_COUNT * step)] - dark  # without hot pixels
-    if counts.mean() < _SINGLE * step:
-        return Noise(float(step * counts.mean()) ** 0.5, step, -step * dark)
+    counts = planes[good & (planes <= dark + _MAX_COUNT * step)] - dark  # without hot pixels
+    if (mean := float(counts.mean())) < _SINGLE * step:
+        return Noise((step * mean) ** 0.5, step, -step * dark)
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets
     outliers = find_outliers(planes, good)

@@ -61,8 +61,8 @@ class Stripes(NamedTuple):
 def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> Stripes:
     """Measure the offsets of rows and of columns.
 
-    The offset of a row is the mean difference of its pixels from their surroundings, with less weight where the
-    surroundings are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
+    The offset of a row is the mean difference of its pixels from their surleasts, with less weight where the
+    surleasts are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
     the same in all of its segments, and independent of those of its neighbours. Slow changes over many rows cannot be
     told from the scene and stay.
 
@@ -78,21 +78,21 @@ def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None)
     blank = ndimage.maximum_filter(values, sides) == ndimage.minimum_filter(values, sides)
     blank = ndimage.maximum_filter(blank, sides)
     good &= ~blank
-    rounding = value_step(values) ** 2 / 12
-    rows = _offsets_of_rows(values, good, rounding)
-    columns = _offsets_of_rows((values - rows[:, :, None]).swapaxes(1, 2), good.swapaxes(1, 2), rounding)
+    least = value_step(values) ** 2  # few photons are skewed: a row with one more than another has no offset
+    rows = _offsets_of_rows(values, good, least)
+    columns = _offsets_of_rows((values - rows[:, :, None]).swapaxes(1, 2), good.swapaxes(1, 2), least)
     if not rows.any() and not columns.any():
         return Stripes(np.zeros((1, 1, 1)), 0.0, 0.0)
     offsets = np.where(blank, 0.0, rows[:, :, None] + columns[:, None, :])
     return Stripes(offsets, float(rows.std()), float(columns.std()))
 
 
-def _offsets_of_rows(values: Array, good: NDArray[np.bool_], rounding: float) -> Array:
+def _offsets_of_rows(values: Array, good: NDArray[np.bool_], least: float) -> Array:
     """Offsets of the rows of planes `(planes, Y, X)`, `(planes, Y)`; all 0 if there are none."""
     none = np.zeros(values.shape[:2])
     if min(values.shape[1:]) < _LEAST_SIDE:
         return none
-    segments, weights, noise = _differences_of_segments(values, good, rounding)
+    segments, weights, noise = _differences_of_segments(values, good, least)
     products = segments[..., _FIRST] * segments[..., _SECOND]
     precision = weights[..., _FIRST] * weights[..., _SECOND]
     if not precision.any():
@@ -113,15 +113,15 @@ def _offsets_of_rows(values: Array, good: NDArray[np.bool_], rounding: float) ->
     error = ndimage.gaussian_filter1d(scatter.sum(axis=2) * _SEGMENTS / (_SEGMENTS - 1), 3.0, axis=1)
     offsets = (segments * shares).sum(axis=2)
     for _ in range(_ROUNDS - 1):
-        segments, weights, _ = _differences_of_segments(values - offsets[:, :, None], good, rounding)
+        segments, weights, _ = _differences_of_segments(values - offsets[:, :, None], good, least)
         offsets += (segments * weights).sum(axis=2) / np.maximum(weights.sum(axis=2), 1e-30)
     variance = min(variance, typical)
     limit = _LARGEST * variance**0.5  # what is larger is a line of the scene
     return np.asarray(np.clip(offsets, -limit, limit) * variance / (variance + error))
 
 
-def _differences_of_segments(values: Array, good: NDArray[np.bool_], rounding: float) -> tuple[Array, Array, float]:
-    """Mean difference of each segment of each row from its surroundings, without slow changes along Y.
+def _differences_of_segments(values: Array, good: NDArray[np.bool_], least: float) -> tuple[Array, Array, float]:
+    """Mean difference of each segment of each row from its surleasts, without slow changes along Y.
 
     Returns:
         The differences and their precision, `(planes, Y, segments)`, and the variance of a pixel.
@@ -129,7 +129,7 @@ def _differences_of_segments(values: Array, good: NDArray[np.bool_], rounding: f
     rest = values - ndimage.gaussian_filter(values, (0, _SCENE, _SCENE))
     offset = np.median(rest, axis=2, keepdims=True)
     rest -= offset
-    power = ndimage.gaussian_filter(rest**2, (0, _SCENE, _SCENE)) + max(rounding, 1e-30)
+    power = ndimage.gaussian_filter(rest**2, (0, _SCENE, _SCENE)) + max(least, 1e-30)
     limit = _CLIP * np.sqrt(power)
     weight = good / power
     starts = np.linspace(0, values.shape[2], _SEGMENTS, endpoint=False).astype(int)
