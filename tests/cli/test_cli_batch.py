@@ -241,7 +241,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
     assert (job.returncode, said) == (130, "")
     assert complained.splitlines() == [
         "pristine: 0 of 1 files are done; --resume continues",
-        "pristine: interrupted; no unfinished file has a final name",
+        "pristine: interrupted; no incomplete file has a final name",
     ]
     assert not list(out.rglob("*.lock"))
     assert ended(process(*command[3:])) == 0

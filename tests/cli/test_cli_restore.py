@@ -100,7 +100,7 @@ def test_a_folder_is_restored_as_in_a_batch(shell: Shell, movie: Path, tmp_path:
 def test_a_plate_goes_to_a_plate_of_the_name_that_is_given(shell: Shell, tmp_path: Path) -> None:
     plate(tmp_path / "p.zarr", wells=("A/1", "B/2"))
     assert shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[0] == 0
-    assert "image 0 of 4 (A/1/0) was taken" in read("clean.zarr").notes[0]
+    assert "image 0 of 4 (A/1/0) was read" in read("clean.zarr").notes[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.zarr", "clean.zarr.sidecars", "p.zarr"]
     code, out, _ = shell("restore", "p.zarr", "-o", "clean.zarr/", *FEW, "--resume")
     assert (code, out.count("skipped, done before")) == (0, 4)

@@ -200,7 +200,7 @@ def restore_in_folder(item: WorkItem, folder: str, threads: int, number: int) ->
     if not os.path.isdir(folder):
         return FileError(
             f"'{item.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
-            "start workers where all files can be seen under the same names"
+            "start workers where all files can be seen under the same paths"
         )
     try:
         with chdir(folder):

@@ -20,7 +20,7 @@ REPORTS = ("report.csv", "report.html")
 """Names of the reports beside the results."""
 _FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
 _NOT_A_FILE = "a pipe, a socket or a device, which cannot be read as an image"
-_COMPANION_FILE = "belongs to the OME-TIFF files beside it, which are read with it"
+_COMPANION_FILE = "part of the OME-TIFF files beside it; it is read together with them"
 _EARLIER_RESULT = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
 
 

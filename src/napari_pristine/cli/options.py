@@ -55,12 +55,12 @@ Memory: TypeAlias = Annotated[
 Threads: TypeAlias = Annotated[
     int | None,
     Parameter(
-        help="Threads of each process. Trained networks differ in the last digits with another number. "
+        help="Threads of each process. Results of trained networks depend on it in the last digits. "
         "[default: the CPUs, divided among the workers]"
     ),
 ]
 Log: TypeAlias = Annotated[
-    Path | None, Parameter(help="Also write all messages, and the progress, to this file, with the time of each.")
+    Path | None, Parameter(help="Also append all messages and the progress to this file, each line with its time.")
 ]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 

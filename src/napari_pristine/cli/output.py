@@ -73,7 +73,7 @@ def _record(line: str) -> None:
             _log.flush()
     except OSError as error:  # a night's work must not end for it
         _log = None
-        report_error(f"the log cannot be written any more: {error.strerror or error}; going on without it")
+        report_error(f"the log can no longer be written: {error.strerror or error}; continuing without it")
 
 
 @contextmanager

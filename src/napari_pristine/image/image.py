@@ -99,7 +99,9 @@ class Image:
             ndim = len(self.data.shape)
         except (AttributeError, TypeError):
             kind = type(self.data).__name__
-            raise ImageError(f"the data of an Image are an array with a shape and a numpy dtype, not {kind}") from None
+            raise ImageError(
+                f"the data of an Image must be an array with a shape and numpy dtype, not {kind}"
+            ) from None
         check_axes(self.axes, self.data.shape)
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
@@ -208,7 +210,7 @@ def check_text(axes: object, name: str = "axes") -> None:
     """Raise an `AxesError` if axes are not a text, one letter each."""
     if not isinstance(axes, str):
         letters = "".join(map(str, axes)) if isinstance(axes, (list, tuple)) else "TYX"
-        raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
+        raise AxesError(f"{name} must be a string with one letter per axis, such as {name}='{letters}', not {axes!r}")
 
 
 def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, guess: bool = False) -> str:
@@ -229,7 +231,7 @@ def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, g
         if guess:
             axes.append("" if letter in axes else letter)
         elif not letter or letter in axes:
-            wrong = f"more than one axis {letter}" if letter else f"an axis '{name}', which is not known"
+            wrong = f"more than one axis is {letter}" if letter else f"the axis '{name}' is unknown"
             example = guess_axes((32,) * max(len(names), 2))
             raise AxesError(
                 f"the axes are named {', '.join(map(str, names))}: {wrong}; give one letter per axis (--axes), "

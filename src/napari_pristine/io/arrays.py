@@ -50,10 +50,10 @@ def as_image(image: Any, axes: str = "", *, default: str = "") -> Image:
         values = np.asarray(image)
     except Exception as error:  # tensors on a GPU or with a gradient, lists of unequal length
         reason = one_line(error)[:200]
-        raise ImageError(f"an object of type {kind} cannot be made an array ({reason}); give a numpy array") from error
+        raise ImageError(f"an object of type {kind} cannot become an array ({reason}); give a numpy array") from error
     if values.dtype.kind not in "biufc":
         raise ImageError(
-            f"an object of type {kind} with values of type {values.dtype} is no image; give an array of numbers"
+            f"an object of type {kind} with values of type {values.dtype} is not an image; give an array of numbers"
         )
     axes = axes or ("YX" if values.ndim == 2 else default)
     if not axes:
@@ -76,7 +76,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
         check_axes(letters, array.shape)
     except AxesError as error:
         dims = ", ".join(map(str, array.dims))
-        raise AxesError(f"{error} (the dimensions are called {dims}; axes=... says which is which)") from None
+        raise AxesError(f"{error} (the dimensions are named {dims}; give their letters with axes=...)") from None
     scale, units, translate, notes = [], [], [], []
     channels: tuple[str, ...] = ()
     coordinates = dict(array.coords)  # asked for others, xarray counts
@@ -92,7 +92,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
                 unit, positions = "second", (positions - positions[:1]) / np.timedelta64(1, "s")
             if (found := _spacing(positions)) is None:
                 unit = PIXEL
-                notes.append(f"the coordinates along {dim} are not evenly spaced; the distance counts as unknown")
+                notes.append(f"the coordinates along {dim} are not evenly spaced; the spacing is unknown")
             else:
                 step, start = found
         scale.append(step)

@@ -146,7 +146,7 @@ def join_inside(path: Path, name: str) -> Path:
     is_absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
     if not parts or ".." in parts or is_absolute:
         raise FileError(
-            f"'{path}' names '{name}' as one of its images or levels, which is not inside it; convert it again, or "
+            f"the metadata of '{path}' name the image or level '{name}', which is not inside it; convert it again, or "
             "give the path of an image"
         )
     return path / PurePosixPath(name)
@@ -164,7 +164,7 @@ def listed(node: Node, kind: str, key: str) -> list[dict[str, Any]]:
         raise node.wrong(f"{kind}.{key}", "is missing" if entries is None else "is not a list")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            raise node.wrong(f"{kind}.{key}[{number}].path", "is missing or not a text")
+            raise node.wrong(f"{kind}.{key}[{number}].path", "is missing or not a string")
         join_inside(node.path, entry["path"])
     return entries
 
@@ -196,7 +196,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _names(node: Node, key: str, shown: str) -> list[str]:
     names = node.ome[key]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise node.wrong(shown, "is not a list of texts")
+        raise node.wrong(shown, "is not a list of strings")
     return names
 
 
@@ -208,9 +208,9 @@ def _images_of(node: Node) -> Iterator[Member]:
             name = PurePosixPath(entry["path"]).as_posix()
             well = read_node(path / name) if is_zarr_node(path / name) else None
             if well is None:
-                yield Member(name, "a well that the plate lists, but that is not there")
+                yield Member(name, "missing, although the plate lists this well")
             elif "well" not in well.ome:  # groups are not followed from here: they may lead in circles
-                yield Member(name, "a well without the metadata of one; name an image in it")
+                yield Member(name, "a well without the metadata of a well; give the path of an image in it")
             else:
                 for member in _images_of(well):
                     yield Member(f"{name}/{member.path}", member.problem)
@@ -226,7 +226,7 @@ def _images_of(node: Node) -> Iterator[Member]:
 
 def _member(path: Path, name: str, what: str) -> Member:
     there = is_zarr_node(path / name)
-    return Member(name, "" if there else f"an image that {what} lists, but that is not there")
+    return Member(name, "" if there else f"missing, although {what} lists this image")
 
 
 def _images_below(path: Path) -> list[Member]:

@@ -51,12 +51,12 @@ class ResultStore:
         node = read_node(self.path) if is_zarr_node(self.path) else None
         if node is None or node.is_image or not isinstance(node.attributes.get(PROVENANCE), dict):
             raise FileError(
-                f"'{self.path}' is not a store of results of this program, and nothing is added to it; choose another "
+                f"'{self.path}' is not a store of results of this program, so nothing is added to it; choose another "
                 "folder, or remove it"
             )
         if node.version != self.version:
             raise FileError(
-                f"'{self.path}' is OME-Zarr {node.version} and its new images would be {self.version}; choose another "
+                f"'{self.path}' is OME-Zarr {node.version}, but the new images would be {self.version}; choose another "
                 "folder, or the same format"
             )
         source = read_node(self.source)

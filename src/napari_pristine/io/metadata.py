@@ -63,7 +63,7 @@ WHITE_IS_ZERO = "white_is_zero"
 COLOUR_TABLE = "colour_table"
 """Key of `Image.metadata`: colours of all values, `(3, n)` numbers of 16 bits, of a palette image."""
 EXTRAS = {
-    WHITE_IS_ZERO: "that zero is shown as white (MinIsWhite)",
+    WHITE_IS_ZERO: "the inverted grey scale (MinIsWhite)",
     COLOUR_TABLE: "the colour table",
     "calibration": "the calibration of values",
     "display": "the display range",
@@ -92,7 +92,7 @@ def lost_extras(image: Image, kept: frozenset[str]) -> str:
     stated = {key for part in image.metadata.values() if isinstance(part, Mapping) for key in part} | {*image.metadata}
     lost = [words for key, words in EXTRAS.items() if key in stated | {*image.details} and key not in kept]
     lost += [f"<{name}>" for name in image.metadata.get("dropped", ())]
-    return f"the result cannot hold all that the file says; it lacks {', '.join(lost)}" if lost else ""
+    return f"the result cannot hold all metadata of the file; it lacks {', '.join(lost)}" if lost else ""
 
 
 def number(text: object) -> float:

@@ -121,7 +121,7 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
         import_module(kind.library)
     except ImportError as error:
         raise FileError(
-            f"'{path}' needs {kind.library.partition('.')[0]} to be read; pip install 'napari-pristine[{kind.extra}]'"
+            f"reading '{path}' needs {kind.library.partition('.')[0]}; pip install 'napari-pristine[{kind.extra}]'"
         ) from error
     file = kind(path)
     with _opened(file):
@@ -143,7 +143,9 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
         name = f"{stem_of(path)} {scene.name}"
         extra |= {"images": len(scenes), "image": scene.name}
         if series is None:
-            notes.append(f"the file holds {len(scenes)} images; {number} ('{scene.name}') is read, --series N chooses")
+            notes.append(
+                f"the file holds {len(scenes)} images: {number} ('{scene.name}') was read; --series chooses another"
+            )
     letters = _axes_of_results(scene)
     notes += [f"axis {old} is read as {new}" for old, new in zip(scene.axes, letters, strict=True) if old != new]
     spacing = {axis: distance for axis, distance in stated.spacing.items() if axis in _STATED and axis in scene.axes}
@@ -159,7 +161,7 @@ def _metadata(file: MicroscopeFile, scene: Scene) -> FileMetadata:
         return file.metadata(scene)
     except Exception as error:  # noqa: BLE001 - libraries raise anything if a file is not as they expect
         reason = one_line(error)[:200] or type(error).__name__
-        return FileMetadata(notes=(f"pixel size and channel names cannot be read ({reason}); they are not known",))
+        return FileMetadata(notes=(f"pixel size and channel names cannot be read ({reason})",))
 
 
 class MicroscopeArray(LazyArray):

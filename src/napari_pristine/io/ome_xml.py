@@ -98,7 +98,7 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
         planes = sum(map(_plane_count, images))
         raise FileError(f"'{path}' claims to have {planes:.3g} planes; it is damaged, copy it again")
     if sum(map(_drop_outside, images)):
-        notes.append("files that its metadata name outside its folder are not read")
+        notes.append("its metadata name files outside its folder, which are ignored")
     _name_files(path, images, own_id)
     if len(images) == 1:
         _mend_sizes(images[0], page_count, notes)
@@ -128,7 +128,7 @@ def _parse(text: str, notes: list[str]) -> Element | None:
             root = element if root is None else root
         parser.close()
     except (ElementTree.ParseError, ValueError):
-        notes.append("its OME-XML is broken; what can be read of it is used")
+        notes.append("its OME-XML is broken; only the readable part is used")
         images = [] if root is None else root.findall("{*}Image")
         for image in images:
             for pixels in image.findall("{*}Pixels"):
@@ -246,7 +246,7 @@ def _mend_sizes(image: Element, page_count: int, notes: list[str]) -> None:
         fits = axis == missing[-1] and page_count % rest == 0
         pixels.set(f"Size{axis}", str(page_count // rest if fits else 1))
     if missing:
-        notes.append(f"its OME-XML does not state the size along {', '.join(missing)}, which the number of pages tells")
+        notes.append(f"its OME-XML does not state the size along {', '.join(missing)}; the number of pages gives it")
 
 
 def _for_tifffile(own_name: str, root: Element, images: tuple[Element, ...], candidates: tuple[int, ...]) -> str:

@@ -107,9 +107,9 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
     listed = ", ".join(each.describe for each in others[:_MAX_LISTED])
     more = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
     what = (
-        f"image {best.describe} was taken"
+        f"image {best.describe} was read"
         if taken is best
-        else f"{len(equal)} equal images were taken as one stack along {taken.axes[0]}"
+        else f"{len(equal)} equal images were read as one stack along {taken.axes[0]}"
     )
     return taken, [f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another"]
 

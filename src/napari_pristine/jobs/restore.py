@@ -39,7 +39,7 @@ _MAX_COUNTED = 1000
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """A result with all that is known about it."""
+    """A restored image with its recipe, quality figures, notes, device and seconds."""
 
     image: Image
     recipe: Recipe
@@ -50,7 +50,7 @@ class Restored:
 
     @property
     def data(self) -> Any:
-        """The restored values, with the type of the input."""
+        """The restored values: an array, or a `DataArray` if one was restored."""
         return self.image.data
 
     def provenance(self) -> dict[str, Any]:
@@ -264,8 +264,8 @@ def run_plan(
             if result.dtype != plan.image.dtype:
                 yield from context.emit(
                     Note(
-                        f"the result is {result.dtype}: whole numbers would be coarser than the noise that is left, or "
-                        "change the mean (value_type)"
+                        f"the result is {result.dtype}: rounding to whole numbers would add more error than the noise "
+                        "that is left, or change the mean (value_type)"
                     )
                 )
             for note in summary.notes():

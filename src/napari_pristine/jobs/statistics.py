@@ -147,12 +147,12 @@ class ImageStatistics:
             return found, ""
         if len(stored) > most or any(len(blocks) > most_each for blocks in stored):
             looked, count = len({middle, *chosen}), len(indices)
-            return None, f"{looked} of {count} blocks were looked at: none of them has more than one value"
+            return None, f"{looked} of {count} blocks were read: the values in each of them are all equal"
         empty = [self._blocks.read(self._data, index) for index in (middle, *chosen)]
         find_valid(empty[0])
         if len({values.flat[0] for values in empty}) == 1:
             raise nothing_to_restore(empty[0])
-        raise ImageError(f"each of the {len(indices)} blocks has a single value; there is nothing to restore")
+        raise ImageError(f"the values in each of the {len(indices)} blocks are all equal; there is nothing to restore")
 
     def is_varied(self, index: BlockIndex) -> bool:
         """Tell whether a block is not empty; of a large one, a small part in the middle is read first."""

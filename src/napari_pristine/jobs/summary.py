@@ -11,15 +11,15 @@ from napari_pristine.image.axes import AxesPlan, BlockIndex
 from napari_pristine.image.quality import ChannelQuality, Quality
 
 _REPLACED = 0.5
-"""Share of the result that is replaced by blurs from which users are told."""
+"""Share of the result that is replaced by blurs, above which a warning is given."""
 _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
-"""Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
+"""Residual in noise levels and its correlation with the result, above which structure counts as removed."""
 _MAX_REASONS = 20
-"""Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
+"""Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
 _BIAS = 0.02
-"""Relative change of the mean by the type of the values from which users are told."""
+"""Relative change of the mean by conversion to the type of the image, above which a warning is given."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -63,7 +63,7 @@ class QualitySummary:
         self._stops.update(dict(done.stops))
         if done.unchanged:
             several = len(self._unchanged) >= _MAX_REASONS and done.unchanged not in self._unchanged
-            reason = "for other reasons of this kind" if several else done.unchanged
+            reason = "other reasons of this kind" if several else done.unchanged
             self._unchanged[reason] += 1
             self._first_unchanged.setdefault(reason, done.index)
 
@@ -87,17 +87,17 @@ class QualitySummary:
         ]
         if self._defects:
             named = " and ".join(f"{count} {kind}" for kind, count in self._defects.items())
-            notes.append(Note(f"{named} stand out of all their neighbours; they were filled from the fit (hot_pixels)"))
+            notes.append(Note(f"{named} were found, left out, and filled from the fit (hot_pixels)"))
         for name, level in zip(("rows", "columns"), self._stripes, strict=True):
             if level > 0:
                 notes.append(
-                    Note(f"offsets of {name} were removed; they are {level:.2g} noise levels strong (stripes)")
+                    Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
         exact, stored = self._means
         if abs(stored - exact) > _BIAS * abs(exact):
             notes.append(
                 Note(
-                    f"the type of the values changes their mean from {exact / self.count:.3g} to "
+                    f"conversion to the type of the image changes the mean from {exact / self.count:.3g} to "
                     f"{stored / self.count:.3g}; choose float32 (value_type)",
                     warning=True,
                 )
@@ -116,8 +116,8 @@ class QualitySummary:
         if replaced > _REPLACED:
             notes.append(
                 Note(
-                    f"a light blur is estimated to be closer to the truth than the fit; {replaced:.0%} of the result "
-                    "are such a blur or the noisy image (safeguard)",
+                    f"{replaced:.0%} of the result is a light blur or the noisy image, which are estimated to be "
+                    "closer to the truth than the fit (safeguard)",
                     warning=True,
                 )
             )
@@ -135,7 +135,7 @@ class QualitySummary:
                 notes.append(
                     Note(
                         f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "
-                        f"noise levels strong and looks like the result (correlation {channel.structure:.2f})",
+                        f"noise levels and is correlated with the result (correlation {channel.structure:.2f})",
                         warning=True,
                     )
                 )

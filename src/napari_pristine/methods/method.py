@@ -31,7 +31,7 @@ class MethodParams(Params):
     stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
     hot_pixels: bool = setting(True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.")
     stripes: bool = setting(
-        False, "Remove the offsets of rows and columns, where they are found; check the result of structured images."
+        False, "Remove the measured offsets of rows and columns; if the image is structured, check the result."
     )
     refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
     safeguard: bool = setting(
