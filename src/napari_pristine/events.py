@@ -74,7 +74,7 @@ class BlockDone:
     Attributes:
         index: Index of the block.
         quality: Noise level, residual, whiteness and structure of each channel, see `Quality`.
-        defects: Number of hot and cold pixels, rows and columns that were filled, by kind.
+        defects: Number of hot and cold pixels, rows and columns that were filled in, by kind.
         invalid: Number of values that were missing and were filled.
         stops: Reasons why fits ended, each with the number of fits.
         notes: Notes since the block before.

@@ -54,12 +54,12 @@ def is_zarr_name(path: Path) -> bool:
 
 
 def _as_zarr_name(name: str) -> str:
-    """Name for the result of a Zarr folder, which may have any name: other programs know an OME-Zarr by its suffix."""
+    """Add the suffix of an OME-Zarr to the name of a Zarr folder if it lacks it: other programs need it."""
     return name if name.lower().endswith(ZARR_SUFFIX) else name + ZARR_SUFFIX
 
 
 def expand_patterns(names: Sequence[str]) -> list[Path]:
-    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so."""
+    """Paths from the command line, with patterns such as `*.tif` expanded if the shell has not done so."""
     found: list[Path] = []
     for name in names:
         if not name.strip():
@@ -72,7 +72,7 @@ def expand_patterns(names: Sequence[str]) -> list[Path]:
 def find_inputs(
     names: Sequence[str], output: Path | None = None, *, series: int | None = None, must_exist: bool = True
 ) -> list[Input]:
-    """List all images that are named, match a pattern, or lie in a named folder or its subfolders; each once, in order.
+    """List all images that are named, match a pattern, or are in a named folder or its subfolders; each once, in order.
 
     If a file in a folder is not an image, or is a result of an earlier batch, it is listed with this problem; a folder
     that holds nothing but results is listed without problems. Hidden files, sidecars, reports and the results in
@@ -119,7 +119,7 @@ def _named(path: Path, series: int | None) -> list[Input]:
 
 
 def _expand(each: Input, series: int | None) -> list[Input]:
-    """The images of a store in place of it; itself for an image, or if it cannot be listed."""
+    """The images of a store; the input itself if it is an image, or cannot be listed."""
     try:
         members = list_images(each.path)
         check_series(each.path, series, max(len(members), 1))
@@ -142,7 +142,7 @@ def _search(folder: Path, output: Path | None, series: int | None) -> list[Input
 
 
 def _walk(folder: Path, output: Path | None, series: int | None) -> Iterator[Input]:
-    """List all images in a folder; links to folders are not followed, since they may lead in circles."""
+    """List all images in a folder; links to folders are not followed, since they may be circular."""
     errors: list[OSError] = []
     real_output = None if output is None else Path(os.path.realpath(output))
     for here, folders, files in os.walk(folder, onerror=errors.append):
@@ -189,7 +189,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _named_problem(path: Path) -> str:
-    """Reason why a file that was named cannot be restored; most are found when it is opened."""
+    """Reason why a named file cannot be restored; empty if there is none that shows before it is opened."""
     return _COMPANION_FILE if path.name.lower().endswith(COMPANION) else _special_file(path)
 
 

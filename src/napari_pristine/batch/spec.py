@@ -27,9 +27,9 @@ from napari_pristine.recipe_file import load_recipe
 from napari_pristine.resources import free_memory, thread_count
 
 _CHANNELS_TRIED = 16
-"""Maximum number of channels of an image that is written to try its format."""
+"""Maximum number of channels of the image that is written to test a format."""
 _TRIED = "\0"
-"""Stands for the path of a result in an error that is the same for all files of a kind."""
+"""Placeholder for the path of a result in an error that is the same for all files of a kind."""
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
 
@@ -271,7 +271,7 @@ def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
 
 
 class FormatChecker:
-    """Checks that results can be written before the first is made: each kind of image and each folder once."""
+    """Checks, before the first file is restored, that results can be written: each kind of image and folder once."""
 
     def __init__(self) -> None:
         self._errors: dict[str, str] = {}
@@ -312,7 +312,7 @@ class FormatChecker:
 
 
 def _try_format(name: str, image: Image) -> str:
-    """Write an image to a temporary file; returns what is wrong, with `_TRIED` for the path of the file."""
+    """Write an image to a temporary file; returns the error, with `_TRIED` for the path, or an empty text."""
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / name
         try:

@@ -11,17 +11,17 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 
 _HOT, _COLD = 8.0, 6.0
-"""Height of an outlier above, or depth below, the median of its neighbours, in noise levels; few photons are often many
-more than their mean, never many less."""
+"""Minimum height of an outlier above, and depth below, the median of its neighbours, in noise levels; counts of few
+photons are often far above their mean, never far below."""
 _SHARPNESS = 0.3
-"""Sum of the two neighbours along an axis, relative to the outlier between them, at most; a point of light that is
-spread by optics with a sigma of 0.7 pixels has 0.72 along each axis, wherever it lies between the pixels."""
+"""Maximum sum of the two neighbours along an axis, relative to the outlier between them; a point of light blurred by
+optics with a sigma of 0.7 pixels has 0.72 along each axis, wherever it lies between the pixels."""
 _MAX_SHARE = 0.015
-"""Fraction of outliers above which they are no defects, but the photons of a dark image."""
+"""Fraction of outliers above which they are not defects but the photons of a dark image."""
 _GAP = 0.3
-"""Depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median, at least."""
+"""Minimum depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median."""
 _LINE = 0.3
-"""Share of the pixels of a row or column that are outliers, above which all of it is one defect."""
+"""Fraction of outliers in a row or column above which all of it is one defect."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
@@ -29,14 +29,15 @@ _MAX_LEVELS = 24
 _TRIMMED = 0.8, 0.437
 """Fraction of the smallest squares of which the mean is taken, and that mean for normal noise of unit variance."""
 _FREQUENT = 4
-"""Number of pixels with the same value from which that value counts as one of the steps of the values."""
+"""Minimum number of pixels with a value for it to count as one of the steps of the values."""
 
 
 def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> NDArray[np.int8]:
-    """Find pixels that no light can explain, since they differ too sharply from their neighbours.
+    """Find pixels that differ more sharply from their neighbours than any blurred light can.
 
-    A pixel is an outlier if it stands far out of the noise, and along Y or along X none of its neighbours does. So
-    single pixels are found, and rows, columns and small clusters, whatever their heights; points of light are not.
+    A pixel is an outlier if it differs from the median of its neighbours by far more than the noise, and none of its
+    neighbours along Y, or none along X, does. This finds single pixels, rows, columns and small clusters, but no points
+    of light.
 
     The noise is that of the differences to the median of the neighbours, at each brightness: first robustly, so that
     no outlier adds to it; where that makes outliers of more than a few pixels, these are photons, and the mean of all
@@ -59,7 +60,7 @@ def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -
 
 
 def fill_outliers(planes: Array, outliers: NDArray[np.int8]) -> Array:
-    """Replace each outlier by the median of those of its neighbours that are none; the shapes are equal."""
+    """Replace each outlier by the median of the neighbours that are not outliers; both arrays have the same shape."""
     if not outliers.any():
         return planes
     filled = planes.copy()
@@ -95,7 +96,7 @@ def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
 
 
 def value_step(values: NDArray[Any]) -> float:
-    """Distance of the steps of rounded values; 0 if the values are not rounded to any."""
+    """Step of rounded values; 0 if the values are not rounded."""
     sample = values.ravel()[:: max(values.size // 200_000, 1)]
     kinds, counts = np.unique(sample, return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:64]
@@ -104,7 +105,7 @@ def value_step(values: NDArray[Any]) -> float:
 
 
 def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np.int8]:
-    """Find outliers round by round: a cluster shrinks from its ends, and the noise no longer has those found before."""
+    """Find outliers in rounds: clusters shrink from their ends, and outliers already found do not add to the noise."""
     values, found, step = planes.copy(), np.zeros(planes.shape, np.int8), value_step(planes)
     for _ in range(_ROUNDS):
         level = ndimage.median_filter(values, footprint=_RING)
@@ -146,9 +147,9 @@ def _are_photons(found: NDArray[np.int8]) -> bool:
 
 
 def _is_sharp(values: Array, candidates: NDArray[np.intp], height: Array) -> NDArray[np.bool_]:
-    """Tell which candidates `(n, 3)` are too sharp for the picture of a scene, by their height above the level.
+    """Tell which candidates `(n, 3)` are too sharp for the image of a scene, by their height above the level.
 
-    Dark ones must also stand out of the dark parts around them, as gaps between points of light may be narrow.
+    Dark ones must also be darker than the dark parts around them, as gaps between points of light may be narrow.
     """
     sign = np.sign(height)
     padded = np.pad(values, ((0, 0), (2, 2), (2, 2)), mode="reflect")

@@ -1,4 +1,4 @@
-"""Safeguard: estimate the error of a result from the noisy image alone, and replace what is worse than a light blur."""
+"""Safeguard: estimate the error of a result from the noisy image alone; mix in a light blur where it is better."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BLURS = (2.0, 1.4, 1.0, 0.7, 0.5)
 _WINDOW = 6.0
 """Standard deviation of the window over which errors are compared, in pixels."""
 _PILOT = 1.4
-"""Noise that a refined image keeps, relative to what its filter keeps: the pilot has some of it, too."""
+"""Noise kept in a refined image, relative to what its filter keeps: the pilot contains some, too."""
 _MARGIN = 0.06
-"""Error, in noise variances, by which a blur must be better; the estimates are about as uncertain."""
+"""Error, in noise variances, by which a blur must be better: about the uncertainty of the estimates."""
 _MARGIN_CORRELATED = 0.15
-"""The same for correlated noise, whose spectrum is known less well."""
+"""The same for correlated noise, whose spectrum is less well known."""
 _MAX_FACTOR = 2.0
-"""Factor by which the variance that was measured on the flattest parts may be too low."""
+"""Factor by which the variance measured in the flattest parts may be too low."""
 _FINE = 4.0
 """Standard deviation of the blur that separates fine structure from its surroundings, in pixels."""
 _LOST = 0.1
-"""Share of the contrast of fine structure from which a loss is made good; less is within the error of the estimate."""
+"""Fraction of the contrast of fine structure above which a loss is corrected; less is within the uncertainty."""
 _SIGNAL_BLUR = 2.0
 _LEAST_SIGMA = 0.2
-"""Least noise level of a pixel, relative to that of the channel."""
+"""Minimum noise level of a pixel, relative to that of the channel."""
 
 
 class Safe(NamedTuple):
@@ -52,13 +52,13 @@ class Safe(NamedTuple):
 def replace_worse(
     noisy: NDArray[Any], restored: NDArray[Any], kept: NDArray[Any], noise: Noise, valid: NDArray[np.bool_]
 ) -> Safe:
-    """Mix a result with light blurs and the noisy image, where they are estimated to be closer to the truth.
+    """Mix light blurs and the noisy image into a result, where they are estimated to be closer to the truth.
 
     With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
     E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
-    the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
-    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. At the end,
-    the contrast of fine structure is raised if much of it is lost, so that spots keep their light.
+    the share of the noise that its filter keeps. The weight of each blur follows in the same way. Blurs are mixed in
+    one after the other, from the strongest to the weakest, with weights that vary slowly over the image. At the end,
+    the contrast of fine structure is raised if much of it is lost, so that spots keep their brightness.
 
     Args:
         noisy: `(*space)` in the units of the image; the last two axes are Y and X.
@@ -98,7 +98,7 @@ def replace_worse(
 
 
 def _lost_contrast(y: Array, estimate: Array, fine: Array, kept: Array, valid: NDArray[np.bool_]) -> float:
-    """Factor, above 1, with which fine structure comes closest to the truth, minus 1.
+    """Factor, minus 1, by which fine structure must be amplified to come closest to the truth.
 
     Args:
         y: Noisy values.
@@ -114,7 +114,7 @@ def _lost_contrast(y: Array, estimate: Array, fine: Array, kept: Array, valid: N
 def least_errors(
     noisy: NDArray[Any], restored: NDArray[Any], noise: Noise, valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
-    """Estimate the least possible error of a result of which nothing else is known, and that of the best light blur.
+    """Estimate a lower limit of the error of a result without `kept`, and the error of the best light blur.
 
     A result that differs from the noisy image by more than the noise has lost structure; one that differs by less has
     kept some of the noise.

@@ -1,4 +1,4 @@
-"""Arrays of numpy, torch, dask and xarray as images, with the coordinates of xarray, and results as they came."""
+"""Convert arrays of numpy, torch, dask and xarray to images, and results back to the kind of array of the input."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from napari_pristine.io.metadata import PIXEL, unit_name
 from napari_pristine.text import one_line
 
 _EVEN = 1e-3
-"""Largest deviation, in steps, of coordinates that count as evenly spaced."""
+"""Maximum deviation, in steps, of coordinates that count as evenly spaced."""
 
 
 def as_image(image: Any, axes: str = "", *, default: str = "") -> Image:
     """Return an array with axes as an `Image`, and an `Image` as it is.
 
-    A `DataArray` of xarray brings its axes, spacing, units, position and names of channels in its dimensions and
+    The axes, spacing, units, position and channel names of a `DataArray` of xarray are those of its dimensions and
     coordinates.
 
     Args:
-        image: An `Image`, a `DataArray`, or anything that numpy can make an array of numbers of.
+        image: An `Image`, a `DataArray`, or anything that numpy can convert to an array of numbers.
         axes: One letter per dimension; needed for arrays with more than two dimensions.
         default: Axes of arrays with more than two dimensions that state none.
 
@@ -105,7 +105,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
 
 
 def _spacing(positions: NDArray[Any]) -> tuple[float, float] | None:
-    """Distance between neighbours and lowest position; None if these are no numbers at even distances."""
+    """Distance between neighbours and lowest position; None unless these are evenly spaced numbers."""
     numbers = positions.ndim == 1 and positions.size and positions.dtype.kind in "iuf"
     if not numbers or not np.isfinite(positions).all():
         return None
@@ -117,7 +117,7 @@ def _spacing(positions: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def like_dataarray(original: Any, result: Image, ranges: Mapping[str, str]) -> Image:
-    """Return a result with its values as a `DataArray` like the original: dimensions, coordinates, attributes, name.
+    """Make the values of a result a `DataArray` with the dimensions, coordinates, attributes and name of the input.
 
     Args:
         original: The `DataArray` that was restored.
@@ -136,7 +136,7 @@ def like_dataarray(original: Any, result: Image, ranges: Mapping[str, str]) -> I
 
 
 def _refine(coordinate: Any, finer: Mapping[Any, int]) -> NDArray[Any]:
-    """Values of a coordinate on a finer grid over the same field: numbers on a line, anything else repeated."""
+    """Values of a coordinate on a finer grid: numbers are interpolated, anything else is repeated."""
     values = np.asarray(coordinate.values)
     for axis, dim in enumerate(coordinate.dims):
         factor = finer[dim]

@@ -1,7 +1,7 @@
 """Zarr stores of several images: plates and wells, series as bioformats2raw writes them, groups of images.
 
-A store is listed from its metadata, without opening its images. Metadata come from anywhere: they never lead out of the
-store, and their size bounds the list.
+A store is listed from its metadata, without opening its images. Metadata are not trusted: paths that lead out of the
+store are errors, and the list is no longer than the metadata.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Member:
 
     Attributes:
         path: Its path in the store, such as `A/1/0`.
-        problem: Reason why it cannot be read, as far as the metadata of the store show it; empty if there is none.
+        problem: Reason why it cannot be read, if the metadata of the store show one; else empty.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Node:
-    """A Zarr group or array, with its metadata as they are in its files.
+    """A Zarr group or array, with the metadata from its files.
 
     Attributes:
         path: Its folder.
@@ -120,7 +120,7 @@ def list_images(path: Path) -> list[Member]:
 
 
 def find_store(path: Path) -> Path:
-    """The outermost group that a group or array lies in, itself if there is none."""
+    """The outermost group that contains a group or array; itself if there is none."""
     here = store = Path(os.path.abspath(path))
     for parent in here.parents:
         if is_zarr_node(parent):
@@ -140,7 +140,7 @@ def join_inside(path: Path, name: str) -> Path:
     """Path of a group or array that the metadata of a group name.
 
     Raises:
-        FileError: It is not inside the group: metadata of a file from elsewhere must not lead to other files.
+        FileError: It is not inside the group.
     """
     parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
     is_absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
@@ -230,7 +230,7 @@ def _member(path: Path, name: str, what: str) -> Member:
 
 
 def _images_below(path: Path) -> list[Member]:
-    """Images in a folder that is not described: images of OME-Zarr, else arrays of at least two dimensions."""
+    """Images in a group whose metadata list none: OME-Zarr images, else arrays of at least two dimensions."""
     images: list[Member] = []
     arrays: list[Member] = []
 
@@ -253,7 +253,7 @@ def _images_below(path: Path) -> list[Member]:
 
 
 def _is_described(node: Node) -> bool:
-    """True for a group whose metadata name its images, or say that there are none."""
+    """True for a group whose metadata list its images or labels."""
     return any(key in node.ome for key in ("plate", "well", SERIES_LAYOUT, "labels"))
 
 

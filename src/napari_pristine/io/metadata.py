@@ -78,12 +78,12 @@ EXTRAS = {
     "planes": "times and positions of planes",
     "text": "the description and date of acquisition",
 }
-"""All that a file may say beside pixels, spacing and names of channels, in words, by its key in `Image.details`, in
-`Image.metadata`, or in a mapping there."""
+"""Names, for notes, of all metadata of a file other than pixels, spacing and channel names, by the key in
+`Image.details`, in `Image.metadata`, or in a mapping there."""
 
 
 def lost_extras(image: Image, kept: frozenset[str]) -> str:
-    """Tell what the file of an image said that its result does not; empty if there is nothing.
+    """Describe the metadata of an image that its result does not hold; empty if there are none.
 
     Args:
         image: The image, or the part of it that is restored.
@@ -96,7 +96,7 @@ def lost_extras(image: Image, kept: frozenset[str]) -> str:
 
 
 def number(text: object) -> float:
-    """A number as files state it, perhaps with a decimal comma; 0 if it is none or not finite."""
+    """Parse a number, possibly with a decimal comma; 0 if it is not a finite number."""
     try:
         found = float(str(text).strip().replace(",", "."))
     except ValueError:

@@ -156,7 +156,7 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
 
 
 def _metadata(file: MicroscopeFile, scene: Scene) -> FileMetadata:
-    """Metadata of an image; none, with a note, if they are broken: the pixels may be fine."""
+    """Metadata of an image; if they are broken, none, with a note."""
     try:
         return file.metadata(scene)
     except Exception as error:  # noqa: BLE001 - libraries raise anything if a file is not as they expect
@@ -213,7 +213,7 @@ def _opened(file: MicroscopeFile) -> Iterator[None]:
 
 
 def _axes_of_results(scene: Scene) -> str:
-    """Axes with those that OME-TIFF, the format of results, does not have renamed: to T, Z or C, if one is free."""
+    """Rename axes that OME-TIFF, the format of results, does not have, to T, Z or C, if one is unused."""
     known = [axis in "TZCYX" or (axis == "S" and n in (3, 4)) for axis, n in zip(scene.axes, scene.shape, strict=True)]
     free = iter([axis for axis in "TZC" if axis not in scene.axes])
     return "".join(axis if keep else next(free, axis) for axis, keep in zip(scene.axes, known, strict=True))

@@ -34,7 +34,7 @@ from napari_pristine.settings import make
 from napari_pristine.threads import Prefetcher
 
 _MAX_COUNTED = 1000
-"""Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
+"""Maximum number of work units whose blocks are counted for the progress; more are assumed to be all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ def restore(
     """Restore an image and wait for the result.
 
     Args:
-        image: An array, or an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray, whose
-            dimensions and coordinates say the same; then the data of the result are a `DataArray` like it.
+        image: An array, an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray; then the data
+            of the result are a `DataArray` too.
         method: Name of the method; by default `inr`, or that of the model.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.

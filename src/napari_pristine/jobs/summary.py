@@ -142,7 +142,7 @@ class QualitySummary:
         return notes
 
     def _describe_unchanged(self, reason: str, count: int) -> str:
-        """Number of blocks that were left unchanged for a reason, and where the first of them is."""
+        """Describe how many blocks were left unchanged for a reason, and where the first of them is."""
         if self._blocks.chunks:
             return f"{count} of {self.count} chunks were left unchanged"
         position = self._blocks.position(self._first_unchanged[reason])

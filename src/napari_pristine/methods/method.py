@@ -1,6 +1,6 @@
 """The contract between a method and the rest of the package: settings, three functions, one declaration.
 
-A method is declared without importing torch, so that forms, lists and help texts are there at once.
+A method is declared without importing torch, so that forms, lists and help texts open at once.
 """
 
 from __future__ import annotations
