@@ -14,7 +14,7 @@ from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_valid
 from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
-from napari_pristine.image.outliers import count_defects, find_outliers
+from napari_pristine.image.outliers import count_defects, describe_defects, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -166,12 +166,11 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
         if offset := getattr(channel, name):
             yield (
                 f"{name.capitalize()} are offset against each other, by {offset:.3g} grey values (standard deviation; "
-                f"the noise within them is {channel.sigma_fit:.3g}): the setting 'stripes' removes such offsets."
+                f"the noise within them is {channel.sigma_fit:.3g}): restoring removes these offsets (stripes)."
             )
     defects: Counter[str] = sum((Counter(channel.defects) for channel in channels), Counter())
     if defects:
-        named = ", ".join(f"{count} {kind}" for kind, count in defects.items())
-        yield f"{named} stand out of all their neighbours: restoring fills them in (hot_pixels)."
+        yield f"{describe_defects(defects)}: restoring fills them in (hot_pixels)."
     if saturated > _SATURATED:
         yield (
             f"{saturated:.1%} of the pixels are saturated: their brightness is lost and cannot be restored; "

@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 from napari_pristine.errors import ImageError
 from napari_pristine.image.outliers import fill_outliers, find_outliers, value_step
 from napari_pristine.image.stripes import measure_stripes
+from napari_pristine.text import counted
 
 Array = NDArray[np.float64]
 
@@ -125,7 +126,8 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     count, length = patches.shape
     if count <= length:
         raise ImageError(
-            f"the image has {count} patches of {_PATCH_SIDE} × {_PATCH_SIDE} pixels, but estimating its noise level "
+            f"the image has {counted(count, 'patch', 'patches')} of {_PATCH_SIDE} × {_PATCH_SIDE} pixels, "
+            f"but estimating its noise level "
             f"takes more than {length}; set the noise level (sigma) yourself"
         )
     patches = patches - patches.mean(axis=0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from napari_pristine.text import counted
 
 Array = NDArray[np.float64]
 
@@ -93,6 +96,16 @@ def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
         for name, count in zip(counts, ((rest > 0).sum(), (rest < 0).sum(), rows.sum(), columns.sum()), strict=True):
             counts[name] += int(count)
     return {name: count for name, count in counts.items() if count}
+
+
+def describe_defects(counts: Mapping[str, int]) -> str:
+    """Say how many outliers there are of each kind, such as `2 hot pixels and 1 row stand out of all their neighbours`.
+
+    Args:
+        counts: Result of `count_defects`, not empty.
+    """
+    named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
+    return f"{named} {'stands out of all its' if sum(counts.values()) == 1 else 'stand out of all their'} neighbours"
 
 
 def value_step(values: NDArray[Any]) -> float:

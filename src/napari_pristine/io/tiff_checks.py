@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 import tifffile
 
 from napari_pristine.errors import FileError
+from napari_pristine.text import counted
 
 _LOGGED_WHEN_CUT_OFF = (
     "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
@@ -145,7 +146,7 @@ def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPage
     pages = [page for page in series.pages if page is not None]
     if len(pages) < len(series.pages):
         raise FileError(
-            f"'{path}' has only {len(pages)} of its {len(series.pages)} planes; "
+            f"'{path}' has only {len(pages)} of its {counted(len(series.pages), 'plane')}; "
             "put its other files into the same folder, or save the existing planes as a new file"
         )
     if series.nbytes > sum(page.nbytes for page in pages):
