@@ -180,7 +180,7 @@ def test_the_recipe_that_was_used_can_be_saved_and_repeated(shell: Shell, cell: 
 def test_a_recipe_is_saved_before_all_is_done_and_replaced_only_on_demand(shell: Shell, cell: Path) -> None:
     Path("taken.yaml").write_text("precious")
     code, out, err = shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.yaml")
-    assert (code, out, "exists already" in err) == (2, "", True)
+    assert (code, out, "already exists" in err) == (2, "", True)
     assert Path("taken.yaml").read_text() == "precious"
     assert not Path("clean.tif").exists()
     assert shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.tif")[0] == 2

@@ -720,7 +720,7 @@ class TestWriting:
     def test_a_file_is_replaced_only_if_allowed(self, tmp_path: Path) -> None:
         path = tmp_path / "x.tif"
         path.write_bytes(b"precious")
-        with pytest.raises(FileError, match="exists already"):
+        with pytest.raises(FileError, match="already exists"):
             write(path, self.IMAGE)
         assert path.read_bytes() == b"precious"
         write(path, self.IMAGE, overwrite=True)

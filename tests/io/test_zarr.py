@@ -269,7 +269,7 @@ class TestIncremental:
 class TestWriting:
     def test_an_image_is_replaced_only_if_allowed(self, tmp_path: Path) -> None:
         write(tmp_path / "x.zarr", image_of("TYX"))
-        with pytest.raises(FileError, match="exists already"):
+        with pytest.raises(FileError, match="already exists"):
             write(tmp_path / "x.zarr", image_of("YX"))
         write(tmp_path / "x.zarr", image_of("YX"), overwrite=True)
         assert read(tmp_path / "x.zarr").axes == "YX"

@@ -74,7 +74,7 @@ def expand_patterns(names: Sequence[str]) -> list[Path]:
         elif matches := sorted(glob.glob(name)):
             found += map(Path, matches)
         else:
-            raise FileError(f"nothing matches '{name}'; check the name, which is a pattern")
+            raise FileError(f"nothing matches the pattern '{name}'; check its spelling")
     return found
 
 

@@ -20,19 +20,19 @@ _FIRST, _SECOND = np.argwhere(np.abs(np.subtract.outer(range(_SEGMENTS), range(_
 """Pairs of segments that are not neighbours."""
 _LEAST_SIDE = 16
 _BLANK = 9
-"""Number of equal pixels in a row that were not recorded."""
+"""Length of a run of equal pixels along a row, from which they count as not recorded."""
 _ROUNDS = 6
-"""Each removes what the scene that was blurred with the offsets had hidden of them."""
+"""Number of iterations: the blurred scene still contains a part of the offsets, which each iteration reduces."""
 _CLIP = 2.0
-"""Height, relative to what is usual around a pixel, above which it counts as no more than that."""
+"""Largest deviation of a pixel, relative to the typical deviation around it; larger ones are clipped to it."""
 _SURE = 4.0
-"""Mean product of the offsets in distant segments, relative to its standard error, from which they are no chance."""
+"""Mean product of the offsets in distant segments, relative to its standard error, above which they are real."""
 _ALIKE = 0.1
-"""The same, relative to the mean square of the offsets in single segments: less is structure."""
+"""The same product, relative to the mean square of the offsets in single segments, below which it is structure."""
 _ALTERNATING = -0.15
 """Correlation of neighbouring steps from row to row, at most: -0.5 for independent offsets, above 0 for structure."""
 _BANDS, _EVERYWHERE = 8, 0.25
-"""Number of bands of rows, and their median variance relative to the mean, at least; structure is in a few of them."""
+"""Number of bands of rows, and the minimum of their median variance relative to the mean: structure is in a few."""
 _LARGEST = 3.0
 """Largest offset that is removed, in standard deviations of all."""
 _RELEVANT = 0.15
@@ -59,7 +59,7 @@ def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None)
     The offset of a row is the mean difference of its pixels from their surroundings, with less weight where the
     surroundings are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
     the same in all of its segments, and independent of those of its neighbours. Slow changes over many rows cannot be
-    told from the scene and stay.
+    distinguished from the scene and are kept.
 
     Args:
         planes: `(planes, Y, X)`, all finite.

@@ -98,7 +98,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
     check_text(axes)
     path, axes = Path(path), axes.upper()
     if glob.has_magic(str(path)) and not os.path.lexists(path):
-        raise FileError(f"there is no file '{path}': patterns are not expanded here; give the name of one file")
+        raise FileError(f"'{path}' does not exist, and patterns cannot be used here; give the name of a single file")
     format_ = _format_of(path)
 
     def read_whole() -> Image:

@@ -40,7 +40,7 @@ _MAX_COUNTED = 1000
 """Maximum number of work units whose blocks are counted for the progress; more are assumed to be all of them."""
 
 _ROUNDING = 1e-3
-"""Noise levels by which a value may be below zero without being counted."""
+"""Distance below zero, in noise levels, up to which values do not count as negative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +107,11 @@ def restore(
         mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
         also: Extra images of the same scene, for methods that restore several images jointly.
         model: A trained network, or its file.
-        adapt: Train the model some more on the image before it restores it; by default not.
+        adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
         device: `auto` (default), `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers, by default 0: the same seed gives the same pixels on one device.
-        threads: Number of threads to compute with on the CPU; by default that of torch.
+        threads: Number of CPU threads; by default that of torch.
         on_event: Called with each event; may return `Command.KEEP` to stop early and keep the result so far.
 
     Raises:
@@ -342,7 +342,7 @@ def make_recipe(
 def _change_recipe(
     recipe: Recipe, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Recipe:
-    """Change some settings and fields of a recipe, which decides method and preset.
+    """Change settings and fields of a recipe, but not its method or preset.
 
     Raises:
         PristineError: Another method or preset is given, or a setting is unknown or out of range.
@@ -350,8 +350,7 @@ def _change_recipe(
     for name, value, own in (("method", method, recipe.method), ("preset", preset, recipe.preset)):
         if value not in ("", own):
             raise SettingError(
-                f"{name} '{value}' does not fit the recipe, which was made with {name} '{own}'; leave {name} out, "
-                "or leave recipe out"
+                f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
             )
     return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **settings}})
 
@@ -392,9 +391,9 @@ def _quality(
 
 
 def _below_zero(block: Block, values: NDArray[Any]) -> tuple[int, float]:
-    """Number of restored values below zero of a block that has none, and the lowest of them; (0, 0.0) if it has some.
+    """Return the number of restored values below zero and the lowest of them; (0, 0.0) if the block has some itself.
 
-    Values that are below by rounding alone do not count.
+    Values that are negative only because of rounding are not counted.
     """
     level = max(intensity.noise.sigma for intensity in block.intensities)
     lowest = float(values.min())

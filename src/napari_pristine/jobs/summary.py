@@ -93,7 +93,7 @@ class QualitySummary:
         return Quality(sigma, residual, whiteness, structure, self._invalid, stopped, channels)
 
     def notes(self) -> list[Note]:
-        """Notes on blocks that were left unchanged, the type of the values, and values that were filled in."""
+        """Return the notes and warnings on the result."""
         notes = [
             Note(f"{self._describe_unchanged(reason, count)}: {reason}", warning=True)
             for reason, count in self._unchanged.items()
@@ -101,8 +101,8 @@ class QualitySummary:
         if self._dtype.kind != self._stated_dtype.kind:
             notes.append(
                 Note(
-                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: whole numbers would be "
-                    "coarser than the noise that is left, or change the mean (value_type)"
+                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: rounding to whole numbers "
+                    "would add more error than the noise that is left, or change the mean (value_type)"
                 )
             )
         if self._defects:
@@ -126,7 +126,8 @@ class QualitySummary:
             notes.append(
                 Note(
                     f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} "
-                    f"below zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
+                    f"below zero (down to {self._lowest:.2g}), although the image has no negative values; "
+                    "negative values are kept, because setting them to 0 would raise the mean"
                 )
             )
         notes += self._quality_notes()
@@ -165,8 +166,9 @@ class QualitySummary:
             if dark and channel.residual < _LEFT:
                 notes.append(
                     Note(
-                        f"noise was left{name}: what was removed is {channel.residual:.2f} noise levels strong, and "
-                        "about 1 is expected; there are too few photons to measure the noise: sum or bin the images",
+                        f"noise was left{name}: the difference to the noisy image is {channel.residual:.2f} noise "
+                        "levels instead of about 1; there are too few photons to measure the noise: sum or bin the "
+                        "images",
                         warning=True,
                     )
                 )

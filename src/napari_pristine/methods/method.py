@@ -157,7 +157,7 @@ class Step:
 class StopReason:
     """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked.
 
-    The text is empty if the fit took all its steps, and that is all there is to say.
+    The text is empty if the fit took all its steps and there is nothing to report.
     """
 
     text: str = ""
