@@ -383,5 +383,5 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     assert quality.stopped == ("6000 × it is good",)
     assert found.texts[-2:] == [
         "5000 more notes on single blocks are not kept",
-        "6000 hot pixels were found, left out, and filled from the fit (hot_pixels)",
+        "6000 hot pixels stand out from their neighbours; they were filled from the fit (hot_pixels)",
     ]

@@ -104,7 +104,7 @@ def test_a_plate_goes_to_a_plate_of_the_name_that_is_given(shell: Shell, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.zarr", "clean.zarr.sidecars", "p.zarr"]
     code, out, _ = shell("restore", "p.zarr", "-o", "clean.zarr/", *FEW, "--resume")
     assert (code, out.count("skipped, done before")) == (0, 4)
-    assert "4 results exist" in shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[2]
+    assert "4 results already exist" in shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[2]
     code, _, err = shell("restore", "p.zarr", "-o", "clean.tif", *FEW)
     assert (code, "is the name of a file; for 4 images give a folder" in err) == (2, True)
 

@@ -222,8 +222,10 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
             raise FileError(task.clash)
     existing = [str(task.target) for task in tasks if task.target.exists() and not task.problem]
     if existing and not replace_results:
-        those = f"'{existing[0]}' exists" if len(existing) == 1 else f"{len(existing)} results exist, '{existing[0]}',"
-        raise FileError(f"{those} already; give another name, --overwrite to replace what is there, or --resume")
+        those = f"'{existing[0]}' already exists"
+        if len(existing) > 1:
+            those = f"{len(existing)} results already exist (such as '{existing[0]}')"
+        raise FileError(f"{those}; give another name, --overwrite to replace existing results, or --resume")
     return tasks
 
 
