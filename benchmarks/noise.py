@@ -58,7 +58,8 @@ def run_noise(count: int, seed: int, picture: Path | None) -> int:
     """Measure `count` simulated images; print the share that is right, and draw all ratios. Returns the exit code."""
     with ProcessPoolExecutor() as pool:
         cases = list(pool.map(partial(_measure, seed), range(count), chunksize=4))
-    print(f"| {'images':24} | number | right within {TOLERANCE} × | median |\n| --- | --: | --: | --: |")
+    print(f"| {'images':24} | number | within a factor of {TOLERANCE} of the truth | median of measured / true |")
+    print("| --- | --: | --: | --: |")
     rows: list[tuple[str, list[NoiseCase]]] = [("all", cases)]
     rows += [(f"{side} × {side} pixels", [c for c in cases if c.side == side]) for side in SIDES]
     rows += [(f"{hot:.1%} hot pixels", [c for c in cases if c.hot == hot]) for hot in _HOT_SHARES]

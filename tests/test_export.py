@@ -84,7 +84,7 @@ def test_errors_come_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "taken.zip").write_bytes(b"precious")
     with pytest.raises(FileError, match=r"\.zip files"):
         export_bioimageio(tmp_path / "model.onnx", model(), noisy((40, 48)))
-    with pytest.raises(FileError, match="exists already"):
+    with pytest.raises(FileError, match="already exists"):
         export_bioimageio(tmp_path / "taken.zip", model(), noisy((40, 48)))
     with pytest.raises(ModelError, match=r"2 channels, .* 1 channel"):
         export_bioimageio(tmp_path / "m.zip", model("CYX"), Image(noisy((3, 40, 48))[:1], "CYX"))
@@ -106,4 +106,4 @@ def test_the_command_exports(
     assert main(["export", "m.safetensors", "-o", "m.zip", "--image", "cell.tif"]) == 0
     assert "m.safetensors → m.zip: tiny" in capsys.readouterr().out
     assert main(["export", "m.safetensors", "-o", "m.zip", "--image", "cell.tif"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

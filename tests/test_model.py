@@ -265,7 +265,7 @@ def test_a_recipe_with_a_model_takes_its_settings() -> None:
 
 def test_a_file_is_replaced_only_on_demand_and_never_half(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
-    with pytest.raises(FileError, match="exists already"):
+    with pytest.raises(FileError, match="already exists"):
         save_model(path, model(kernel=3))
     with pytest.raises(FileError, match=r"models are \.safetensors files"):
         save_model(path.with_suffix(".pt"), model())

@@ -182,7 +182,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("taken.yaml", "exists already; give another name, or overwrite=True"),
+        ("taken.yaml", "already exists; give another name, or overwrite=True"),
         ("recipe.tif", "'.tif'"),
         ("no/a.yaml", "no folder"),
     ],

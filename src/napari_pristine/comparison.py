@@ -1,4 +1,4 @@
-"""Compare an image with a reference: the data range that the figures refer to, and axes in another order."""
+"""Compare an image with a reference, also with axes in another order; choose the data range."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def compare(
     *,
     axes: str = "",
 ) -> Comparison:
-    """Compare an image with its reference: PSNR, SSIM in both common forms, NRMSE.
+    """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE.
 
-    PSNR is infinite if both are the same. SSIM is the mean over all planes.
+    PSNR is infinite if both are identical. SSIM is the mean over all planes.
 
     Args:
         image: An array, an `Image`, or a `DataArray` of xarray.
-        reference: The same, as it should be; its axes may be in another order.
+        reference: The true image, as one of these; its axes may be in another order.
         data_range: Largest possible minus smallest possible value; by default see `default_range`.
         axes: One letter per dimension, needed for arrays with more than two dimensions.
 

@@ -50,10 +50,10 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def compute_threads(count: int | None) -> Iterator[None]:
-    """Compute with this many threads, and with as many as before afterwards; `None` changes nothing.
+    """Set the number of threads that torch uses inside the context; `None` leaves it unchanged.
 
     Raises:
-        SettingError: It is less than 1.
+        SettingError: The number is less than 1.
     """
     if count is None:
         yield
@@ -69,10 +69,10 @@ def compute_threads(count: int | None) -> Iterator[None]:
 
 
 def thread_warning(threads: int | None, processes: int = 1) -> str:
-    """Warn of more threads than CPUs, which wait for each other for most of the time; empty if they are not more.
+    """Return a warning if there are more threads than CPUs, which makes them wait for each other; else an empty text.
 
     Args:
-        threads: Threads of each process; `None` for as many as there are CPUs for it.
+        threads: Threads of each process; `None` divides the CPUs among the processes.
         processes: Number of processes on this machine.
     """
     cpus, total = cpu_count(), (threads or thread_count(processes)) * processes
@@ -80,8 +80,8 @@ def thread_warning(threads: int | None, processes: int = 1) -> str:
         return ""
     those = counted(total, "thread") + (f" in {processes} processes" if processes > 1 else "")
     return (
-        f"{those} are more than the {counted(cpus, 'CPU')} that may be used, and can be many times slower; "
-        f"give fewer threads{' or workers' * (processes > 1)}, or leave their number out"
+        f"{those} on {counted(cpus, 'available CPU')} can make the computation many times slower; "
+        f"use fewer threads{' or workers' * (processes > 1)}, or leave the number out"
     )
 
 

@@ -122,7 +122,7 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
 
 
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
-    """Say in one to four sentences which method fits the noise, and which faults to look out for."""
+    """Advise, in one to four sentences, which method suits the noise, and which defects the image has."""
     return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
 
 

@@ -76,7 +76,7 @@ class BlockDone:
     Attributes:
         index: Index of the block.
         quality: Noise level, residual, whiteness and structure of each channel, see `Quality`.
-        defects: Number of hot and cold pixels, rows and columns that were filled, by kind.
+        defects: Number of hot and cold pixels, rows and columns that were filled in, by kind.
         invalid: Number of values that were missing and were filled.
         stops: Reasons why fits ended, each with the number of fits.
         notes: Notes since the block before.
@@ -85,7 +85,7 @@ class BlockDone:
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: Mean of the result before and after it is converted to the type of its values.
-        below_zero: Number of values of the result that are below zero where the image has none, and the lowest of them.
+        below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
     """
 
     index: tuple[int, ...]
@@ -136,8 +136,8 @@ class ItemDone:
     Attributes:
         source: The input file.
         target: Path of the result, whether it exists or not.
-        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again, as the
-            same result is there, and neither `resume` nor `overwrite` says what to do with it.
+        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again,
+            because the same result already exists and neither `resume` nor `overwrite` is set.
         text: The error, or the reason why the file was skipped.
         facts: The sidecar of the result, of this batch or an earlier one; empty if there is none.
     """
@@ -150,7 +150,7 @@ class ItemDone:
 
     @property
     def is_error(self) -> bool:
-        """True if the file was to be restored and was not."""
+        """True if the file should have been restored but was not."""
         return self.status in ("failed", "exists")
 
 

@@ -53,7 +53,7 @@ class Recipe(Params):
         "same", "Format of the result: that of the image, or another."
     )
     value_type: Literal["auto", "same", "float32"] = setting(
-        "auto", "Type of the values of the result: that of the image, but float32 where it would be too coarse."
+        "auto", "Type of the values of the result; auto is that of the image, or float32 if that is too coarse."
     )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")

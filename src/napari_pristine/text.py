@@ -1,4 +1,4 @@
-"""Format values as text: durations, numbers of things, single lines, JSON."""
+"""Format values as text: durations, numbers with nouns, single lines, JSON."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Format a number of things, such as `1 file` and `2 files`.
+    """Format a number with its noun, such as `1 file` and `2 files`.
 
     Args:
         count: The number.
-        noun: Name of one of them.
-        plural: Name of several; by default the noun with an s.
+        noun: The noun in the singular.
+        plural: The noun in the plural; by default the singular with an s.
     """
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 

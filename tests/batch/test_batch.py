@@ -234,7 +234,7 @@ def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
 
     again = restore(tmp_path / "in", out)["a.tif"]
     assert (again.status, again.is_error) == ("exists", True)
-    assert "exists already; --overwrite replaces it, --resume skips what is done" in again.text
+    assert "already exists; --overwrite replaces it, --resume skips finished files" in again.text
     assert again.facts["output"] == "a.tif"
     left = restore(tmp_path / "in", out, resume=True)["a.tif"]
     assert (left.status, left.text, left.facts["output"]) == ("skipped", "done before", "a.tif")
@@ -363,7 +363,7 @@ def test_resume_finds_out_that_a_result_is_not_whole(tmp_path: Path, suffix: str
     tasks = assign_targets(find_inputs([str(tmp_path / f"a{suffix}")]), tmp_path / "out", quick())
     (row,) = [event for event in Batch(tasks, BatchOptions(quick(), resume=True)).job() if isinstance(event, ItemDone)]
     assert row.status == "failed"
-    assert "is not what was written" in row.text
+    assert "that were written" in row.text
     (row,) = [
         event for event in Batch(tasks, BatchOptions(quick(), overwrite=True)).job() if isinstance(event, ItemDone)
     ]

@@ -218,12 +218,13 @@ def test_an_empty_store_is_known_without_reading_it(
 def test_of_an_empty_stack_that_does_not_tell_some_frames_are_looked_at(tmp_path: Path) -> None:
     found = planned(sparse(tmp_path / "a.tif", 500, 16, 16))
     assert (found.problem, found.seconds) == ("", None)
-    assert found.note == "65 of 500 blocks were looked at: none of them has more than one value"
+    assert found.note == "65 of 500 blocks were read: the values in each of them are all equal"
     assert planned(sparse(tmp_path / "b.tif", 60, 16, 16)).problem == EMPTY
     values = np.broadcast_to(np.arange(20, dtype=np.uint16)[:, None, None], (20, 16, 16))
     write(tmp_path / "c.tif", Image(values, "TYX"))
     assert (
-        planned(tmp_path / "c.tif").problem == "each of the 20 blocks has a single value; there is nothing to restore"
+        planned(tmp_path / "c.tif").problem
+        == "the values in each of the 20 blocks are all equal; there is nothing to restore"
     )
     stored = claimed(tmp_path / "d.ome.zarr", "TYX", 10**5, 64, 64, stored=(99_999,))
     assert (planned(stored).problem, planned(stored, probe=False).note) == ("", "")
@@ -382,5 +383,5 @@ def test_the_memory_for_the_records_does_not_grow_with_their_number(tmp_path: Pa
     assert quality.stopped == ("6000 × it is good",)
     assert found.texts[-2:] == [
         "5000 more notes on single blocks are not kept",
-        "6000 hot pixels stand out of all their neighbours; they were filled from the fit (hot_pixels)",
+        "6000 hot pixels stand out from their neighbours; they were filled from the fit (hot_pixels)",
     ]

@@ -129,7 +129,7 @@ class TestSets:
             "z.tif": "restored",
         }  # fmt: skip
         assert rows["m_1.ome.tif"].text == rows["m_2.ome.tif"].text == BELONGS
-        assert rows["m.companion.ome"].text == "belongs to the OME-TIFF files beside it, which are read with it"
+        assert rows["m.companion.ome"].text == "part of the OME-TIFF files beside it; it is read together with them"
         assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == ["m_0.ome.tif", "z.tif"]
         assert read(tmp_path / "out" / "m_0.ome.tif").shape == (3, 20, 24)
         again = restore(tmp_path / "in", tmp_path / "out", resume=True)
@@ -207,7 +207,7 @@ def test_what_a_result_cannot_hold_is_said_once(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "in" / "x.tif", noisy(2, 24, 24), description=text, metadata=None, photometric="minisblack"
     )
-    lacks = "the result cannot hold all that the file says; it lacks the calibration of values"
+    lacks = "the result cannot hold all metadata of the file; it lacks the calibration of values"
     kept = restore(tmp_path / "in", tmp_path / "a")
     lost = restore(tmp_path / "in", tmp_path / "b", quick(format="ome-tiff"))
     assert not any("lacks" in note for note in kept["x.tif"].facts["notes"])
@@ -254,7 +254,7 @@ def test_files_of_microscopes_are_restored_with_their_calibration(tmp_path: Path
         assert image.scale[image.axes.index("X")] == pytest.approx(0.25 if name == "f" else 0.1)
     assert became(restore(folder, tmp_path / "out", resume=True)) == dict.fromkeys(rows, "skipped")
     notes = json.loads((tmp_path / "out" / "b.ome.tif.json").read_text())["notes"]
-    assert any("the file holds 2 images; 1 ('stack') is read" in note for note in notes)
+    assert any("the file holds 2 images: 1 ('stack') was read" in note for note in notes)
     one = restore(folder / "b.lif", tmp_path / "one", quick(series=0))["b.lif"]
     assert one.status == "restored"
     assert read(tmp_path / "one" / "b.ome.tif").shape == (24, 32)
@@ -322,11 +322,11 @@ def test_images_that_are_listed_but_missing_are_said(tmp_path: Path) -> None:
     shutil.rmtree(root / "A" / "3" / "1")
     listed = problems(root)
     assert list(listed) == ["p.zarr/A/1/0", "p.zarr/A/1/1", "p.zarr/A/2", "p.zarr/A/3/0", "p.zarr/A/3/1"]
-    assert listed["p.zarr/A/2"] == "a well that the plate lists, but that is not there"
-    assert listed["p.zarr/A/3/1"] == "an image that the well lists, but that is not there"
+    assert listed["p.zarr/A/2"] == "missing, although the plate lists this well"
+    assert listed["p.zarr/A/3/1"] == "missing, although the well lists this image"
     missing = series(tmp_path / "s.zarr", listed=False)
     shutil.rmtree(missing / "0")
-    assert problems(missing) == {"s.zarr/0": "an image that the store lists, but that is not there", "s.zarr/1": ""}
+    assert problems(missing) == {"s.zarr/0": "missing, although the store lists this image", "s.zarr/1": ""}
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc", "A/../../secret", "..\\secret"])
@@ -351,7 +351,9 @@ def test_stores_that_lead_in_circles_end(tmp_path: Path) -> None:
     path = group(tmp_path / "in" / "x.zarr", {"plate": {"wells": [{"path": "A"}, {"path": "B"}]}})
     (path / "A").symlink_to(path)
     (path / "B").symlink_to(path)
-    assert set(problems(tmp_path / "in").values()) == {"a well without the metadata of one; name an image in it"}
+    assert set(problems(tmp_path / "in").values()) == {
+        "a well without the metadata of a well; give the path of an image in it"
+    }
     loop = group(tmp_path / "y.zarr", {})
     (loop / "a").symlink_to(loop)
     assert problems(loop) == {"y.zarr": ""}

@@ -284,7 +284,7 @@ def test_stores_of_others_are_left_alone(tmp_path: Path) -> None:
     run(source, tmp_path / "v5")
     shutil.rmtree(source)
     rows = run(series(source, "0.4"), tmp_path / "v5", overwrite=True)
-    assert "is OME-Zarr 0.5 and its new images would be 0.4" in rows["s.zarr/0"].text
+    assert "is OME-Zarr 0.5, but the new images would be 0.4" in rows["s.zarr/0"].text
 
 
 def test_no_result_replaces_an_input_or_lies_in_one(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recip
 def test_results_are_not_replaced_by_mistake(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images, "-o", "out")
     code, _, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, err.count("exists already; --overwrite replaces it, --resume skips what is done")) == (1, 3)
+    assert (code, err.count("already exists; --overwrite replaces it, --resume skips finished files")) == (1, 3)
     code, out, err = shell("batch", recipe, images, "-o", "out", "--resume")
     assert (code, err, out.count("skipped, done before")) == (0, "", 3)
     assert shell("batch", recipe, images, "-o", "out", "--overwrite")[0] == 0
@@ -91,8 +91,8 @@ def test_the_report_stays_true_when_a_batch_is_started_again(shell: Shell, recip
         stack(images / name, 32, 32)
     stack(Path("out/other.tif"), 32, 32)  # not made by a batch
     code, out, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, "1 restored, 3 already there, 2 failed" in out) == (1, True)
-    assert "other.tif' exists already, and nothing says how it was made; --overwrite replaces it" in err
+    assert (code, "1 restored, 3 already existed, 2 failed" in out) == (1, True)
+    assert "other.tif' already exists, and there is no record of how it was made; --overwrite replaces it" in err
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: row["status"] for name, row in rows.items()} == {
         "a.tif": "exists", "b.ome.tif": "exists", "c.tif": "exists", "new.tif": "restored", "bad.tif": "failed",
@@ -110,7 +110,7 @@ def test_a_finer_type_is_told_by_shell_sidecar_and_report(shell: Shell, recipe: 
     few = np.random.default_rng(0).poisson(0.3, (32, 32)).astype(np.uint16)
     for name, values in (("few", few), ("stack", np.stack([few, few[::-1]]))):
         write(f"{name}.tif", Image(values, "TYX"[-values.ndim :]))
-    says = "the result is float32, not uint16 like the image: whole numbers would be coarser"
+    says = "the result is float32, not uint16 like the image: rounding to whole numbers"
     code, _, err = shell("restore", "few.tif", "stack.tif", "-o", "a", "--set", "steps=5")
     assert (code, err.count(says)) == (0, 2)
     assert shell("batch", recipe, "few.tif", "stack.tif", "-o", "b")[0] == 0
@@ -147,7 +147,7 @@ def test_the_plan_says_what_would_be_done_and_writes_nothing(shell: Shell, recip
 def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images / "a.tif", "-o", "out")
     code, out, _ = shell("batch", recipe, images / "a.tif", "-o", "out", "--plan")
-    assert (code, "exists already" in out) == (1, True)
+    assert (code, "already exists" in out) == (1, True)
     assert shell("batch", recipe, images / "a.tif", "-o", "out", "--plan", "--resume")[0] == 0
 
 
@@ -162,7 +162,7 @@ def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, im
         (["recipe.yaml", "in", "--memory", "2"], "has no unit; give one, such as 2GB"),
         (["recipe.yaml", "in", "--memory", "100MB"], "less than the program itself takes"),
         (["recipe.yaml", "in", "gone.tif"], "'gone.tif' does not exist; check the name"),
-        (["recipe.yaml", "in", "gone*.tif"], "nothing matches 'gone*.tif'; check the name"),
+        (["recipe.yaml", "in", "gone*.tif"], "nothing matches the pattern 'gone*.tif'"),
         (["masked.yaml", "in", "--plan"], "of the recipe does not exist; check the name"),
         (["recipe.yaml", "in", "--threads", "0"], "--threads is 0"),
         (["recipe.yaml", "in", "--scheduler", "tcp://localhost:1", "--workers", "2"], "leave --workers out"),
@@ -227,7 +227,7 @@ def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, imag
     assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 1  # a mistake: --resume is missing
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: (row["status"], row["message"][-15:]) for name, row in rows.items()} == {
-        "a.tif": ("exists", "ps what is done"),
+        "a.tif": ("exists", " finished files"),
         "b.ome.tif": ("skipped", "restored before"),
         "c.tif": ("skipped", "restored before"),
     }
@@ -280,7 +280,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
     assert (job.returncode, said) == (130, "")
     assert complained.splitlines() == [
         "pristine: 0 of 1 file done; --resume continues",
-        "pristine: interrupted; no unfinished file has a final name",
+        "pristine: interrupted; no incomplete file has a final name",
     ]
     assert not list(out.rglob("*.lock"))
     assert ended(process(*command[3:])) == 0

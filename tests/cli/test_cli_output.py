@@ -174,7 +174,7 @@ def test_help_explains_every_argument(shell: Shell, command: str) -> None:
 
 def test_more_threads_than_cpus_give_a_warning(shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    said = f"are more than the {counted(cpu_count(), 'CPU')} that may be used, and can be many times slower"
+    said = f"on {counted(cpu_count(), 'available CPU')} can make the computation many times slower"
     few = ("--set", "steps=2")
     code, out, err = shell("restore", cell, "-o", "x.tif", *few, "--threads", "99")
     assert (code, err.count(f"99 threads {said}"), "(99 threads)" in out) == (0, 1, True)
@@ -188,8 +188,8 @@ def test_more_threads_than_cpus_give_a_warning(shell: Shell, cell: Path, monkeyp
 def test_one_thing_is_counted_as_one() -> None:
     assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
     assert [counted(n, "axis", "axes") for n in (1, 3)] == ["1 axis", "3 axes"]
-    assert describe_defects({"hot pixels": 1}) == "1 hot pixel stands out of all its neighbours"
-    assert describe_defects({"hot pixels": 2, "rows": 1}) == "2 hot pixels and 1 row stand out of all their neighbours"
+    assert describe_defects({"hot pixels": 1}) == "1 hot pixel stands out from its neighbours"
+    assert describe_defects({"hot pixels": 2, "rows": 1}) == "2 hot pixels and 1 row stand out from their neighbours"
     assert describe_defects({"columns": 1, "cold pixels": 1}).startswith("1 column and 1 cold pixel stand")
 
 
@@ -199,7 +199,7 @@ def test_one_file_one_column_and_one_pixel_are_told_as_such(shell: Shell) -> Non
     values[5, 5] = np.nan
     write("a.tif", Image(values, "YX"))
     notes = " ".join(note.text for note in restore(values, settings={"steps": 2}).notes)
-    assert "1 hot pixel stands out of all its neighbours; it was filled" in notes
+    assert "1 hot pixel stands out from its neighbours; it was filled" in notes
     assert "1 pixel without a value (NaN, infinite or masked) was filled" in notes
     Path("r.yaml").write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")
     assert "1 of 1 file can be restored" in shell("batch", "r.yaml", "a.tif", "-o", "out", "--plan")[1]

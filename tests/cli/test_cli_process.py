@@ -98,7 +98,7 @@ def test_a_terminal_shows_the_time_left_and_ctrl_c_leaves_nothing(
     assert "residual" in seen
     assert " left" in seen
     assert job.returncode == 130
-    assert "pristine: interrupted; no unfinished file has a final name" in seen
+    assert "pristine: interrupted; no incomplete file has a final name" in seen
     assert "Traceback" not in seen
     assert out == b""
     assert sorted(tmp_path.iterdir()) == before

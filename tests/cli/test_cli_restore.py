@@ -100,11 +100,11 @@ def test_a_folder_is_restored_as_in_a_batch(shell: Shell, movie: Path, tmp_path:
 def test_a_plate_goes_to_a_plate_of_the_name_that_is_given(shell: Shell, tmp_path: Path) -> None:
     plate(tmp_path / "p.zarr", wells=("A/1", "B/2"))
     assert shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[0] == 0
-    assert "image 0 of 4 (A/1/0) was taken" in read("clean.zarr").notes[0]
+    assert "image 0 of 4 (A/1/0) was read" in read("clean.zarr").notes[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.zarr", "clean.zarr.sidecars", "p.zarr"]
     code, out, _ = shell("restore", "p.zarr", "-o", "clean.zarr/", *FEW, "--resume")
     assert (code, out.count("skipped, done before")) == (0, 4)
-    assert "4 results exist" in shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[2]
+    assert "4 results already exist" in shell("restore", "p.zarr", "-o", "clean.zarr", *FEW)[2]
     code, _, err = shell("restore", "p.zarr", "-o", "clean.tif", *FEW)
     assert (code, "is the name of a file; for 4 images give a folder" in err) == (2, True)
 
@@ -180,7 +180,7 @@ def test_the_recipe_that_was_used_can_be_saved_and_repeated(shell: Shell, cell: 
 def test_a_recipe_is_saved_before_all_is_done_and_replaced_only_on_demand(shell: Shell, cell: Path) -> None:
     Path("taken.yaml").write_text("precious")
     code, out, err = shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.yaml")
-    assert (code, out, "exists already" in err) == (2, "", True)
+    assert (code, out, "already exists" in err) == (2, "", True)
     assert Path("taken.yaml").read_text() == "precious"
     assert not Path("clean.tif").exists()
     assert shell("restore", cell, "-o", "clean.tif", *FEW, "--save-recipe", "taken.tif")[0] == 2

@@ -122,7 +122,7 @@ WRONG = [
     (("learn", "cells"), "--output"),
     (("learn", "cells", "-o", "m.pt"), r"models are .safetensors files"),
     (("learn", "cells", "-o", "no/m.safetensors"), "no folder 'no'"),
-    (("learn", "cells", "-o", "taken.safetensors"), "exists already"),
+    (("learn", "cells", "-o", "taken.safetensors"), "already exists"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "inr"), "inr is fitted to each image by itself"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "magic"), "no method 'magic'"),
     (("learn", "cells", "-o", "m.safetensors", "--method", "tiny", "--set", "stops=3"), "no setting 'stops'"),
@@ -132,7 +132,7 @@ WRONG = [
     (("learn", "cells", "-o", "m.safetensors", "--together", "ZYX"), "'ZYX'"),
     (("learn", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
     (("learn", "cells", "nowhere.tif", "-o", "m.safetensors"), "'nowhere.tif' does not exist"),
-    (("learn", "cells", "nowhere/*.tif", "-o", "m.safetensors"), "nothing matches 'nowhere/*.tif'"),
+    (("learn", "cells", "nowhere/*.tif", "-o", "m.safetensors"), "nothing matches the pattern 'nowhere/*.tif'"),
     (("learn", "empty", "-o", "m.safetensors"), "no images in the folder 'empty'"),
 ]
 

@@ -74,7 +74,7 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
 
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert "'Replace results' replaces it, 'Resume' skips what is done" in cells(panel, "Status")["plane.tif"]
+    assert "'Replace results' replaces it, 'Resume' skips finished files" in cells(panel, "Status")["plane.tif"]
     panel.form.settings.set_values({"resume": True})
     panel.run()
     wait_until_idle(qtbot, panel)

@@ -120,7 +120,9 @@ def test_coordinates_of_a_finer_grid() -> None:
 
 
 def test_dimensions_without_y_and_x_are_asked_for() -> None:
-    with pytest.raises(AxesError, match=r"lack Y or X.*\(the dimensions are called time, channel, a, b; axes="):
+    with pytest.raises(
+        AxesError, match=r"lack Y or X.*\(the dimensions are named time, channel, a, b; give their letters with axes="
+    ):
         pristine.restore(movie().rename(y="a", x="b"), **FEW)
     assert as_image(movie().rename(y="a", x="b"), "TCYX").axes == "TCYX"
 
@@ -128,14 +130,14 @@ def test_dimensions_without_y_and_x_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (torch.zeros(24, 32, requires_grad=True), r"Tensor cannot be made an array \(.*requires grad"),
-        (torch.zeros(24, 32, dtype=torch.bfloat16), r"Tensor cannot be made an array \(.*BFloat16"),
-        (PLANE.astype(object), "ndarray with values of type object is no image"),
-        (np.full((24, 32), "x"), "ndarray with values of type <U1 is no image"),
-        ([[1, 2], [3]], "list cannot be made an array"),
-        (None, "NoneType with values of type object is no image"),
-        ({"a": 1}, "dict with values of type object is no image"),
-        (PLANE.view([("a", "u2")]), "is no image"),
+        (torch.zeros(24, 32, requires_grad=True), r"Tensor cannot become an array \(.*requires grad"),
+        (torch.zeros(24, 32, dtype=torch.bfloat16), r"Tensor cannot become an array \(.*BFloat16"),
+        (PLANE.astype(object), "ndarray with values of type object is not an image"),
+        (np.full((24, 32), "x"), "ndarray with values of type <U1 is not an image"),
+        ([[1, 2], [3]], "list cannot become an array"),
+        (None, "NoneType with values of type object is not an image"),
+        ({"a": 1}, "dict with values of type object is not an image"),
+        (PLANE.view([("a", "u2")]), "is not an image"),
         ("cells.tif", "read it first"),
     ],
 )
@@ -150,7 +152,7 @@ def test_what_is_no_image(image: Any, words: str, role: str) -> None:
 
 @pytest.mark.parametrize("data", [[[1, 2], [3, 4]], torch.zeros(4, 4), None, "cells.tif"])
 def test_the_data_of_an_image_are_an_array(data: Any) -> None:
-    with pytest.raises(ImageError, match="an array with a shape and a numpy dtype, not"):
+    with pytest.raises(ImageError, match="an array with a shape and numpy dtype, not"):
         Image(data, "YX")
 
 
@@ -169,9 +171,9 @@ def test_axes_are_a_text(axes: Any, tmp_path: Path) -> None:
         lambda: Image(PLANE, axes),
         lambda: pristine.compare(PLANE, PLANE, axes=axes or 7),
     ):
-        with pytest.raises(AxesError, match=r"axes must be a text with one letter per axis, such as axes='(YX|TYX)'"):
+        with pytest.raises(AxesError, match=r"axes must be a string with one letter per axis, such as axes='(YX|TYX)'"):
             call()
-    with pytest.raises(AxesError, match=r"together must be a text .* such as together='YX', not \('Y', 'X'\)"):
+    with pytest.raises(AxesError, match=r"together must be a string .* such as together='YX', not \('Y', 'X'\)"):
         pristine.restore(PLANE, together=("Y", "X"))  # type: ignore[arg-type]
 
 

@@ -252,8 +252,9 @@ class TestImageJ:
     @pytest.mark.parametrize("name", ["y.ome.tif", "y.btf", "y.ome.zarr"])
     def test_marks_that_another_format_lacks_are_named_once(self, tmp_path: Path, name: str) -> None:
         assert registry.loss(tmp_path / name, self.marked(tmp_path / "x.tif")) == (
-            "the result cannot hold all that the file says; it lacks the display range, the ROI, the overlay, the info "
-            "text, the properties, the labels of slices, the colours (LUTs) of channels, the display ranges of channels"
+            "the result cannot hold all metadata of the file; it lacks the display range, the ROI, the overlay, the "
+            "info text, the properties, the labels of slices, the colours (LUTs) of channels, the display ranges of "
+            "channels"
         )
 
     def test_an_ome_suffix_makes_it_ome(self, tmp_path: Path) -> None:
@@ -719,7 +720,7 @@ class TestWriting:
     def test_a_file_is_replaced_only_if_allowed(self, tmp_path: Path) -> None:
         path = tmp_path / "x.tif"
         path.write_bytes(b"precious")
-        with pytest.raises(FileError, match="exists already"):
+        with pytest.raises(FileError, match="already exists"):
             write(path, self.IMAGE)
         assert path.read_bytes() == b"precious"
         write(path, self.IMAGE, overwrite=True)

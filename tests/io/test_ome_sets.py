@@ -181,7 +181,7 @@ class TestSets:
         names = ["m_0.ome.tif", name]
         planes = [plane(n, names[n // 3], n % 3) for n in range(6)]
         notes = check(save(tmp_path / "in" / "m_0.ome.tif", PLANES[:3], ome(image(*planes))), PLANES[:2])
-        assert notes[0] == "files that its metadata name outside its folder are not read"
+        assert notes[0] == "its metadata name files outside its folder, which are ignored"
         (tmp_path / "in" / "m_0.ome.tif").unlink()
         only = ome(f'<BinaryOnly MetadataFile="{name}" UUID="urn:uuid:1"/>')
         assert "is missing" in check(save(tmp_path / "in" / "m_0.ome.tif", PLANES[:3], only), PLANES[:3])[0]
@@ -190,9 +190,9 @@ class TestSets:
 GOOD = ome(image("<TiffData/>"))
 MENDED: Sequence[tuple[str, str, str | bytes, str, str]] = (
     ("comma", "TCYX", GOOD.replace("0.325", "0,325"), "its PhysicalSizeX '0,325' is read as 0.325", ""),
-    ("word", "TCYX", GOOD.replace("0.325", "unknown"), "its PhysicalSizeX 'unknown' is left out", "pixel"),
-    ("unit", "TCYX", GOOD.replace('X="0.325"', 'X="1" PhysicalSizeXUnit="furlong"'), "'furlong', a unit", "pixel"),
-    ("cut off", "TCYX", GOOD[:-30], "its OME-XML is broken; what can be read of it is used", ""),
+    ("word", "TCYX", GOOD.replace("0.325", "unknown"), "its PhysicalSizeX 'unknown' is ignored", "pixel"),
+    ("unit", "TCYX", GOOD.replace('X="0.325"', 'X="1" PhysicalSizeXUnit="furlong"'), "unknown unit 'furlong'", "pixel"),
+    ("cut off", "TCYX", GOOD[:-30], "its OME-XML is broken; only the readable part is used", ""),
     ("tag left open", "TCYX", GOOD.replace("</Image>", ""), "its OME-XML is broken", ""),
     ("cut off early", "TYX", GOOD[:200], "its OME-XML is broken", "pixel"),
     ("encoding", "TCYX", GOOD.replace("Pos 0", "\xb5").encode("latin-1"), "", ""),
@@ -204,11 +204,11 @@ MENDED: Sequence[tuple[str, str, str | bytes, str, str]] = (
     ("more times", "TCYX", GOOD.replace('SizeT="3"', 'SizeT="5"'), "states 10 planes, but it holds 6", ""),
     ("fewer times", "TCYX", GOOD.replace('SizeT="3"', 'SizeT="1"'), "states 2 planes, but it holds 6", ""),
     ("more channels", "TYX", GOOD.replace('SizeC="2"', 'SizeC="4"'), "states 12 planes, but it holds 6", ""),
-    ("no SizeX", "TYX", GOOD.replace('SizeX="24"', ""), "does not fit its pages, which are read in order", ""),
-    ("other SizeX", "TYX", GOOD.replace('SizeX="24"', 'SizeX="23"'), "does not fit its pages", ""),
-    ("samples", "TYX", GOOD.replace('SamplesPerPixel="1"', 'SamplesPerPixel="3"'), "does not fit its pages", ""),
+    ("no SizeX", "TYX", GOOD.replace('SizeX="24"', ""), "does not match its pages, which are read in order", ""),
+    ("other SizeX", "TYX", GOOD.replace('SizeX="24"', 'SizeX="23"'), "does not match its pages", ""),
+    ("samples", "TYX", GOOD.replace('SamplesPerPixel="1"', 'SamplesPerPixel="3"'), "does not match its pages", ""),
     ("order", "TCYX", GOOD.replace("XYCZT", "XYZ"), "", ""),
-    ("no such page", "TYX", ome(image(plane(99, "a", 7))), "does not fit its pages", ""),
+    ("no such page", "TYX", ome(image(plane(99, "a", 7))), "does not match its pages", ""),
 )  # fmt: skip
 
 

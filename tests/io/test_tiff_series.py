@@ -76,7 +76,7 @@ class TestStacks:
         images = [*FRAMES]
         images.insert(place, other)
         (note,) = check(append(tmp_path / "x.tif", images), "TYX", FRAMES).notes
-        assert note.startswith("the file holds 7 images: 6 equal images were taken as one stack along T, not ")
+        assert note.startswith("the file holds 7 images: 6 equal images were read as one stack along T, not ")
         assert f"not {place} (Y {other.shape[0]} ×" in note
 
     def test_levels_of_a_pyramid_are_no_frames(self, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ class TestStacks:
                 tif.write(FRAMES[:2] + n, metadata={"axes": "TYX", "Name": f"Pos {n}"}, photometric="minisblack")
         (note,) = check(tmp_path / "x.ome.tif", "TYX", FRAMES[:2]).notes
         assert note == (
-            "the file holds 3 images: image 0 'Pos 0' (T 2 × Y 32 × X 40, uint16) was taken, not 1 'Pos 1' "
+            "the file holds 3 images: image 0 'Pos 0' (T 2 × Y 32 × X 40, uint16) was read, not 1 'Pos 1' "
             "(T 2 × Y 32 × X 40, uint16), 2 'Pos 2' (T 2 × Y 32 × X 40, uint16); --series chooses another"
         )
         np.testing.assert_array_equal(read(tmp_path / "x.ome.tif", series=2).data, FRAMES[:2] + 2)

@@ -54,8 +54,8 @@ def test_arguments_count_instead_of_what_the_recipe_says() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"method": "linr"}, "method 'linr' does not fit the recipe, which was made with method 'inr'"),
-        ({"preset": "paper"}, "preset 'paper' does not fit the recipe"),
+        ({"method": "linr"}, "method 'linr' contradicts the recipe, whose method is 'inr'"),
+        ({"preset": "paper"}, "preset 'paper' contradicts the recipe"),
         ({"settings": {"magic": 1}}, "magic"),
         ({"recipe": {"method": "inr"}}, "give a Recipe or its file"),
         ({"recipe": "nowhere.yaml"}, "'nowhere.yaml' does not exist"),
@@ -74,7 +74,7 @@ def test_threads_are_those_that_are_given_and_as_before_afterwards() -> None:
     assert torch.get_num_threads() == before
     (note,) = [each for each in restore(NOISY, settings=FEW, device="cpu", threads=99).notes if "CPU" in each.text]
     assert note.warning
-    assert note.text.startswith("99 threads are more than the ")
+    assert note.text.startswith("99 threads on ")
 
 
 def test_objects_given_in_python_leave_their_checksums(model: Model) -> None:

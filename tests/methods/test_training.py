@@ -94,7 +94,7 @@ def test_gaps_give_a_warning() -> None:
 
     assert end(0) is end(1) is None
     assert end(100).warning
-    assert "5.0% of the pixels are without a value" in end(100).text
+    assert "5.0% of the pixels have no value" in end(100).text
     assert "use inr or linr" in end(100).text
     assert "correlated" in end(100, 1.8).text
-    assert "without a value" in end(100, 1.8).text
+    assert "have no value" in end(100, 1.8).text

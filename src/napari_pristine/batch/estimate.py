@@ -27,7 +27,7 @@ _PROBE_SECONDS = 5.0
 """Seconds for which a block is restored to measure the speed; the first steps are slower, so a short probe misleads."""
 
 _READ_SECONDS = 0.1
-"""Seconds for which small files are read before they are reported: to wait for the thread takes time for each."""
+"""Seconds for which small files are read before they are reported together: waiting for the thread takes time."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FileEstimate:
         memory: Approximate memory of a process that restores it, in bytes.
         seconds: Approximate time of one process, in seconds; `None` if that was not measured.
         problem: Reason that it cannot be restored; empty if it can.
-        note: Sentence for the user on what the estimate does not know; most often empty.
+        note: Sentence for the user on what could not be found out; empty in most cases.
         done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
     """
 
@@ -93,11 +93,11 @@ def estimate_files(
 
 
 _Read: TypeAlias = tuple[FileEstimate, RestorationPlan | None, BlockIndex | None]
-"""A file without the time that it takes; its plan, and a block to measure the time, if it can be restored."""
+"""Estimate of a file without its time; if it can be restored, also its plan and a block to measure the time with."""
 
 
 class _Reader:
-    """Finds out all that is known about files without restoring a part of them.
+    """Collects the facts about files that are known without restoring any part of them.
 
     Args:
         options: Recipe and options of the batch.
@@ -108,7 +108,7 @@ class _Reader:
         self._free = free_memory()
 
     def read_some(self, tasks: Sequence[Task], first: int, check_cancelled: CheckCancelled) -> list[_Read]:
-        """Read as many files as can be read in a moment, at least one."""
+        """Read as many files as can be read in `_READ_SECONDS`, at least one."""
         started, found = time.monotonic(), list[_Read]()
         while first + len(found) < len(tasks) and (not found or time.monotonic() - started < _READ_SECONDS):
             check_cancelled()
@@ -147,7 +147,7 @@ class _Reader:
 
 
 def _extrapolate(plan: RestorationPlan, seconds: float | None) -> float | None:
-    """Seconds that a file takes, of which a block takes some when it is not started from another one."""
+    """Estimate the seconds of a file from those of a block that starts from random weights."""
     if seconds is None:
         return None
     if plan.needs_training:  # which takes longer than to restore the other blocks
@@ -157,7 +157,7 @@ def _extrapolate(plan: RestorationPlan, seconds: float | None) -> float | None:
 
 
 def check_memory(plan: RestorationPlan, allowed: int | None, free: int | None = None) -> None:
-    """Raise an `OutOfMemory` if a block takes more memory than is allowed, or is free; measured unless it is given."""
+    """Raise an `OutOfMemory` if a block needs more memory than is allowed or free; `free` is measured if not given."""
     limit = allowed if allowed is not None else free_memory() if free is None else free
     if plan.memory > limit:
         available = "are free" if allowed is None else "may be used by a process (--memory)"
@@ -171,7 +171,7 @@ def check_memory(plan: RestorationPlan, allowed: int | None, free: int | None = 
 def _measure_batch(
     plan: RestorationPlan, blocks: list[BlockIndex], *, first: bool
 ) -> Generator[None, Any, float | None]:
-    """Measure the seconds that a block takes, with those of training where all blocks train a network.
+    """Measure the seconds per block, including those of training if a network is trained on all blocks.
 
     Args:
         plan: The file.

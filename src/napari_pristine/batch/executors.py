@@ -1,4 +1,4 @@
-"""Executors: restore work items in this process, or on a dask cluster; `processes` has that of this machine."""
+"""Executors: restore work items in this process or on a dask cluster; `processes` has the local ones."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _RESULT_SECONDS = 1.0
 _WITHOUT_WORKERS_SECONDS = 5.0
 """Seconds without workers before the user is notified; a worker that has just died may be restarted."""
 QUEUE_LENGTH = 2
-"""Work items for each worker at a time, so that none is idle between two of them."""
+"""Work items queued for each worker, so that none is idle between two of them."""
 _CERTIFICATES = tuple(f"distributed.comm.tls.{key}" for key in ("ca-file", "client.cert", "client.key"))
-"""Settings of dask that name the files by which a client and a scheduler know each other."""
+"""Settings of dask that name the files with which client and scheduler authenticate each other."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def restore_in_folder(item: WorkItem, folder: str, threads: int, number: int) ->
     if not os.path.isdir(folder):
         return FileError(
             f"'{item.task.source}': the worker on '{socket.gethostname()}' does not see the folder '{folder}'; "
-            "start workers where all files can be seen under the same names"
+            "start workers where all files can be seen under the same paths"
         )
     try:
         with chdir(folder):

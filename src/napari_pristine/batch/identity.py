@@ -1,4 +1,4 @@
-"""Identity of a result: everything that its pixels depend on; and the search for a result that exists already."""
+"""Identity of a result: everything that its pixels depend on; and the search for existing results."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def same_recipe(found: Identity, wanted: Identity) -> bool:
 def _difference(found: Identity, wanted: Identity) -> str:
     """Describe the difference between an existing result and the requested one."""
     if not found:
-        return ", and nothing says how it was made"
+        return ", and there is no record of how it was made"
     if found["checksum"] != wanted["checksum"]:
         return " and was made from another input of this name"
     old, new = ({**each["recipe"], **each["recipe"]["settings"]} for each in (found, wanted))
@@ -114,14 +114,14 @@ def _difference(found: Identity, wanted: Identity) -> str:
 
 
 class ResultExists(FileError):
-    """A file has the result that is wanted, and the options do not say what to do with it.
+    """The requested result already exists, and neither `resume` nor `overwrite` is set.
 
     Attributes:
         facts: The sidecar of the result; empty if there is none.
     """
 
     def __init__(self, target: Path, facts: dict[str, Any]) -> None:
-        super().__init__(f"'{target}' exists already; --overwrite replaces it, --resume skips what is done")
+        super().__init__(f"'{target}' already exists; --overwrite replaces it, --resume skips finished files")
         self.facts = facts
 
 
@@ -142,8 +142,8 @@ def find_existing(
         The reason for skipping the file, and the sidecar of its result; `None` if the result has to be made.
 
     Raises:
-        ResultExists: The same result is there, and the options do not say what to do with it.
-        FileError: There is another result, or unfinished work.
+        ResultExists: The same result already exists, and neither `resume` nor `overwrite` is set.
+        FileError: A different result or unfinished work exists, and the options do not say what to do with it.
     """
     target, work, store = task.target, WorkDir(task.target), task.result_store
     if store:
@@ -157,8 +157,8 @@ def find_existing(
     if same_identity(found, wanted) and (options.resume or finished >= since):
         if facts.get("bytes") not in (None, size := size_on_disk(target)):
             raise FileError(
-                f"'{target}' has {counted(size, 'byte')} and is not what was written ({facts['bytes']}); its copy may "
-                "be incomplete; --overwrite restores it again"
+                f"'{target}' has {counted(size, 'byte')} instead of the {facts['bytes']} that were written; its copy "
+                "may be incomplete; --overwrite restores it again"
             )
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
@@ -167,7 +167,7 @@ def find_existing(
     if target.exists() and not options.overwrite:
         if same_identity(found, wanted):
             raise ResultExists(target, facts)
-        raise FileError(f"'{target}' exists already{_difference(found, wanted)}; --overwrite replaces it")
+        raise FileError(f"'{target}' already exists{_difference(found, wanted)}; --overwrite replaces it")
     sidecar = sidecar_of(target)
     if sidecar.exists() and "identity" not in read_sidecar(target):
         raise FileError(f"'{sidecar}' was made by another program and would be replaced; rename it")

@@ -21,7 +21,7 @@ REPORTS = ("report.csv", "report.html")
 """Names of the reports beside the results."""
 _FOLDER_LINK = "a link to a folder, which is not followed; name that folder"
 _NOT_A_FILE = "a pipe, a socket or a device, which cannot be read as an image"
-_COMPANION_FILE = "belongs to the OME-TIFF files beside it, which are read with it"
+_COMPANION_FILE = "part of the OME-TIFF files beside it; it is read together with them"
 _EARLIER_RESULT = "a result of an earlier batch; name the file itself, or a pattern, to restore it again"
 
 
@@ -55,12 +55,12 @@ def is_zarr_name(path: Path) -> bool:
 
 
 def _as_zarr_name(name: str) -> str:
-    """Name for the result of a Zarr folder, which may have any name: other programs know an OME-Zarr by its suffix."""
+    """Add the suffix of an OME-Zarr to the name of a Zarr folder if it lacks it: other programs need it."""
     return name if name.lower().endswith(ZARR_SUFFIX) else name + ZARR_SUFFIX
 
 
 def expand_patterns(names: Sequence[str]) -> list[Path]:
-    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so.
+    """Paths from the command line, with patterns such as `*.tif` expanded if the shell has not done so.
 
     Raises:
         FileError: A name is empty, or a pattern matches nothing.
@@ -74,14 +74,14 @@ def expand_patterns(names: Sequence[str]) -> list[Path]:
         elif matches := sorted(glob.glob(name)):
             found += map(Path, matches)
         else:
-            raise FileError(f"nothing matches '{name}'; check the name, which is a pattern")
+            raise FileError(f"nothing matches the pattern '{name}'; check its spelling")
     return found
 
 
 def find_inputs(
     names: Sequence[str], output: Path | None = None, *, series: int | None = None, must_exist: bool = True
 ) -> list[Input]:
-    """List all images that are named, match a pattern, or lie in a named folder or its subfolders; each once, in order.
+    """List all images that are named, match a pattern, or are in a named folder or its subfolders; each once, in order.
 
     If a file in a folder is not an image, or is a result of an earlier batch, it is listed with this problem; a folder
     that holds nothing but results is listed without problems. Hidden files, sidecars, reports and the results in
@@ -126,7 +126,7 @@ def _named(path: Path, series: int | None) -> list[Input]:
 
 
 def _expand(each: Input, series: int | None) -> list[Input]:
-    """The images of a store in place of it; itself for an image, or if it cannot be listed."""
+    """The images of a store; the input itself if it is an image, or cannot be listed."""
     try:
         members = list_images(each.path)
         check_series(each.path, series, max(len(members), 1))
@@ -149,7 +149,7 @@ def _search(folder: Path, output: Path | None, series: int | None) -> list[Input
 
 
 def _walk(folder: Path, output: Path | None, series: int | None) -> Iterator[Input]:
-    """List all images in a folder; links to folders are not followed, since they may lead in circles."""
+    """List all images in a folder; links to folders are not followed, since they may be circular."""
     errors: list[OSError] = []
     real_output = None if output is None else Path(os.path.realpath(output))
     for here, folders, files in os.walk(folder, onerror=errors.append):
@@ -196,7 +196,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _named_problem(path: Path) -> str:
-    """Reason why a file that was named cannot be restored; most are found when it is opened."""
+    """Reason why a named file cannot be restored; empty if there is none that shows before it is opened."""
     return _COMPANION_FILE if path.name.lower().endswith(COMPANION) else _special_file(path)
 
 

@@ -1,6 +1,7 @@
 """Restore work items in several processes on this machine.
 
-They are started by this process and talk to it through pipes. No port is opened, to which other users could connect.
+They are started by this process and communicate with it through pipes. No port is opened to which other users could
+connect.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from napari_pristine.events import Note
 from napari_pristine.resources import thread_count
 
 _ATTEMPTS = 3
-"""Times that a work item is begun, if the processes that restore it die."""
+"""Maximum number of times that a work item is started, if the processes that restore it die."""
 _STOP_SECONDS = 10.0
-"""Seconds that a process has to stop, before it is killed."""
+"""Seconds to wait for a process to stop before it is killed."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Read by numpy and torch when they are loaded."""
+"""Environment variables that numpy and torch read when they are imported."""
 _START = multiprocessing.get_context("spawn")
-"""Processes that are forked could not use CUDA."""
+"""Spawned processes; forked ones could not use CUDA."""
 
 
 def local_executor(workers: int, threads: int | None = None) -> Executor:
-    """The executor of this process, or of several processes on this machine, which end with the batch.
+    """Make the executor of this process, or of several processes on this machine, which end with the batch.
 
     A work item whose process dies is repeated by another one.
 
@@ -71,7 +72,7 @@ def local_executor(workers: int, threads: int | None = None) -> Executor:
 
 @dataclass
 class _Attempt:
-    """A work item, and the number of times that it was begun."""
+    """A work item, and the number of times that it was started."""
 
     item: WorkItem
     count: int = 0
@@ -97,7 +98,7 @@ class _Worker:
         theirs.close()  # else the end of the process would not close the pipe
 
     def stop(self) -> None:
-        """End the process, also if it does not answer: whole blocks are kept, as after a power cut."""
+        """End the process even if it does not respond; finished blocks are kept."""
         self.process.terminate()
         self.process.join(_STOP_SECONDS)
         self.process.kill()
@@ -135,11 +136,11 @@ class _Pool:
         return len(self._waiting) + sum(worker.attempt is not None for worker in self._workers)
 
     def add(self, item: WorkItem) -> None:
-        """Restore a work item when a process is free."""
+        """Queue a work item."""
         self._waiting.append(_Attempt(item))
 
     def next_message(self, seconds: float) -> WorkerMessage | Note | None:
-        """The next finished work item, or a note on a process that died; `None` if there is none for these seconds."""
+        """The next finished work item or note on a process that died; `None` if there is none after these seconds."""
         for worker in self._workers:
             if worker.attempt is None and self._waiting:
                 worker.give(self._waiting.popleft())
@@ -170,7 +171,7 @@ class _Pool:
 
 
 def _serve(pipe: Connection, number: int, threads: int) -> None:
-    """Restore work items until the batch ends: the work of a process."""
+    """Restore work items until the batch ends; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -181,13 +182,13 @@ def _serve(pipe: Connection, number: int, threads: int) -> None:
 
 
 def _stop(*_: object) -> None:
-    """End this process by an exception, once, so that what is open is closed."""
+    """End this process by an exception, only once, so that open files are closed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit()
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the batch dies, however it dies."""
+    """Wait until the batch has ended, for whatever reason, and end this process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -196,7 +197,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
-    """Let processes that are started here ignore Ctrl-C, which the batch gets as well, and use this many threads."""
+    """Let processes started in this context ignore Ctrl-C, which the batch handles, and use this many threads."""
     mask = getattr(signal, "pthread_sigmask", None)  # there is none on Windows
     blocked = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}

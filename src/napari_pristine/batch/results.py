@@ -60,7 +60,9 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
                 else:
                     dropped += 1
     if missing := len(plan.indices) - quality.count:
-        raise FileError(f"{counted(missing, 'block')} of '{work.target}' not written yet; --resume continues")
+        raise FileError(
+            f"'{work.target}' is incomplete: {counted(missing, 'block')} not written yet; --resume continues"
+        )
     more = (
         (f"{counted(dropped, 'more note')} on single blocks {'is' if dropped == 1 else 'are'} not kept",)
         if dropped
@@ -143,7 +145,7 @@ def count_outcomes(items: Sequence[ItemDone]) -> dict[str, int]:
     return {
         "restored": sum(item.status == "restored" for item in items),
         "done before": before,
-        "already there": sum(item.status == "exists" for item in items),
+        "already existed": sum(item.status == "exists" for item in items),
         "skipped": sum(item.status == "skipped" for item in items) - before,
         "failed": sum(item.status == "failed" for item in items),
     }

@@ -42,7 +42,7 @@ stops the batch: finished results and blocks are kept, and the batch can be resu
 
 @dataclass(eq=False)
 class ActiveTask:
-    """A file that is being restored: its result is locked, and its work items are distributed one after the other.
+    """A file that is being restored: its result is locked, and its work items are sent to the executor one by one.
 
     Attributes:
         opened: The file.

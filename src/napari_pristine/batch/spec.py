@@ -28,9 +28,9 @@ from napari_pristine.resources import free_memory, thread_count
 from napari_pristine.text import counted
 
 _CHANNELS_TRIED = 16
-"""Maximum number of channels of an image that is written to try its format."""
+"""Maximum number of channels of the image that is written to test a format."""
 _TRIED = "\0"
-"""Stands for the path of a result in an error that is the same for all files of a kind."""
+"""Placeholder for the path of a result in an error that is the same for all files of a kind."""
 _VERSIONS: dict[str, Version] = {"ome-zarr": "0.5", "ome-zarr-0.4": "0.4"}
 
 
@@ -222,8 +222,10 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
             raise FileError(task.clash)
     existing = [str(task.target) for task in tasks if task.target.exists() and not task.problem]
     if existing and not replace_results:
-        those = f"'{existing[0]}' exists" if len(existing) == 1 else f"{len(existing)} results exist, '{existing[0]}',"
-        raise FileError(f"{those} already; give another name, --overwrite to replace what is there, or --resume")
+        those = f"'{existing[0]}' already exists"
+        if len(existing) > 1:
+            those = f"{len(existing)} results already exist (such as '{existing[0]}')"
+        raise FileError(f"{those}; give another name, --overwrite to replace existing results, or --resume")
     return tasks
 
 
@@ -272,7 +274,7 @@ def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
 
 
 class FormatChecker:
-    """Checks that results can be written before the first is made: each kind of image and each folder once."""
+    """Checks, before the first file is restored, that results can be written: each kind of image and folder once."""
 
     def __init__(self) -> None:
         self._errors: dict[str, str] = {}
@@ -313,7 +315,7 @@ class FormatChecker:
 
 
 def _try_format(name: str, image: Image) -> str:
-    """Write an image to a temporary file; returns what is wrong, with `_TRIED` for the path of the file."""
+    """Write an image to a temporary file; returns the error, with `_TRIED` for the path, or an empty text."""
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / name
         try:

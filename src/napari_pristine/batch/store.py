@@ -30,11 +30,11 @@ from napari_pristine.io.registry import SUFFIXES
 HIDDEN = ".pristine"
 """Folder beside the results that holds everything unfinished; it is removed when nothing is left in it."""
 SLASH = "%2F"
-"""In place of `/` in the names of work folders of results in a store."""
+"""Replaces `/` in the names of the work folders of results in a store."""
 SIDECAR = ".json"
 """Appended to the name of a result, this is the name of its sidecar, which says how the result was made."""
 SIDECARS = ".sidecars"
-"""Appended to the name of a store of several results, this is the name of the folder of their sidecars."""
+"""Suffix of the folder of sidecars beside a store of several results."""
 _STORE_LOCK_SECONDS = 300.0
 """Longest time to wait until another process has added its result to a store."""
 _LOCK_ATTEMPTS = 100
@@ -203,7 +203,7 @@ class WorkDir:
 
 
 def _parse_record(values: dict[str, Any]) -> BlockRecord:
-    """Read a record; version 0.1 called `index` place, `quality` judged, `unchanged` left, and knew hot pixels only."""
+    """Read a record; in version 0.1, `index` was `place`, `quality` `judged`, `unchanged` `left`, `defects` `hot`."""
     rows, columns = values.get("stripes", (0.0, 0.0))
     exact, stored = values.get("means", (0.0, 0.0))
     count, lowest = values.get("below_zero", (0, 0.0))
@@ -240,7 +240,7 @@ def sidecar_of(target: Path) -> Path:
 
 
 def target_of(sidecar: Path) -> Path:
-    """The result that a sidecar lies beside."""
+    """The result that a sidecar belongs to."""
     target = sidecar.with_name(sidecar.name.removesuffix(SIDECAR))
     for folder in sidecar.parents:
         if folder.name.endswith(f"{ZARR_SUFFIX}{SIDECARS}"):

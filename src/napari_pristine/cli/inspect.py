@@ -46,7 +46,7 @@ def compare(
 
 
 def diagnose(
-    image: Annotated[Path, Parameter(help="Image to measure: a file, or an OME-Zarr or an image in one.")],
+    image: Annotated[Path, Parameter(help="Image to measure: a file, an OME-Zarr, or an image inside one.")],
     /,
     *,
     axes: Axes = "",

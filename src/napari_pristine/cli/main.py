@@ -28,7 +28,7 @@ app = App(
     help_epilogue="Add --debug to any command to see where an error comes from.",
 )
 app.register_install_completion_command(
-    help="Let the Tab key of this shell complete commands and options; adds a line to its start-up file."
+    help="Set up Tab completion in this shell; except for fish, adds a line to its start-up file."
 )
 # imported when first used, and what restores only when it restores: torch takes seconds to import
 for _name, _module, _help in (
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report_error(_describe_misuse(error))
             return UNUSABLE
         except KeyboardInterrupt:
-            report_error("interrupted; no unfinished file has a final name")
+            report_error("interrupted; no incomplete file has a final name")
             return INTERRUPTED
         except BrokenPipeError:  # the reader, such as `head`, needs no more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

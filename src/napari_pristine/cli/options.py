@@ -26,7 +26,7 @@ def option(name: str, text: str = "") -> Parameter:
 
 
 INPUTS = "Images, folders of images or patterns: TIFF, STK, LSM, OME-Zarr, PNG, JPEG, CZI, LIF, LOF, ND2, OIB, OIF."
-"""Help on the inputs of a command; names every format of `io.registry`, which takes long to import."""
+"""Help text of the inputs of a command; lists every format of `io.registry`, which is slow to import."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 MethodName: TypeAlias = Annotated[str, option("method", "See 'pristine methods'.")]
@@ -58,12 +58,12 @@ Memory: TypeAlias = Annotated[
 Threads: TypeAlias = Annotated[
     int | None,
     Parameter(
-        help="Threads of each process. Trained networks differ in the last digits with another number. "
+        help="Threads of each process. Results of trained networks depend on it in the last digits. "
         "[default: the CPUs, divided among the workers]"
     ),
 ]
 Log: TypeAlias = Annotated[
-    Path | None, Parameter(help="Also write all messages, and the progress, to this file, with the time of each.")
+    Path | None, Parameter(help="Also append all messages and the progress to this file, each line with its time.")
 ]
 Debug: TypeAlias = Annotated[bool, Parameter(parse=False)]
 
@@ -96,14 +96,14 @@ def check_count(name: str, count: int | None) -> None:
 
 
 def check_threads(threads: int | None, processes: int | None = 1) -> None:
-    """Check the number of threads of each process, and warn if they are more than the CPUs.
+    """Check the number of threads of each process, and warn if there are more threads than CPUs.
 
     Args:
-        threads: The number that is asked for; `None` for the CPUs divided among the processes.
-        processes: Number of processes on this machine; `None` if they are elsewhere.
+        threads: The number given; `None` divides the CPUs among the processes.
+        processes: Number of processes on this machine; `None` if they run on other machines.
 
     Raises:
-        SettingError: It is less than 1.
+        SettingError: The number is less than 1.
     """
     check_count("--threads", threads)
     if processes is None or (threads is None and processes == 1):

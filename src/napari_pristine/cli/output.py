@@ -33,7 +33,7 @@ _WIDTH = 100
 
 
 _LINE_SECONDS, _FILE_SECONDS = 30.0, 10.0
-"""Minimum seconds from one line of progress to the next, and to the next one if it is of another file."""
+"""Minimum seconds between lines of progress on one file, and on different files."""
 _log: TextIO | None = None
 
 
@@ -57,7 +57,7 @@ def explain(error: PristineError, debug: bool, about: str = "") -> None:
 
 
 def _print(stream: TextIO, line: object) -> None:
-    """Print one line, and write it to the log; names of files in it cannot move the cursor or begin another line."""
+    """Print one line with control characters escaped, and write it to the log."""
     shown, encoding = printable(line), stream.encoding or "utf-8"
     stream.write(f"{shown.encode(encoding, 'backslashreplace').decode(encoding)}\n")
     stream.flush()
@@ -71,14 +71,14 @@ def _record(line: str) -> None:
         if _log is not None:
             _log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
             _log.flush()
-    except OSError as error:  # a night's work must not end for it
+    except OSError as error:  # the job must not end because of the log
         _log = None
-        report_error(f"the log cannot be written any more: {error.strerror or error}; going on without it")
+        report_error(f"the log can no longer be written: {error.strerror or error}; continuing without it")
 
 
 @contextmanager
 def log_to(path: Path | None, command: str) -> Iterator[None]:
-    """Append all that is printed to a file, with the time of each line; nothing is logged without a path.
+    """Append all printed lines to a file, each with its time; log nothing without a path.
 
     Warnings of libraries are printed like those of this package.
 
@@ -338,7 +338,7 @@ def batch_bar() -> Iterator[Callable[[Event], None]]:
 
 @contextmanager
 def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
-    """Show the progress of reading all files of a plan, or before the first is restored.
+    """Show the progress of reading all files, for a plan or before the first is restored.
 
     Args:
         total: Number of files.
@@ -360,7 +360,7 @@ def reading_bar(total: int) -> Iterator[Callable[[Path], None]]:
 
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, float, str, str], None]]:
-    """Show progress on stderr: a bar on a terminal, which disappears in the end, else a line now and then.
+    """Show progress on stderr: on a terminal a bar, which disappears at the end, else a line at intervals.
 
     The log gets the lines in both cases.
 

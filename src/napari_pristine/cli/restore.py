@@ -59,9 +59,7 @@ def restore(
     *,
     output: Annotated[
         str,
-        Parameter(
-            alias="-o", help="File for the result; a name without a suffix, or with a / at its end, is a folder."
-        ),
+        Parameter(alias="-o", help="File for the result; a name without a suffix, or that ends with /, is a folder."),
     ],
     method: Annotated[
         str,

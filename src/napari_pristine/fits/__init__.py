@@ -1,1 +1,1 @@
-"""Fits: how each method makes its network, fits it and restores with it; what the methods in `methods` declare."""
+"""The computation of each method that is declared in `methods`: make a network, fit it, restore with it."""

@@ -1,4 +1,4 @@
-"""Blind2Unblind: a network learns to predict each pixel from its neighbours, and in the end sees the pixel too.
+"""Blind2Unblind: train a network to predict each pixel from its neighbours; its result also uses the pixel itself.
 
 After Wang, Liu, Li & Han (2022), "Blind2Unblind: self-supervised image denoising with visible blind spots", CVPR.
 
@@ -26,7 +26,7 @@ from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
 from napari_pristine.nets.unet import UNet, blind2unblind_config
 
 _PART = 1 << 16
-"""Pixels that a CPU takes at once: a whole step may take long, and should not delay a cancel."""
+"""Pixels that a CPU processes at once: a whole step may take long, and would delay a cancel."""
 
 
 class Blind2UnblindNet(EmaModel[UNet]):

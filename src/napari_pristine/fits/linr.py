@@ -51,9 +51,9 @@ from napari_pristine.physics.operator import degrade
 from napari_pristine.physics.recover import Observation, fit_observations, recover
 
 _FEWEST_CELLS = 8
-"""Cells along the side of a patch, at least."""
+"""Minimum number of cells along the side of a patch."""
 _SMALLER_PATCHES = 3
-"""Patches are smaller by this factor if no image shows all of the scene: hidden detail takes more networks."""
+"""Factor by which patches are smaller if no image shows all of the scene: hidden detail needs more networks."""
 _FIRST_NOISE, _LAST_NOISE = 0.9, 0.1
 """Noise levels assumed in the first and the last round of refinement, in standard deviations of the values."""
 _PRIOR, _PRIOR_IF_BLURRED, _PRIOR_IF_COARSE = 1.0, 0.5, 0.3

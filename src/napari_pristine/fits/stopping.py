@@ -52,8 +52,7 @@ class StopRules:
                 return StopReason(f"reached the noise level after {counted(step, 'step')}")
             return StopReason(
                 f"reached the noise level after only {counted(step, 'step')}: texture was probably taken "
-                f"for noise and is lost; "
-                "set sigma to a lower value",
+                "for noise and is lost; set sigma to a lower value",
                 warning=True,
             )
         if self.residual and self._is_stuck("fitted", fitted, step):
@@ -66,12 +65,12 @@ class StopRules:
         return None
 
     def all_steps_taken(self, steps: int) -> StopReason:
-        """Return the reason for the end after all steps; it has a text if the fit was to reach the noise level."""
+        """Return the stop reason after all steps; it has a text only if the fit was meant to reach the noise level."""
         if not self.residual:
             return StopReason()
         return StopReason(
-            f"the fit has taken all {counted(steps, 'step')} and has not reached the noise level; more may bring out "
-            "more detail (steps)"
+            f"the fit did not reach the noise level within {counted(steps, 'step')}; more may bring out more detail "
+            "(steps)"
         )
 
     def _is_stuck(self, name: str, value: float, step: int) -> bool:

@@ -52,11 +52,11 @@ def match_mean(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
 
 
 def check_source(title: str, source: CropSource) -> StopReason | None:
-    """Return a warning of correlated noise and missing pixels, which spoil the result of a training, if there are any.
+    """Return a warning if the noise is correlated or pixels are missing, both of which spoil the trained network.
 
     Args:
         title: Title of the method.
-        source: What it was trained on.
+        source: The pixels that it was trained on.
     """
     problems: list[str] = []
     if is_correlated(source.correlation_length):
@@ -67,8 +67,8 @@ def check_source(title: str, source: CropSource) -> StopReason | None:
     invalid = 1 - float(source.valid.float().mean()) if isinstance(source, NoisyBlock) else 0.0
     if invalid > _INVALID:
         problems.append(
-            f"{invalid:.1%} of the pixels are without a value (masked, NaN or stuck), and those are not filled in well "
-            "by this method; use inr or linr"
+            f"{invalid:.1%} of the pixels have no value (masked, NaN or stuck), and this method does not fill them in "
+            "well; use inr or linr"
         )
     return StopReason("; ".join(problems), warning=True) if problems else None
 

@@ -87,7 +87,7 @@ def _lazy(data: Any, axes: str) -> Any:
 
 
 def _smaller(finest: Any, levels: list[ZarrArray]) -> list[ZarrArray]:
-    """The levels up to the first that is not smaller than the one before, which no viewer can use."""
+    """The levels before the first that is not smaller than the level before it; no viewer can use that one."""
     shapes = [finest.shape, *(level.shape for level in levels)]
     usable = [len(b) == len(a) and b < a for a, b in pairwise(shapes)]
     return levels[: usable.index(False)] if False in usable else levels

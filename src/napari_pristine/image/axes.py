@@ -21,7 +21,7 @@ BlockIndex: TypeAlias = tuple[int, ...]
 Region: TypeAlias = tuple[int | slice, ...]
 """Index into an image, in the order of its axes."""
 Part: TypeAlias = Mapping[str, slice]
-"""Part of an image, by a slice with start and stop along some of its axes, and all of it along the others."""
+"""Part of an image: a slice with start and stop along some of its axes, everything along the others."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class AxesPlan:
         return self.read_part(data, index, self.chunks.outer_slices(index[0]) if self.chunks else ())
 
     def is_stored(self, data: Any, index: BlockIndex) -> bool:
-        """False if a block, which `read` would read, is known to hold nothing but the fill value of its file."""
+        """False if a block, as `read` reads it, is known to contain only the fill value of its file."""
         return is_stored(data, self._region(index, self.chunks.outer_slices(index[0]) if self.chunks else ()))
 
     def read_part(self, data: Any, index: BlockIndex, space: tuple[slice, ...]) -> np.ndarray:

@@ -34,7 +34,7 @@ AXIS_NAMES = {
     }.items()
     for name in names.split()
 }
-"""Letters of the axes that other programs give longer names, in lower case."""
+"""Letters of axes by the long names that other programs use, in lower case."""
 MIN_SIDE = 16
 """Minimum number of pixels along Y and X for an image to be restored."""
 
@@ -44,8 +44,8 @@ class AxisValues:
     """Values that a file states for each element along some axes, such as the label of each plane.
 
     Attributes:
-        axes: The axes, of which an image may lack those of size 1; empty for what holds for the image as a whole.
-        values: The values, with a dimension for each axis, and perhaps more.
+        axes: The axes; an image may lack those of size 1. Empty if the value is of the image as a whole.
+        values: The values, with a dimension for each axis, and possibly more dimensions.
     """
 
     axes: str
@@ -75,12 +75,12 @@ class Image:
         name: Name for messages, layers and files.
         channels: Names of the channels along `C`, if known.
         metadata: Anything else that the file says about the image.
-        details: Anything else that the file says about elements along some axes, such as the labels of planes.
-        notes: Sentences for the user on how the file was read, such as which of its images was taken.
+        details: Other metadata of elements along some axes, such as the labels of planes.
+        notes: Sentences for the user on how the file was read, such as which of its images was read.
 
     Raises:
         AxesError: The axes do not fit the array, or there is not one scale, unit and translation per axis.
-        ImageError: `data` is no array.
+        ImageError: `data` is not an array.
     """
 
     data: Any
@@ -100,7 +100,9 @@ class Image:
             ndim = len(self.data.shape)
         except (AttributeError, TypeError):
             kind = type(self.data).__name__
-            raise ImageError(f"the data of an Image are an array with a shape and a numpy dtype, not {kind}") from None
+            raise ImageError(
+                f"the data of an Image must be an array with a shape and numpy dtype, not {kind}"
+            ) from None
         check_axes(self.axes, self.data.shape)
         for name, default in (("scale", 1.0), ("units", "pixel"), ("translate", 0.0)):
             values = tuple(getattr(self, name)) or (default,) * ndim
@@ -207,10 +209,10 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
 
 
 def check_text(axes: object, name: str = "axes") -> None:
-    """Raise an `AxesError` if axes are not a text, one letter each."""
+    """Raise an `AxesError` if axes are not a string."""
     if not isinstance(axes, str):
         letters = "".join(map(str, axes)) if isinstance(axes, (list, tuple)) else "TYX"
-        raise AxesError(f"{name} must be a text with one letter per axis, such as {name}='{letters}', not {axes!r}")
+        raise AxesError(f"{name} must be a string with one letter per axis, such as {name}='{letters}', not {axes!r}")
 
 
 def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, guess: bool = False) -> str:
@@ -219,7 +221,7 @@ def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, g
     Args:
         names: Names of the axes; single letters stand for themselves.
         types: Types of the axes, `time`, `channel` or any other, for names that are not known.
-        guess: Give an axis whose name is not known, or taken, a letter that is free, its first one if possible.
+        guess: Give an axis with an unknown or repeated name an unused letter, its first one if possible.
 
     Raises:
         AxesError: A name is unknown, or two axes get the same letter.
@@ -231,7 +233,7 @@ def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, g
         if guess:
             axes.append("" if letter in axes else letter)
         elif not letter or letter in axes:
-            wrong = f"more than one axis {letter}" if letter else f"an axis '{name}', which is not known"
+            wrong = f"more than one axis is {letter}" if letter else f"the axis '{name}' is unknown"
             example = guess_axes((32,) * max(len(names), 2))
             raise AxesError(
                 f"the axes are named {', '.join(map(str, names))}: {wrong}; give one letter per axis (--axes), "
@@ -347,7 +349,7 @@ def slice_of(selected: range) -> slice:
 
 @dataclass(frozen=True)
 class LazySequence(Sequence[T], Generic[T]):
-    """A sequence whose items are computed when they are needed: an image may have, or claim to have, 10⁹ blocks.
+    """A sequence whose items are computed when they are needed, since an image may have, or claim to have, 10⁹ blocks.
 
     Attributes:
         numbers: Numbers of the items.
@@ -374,7 +376,7 @@ class LazySequence(Sequence[T], Generic[T]):
 
 
 def stored_parts(array: Any) -> Sequence[tuple[slice, ...]] | None:
-    """Parts of an array outside of which all values are equal, where its file tells; `None` where it does not.
+    """Parts of an array outside of which all values are equal, as its file tells; `None` if it does not tell.
 
     The slices have a start and a stop, and no step; parts may be empty.
     """
@@ -383,7 +385,7 @@ def stored_parts(array: Any) -> Sequence[tuple[slice, ...]] | None:
 
 
 def is_stored(array: Any, index: Any) -> bool:
-    """False if an array is known to hold nothing but its fill value at a basic index of numpy."""
+    """False if an array is known to contain only its fill value at a basic numpy index."""
     find = getattr(array, "is_stored", None)
     return bool(find(index)) if find else True
 
@@ -405,7 +407,7 @@ class LazySlice:
         return read(self._array, self._selection(index))
 
     def _selection(self, index: Any) -> list[Range]:
-        """Selection of the array that an index of this object stands for."""
+        """Selection of the array that corresponds to an index of this object."""
         wanted = iter(ranges(index, self.shape))
         selected: list[Range] = []
         for item in self._selected:

@@ -38,10 +38,10 @@ _CELL = 4
 _INDEPENDENT = 5
 """Number of independent squares of differences in a cell."""
 _SELECTED, _FEW = 1.05, 0.8
-"""Mean power of noise, relative to that of the flattest cells, which is low by chance; lower still, in standard errors,
-where there are few of them."""
+"""Corrections of the mean power of the flattest cells, which is low by chance: a factor, and for few cells a number of
+standard errors."""
 _MARGIN = 3
-"""Pixels at the border of a plane whose differences would reach beyond it."""
+"""Width of the border of a plane, in pixels, where differences would reach beyond it."""
 _KERNELS = tuple(
     np.array(kernel) / np.linalg.norm(kernel)
     for kernel in ((1, -4, 6, -4, 1), (1, -2, 1), (1, 0, -2, 0, 1), (1, 0, 0, -2, 0, 0, 1))
@@ -73,7 +73,7 @@ class Noise:
             pixels. At low frequencies such noise is stronger than white noise of the same `sigma` by this factor.
             Measured from second differences over one and two pixels, see `measure_noise`; up to 5.3.
         correlation: Autocorrelation at a distance of one pixel, for the same blur.
-        rows, columns: Standard deviation of the offsets of rows and of columns, which are no part of `sigma`.
+        rows, columns: Standard deviation of the offsets of rows and of columns, which `sigma` does not include.
     """
 
     sigma: float
@@ -180,14 +180,14 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
 
     Second and fourth differences along Y and X cancel a smooth signal and leave noise. Their mean square over the
     flattest cells of each brightness is the variance at that brightness; a robust line through these points (the
-    photon transfer curve of the camera) gives gain and variance. Structure that is left grows with the square of its
-    contrast, noise in proportion to the signal: a quadratic term takes up the rest.
+    photon transfer curve of the camera) gives gain and variance. The variance of noise is proportional to the signal,
+    that of remaining structure to its square: a quadratic term accounts for structure.
 
     The correlation length follows from the power of differences over two pixels relative to that over one: equal for
-    white noise, larger for correlated noise. Fourth differences, which see the finest detail only, tell correlated
-    noise from structure: optics blur structure, too, but hardly any noise of a detector.
+    white noise, larger for correlated noise. Fourth differences, which are sensitive to the finest detail only, tell
+    correlated noise from structure: optics blur structure, but not the noise of the detector.
 
-    Hot and cold pixels do not count, nor do rows and columns that are offset against their neighbours.
+    Hot and cold pixels, and the offsets of rows and columns, are left out.
 
     Args:
         channel: Values `(*space)`, all finite; the last two axes are Y and X.
@@ -246,13 +246,13 @@ def _looks_like_structure(over_one: float, over_two: float, over_three: float, r
         over_one: Power of second differences over one pixel, relative to that of fourth differences.
         over_two: The same over two pixels.
         over_three: Power over three pixels, relative to that over two.
-        rising: True if bright areas have more power over two pixels, in relation, than dark ones: noise does not.
+        rising: True if the relative power over two pixels is higher in bright areas than in dark ones, as of structure.
     """
     return (over_one < 1.1 and over_two < 3) or (over_one < 1.25 and over_two < 5 and over_three > 1.3 and rising)
 
 
 def _power(lag: int, blur: ArrayLike) -> Array:
-    """Mean square of second differences over `lag` pixels along Y and X, of blurred noise of unit variance."""
+    """Mean square of second differences over `lag` pixels along Y and X, for blurred noise of unit variance."""
     near, far = (_blurred_autocorrelation(n * lag, blur) for n in (1, 2))
     return np.asarray(((6 - 8 * near + 2 * far) / 6) ** 2)
 
@@ -262,7 +262,7 @@ def _flat_powers(planes: Array, good: NDArray[np.bool_]) -> Array | None:
 
     Returns:
         `(5, levels)`: the mean signal of each brightness level; the power of fourth differences, and of second
-        differences over one, two and three pixels. None if no pixel is far enough from what does not count.
+        differences over one, two and three pixels. None if all pixels are too close to excluded ones.
     """
     usable = ndimage.minimum_filter(_usable(planes, good), (1, 5, 5), mode="constant", cval=False)
     usable[:, :_MARGIN] = usable[:, -_MARGIN:] = usable[..., :_MARGIN] = usable[..., -_MARGIN:] = False
@@ -289,9 +289,9 @@ def _flat_powers(planes: Array, good: NDArray[np.bool_]) -> Array | None:
 
 
 def _flattest(cells: NDArray[np.intp], powers: list[Array], signals: list[Array]) -> list[float]:
-    """Signal and powers of the flattest cells of a brightness level: those that are taken have the lowest mean power.
+    """Signal and powers of the flattest cells of a brightness level, which are those with the lowest mean power.
 
-    Few cells have a low mean by chance, so an upper limit of the mean is compared.
+    A few cells may have a low mean by chance, so an upper limit of the mean is compared.
 
     Args:
         cells: The cells of the level, flattest first.
@@ -314,7 +314,7 @@ def _flattest(cells: NDArray[np.intp], powers: list[Array], signals: list[Array]
 def _brightness_levels(signal: Array) -> list[NDArray[np.intp]]:
     """Indices of cells by brightness, darkest first: equal parts of the darker three quarters, then halves of the rest.
 
-    So the few brightest cells, which tell the gain of a dark picture with bright spots, have levels of their own.
+    The few brightest cells, which determine the gain of a dark image with bright spots, thus have levels of their own.
     """
     order, count = np.argsort(signal, kind="stable"), len(signal)
     fractions = list(np.linspace(0, 0.75, min(max(count // 32, 2), 13)))
@@ -344,7 +344,7 @@ def _filter_plane(planes: Array, kernel: Array) -> Array:
 
 
 def _usable(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels that count: no blank areas, no saturated pixels and their neighbours, unless little else is left."""
+    """Pixels to measure: without blank areas, saturated pixels and their neighbours, unless little else is left."""
     recorded = ndimage.maximum_filter(planes, (1, BLANK_SIDE, BLANK_SIDE)) > ndimage.minimum_filter(
         planes, (1, BLANK_SIDE, BLANK_SIDE)
     )
@@ -374,7 +374,7 @@ def count_saturated(values: NDArray[Any]) -> int:
 def _fit_line(x: Array, y: Array) -> tuple[float, float]:
     """Slope and intercept of y over x, by least absolute relative deviations; neither falls below the darkest point.
 
-    A term that grows with the square of the distance from the darkest point is fitted too, and left out. The line is
+    A quadratic term in the distance from the darkest point is fitted too, and then dropped. The line is
     flat if y grows by less than a tenth.
     """
     dark, span = float(x.min()), float(np.ptp(x))

@@ -1,4 +1,4 @@
-"""Arrays of numpy, torch, dask and xarray as images, with the coordinates of xarray, and results as they came."""
+"""Convert arrays of numpy, torch, dask and xarray to images, and results back to the kind of array of the input."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from napari_pristine.io.metadata import PIXEL, unit_name
 from napari_pristine.text import counted, one_line
 
 _EVEN = 1e-3
-"""Largest deviation, in steps, of coordinates that count as evenly spaced."""
+"""Maximum deviation, in steps, of coordinates that count as evenly spaced."""
 
 
 def as_image(image: Any, axes: str = "", *, default: str = "") -> Image:
     """Return an array with axes as an `Image`, and an `Image` as it is.
 
-    A `DataArray` of xarray brings its axes, spacing, units, position and names of channels in its dimensions and
+    The axes, spacing, units, position and channel names of a `DataArray` of xarray are those of its dimensions and
     coordinates.
 
     Args:
-        image: An `Image`, a `DataArray`, or anything that numpy can make an array of numbers of.
+        image: An `Image`, a `DataArray`, or anything that numpy can convert to an array of numbers.
         axes: One letter per dimension; needed for arrays with more than two dimensions.
         default: Axes of arrays with more than two dimensions that state none.
 
@@ -50,10 +50,10 @@ def as_image(image: Any, axes: str = "", *, default: str = "") -> Image:
         values = np.asarray(image)
     except Exception as error:  # tensors on a GPU or with a gradient, lists of unequal length
         reason = one_line(error)[:200]
-        raise ImageError(f"an object of type {kind} cannot be made an array ({reason}); give a numpy array") from error
+        raise ImageError(f"an object of type {kind} cannot become an array ({reason}); give a numpy array") from error
     if values.dtype.kind not in "biufc":
         raise ImageError(
-            f"an object of type {kind} with values of type {values.dtype} is no image; give an array of numbers"
+            f"an object of type {kind} with values of type {values.dtype} is not an image; give an array of numbers"
         )
     axes = axes or ("YX" if values.ndim == 2 else default)
     if not axes:
@@ -76,7 +76,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
         check_axes(letters, array.shape)
     except AxesError as error:
         dims = ", ".join(map(str, array.dims))
-        raise AxesError(f"{error} (the dimensions are called {dims}; axes=... says which is which)") from None
+        raise AxesError(f"{error} (the dimensions are named {dims}; give their letters with axes=...)") from None
     scale, units, translate, notes = [], [], [], []
     channels: tuple[str, ...] = ()
     coordinates = dict(array.coords)  # asked for others, xarray counts
@@ -92,7 +92,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
                 unit, positions = "second", (positions - positions[:1]) / np.timedelta64(1, "s")
             if (found := _spacing(positions)) is None:
                 unit = PIXEL
-                notes.append(f"the coordinates along {dim} are not evenly spaced; the distance counts as unknown")
+                notes.append(f"the coordinates along {dim} are not evenly spaced; the spacing is unknown")
             else:
                 step, start = found
         scale.append(step)
@@ -105,7 +105,7 @@ def _from_dataarray(array: Any, axes: str) -> Image:
 
 
 def _spacing(positions: NDArray[Any]) -> tuple[float, float] | None:
-    """Distance between neighbours and lowest position; None if these are no numbers at even distances."""
+    """Distance between neighbours and lowest position; None unless these are evenly spaced numbers."""
     numbers = positions.ndim == 1 and positions.size and positions.dtype.kind in "iuf"
     if not numbers or not np.isfinite(positions).all():
         return None
@@ -117,7 +117,7 @@ def _spacing(positions: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def like_dataarray(original: Any, result: Image, ranges: Mapping[str, str]) -> Image:
-    """Return a result with its values as a `DataArray` like the original: dimensions, coordinates, attributes, name.
+    """Make the values of a result a `DataArray` with the dimensions, coordinates, attributes and name of the input.
 
     Args:
         original: The `DataArray` that was restored.
@@ -136,7 +136,7 @@ def like_dataarray(original: Any, result: Image, ranges: Mapping[str, str]) -> I
 
 
 def _refine(coordinate: Any, finer: Mapping[Any, int]) -> NDArray[Any]:
-    """Values of a coordinate on a finer grid over the same field: numbers on a line, anything else repeated."""
+    """Values of a coordinate on a finer grid: numbers are interpolated, anything else is repeated."""
     values = np.asarray(coordinate.values)
     for axis, dim in enumerate(coordinate.dims):
         factor = finer[dim]

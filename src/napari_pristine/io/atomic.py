@@ -139,7 +139,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise FileError(f"cannot write '{path}': it is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise FileError(
-            f"'{path}' exists already; give another name, or overwrite=True (in the shell --overwrite) to replace it"
+            f"'{path}' already exists; give another name, or overwrite=True (--overwrite in the shell) to replace it"
         )
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"cannot write '{path}': you may not write to '{path.parent}'; choose another folder")

@@ -1,7 +1,7 @@
 """Zarr stores of several images: plates and wells, series as bioformats2raw writes them, groups of images.
 
-A store is listed from its metadata, without opening its images. Metadata come from anywhere: they never lead out of the
-store, and their size bounds the list.
+A store is listed from its metadata, without opening its images. Metadata are not trusted: paths that lead out of the
+store are errors, and the list is no longer than the metadata.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Member:
 
     Attributes:
         path: Its path in the store, such as `A/1/0`.
-        problem: Reason why it cannot be read, as far as the metadata of the store show it; empty if there is none.
+        problem: Reason why it cannot be read, if the metadata of the store show one; else empty.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Node:
-    """A Zarr group or array, with its metadata as they are in its files.
+    """A Zarr group or array, with the metadata from its files.
 
     Attributes:
         path: Its folder.
@@ -120,7 +120,7 @@ def list_images(path: Path) -> list[Member]:
 
 
 def find_store(path: Path) -> Path:
-    """The outermost group that a group or array lies in, itself if there is none."""
+    """The outermost group that contains a group or array; itself if there is none."""
     here = store = Path(os.path.abspath(path))
     for parent in here.parents:
         if is_zarr_node(parent):
@@ -140,13 +140,13 @@ def join_inside(path: Path, name: str) -> Path:
     """Path of a group or array that the metadata of a group name.
 
     Raises:
-        FileError: It is not inside the group: metadata of a file from elsewhere must not lead to other files.
+        FileError: It is not inside the group.
     """
     parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
     is_absolute = PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
     if not parts or ".." in parts or is_absolute:
         raise FileError(
-            f"'{path}' names '{name}' as one of its images or levels, which is not inside it; convert it again, or "
+            f"the metadata of '{path}' name the image or level '{name}', which is not inside it; convert it again, or "
             "give the path of an image"
         )
     return path / PurePosixPath(name)
@@ -164,7 +164,7 @@ def listed(node: Node, kind: str, key: str) -> list[dict[str, Any]]:
         raise node.wrong(f"{kind}.{key}", "is missing" if entries is None else "is not a list")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            raise node.wrong(f"{kind}.{key}[{number}].path", "is missing or not a text")
+            raise node.wrong(f"{kind}.{key}[{number}].path", "is missing or not a string")
         join_inside(node.path, entry["path"])
     return entries
 
@@ -196,7 +196,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _names(node: Node, key: str, shown: str) -> list[str]:
     names = node.ome[key]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise node.wrong(shown, "is not a list of texts")
+        raise node.wrong(shown, "is not a list of strings")
     return names
 
 
@@ -208,9 +208,9 @@ def _images_of(node: Node) -> Iterator[Member]:
             name = PurePosixPath(entry["path"]).as_posix()
             well = read_node(path / name) if is_zarr_node(path / name) else None
             if well is None:
-                yield Member(name, "a well that the plate lists, but that is not there")
+                yield Member(name, "missing, although the plate lists this well")
             elif "well" not in well.ome:  # groups are not followed from here: they may lead in circles
-                yield Member(name, "a well without the metadata of one; name an image in it")
+                yield Member(name, "a well without the metadata of a well; give the path of an image in it")
             else:
                 for member in _images_of(well):
                     yield Member(f"{name}/{member.path}", member.problem)
@@ -226,11 +226,11 @@ def _images_of(node: Node) -> Iterator[Member]:
 
 def _member(path: Path, name: str, what: str) -> Member:
     there = is_zarr_node(path / name)
-    return Member(name, "" if there else f"an image that {what} lists, but that is not there")
+    return Member(name, "" if there else f"missing, although {what} lists this image")
 
 
 def _images_below(path: Path) -> list[Member]:
-    """Images in a folder that is not described: images of OME-Zarr, else arrays of at least two dimensions."""
+    """Images in a group whose metadata list none: OME-Zarr images, else arrays of at least two dimensions."""
     images: list[Member] = []
     arrays: list[Member] = []
 
@@ -253,7 +253,7 @@ def _images_below(path: Path) -> list[Member]:
 
 
 def _is_described(node: Node) -> bool:
-    """True for a group whose metadata name its images, or say that there are none."""
+    """True for a group whose metadata list its images or labels."""
     return any(key in node.ome for key in ("plate", "well", SERIES_LAYOUT, "labels"))
 
 

@@ -1,7 +1,7 @@
 """Write the metadata of a store of results, which has the layout of the store of the inputs.
 
-At every moment the groups list only images that are there: an image is added to the lists of its groups after it has
-its name, the outermost group last, and is removed from them before it is replaced, the outermost group first.
+At every moment the groups list only finished images: an image is added to the lists of its groups after it has got
+its final name, the outermost group last, and is removed from them before it is replaced, the outermost group first.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class ResultStore:
         """Check that results may be added.
 
         Raises:
-            FileError: There is anything else than a store of results of the same inputs, in the same version.
+            FileError: The folder holds anything but results of the same store in the same version of OME-Zarr.
         """
         if not os.path.lexists(self.path) or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         node = read_node(self.path) if is_zarr_node(self.path) else None
         if node is None or node.is_image or not isinstance(node.attributes.get(PROVENANCE), dict):
             raise FileError(
-                f"'{self.path}' is not a store of results of this program, and nothing is added to it; choose another "
+                f"'{self.path}' is not a store of results of this program, so nothing is added to it; choose another "
                 "folder, or remove it"
             )
         if node.version != self.version:
             raise FileError(
-                f"'{self.path}' is OME-Zarr {node.version} and its new images would be {self.version}; choose another "
+                f"'{self.path}' is OME-Zarr {node.version}, but the new images would be {self.version}; choose another "
                 "folder, or the same format"
             )
         source = read_node(self.source)
@@ -70,7 +70,7 @@ class ResultStore:
             )
 
     def prepare(self, image: str, scratch: Path) -> None:
-        """Make the groups around an image; images that are listed already stay.
+        """Make the groups that contain an image; images that are already listed stay.
 
         Args:
             image: Path of the image in the store.
@@ -84,14 +84,14 @@ class ResultStore:
                 self._write(group, self._as_version(group, {}), scratch)
 
     def add(self, image: str, scratch: Path) -> None:
-        """List an image that is there; arguments and errors as of `prepare`."""
+        """Add a finished image to the lists; arguments and errors as of `prepare`."""
         for group in reversed(_groups(image)):
             for name, attributes in self._changes(group, image, present=True)[0]:
                 self._write(name, attributes, scratch)
             self._copy_ome_xml(group, scratch)
 
     def remove(self, image: str, scratch: Path) -> None:
-        """List an image no longer, before it is replaced; arguments and errors as of `prepare`."""
+        """Remove an image from the lists, before it is replaced; arguments and errors as of `prepare`."""
         changes: list[tuple[str, dict[str, Any]]] = []
         present = False
         for group in reversed(_groups(image)):
@@ -103,7 +103,7 @@ class ResultStore:
             self._write(name, attributes, scratch)
 
     def _changes(self, group: str, image: str, *, present: bool) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
-        """New attributes of a group, with those of its list of series before it; and if anything is listed in them.
+        """New attributes of a group, preceded by those of its list of series; and True if they list anything.
 
         Args:
             group: Path of the group in the store.
@@ -159,7 +159,7 @@ class ResultStore:
         return {**rest, "ome": {**ome, "version": self.version}} if ome else rest
 
     def _write(self, group: str, attributes: Mapping[str, Any], scratch: Path) -> None:
-        """Write the attributes of a group, which is made if there is none; either happens as a whole."""
+        """Write the attributes of a group, atomically; the group is made if there is none."""
         folder, new = self.path / group, scratch / "group"
         is_new = not is_zarr_node(folder)
         remove(new)
@@ -181,7 +181,7 @@ class ResultStore:
             flush_directory(folder)
 
     def _copy_ome_xml(self, group: str, scratch: Path) -> None:
-        """Copy the OME-XML of a list of series, which describes all of them: if all are there, with their shapes."""
+        """Copy the OME-XML that describes all series, if all are present with unchanged shapes."""
         xml, ours = (root / group / "OME" / OME_XML for root in (self.source, self.path))
         if not xml.is_file() or ours.exists() or SERIES_LAYOUT not in read_node(self.path / group).ome:
             return
@@ -218,7 +218,7 @@ def _shown(node: Node, path: Path) -> set[str]:
 
 
 def _complete_plate(plate: Mapping[str, Any]) -> dict[str, Any]:
-    """A plate with its rows, columns and their numbers, which versions before 0.4 do not demand."""
+    """Add rows, columns and their indices to the metadata of a plate; versions before 0.4 do not require them."""
     plate = dict(plate)
     for number, (key, index) in enumerate((("rows", "rowIndex"), ("columns", "columnIndex"))):
         names = [PurePosixPath(entry["path"]).parts[number : number + 1] for entry in plate["wells"]]

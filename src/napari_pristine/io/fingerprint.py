@@ -21,7 +21,7 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class FileSets:
-    """Sets of files that are one image, for which the first of them that was opened stands."""
+    """Sets of files that are one image; each is represented by the first of its files that was opened."""
 
     def __init__(self) -> None:
         self._first: dict[str, Path] = {}
@@ -32,7 +32,7 @@ class FileSets:
             self._first.setdefault(path_key(source.parent / name), source)
 
     def first_of(self, path: Path) -> Path | None:
-        """The file of which the image includes this other one; None if there is none."""
+        """The file whose image includes this other one; None if there is none."""
         first = self._first.get(path_key(path), path) if self._first else path
         return None if first == path else first
 

@@ -63,7 +63,7 @@ WHITE_IS_ZERO = "white_is_zero"
 COLOUR_TABLE = "colour_table"
 """Key of `Image.metadata`: colours of all values, `(3, n)` numbers of 16 bits, of a palette image."""
 EXTRAS = {
-    WHITE_IS_ZERO: "that zero is shown as white (MinIsWhite)",
+    WHITE_IS_ZERO: "the inverted grey scale (MinIsWhite)",
     COLOUR_TABLE: "the colour table",
     "calibration": "the calibration of values",
     "display": "the display range",
@@ -78,12 +78,12 @@ EXTRAS = {
     "planes": "times and positions of planes",
     "text": "the description and date of acquisition",
 }
-"""All that a file may say beside pixels, spacing and names of channels, in words, by its key in `Image.details`, in
-`Image.metadata`, or in a mapping there."""
+"""Names, for notes, of all metadata of a file other than pixels, spacing and channel names, by the key in
+`Image.details`, in `Image.metadata`, or in a mapping there."""
 
 
 def lost_extras(image: Image, kept: frozenset[str]) -> str:
-    """Tell what the file of an image said that its result does not; empty if there is nothing.
+    """Describe the metadata of an image that its result does not hold; empty if there are none.
 
     Args:
         image: The image, or the part of it that is restored.
@@ -92,11 +92,11 @@ def lost_extras(image: Image, kept: frozenset[str]) -> str:
     stated = {key for part in image.metadata.values() if isinstance(part, Mapping) for key in part} | {*image.metadata}
     lost = [words for key, words in EXTRAS.items() if key in stated | {*image.details} and key not in kept]
     lost += [f"<{name}>" for name in image.metadata.get("dropped", ())]
-    return f"the result cannot hold all that the file says; it lacks {', '.join(lost)}" if lost else ""
+    return f"the result cannot hold all metadata of the file; it lacks {', '.join(lost)}" if lost else ""
 
 
 def number(text: object) -> float:
-    """A number as files state it, perhaps with a decimal comma; 0 if it is none or not finite."""
+    """Parse a number, possibly with a decimal comma; 0 if it is not a finite number."""
     try:
         found = float(str(text).strip().replace(",", "."))
     except ValueError:

@@ -121,7 +121,7 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
         import_module(kind.library)
     except ImportError as error:
         raise FileError(
-            f"'{path}' needs {kind.library.partition('.')[0]} to be read; pip install 'napari-pristine[{kind.extra}]'"
+            f"reading '{path}' needs {kind.library.partition('.')[0]}; pip install 'napari-pristine[{kind.extra}]'"
         ) from error
     file = kind(path)
     with _opened(file):
@@ -143,7 +143,9 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
         name = f"{stem_of(path)} {scene.name}"
         extra |= {"images": len(scenes), "image": scene.name}
         if series is None:
-            notes.append(f"the file holds {len(scenes)} images; {number} ('{scene.name}') is read, --series N chooses")
+            notes.append(
+                f"the file holds {len(scenes)} images: {number} ('{scene.name}') was read; --series chooses another"
+            )
     letters = _axes_of_results(scene)
     notes += [f"axis {old} is read as {new}" for old, new in zip(scene.axes, letters, strict=True) if old != new]
     spacing = {axis: distance for axis, distance in stated.spacing.items() if axis in _STATED and axis in scene.axes}
@@ -154,12 +156,12 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
 
 
 def _metadata(file: MicroscopeFile, scene: Scene) -> FileMetadata:
-    """Metadata of an image; none, with a note, if they are broken: the pixels may be fine."""
+    """Metadata of an image; if they are broken, none, with a note."""
     try:
         return file.metadata(scene)
     except Exception as error:  # noqa: BLE001 - libraries raise anything if a file is not as they expect
         reason = one_line(error)[:200] or type(error).__name__
-        return FileMetadata(notes=(f"pixel size and channel names cannot be read ({reason}); they are not known",))
+        return FileMetadata(notes=(f"pixel size and channel names cannot be read ({reason})",))
 
 
 class MicroscopeArray(LazyArray):
@@ -211,7 +213,7 @@ def _opened(file: MicroscopeFile) -> Iterator[None]:
 
 
 def _axes_of_results(scene: Scene) -> str:
-    """Axes with those that OME-TIFF, the format of results, does not have renamed: to T, Z or C, if one is free."""
+    """Rename axes that OME-TIFF, the format of results, does not have, to T, Z or C, if one is unused."""
     known = [axis in "TZCYX" or (axis == "S" and n in (3, 4)) for axis, n in zip(scene.axes, scene.shape, strict=True)]
     free = iter([axis for axis in "TZC" if axis not in scene.axes])
     return "".join(axis if keep else next(free, axis) for axis, keep in zip(scene.axes, known, strict=True))

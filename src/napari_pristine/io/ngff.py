@@ -184,14 +184,14 @@ def read_multiscale(file: Path, attributes: Mapping[str, Any], level: str = "", 
         units = [str(unit) for unit in own_units]
     notes = [f"this is OME-Zarr {version}; results in OME-Zarr are written as 0.4"] if is_old else []
     if len(found.multiscales) > 1:
-        notes.append(f"the first of {len(found.multiscales)} images in '{file.parent.name}' was taken")
+        notes.append(f"the first of {len(found.multiscales)} images in '{file.parent.name}' was read")
     scale, start = [1.0] * len(letters), [0.0] * len(letters)
     # the transformations of a level come before those of all levels
     for step in [*(dataset.transformations or []), *(image.transformations or [])]:
         values = step.scale if step.type == "scale" else step.translation if step.type == "translation" else None
         if values is None:
             if step.type != "identity":
-                notes.append(f"the transformation '{one_line(step.type)[:20]}' of OME-Zarr is not known and left out")
+                notes.append(f"the transformation '{one_line(step.type)[:20]}' in its metadata is unknown and ignored")
         elif len(values) != len(letters):
             raise FileError(
                 f"'{file}' is not valid OME-Zarr: a {step.type} has {counted(len(values), 'value')} for "

@@ -95,10 +95,10 @@ def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) ->
         extra["dropped"] = tuple(sorted(dropped))
     spacing = _read_spacing(pixels)
     unknown = sorted({unit for axis, (_, unit) in spacing.items() if not ome_symbol(unit, axis)})
-    notes = [f"distances in '{unit}', a unit that is not known, are left out" for unit in unknown]
+    notes = [f"distances in the unknown unit '{unit}' are ignored" for unit in unknown]
     for key in _SPACING.values():
         if not _is_number(stated := pixels.get(key, "")):
-            notes.append(f"its {key} '{stated}' is {f'read as {number(stated):g}' if number(stated) else 'left out'}")
+            notes.append(f"its {key} '{stated}' is {f'read as {number(stated):g}' if number(stated) else 'ignored'}")
     return FileMetadata(
         {axis: stated for axis, stated in spacing.items() if stated[1] not in unknown},
         names if all(names) else (),

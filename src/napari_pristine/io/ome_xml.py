@@ -1,6 +1,6 @@
-"""OME-XML as it is found in TIFF files: broken, claiming too much, or kept in another file of a set.
+"""Read the OME-XML of TIFF files, which may be broken, false, or in another file of a set.
 
-tifffile takes it literally; here it is mended first, and cut down to the images that may be read from a file.
+tifffile takes it literally; here it is repaired first, and reduced to the images that may be read from a file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_XML = 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class OmeXml:
-    """The OME-XML of a file, mended.
+    """The repaired OME-XML of a file.
 
     Attributes:
         root: All of it.
@@ -40,7 +40,7 @@ class OmeXml:
             missing.
         metadata_file: Name of the file that the XML comes from, if that is another one.
         is_chosen: True if the user has named the image.
-        notes: Sentences for the user on what was mended or ignored.
+        notes: Sentences for the user on what was repaired or ignored.
     """
 
     root: Element
@@ -57,14 +57,14 @@ class OmeXml:
         return {*self.places[number], self.metadata_file} - {""}
 
     def members(self, number: int) -> set[str]:
-        """Names of the files that are read as this image: those in which no other one begins."""
+        """Names of the files that are read as this image: those in which no other image begins."""
         if self.is_chosen:  # each file of the set would be read as the image that was named
             return {self.metadata_file, *(name for place in self.places for name in place)} - {""}
         return self.files(number) - {place[0] for n, place in enumerate(self.places) if n != number and place}
 
 
 def read_xml(path: Path, description: str, page_count: int, series: int | None) -> OmeXml | None:
-    """Read and mend the OME-XML of a TIFF file, or of the file beside it that holds its metadata.
+    """Read and repair the OME-XML of a TIFF file, or of the file beside it that holds its metadata.
 
     Args:
         path: The file.
@@ -98,7 +98,7 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
         planes = sum(map(_plane_count, images))
         raise FileError(f"'{path}' claims to have {planes:.3g} planes; it is damaged, copy it again")
     if sum(map(_drop_outside, images)):
-        notes.append("files that its metadata name outside its folder are not read")
+        notes.append("its metadata name files outside its folder, which are ignored")
     _name_files(path, images, own_id)
     if len(images) == 1:
         _mend_sizes(images[0], page_count, notes)
@@ -119,7 +119,7 @@ def _is_ome(description: str) -> bool:
 
 
 def _parse(text: str, notes: list[str]) -> Element | None:
-    """The root of an XML text; of a broken one with what precedes the fault, and all planes in order."""
+    """The root of an XML text; of a broken one, with the part before the error, and all planes in order."""
     parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("start",))
     root: Element | None = None
     try:
@@ -128,7 +128,7 @@ def _parse(text: str, notes: list[str]) -> Element | None:
             root = element if root is None else root
         parser.close()
     except (ElementTree.ParseError, ValueError):
-        notes.append("its OME-XML is broken; what can be read of it is used")
+        notes.append("its OME-XML is broken; only the readable part is used")
         images = [] if root is None else root.findall("{*}Image")
         for image in images:
             for pixels in image.findall("{*}Pixels"):
@@ -204,12 +204,12 @@ def _drop_outside(image: Element) -> int:
 
 
 def _name_files(path: Path, images: tuple[Element, ...], own_id: str) -> None:
-    """Make the UUID of each file its name, as those in files are often missing, repeated, or of a renamed file.
+    """Replace the UUID of each file by its name: UUIDs are often missing, repeated, or of a renamed file.
 
     Args:
         path: The file that is read.
         images: The images, whose planes name the files.
-        own_id: UUID of the file, by which it is known if it was renamed.
+        own_id: UUID of the file, which identifies it if it was renamed.
     """
     uuids = [uuid for image in images for data in _planes_of(image) for uuid in data.findall("{*}UUID")]
     names = {uuid.get("FileName", path.name) for uuid in uuids}
@@ -246,11 +246,11 @@ def _mend_sizes(image: Element, page_count: int, notes: list[str]) -> None:
         fits = axis == missing[-1] and page_count % rest == 0
         pixels.set(f"Size{axis}", str(page_count // rest if fits else 1))
     if missing:
-        notes.append(f"its OME-XML does not state the size along {', '.join(missing)}, which the number of pages tells")
+        notes.append(f"its OME-XML does not state the size along {', '.join(missing)}; the number of pages gives it")
 
 
 def _for_tifffile(own_name: str, root: Element, images: tuple[Element, ...], candidates: tuple[int, ...]) -> str:
-    """XML with no more than tifffile needs; each image is named by its number, as tifffile leaves out some."""
+    """XML with only what tifffile needs; each image is named by its number, as tifffile may skip some."""
     short = Element(root.tag, UUID=own_name)
     short.extend(root.findall("{*}StructuredAnnotations"))
     for n in candidates:

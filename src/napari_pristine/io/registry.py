@@ -73,7 +73,7 @@ SUFFIXES = tuple(suffix for format_ in FORMATS for suffix in format_.suffixes)
 RESULT_SUFFIXES = tuple(suffix for format_ in FORMATS if format_.write for suffix in format_.suffixes)
 """Suffixes of all files that can be written."""
 COMPANION_FOLDERS = (".oif.files",)
-"""Ends of the names of folders that belong to a file beside them, and hold its planes."""
+"""Suffixes of folders that hold the planes of a file beside them."""
 _MICROSCOPE_SUFFIXES = (
     ".dv", ".r3d", ".ims", ".svs", ".scn", ".ndpi", ".mrxs", ".bif", ".vsi", ".oir", ".poir", ".lei", ".xlef", ".xlif",
     ".mvd2", ".sld", ".sldy", ".tf2", ".zvi", ".ipl", ".liff", ".flex", ".cxd", ".aim", ".afi", ".qptiff",
@@ -98,7 +98,7 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
     check_text(axes)
     path, axes = Path(path), axes.upper()
     if glob.has_magic(str(path)) and not os.path.lexists(path):
-        raise FileError(f"there is no file '{path}': patterns are not expanded here; give the name of one file")
+        raise FileError(f"'{path}' does not exist, and patterns cannot be used here; give the name of a single file")
     format_ = _format_of(path)
 
     def read_whole() -> Image:
@@ -153,7 +153,7 @@ def write(
 
 
 def loss(target: Path, image: Image) -> str:
-    """Tell what the file of an image said that a result cannot hold; empty if there is nothing.
+    """Describe the metadata of an image that a result cannot hold; empty if there are none.
 
     Raises:
         FileError: The format cannot hold the image.
@@ -171,7 +171,7 @@ def result_name(source: Path) -> str:
 
 
 def is_zarr(path: Path) -> bool:
-    """True for a Zarr group or array, and for what is by its name an OME-Zarr or something inside one."""
+    """True for a Zarr group or array, and for a path with the name of an OME-Zarr, or inside one."""
     if is_zarr_node(path) or path.suffix.lower() == ZARR_SUFFIX:
         return True
     return path.suffix.lower() not in SUFFIXES and any(part.lower().endswith(ZARR_SUFFIX) for part in path.parts)

@@ -197,7 +197,7 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         options: dict[str, Any] = {"is_ome": bool(xml.text), "omexml": xml.text or None} if xml else {}
         tif = files.enter_context(tifffile.TiffFile(path, **options))
         if xml and xml.text and not _is_described(path, tif, xml):
-            notes.append("its OME-XML does not fit its pages, which are read in order")
+            notes.append("its OME-XML does not match its pages, which are read in order")
             tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
         found = [_name_series(n, series, xml) for n, series in enumerate(tif.series)]
         if number is None:

@@ -1,4 +1,4 @@
-"""The choice of an image in a TIFF file that holds several, or another number of planes than it says."""
+"""Choose an image in a TIFF file that holds several, or a different number of planes than it states."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Series:
 
 
 def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
-    """Choose the image that was measured, among copies for display, labels and thumbnails; with a note on the others.
+    """Choose the image that was measured, not copies for display, labels or thumbnails; with a note on the others.
 
     Equal images are one stack, such as a movie that was written frame by frame.
     """
@@ -108,9 +108,9 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
     listed = ", ".join(each.describe for each in others[:_MAX_LISTED])
     more = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
     what = (
-        f"image {best.describe} was taken"
+        f"image {best.describe} was read"
         if taken is best
-        else f"{len(equal)} equal images were taken as one stack along {taken.axes[0]}"
+        else f"{len(equal)} equal images were read as one stack along {taken.axes[0]}"
     )
     return taken, [f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another"]
 
@@ -193,7 +193,7 @@ def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeri
 
 
 def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-    """Axes and sizes for as many planes as there are, where a file states others: the first axis is made to fit.
+    """Axes and sizes for the number of planes in a file that states another: the first axis is adapted.
 
     Args:
         count: Number of planes.
@@ -215,7 +215,7 @@ def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tup
 def mend_imagej(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page_count: int
 ) -> tuple[tifffile.TiffPageSeries, list[str]]:
-    """Read all planes of an ImageJ file that there are, with a note, if its description states another number.
+    """Read all planes in an ImageJ file, with a note if its description states another number.
 
     Args:
         tif: The file.

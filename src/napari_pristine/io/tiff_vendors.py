@@ -20,7 +20,7 @@ Spacing = dict[str, tuple[float, str]]
 _PER_INCH = {2: 1.0, 3: 2.54, 4: 25.4, 5: 25_400.0}
 """Inches in terms of TIFF's units of resolution: inch, centimetre, and in some programs millimetre and micrometre."""
 _PRINTERS = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 220, 240, 300, 350, 360, 400, 600)
-"""Dots per inch of screens and printers, which programs write that know no pixel size."""
+"""Dots per inch of screens and printers, which programs write if they do not know the pixel size."""
 _TOLERANCE = 0.015
 _LEAST_PER_INCH = 10.0
 """Dots per inch below which a resolution is a placeholder, such as 1."""
@@ -40,7 +40,7 @@ def read_vendor(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> File
 
 
 def is_placeholder(*per_inch: float) -> bool:
-    """True for a resolution, along X and Y in dots per inch, of a screen or printer, or that cannot be one."""
+    """True for a resolution (X and Y, dots per inch) of a screen or printer, or an impossible one."""
     is_printer = any(abs(per_inch[0] / dots - 1) < _TOLERANCE for dots in _PRINTERS)
     return is_printer or min(per_inch) < _LEAST_PER_INCH or max(per_inch) > 1e12 or max(per_inch) > 10 * min(per_inch)
 

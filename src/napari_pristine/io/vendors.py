@@ -140,7 +140,9 @@ class LifFile(MicroscopeFile):
                 continue
             block = image.memory_block
             if block.offset + block.size > self.path.stat().st_size:
-                raise FileError(f"'{self.path}' is cut off: '{image.path}' is not whole; copy it again from its source")
+                raise FileError(
+                    f"'{self.path}' is cut off: '{image.path}' is incomplete; copy it again from its source"
+                )
             inner = image.frames.frame_dims
             dims = [*(dim for dim in image.dims if dim not in inner), *inner]
             shape = tuple(int(image.sizes[dim]) for dim in dims)

@@ -162,7 +162,7 @@ def open_lazily(path: Path, axes: str, series: int | None = None) -> Image:
     if series is not None or len(members) == 1:
         return image if len(members) > 1 else replace(image, name=_name_of(path))
     note = (
-        f"image {numbers[0]} of {len(members)} ({member.path}) was taken; choose another by its number (--series, "
+        f"image {numbers[0]} of {len(members)} ({member.path}) was read; choose another by its number (--series, "
         f"series=), or restore all of them with 'pristine batch' or 'pristine restore'"
     )
     metadata = {**image.metadata, "images": len(members)}

@@ -152,11 +152,11 @@ class Block:
     def replace_worse(
         self, values: NDArray[np.float64], kept: Pixels | None
     ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
-        """Replace what is worse than a light blur, see `image.safeguard`; the errors are those of `BlockDone`.
+        """Mix in light blurs where they are better, see `image.safeguard`; returns the errors of `BlockDone` too.
 
         Args:
             values: Restored values `(C, *space)`.
-            kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if that is not known.
+            kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if it is unknown.
         """
         channels, errors = [], []
         for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
@@ -302,7 +302,7 @@ def check_numbers(values: NDArray[Any], *, labels: bool = True) -> None:
 def _remove_stripes(
     filled: NDArray[np.float64], valid: NDArray[np.bool_], noise: list[Noise]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Remove the offsets of rows and columns; also returns their standard deviations, the largest of all channels."""
+    """Remove the offsets of rows and columns; also returns the largest standard deviation of each over all channels."""
     channels, found = [], np.zeros(2)
     for channel, level in zip(filled, noise, strict=True):
         planes = channel.reshape(-1, *channel.shape[-2:])

@@ -14,9 +14,9 @@ from napari_pristine.methods.method import NoisyBlock, random_crops
 MAX_BYTES = 512 * 2**20
 """Bytes of pixels that are kept in memory."""
 _MAX_SHUFFLED = 2**20
-"""Number of blocks up to which all of them are read in random order; of more, some are drawn at a time."""
+"""Maximum number of blocks that are read in one random order; of more, some are drawn at a time."""
 _MAX_SKIPPED = 20_000
-"""Number of skipped blocks after which no more blocks are read: there may be, or claim to be, 10⁹ empty ones."""
+"""Number of skipped blocks after which no more are read: a file may claim to have 10⁹ empty ones."""
 _DRAWS_PER_PIXEL = 4
 """Average number of times that a pixel in memory is drawn before one of the blocks is replaced by another."""
 

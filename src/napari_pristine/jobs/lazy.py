@@ -15,7 +15,7 @@ from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
 
 _MAX_BLOCKS = 1_000_000
-"""Maximum number of blocks: dask keeps a list of them."""
+"""Maximum number of blocks; dask keeps all of them in a list."""
 
 
 def lazy_restore(plan: RestorationPlan) -> Image:

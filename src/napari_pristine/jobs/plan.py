@@ -108,7 +108,7 @@ class RestorationPlan:
 
     @property
     def units_per_sample(self) -> int:
-        """Distance of the work units that differ in nothing but the sample of RGB pixels, which is looped over."""
+        """Distance between work units that differ only in the sample of RGB pixels, which is looped over."""
         loops = self.blocks.loop_axes
         inner = [axis for axis in loops[loops.index("S") + 1 :] if axis in COLOUR]
         per_channel = len(self.work_units) // self.blocks.channel_count
@@ -121,7 +121,7 @@ class RestorationPlan:
         return sum(len(self.work_units[number]) for number in units)
 
     def batch_of(self, index: BlockIndex) -> list[BlockIndex]:
-        """The blocks that a block is fitted at once with, itself included."""
+        """The blocks that are fitted at once with a block, itself included."""
         return next(batch for batch in self.batches(self.work_units[self.unit_of(index)]) if index in batch)
 
     @property
@@ -139,14 +139,14 @@ class RestorationPlan:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values of the result; to find out if that of the image is too coarse, its noise is measured."""
+        """Type of the values of the result; measures the noise, to find out if the type of the image is too coarse."""
         if self.recipe.value_type == "auto" and self.statistics.too_coarse:
             return np.dtype(np.float32)
         return self.stated_dtype
 
     @property
     def stated_dtype(self) -> np.dtype[Any]:
-        """The same before the noise is measured: float32 if the recipe says so, else the type of the image."""
+        """Type of the result before the noise is measured: float32 if the recipe says so, else that of the image."""
         wanted = self.recipe.value_type == "float32" and self.image.dtype.kind in "ui"
         return np.dtype(np.float32) if wanted else self.image.dtype
 

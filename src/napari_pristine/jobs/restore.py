@@ -37,15 +37,15 @@ from napari_pristine.text import counted
 from napari_pristine.threads import Prefetcher
 
 _MAX_COUNTED = 1000
-"""Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
+"""Maximum number of work units whose blocks are counted for the progress; more are assumed to be all of them."""
 
 _ROUNDING = 1e-3
-"""Noise levels by which a value may be below zero without being counted."""
+"""Distance below zero, in noise levels, up to which values do not count as negative."""
 
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """A result with all that is known about it."""
+    """A restored image with its recipe, quality figures, notes, device and seconds."""
 
     image: Image
     recipe: Recipe
@@ -56,7 +56,7 @@ class Restored:
 
     @property
     def data(self) -> Any:
-        """The restored values, with the type of the input."""
+        """The restored values: an array, or a `DataArray` if one was restored."""
         return self.image.data
 
     def provenance(self) -> dict[str, Any]:
@@ -94,11 +94,11 @@ def restore(
     """Restore an image and wait for the result.
 
     Args:
-        image: An array, or an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray, whose
-            dimensions and coordinates say the same; then the data of the result are a `DataArray` like it.
+        image: An array, an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray; then the data
+            of the result are a `DataArray` too.
         method: Name of the method; by default `inr`, or that of the recipe or the model.
-        recipe: A recipe, or its file, in place of the defaults of all other arguments; those that are given count
-            instead, and `settings` change single settings of it. It decides method and preset.
+        recipe: A recipe, or its file, from which all other arguments take their defaults. Arguments that are given
+            override it, and `settings` override single settings; method and preset cannot be changed.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
         settings: Settings that differ from the preset, or from those of the model.
@@ -107,11 +107,11 @@ def restore(
         mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
         also: Extra images of the same scene, for methods that restore several images jointly.
         model: A trained network, or its file.
-        adapt: Train the model some more on the image before it restores it; by default not.
+        adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
         device: `auto` (default), `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers, by default 0: the same seed gives the same pixels on one device.
-        threads: Number of threads to compute with on the CPU; by default that of torch.
+        threads: Number of CPU threads; by default that of torch.
         on_event: Called with each event; may return `Command.KEEP` to stop early and keep the result so far.
 
     Raises:
@@ -342,7 +342,7 @@ def make_recipe(
 def _change_recipe(
     recipe: Recipe, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Recipe:
-    """Change some settings and fields of a recipe, which decides method and preset.
+    """Change settings and fields of a recipe, but not its method or preset.
 
     Raises:
         PristineError: Another method or preset is given, or a setting is unknown or out of range.
@@ -350,8 +350,7 @@ def _change_recipe(
     for name, value, own in (("method", method, recipe.method), ("preset", preset, recipe.preset)):
         if value not in ("", own):
             raise SettingError(
-                f"{name} '{value}' does not fit the recipe, which was made with {name} '{own}'; leave {name} out, "
-                "or leave recipe out"
+                f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
             )
     return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **settings}})
 
@@ -392,9 +391,9 @@ def _quality(
 
 
 def _below_zero(block: Block, values: NDArray[Any]) -> tuple[int, float]:
-    """Number of restored values below zero of a block that has none, and the lowest of them; (0, 0.0) if it has some.
+    """Return the number of restored values below zero and the lowest of them; (0, 0.0) if the block has some itself.
 
-    Values that are below by rounding alone do not count.
+    Values that are negative only because of rounding are not counted.
     """
     level = max(intensity.noise.sigma for intensity in block.intensities)
     lowest = float(values.min())

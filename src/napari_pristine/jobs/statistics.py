@@ -21,22 +21,22 @@ from napari_pristine.methods.method import MethodParams
 
 T = TypeVar("T")
 _MAX_LOOKED = 64
-"""Blocks that are looked at for one that can be restored; fewer if they are large."""
+"""Maximum number of blocks that are read to find one that can be restored; fewer if they are large."""
 _MAX_LOOKED_VALUES = 2**27
-"""Values of these blocks together."""
+"""Maximum number of values of all these blocks."""
 _MAX_PLANES = 8
 """Planes of a stack from which the noise is measured."""
 _MAX_READ = 144
 """Squares that are read of planes that are cut into chunks; many of them may be empty, as on slides."""
 _MAX_KEPT = 10_000
-"""Channels or planes whose figures are kept; there may be, or claim to be, 10⁹."""
+"""Maximum number of channels or planes whose statistics are kept; a file may claim to have 10⁹."""
 _MAX_SQUARES = 64
 """Squares that are measured, at most; fewer if there are several channels."""
 
 
 _COARSE = 0.75
-"""Noise level of the brightest parts, in grey values, below which rounding would cost more than the noise that is left
-in a result."""
+"""Noise level of the brightest parts, in grey values, below which rounding would add more error than the noise that is
+left in a result."""
 _BIAS = 0.02
 """Relative change of the mean above which a result is not rounded."""
 
@@ -119,17 +119,17 @@ class ImageStatistics:
         return self._intensities[plane]
 
     def check_stored(self, index: BlockIndex) -> None:
-        """Raise an `ImageError` for a block of which nothing is stored; quicker than to read it."""
+        """Raise an `ImageError` for a block of which nothing is stored, without reading it."""
         if not self._blocks.is_stored(self._data, index):
             corner = self._blocks.read_part(self._data, index, (slice(0, 1),) * len(self._blocks.space))
             raise nothing_to_restore(corner)
 
     def find_varied(self) -> tuple[BlockIndex | None, str]:
-        """Find a block that can be restored, the one in the middle if possible; reads no more than a moment takes.
+        """Find a block that can be restored, the one in the middle if possible; reads at most `_MAX_LOOKED` others.
 
         Returns:
-            Index of a block that is not empty; if there is none among those that were looked at, `None` and a
-            sentence that says so.
+            Index of a block that is not empty, and an empty text; if there is none among the blocks that were read,
+            `None` and a note for the user.
 
         Raises:
             ImageError: All blocks are empty.
@@ -147,12 +147,12 @@ class ImageStatistics:
             return found, ""
         if len(stored) > most or any(len(blocks) > most_each for blocks in stored):
             looked, count = len({middle, *chosen}), len(indices)
-            return None, f"{looked} of {count} blocks were looked at: none of them has more than one value"
+            return None, f"{looked} of {count} blocks were read: the values in each of them are all equal"
         empty = [self._blocks.read(self._data, index) for index in (middle, *chosen)]
         find_valid(empty[0])
         if len({values.flat[0] for values in empty}) == 1:
             raise nothing_to_restore(empty[0])
-        raise ImageError(f"each of the {len(indices)} blocks has a single value; there is nothing to restore")
+        raise ImageError(f"the values in each of the {len(indices)} blocks are all equal; there is nothing to restore")
 
     def is_varied(self, index: BlockIndex) -> bool:
         """Tell whether a block is not empty; of a large one, a small part in the middle is read first."""
@@ -208,9 +208,9 @@ class ImageStatistics:
             yield Sample(self._blocks.read_part(self._data, index, part), masked)
 
     def _first_varied(self, part: Part) -> Sample | None:
-        """The first block of a part of the image that is not empty; of a file that tells, only what it holds is read.
+        """The first block of a part of the image that is not empty; if the file tells, only stored blocks are read.
 
-        Each process that restores some of the blocks finds the same.
+        All processes that restore some of the blocks find the same one.
         """
         indices: Iterable[BlockIndex] = self._blocks.indices_within(part)
         if (stored := self._stored(part)) is not None:
@@ -219,7 +219,7 @@ class ImageStatistics:
         return next((sample for sample in map(self._read, indices) if not _is_empty(sample.values)), None)
 
     def _stored(self, part: Part) -> Sequence[Sequence[BlockIndex]] | None:
-        """Blocks of a part of the image of which something is stored, chunk by chunk of its file; `None` if unknown."""
+        """Blocks of a part of the image of which something is stored, for each chunk of its file; `None` if unknown."""
         parts = stored_parts(self._data)
         if parts is None:
             return None

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from napari_pristine.jobs.plan import RestorationPlan
 
 _REPLACED = 0.5
-"""Share of the result that is replaced by blurs from which users are told."""
+"""Share of the result that is replaced by blurs, above which a warning is given."""
 _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
-"""Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
+"""Residual in noise levels and its correlation with the result, above which structure counts as removed."""
 _LEFT = 0.85
-"""Residual in noise levels below which noise was left, in images that are darker than their noise and have no negative
-values."""
+"""Residual in noise levels, below which noise counts as left in images without negative values whose mean is below the
+noise level."""
 _MAX_REASONS = 20
-"""Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
+"""Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
 _BIAS = 0.02
-"""Relative change of the mean by the type of the values from which users are told."""
+"""Relative change of the mean by conversion to the type of the image, above which a warning is given."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -76,7 +76,7 @@ class QualitySummary:
         self._stops.update(dict(done.stops))
         if done.unchanged:
             several = len(self._unchanged) >= _MAX_REASONS and done.unchanged not in self._unchanged
-            reason = "for other reasons of this kind" if several else done.unchanged
+            reason = "other reasons of this kind" if several else done.unchanged
             self._unchanged[reason] += 1
             self._first_unchanged.setdefault(reason, done.index)
 
@@ -93,7 +93,7 @@ class QualitySummary:
         return Quality(sigma, residual, whiteness, structure, self._invalid, stopped, channels)
 
     def notes(self) -> list[Note]:
-        """Notes on blocks that were left unchanged, the type of the values, and values that were filled in."""
+        """Return the notes and warnings on the result."""
         notes = [
             Note(f"{self._describe_unchanged(reason, count)}: {reason}", warning=True)
             for reason, count in self._unchanged.items()
@@ -101,8 +101,8 @@ class QualitySummary:
         if self._dtype.kind != self._stated_dtype.kind:
             notes.append(
                 Note(
-                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: whole numbers would be "
-                    "coarser than the noise that is left, or change the mean (value_type)"
+                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: rounding to whole numbers "
+                    "would add more error than the noise that is left, or change the mean (value_type)"
                 )
             )
         if self._defects:
@@ -111,13 +111,13 @@ class QualitySummary:
         for name, level in zip(("rows", "columns"), self._stripes, strict=True):
             if level > 0:
                 notes.append(
-                    Note(f"offsets of {name} were removed; they are {level:.2g} noise levels strong (stripes)")
+                    Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
         exact, stored = self._means
         if abs(stored - exact) > _BIAS * abs(exact):
             notes.append(
                 Note(
-                    f"the type of the values changes their mean from {exact / self.count:.3g} to "
+                    f"conversion to the type of the image changes the mean from {exact / self.count:.3g} to "
                     f"{stored / self.count:.3g}; choose float32 (value_type)",
                     warning=True,
                 )
@@ -126,7 +126,8 @@ class QualitySummary:
             notes.append(
                 Note(
                     f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} "
-                    f"below zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
+                    f"below zero (down to {self._lowest:.2g}), although the image has no negative values; "
+                    "negative values are kept, because setting them to 0 would raise the mean"
                 )
             )
         notes += self._quality_notes()
@@ -146,8 +147,8 @@ class QualitySummary:
         if replaced > _REPLACED:
             notes.append(
                 Note(
-                    f"a light blur is estimated to be closer to the truth than the fit; {replaced:.0%} of the result "
-                    "are such a blur or the noisy image (safeguard)",
+                    f"{replaced:.0%} of the result is a light blur or the noisy image, which are estimated to be "
+                    "closer to the truth than the fit (safeguard)",
                     warning=True,
                 )
             )
@@ -165,8 +166,9 @@ class QualitySummary:
             if dark and channel.residual < _LEFT:
                 notes.append(
                     Note(
-                        f"noise was left{name}: what was removed is {channel.residual:.2f} noise levels strong, and "
-                        "about 1 is expected; there are too few photons to measure the noise: sum or bin the images",
+                        f"noise was left{name}: the difference to the noisy image is {channel.residual:.2f} noise "
+                        "levels instead of about 1; there are too few photons to measure the noise: sum or bin the "
+                        "images",
                         warning=True,
                     )
                 )
@@ -174,14 +176,14 @@ class QualitySummary:
                 notes.append(
                     Note(
                         f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "
-                        f"noise levels strong and looks like the result (correlation {channel.structure:.2f})",
+                        f"noise levels and is correlated with the result (correlation {channel.structure:.2f})",
                         warning=True,
                     )
                 )
         return notes
 
     def _describe_unchanged(self, reason: str, count: int) -> str:
-        """Number of blocks that were left unchanged for a reason, and where the first of them is."""
+        """Describe how many blocks were left unchanged for a reason, and where the first of them is."""
         if self._blocks.chunks:
             return f"{count} of {self.count} chunks were left unchanged"
         position = self._blocks.position(self._first_unchanged[reason])

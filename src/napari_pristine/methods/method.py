@@ -1,6 +1,6 @@
 """The contract between a method and the rest of the package: settings, three functions, one declaration.
 
-A method is declared without importing torch, so that forms, lists and help texts are there at once.
+A method is declared without importing torch, so that forms, lists and help texts open at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MethodParams(Params):
     )
     stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
     hot_pixels: bool = setting(True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.")
-    stripes: bool = setting(True, "Remove the offsets of rows and columns, where they are found.")
+    stripes: bool = setting(True, "Remove the measured offsets of rows and columns.")
     refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
     safeguard: bool = setting(
         True, "Mix in a light blur, or the noisy image, where it is estimated to be closer to the truth than the fit."
@@ -157,7 +157,7 @@ class Step:
 class StopReason:
     """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked.
 
-    The text is empty if the fit took all its steps, and that is all there is to say.
+    The text is empty if the fit took all its steps and there is nothing to report.
     """
 
     text: str = ""
