@@ -84,7 +84,7 @@ class BlockDone:
         errors: For each channel, estimates of the mean squared error of the result and of the best light blur, in
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
-        means: Mean of the result before and after it is converted to the type of its values.
+        means: For each channel, mean of the result before and after it is converted to the type of its values.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
     """
 
@@ -97,7 +97,7 @@ class BlockDone:
     unchanged: str = ""
     errors: tuple[tuple[float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
-    means: tuple[float, float] = (0.0, 0.0)
+    means: tuple[tuple[float, float], ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
 
 

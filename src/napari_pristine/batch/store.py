@@ -205,19 +205,20 @@ class WorkDir:
 def _parse_record(values: dict[str, Any]) -> BlockRecord:
     """Read a record; in version 0.1, `index` was `place`, `quality` `judged`, `unchanged` `left`, `defects` `hot`."""
     rows, columns = values.get("stripes", (0.0, 0.0))
-    exact, stored = values.get("means", (0.0, 0.0))
     count, lowest = values.get("below_zero", (0, 0.0))
     done = BlockDone(
         index=tuple(values["index"] if "index" in values else values["place"]),
         quality=tuple((a, b, c, d) for a, b, c, d in values.get("quality", values.get("judged", ()))),
-        defects=tuple((name, count) for name, count in values.get("defects", [["hot pixels", values.get("hot", 0)]])),
+        defects=tuple(
+            (name, count) for name, count in values.get("defects", [["hot pixels", values.get("hot", 0)]]) if count
+        ),
         invalid=values["invalid"],
         stops=tuple((text, count) for text, count in values["stops"]),
         notes=tuple(Note(**note) for note in values["notes"]),
         unchanged=values.get("unchanged", values.get("left", "")),
         errors=tuple((a, b, c) for a, b, c in values.get("errors", ())),
         stripes=(rows, columns),
-        means=(exact, stored),
+        means=tuple((exact, stored) for exact, stored in values.get("means", ())),
         below_zero=(count, lowest),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))

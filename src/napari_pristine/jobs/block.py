@@ -163,6 +163,7 @@ class Block:
             noise = intensity.noise
             if noise.sigma == 0:
                 channels.append(restored)
+                errors.append((0.0, 0.0, 0.0))
             elif kept is None:
                 channels.append(restored)
                 errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0))

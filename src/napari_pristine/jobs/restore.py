@@ -279,7 +279,7 @@ def run_plan(
                             stops,
                             errors=errors,
                             stripes=fitted.block.stripes,
-                            means=(float(values.mean()), float(rounded.mean(dtype=np.float64))),
+                            means=_means(values, rounded),
                             below_zero=_below_zero(fitted.block, rounded),
                         )
                     )
@@ -388,6 +388,11 @@ def _quality(
             continue
     yield from context.warn("the memory ran out; the quality of the result is not measured")
     return ()
+
+
+def _means(exact: NDArray[Any], stored: NDArray[Any]) -> tuple[tuple[float, float], ...]:
+    """Means of each channel before and after values are converted."""
+    return tuple((float(a.mean()), float(b.mean(dtype=np.float64))) for a, b in zip(exact, stored, strict=True))
 
 
 def _below_zero(block: Block, values: NDArray[Any]) -> tuple[int, float]:

@@ -50,9 +50,9 @@ class QualitySummary:
         self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._invalid = 0
         self._defects: Counter[str] = Counter()
-        self._errors = np.zeros(4)
+        self._errors: dict[tuple[BlockIndex, int], np.ndarray] = {}
+        self._means: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._stripes = np.zeros(2)
-        self._means = np.zeros(2)
         self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
@@ -65,10 +65,10 @@ class QualitySummary:
         for number, (sigma, *others) in enumerate(done.quality):
             key = channel, number
             self._sums[key] = self._sums.get(key, np.zeros(5)) + np.array([sigma**2, *others, 1.0])
+        for sums, figures in ((self._errors, done.errors), (self._means, done.means)):
+            for number, values in enumerate(figures):
+                sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
         self._defects.update(dict(done.defects))
-        for error in done.errors:
-            self._errors += [*error, 1]
-        self._means += done.means
         count, lowest = done.below_zero
         self._below_zero, self._lowest = self._below_zero + count, min(self._lowest, lowest)
         self._stripes = np.maximum(self._stripes, done.stripes)
@@ -113,15 +113,15 @@ class QualitySummary:
                 notes.append(
                     Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
-        exact, stored = self._means
-        if abs(stored - exact) > _BIAS * abs(exact):
-            notes.append(
-                Note(
-                    f"conversion to the type of the image changes the mean from {exact / self.count:.3g} to "
-                    f"{stored / self.count:.3g}; choose float32 (value_type)",
-                    warning=True,
+        for key, (exact, stored, count) in self._means.items():
+            if abs(stored - exact) > _BIAS * abs(exact):
+                notes.append(
+                    Note(
+                        f"conversion to the type of the image changes the mean{self._in(key)} from {exact / count:.3g} "
+                        f"to {stored / count:.3g}; choose float32 (value_type)",
+                        warning=True,
+                    )
                 )
-            )
         if self._below_zero:
             notes.append(
                 Note(
@@ -143,26 +143,28 @@ class QualitySummary:
     def _quality_notes(self) -> list[Note]:
         """Warnings if the result is worse than a light blur, if noise was left, or if structure was removed."""
         notes = []
-        error, blur_error, replaced = self._errors[:3] / max(self._errors[3], 1)
-        if replaced > _REPLACED:
-            notes.append(
-                Note(
-                    f"{replaced:.0%} of the result is a light blur or the noisy image, which are estimated to be "
-                    "closer to the truth than the fit (safeguard)",
-                    warning=True,
+        for key, sums in self._errors.items():
+            error, blur_error, replaced = sums[:3] / sums[3]
+            if replaced > _REPLACED:
+                notes.append(
+                    Note(
+                        f"{replaced:.0%} of the result{self._in(key)} is a light blur or the noisy image, which are "
+                        "estimated to be closer to the truth than the fit (safeguard)",
+                        warning=True,
+                    )
                 )
-            )
-        if error > blur_error + _WORSE:
-            notes.append(
-                Note(
-                    "the result is estimated to be further from the truth than a light blur; use another method or "
-                    "preset, and compare",
-                    warning=True,
+            if error > blur_error + _WORSE:
+                notes.append(
+                    Note(
+                        f"the result{self._in(key)} is estimated to be further from the truth than a light blur; use "
+                        "another method or preset, and compare",
+                        warning=True,
+                    )
                 )
-            )
-        for channel in self.quality().channels:
-            name = f" in {channel.name}" if channel.name else ""
-            dark = self._below_zero and channel.sigma > self._means[0] / self.count
+        for key, sums in self._sums.items():
+            channel, name = ChannelQuality(self._name(*key), *_means(sums)), self._in(key)
+            exact, _, count = self._means.get(key, (np.inf, 0.0, 1.0))
+            dark = self._below_zero and channel.sigma > exact / count
             if dark and channel.residual < _LEFT:
                 notes.append(
                     Note(
@@ -191,6 +193,11 @@ class QualitySummary:
         if count == 1:
             return f"left unchanged at {where}"
         return f"{count} of {self.count} blocks were left unchanged, the first at {where}"
+
+    def _in(self, key: tuple[BlockIndex, int]) -> str:
+        """The words that name a channel in a sentence; empty if there is only one."""
+        name = self._name(*key)
+        return f" in {name}" if name else ""
 
     def _name(self, channel: BlockIndex, number: int) -> str:
         """Name of a channel: looped colour axes first, then its number among the joint ones."""
