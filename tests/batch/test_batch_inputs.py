@@ -18,7 +18,7 @@ import microscopes
 from napari_pristine import learn, read
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.inputs import find_inputs
-from napari_pristine.batch.spec import resolve_batch
+from napari_pristine.batch.spec import Task, resolve_batch
 from napari_pristine.batch.work_item import InputChanged, check_unchanged, open_task
 from napari_pristine.cli.main import main
 from napari_pristine.errors import FileError
@@ -149,11 +149,29 @@ class TestSets:
         paths = set_of_files(tmp_path / "in")
         tasks = resolve_batch(saved(tmp_path), [str(tmp_path / "in")], tmp_path / "out").tasks
         opened = open_task(tasks[0], quick(), InputCache())
-        check_unchanged(tasks[0], quick(), opened.fingerprint)
+        check_unchanged(opened)
         with paths[2].open("ab") as file:
             file.write(b" ")
         with pytest.raises(InputChanged, match=r"m_2\.ome\.tif' was changed"):
-            check_unchanged(tasks[0], quick(), opened.fingerprint)
+            check_unchanged(opened)
+
+    @pytest.mark.parametrize("target", ["m_1.ome.tif", "../in/m_2.ome.tif", "m.companion.ome"])
+    def test_a_result_does_not_replace_another_file_of_the_set(self, tmp_path: Path, target: str) -> None:
+        (first, *_) = set_of_files(tmp_path / "in", companion=True)
+        with pytest.raises(FileError, match=r"would replace .*, which is read for it"):
+            open_task(Task(first, tmp_path / "in" / target, None), quick(), InputCache())
+
+    @pytest.mark.parametrize("role", ["mask", "model", "extra_images"])
+    def test_a_result_does_not_replace_a_file_of_the_recipe(self, tmp_path: Path, role: str) -> None:
+        other = stack(tmp_path / "other.tif", 24, 24)
+        recipe = quick(**{role: str(other)})
+        if role == "extra_images":
+            recipe = quick(method="linr", settings={role: [str(other)]})
+        (tmp_path / "link.tif").symlink_to(other)
+        source = stack(tmp_path / "a.tif", 24, 24)
+        for target in (other, tmp_path / "link.tif"):
+            with pytest.raises(FileError, match=r"would replace .*, which is read for it"):
+                open_task(Task(source, target, None), recipe, InputCache())
 
     def test_whichever_file_comes_first_stands_for_the_set(self, tmp_path: Path) -> None:
         paths = set_of_files(tmp_path / "in")

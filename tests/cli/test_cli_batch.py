@@ -19,6 +19,7 @@ import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import Image, read, restore, write
+from napari_pristine.batch.store import HIDDEN
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -273,7 +274,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         start_new_session=True,
     ) as job:  # fmt: skip
         end = time.monotonic() + 200
-        while not list(out.glob(".pristine/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
+        while not list(out.glob(f"{HIDDEN}/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
             time.sleep(0.02)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
         said, complained = job.communicate(timeout=200)

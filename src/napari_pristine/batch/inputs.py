@@ -165,7 +165,7 @@ def _walk(folder: Path, output: Path | None, series: int | None) -> Iterator[Inp
         results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(parent / name)}
         ignored = {f"{name}{SIDECAR}" for name in results}.union(REPORTS)
         if real_output is not None and Path(os.path.realpath(parent)).is_relative_to(real_output):
-            unfinished = os.listdir(parent / HIDDEN) if (parent / HIDDEN).is_dir() else []
+            unfinished = [path.name for path in parent.glob(f"{HIDDEN}/*")]
             ignored |= results.union(name.split(SLASH)[0] for name in unfinished)
             ignored |= {name for name in stores if (parent / f"{name}{SIDECARS}").is_dir()}
         for name in sorted(files + stores + links):
