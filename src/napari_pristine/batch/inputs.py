@@ -12,6 +12,7 @@ from napari_pristine.batch.store import HIDDEN, SIDECAR, SIDECARS, SLASH, read_s
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.io.atomic import ZARR_SUFFIX, is_zarr_node
 from napari_pristine.io.collection import find_store, is_level, list_images
+from napari_pristine.io.lazy import translate_errors
 from napari_pristine.io.metadata import check_series, stem_of
 from napari_pristine.io.ome_xml import COMPANION
 from napari_pristine.io.registry import COMPANION_FOLDERS, SUFFIXES, export_advice
@@ -128,7 +129,8 @@ def _named(path: Path, series: int | None) -> list[Input]:
 def _expand(each: Input, series: int | None) -> list[Input]:
     """The images of a store in place of it; itself for an image, or if it cannot be listed."""
     try:
-        members = list_images(each.path)
+        with translate_errors(each.path, "Zarr"):
+            members = list_images(each.path)
         check_series(each.path, series, max(len(members), 1))
     except PristineError:  # said again when it is opened
         return [each]

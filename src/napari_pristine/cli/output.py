@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_pristine.methods.method import Method
     from napari_pristine.model import Model
 
-SUCCESS, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, SOME_FAILED, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _WIDTH = 100
 
 
