@@ -196,7 +196,7 @@ def test_what_was_interrupted_is_resumed(shell: Shell, tmp_path: Path) -> None:
     words = ("restore", tmp_path / "stack.tif", *FEW, "--set", "warm_start=false", "--device", "cpu")
     assert shell(*words, "-o", "whole.tif")[0] == 0
     (tmp_path / "out").mkdir()
-    assert ended(process(*words, "-o", tmp_path / "out", dies_at=40)) == -9
+    assert ended(process(*words, "-o", tmp_path / "out", dies_at=48)) == -9
     assert list((tmp_path / "out").glob(f"{HIDDEN}/stack.tif/units/*/*.jsonl"))
     code, out, err = shell(*words, "-o", "out")
     assert (code, out, "is unfinished" in err, "--resume continues it" in err) == (2, "", True, True)
