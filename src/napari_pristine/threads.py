@@ -27,14 +27,13 @@ class WorkerThread:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="worker-thread")
 
-    def run(self, call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
+    def run(self, call: Callable[[CheckCancelled], T]) -> Generator[None, Any, T]:
         """Run a blocking call; yield until it finishes.
 
         Closing the generator cancels the call at its next `check_cancelled` and waits until it has ended.
 
         Args:
             call: Receives the `check_cancelled` callback.
-            wait_on_close: If false, closing the generator does not wait.
 
         Returns:
             The result of the call.
@@ -51,31 +50,21 @@ class WorkerThread:
                 yield
         finally:
             closed.set()
-            if wait_on_close:
-                wait([future])
+            wait([future])
         return future.result()
 
-    def close(self, *, wait_for_call: bool = True) -> None:
-        """End the thread; unless `wait_for_call` is false, wait for the call that is running."""
-        self._executor.shutdown(wait=wait_for_call)
+    def close(self) -> None:
+        """End the thread, after the call that is running."""
+        self._executor.shutdown()
 
 
-def run_in_thread(call: Callable[[CheckCancelled], T], *, wait_on_close: bool = True) -> Generator[None, Any, T]:
-    """Run a blocking call in a thread of its own; yield until it finishes. See `WorkerThread.run`.
-
-    Args:
-        call: Receives the `check_cancelled` callback.
-        wait_on_close: If false, closing the generator does not wait: for calls that may block for long without a
-            `check_cancelled`, such as starting processes, and that clean up after themselves.
-
-    Returns:
-        The result of the call.
-    """
+def run_in_thread(call: Callable[[CheckCancelled], T]) -> Generator[None, Any, T]:
+    """Run a blocking call in a thread of its own; yield until it finishes. See `WorkerThread.run`."""
     thread = WorkerThread()
     try:
-        return (yield from thread.run(call, wait_on_close=wait_on_close))
+        return (yield from thread.run(call))
     finally:
-        thread.close(wait_for_call=wait_on_close)
+        thread.close()
 
 
 def _is_finished(future: Future[Any], seconds: float) -> bool:

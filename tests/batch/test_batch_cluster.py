@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,19 @@ import psutil
 import pytest
 from tests.batches import became, inside, listing, night, pixels, quick, restore, same, saved, stack
 
-from napari_pristine.batch import executors
-from napari_pristine.batch.executors import Messages, dask_executor, scheduler_executor
+from napari_pristine.batch import executors, processes
+from napari_pristine.batch.executors import Messages, dask_executor, restore_in_folder, scheduler_executor
 from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.processes import local_executor
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN, read_sidecar
-from napari_pristine.batch.work_item import WorkItem
+from napari_pristine.batch.work_item import WorkItem, open_task, work_items
+from napari_pristine.batch.worker_process import serve
 from napari_pristine.cli.main import main
 from napari_pristine.errors import SettingError
 from napari_pristine.events import ItemDone, Note
+from napari_pristine.jobs.inputs import InputCache
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -195,11 +199,22 @@ def listening(pid: int) -> list[int]:
     return sorted(socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN)
 
 
+def doors(pid: int) -> list[str]:
+    """Ports and Unix sockets of a process and its children to which others can connect, and shared memory."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    found = [f"port {port}" for port in listening(pid)]
+    for each in processes:
+        found += [str(socket.laddr) for socket in each.net_connections(kind="unix") if socket.laddr]
+        found += [mapped.path for mapped in each.memory_maps() if mapped.path.startswith("/dev/shm/")]
+    return found
+
+
 def test_the_attack_works_where_nothing_protects(tmp_path: Path) -> None:
     with distributed.LocalCluster(
         n_workers=1, processes=False, scheduler_kwargs=SCHEDULER, protocol="tcp://", memory_limit=0
     ) as cluster:
         assert int(cluster.scheduler_address.rpartition(":")[2]) in listening(os.getpid())
+        assert doors(os.getpid()) != []
         attack(cluster.scheduler_address, tmp_path / "marker")
     assert (tmp_path / "marker").exists()
 
@@ -208,11 +223,7 @@ def test_other_users_cannot_run_code_in_the_workers_which_end_with_the_batch(tmp
     with _running_batch(tmp_path, "--workers", "2") as job:
         children = psutil.Process(job.pid).children(recursive=True)
         assert len(children) >= 2
-        for port in listening(job.pid):
-            for protocol in ("tcp", "tls"):
-                attack(f"{protocol}://127.0.0.1:{port}", tmp_path / "marker")
-        assert not (tmp_path / "marker").exists()
-        assert listening(job.pid) == []
+        assert doors(job.pid) == []
         folders = [path for path in (tmp_path / "out").rglob("*") if path.name == HIDDEN]
         assert [oct(path.stat().st_mode & 0o777) for path in folders] == ["0o700"]
         job.kill()
@@ -314,3 +325,51 @@ def _kept_files() -> int:
 
 def _busy(dask_worker: Any) -> bool:
     return bool(dask_worker.state.executing)
+
+
+def test_processes_are_started_for_work_and_ignore_ctrl_c_from_their_first_moment(tmp_path: Path) -> None:
+    source, recipe = stack(tmp_path / "a.tif", 24, 24), quick()
+    (task,) = assign_targets(find_inputs([str(source)]), tmp_path / "out", recipe)
+    (item,) = work_items(open_task(task, recipe, InputCache()), "token", 1)
+    with processes._Pool(3, 1) as pool:
+        assert pool._workers == []
+        for count in (1, 2, 3, 3):
+            pool.add(item)
+            assert len(pool._workers) == count
+        for worker in pool._workers:
+            status = Path(f"/proc/{worker.process.pid}/status").read_text()
+            (blocked,) = [line for line in status.splitlines() if line.startswith("SigBlk")]
+            assert int(blocked.split()[1], 16) & 1 << signal.SIGINT - 1
+        started = [worker.process for worker in pool._workers]
+    for each in started:
+        with pytest.raises(ValueError, match="closed"):
+            each.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(3, "exit code 3"), (None, "exit code None"), (-9, "SIGKILL"), (-35, "signal 35")]
+)
+def test_the_end_of_a_process_is_described(code: int | None, text: str) -> None:
+    assert processes._describe_exit(code) == text
+
+
+def test_a_process_whose_batch_has_died_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = processes._START.Pipe()
+    started = processes._START.Process(target=serve, args=(theirs, 0, 1))
+    started.start()
+    theirs.close()
+    ours.close()
+    started.join(100)
+    assert (started.exitcode, capfd.readouterr().err) == (0, "")
+
+
+def test_an_item_of_a_set_of_many_files_is_small(tmp_path: Path) -> None:
+    source, recipe = stack(tmp_path / "a.tif", 24, 24), quick()
+    (task,) = assign_targets(find_inputs([str(source)]), tmp_path / "out", recipe)
+    opened = open_task(task, recipe, InputCache())
+    many = replace(opened, fingerprint=opened.fingerprint + tuple((f"{n}.tif", n, n) for n in range(10_000)))
+    (item,) = work_items(many, "token", 1)
+    assert len(pickle.dumps(replace(item, opened=None))) < 5_000
+    assert item.digest != opened.digest
+    error = restore_in_folder(replace(item, opened=None), str(tmp_path), 1, 0)
+    assert "a.tif' was changed while it was being restored" in str(error)

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, assign_targets
 from napari_pristine.batch.store import HIDDEN, LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import restore_work_item
-from napari_pristine.events import BatchProgress, BlockDone, ItemDone
+from napari_pristine.events import BatchProgress, BlockDone, ItemDone, Note
 from napari_pristine.image.image import Image
 
 GOOD = ["good1.tif", "good1.tif.json", "good2.tif", "good2.tif.json"]
@@ -443,3 +444,68 @@ def test_many_small_files_leave_memory_and_open_files_flat(
     assert late[0] - early[0] < 30e6 + count * 20e3
     assert late[1] <= early[1] + 2
     assert late[2] <= early[2] + 2
+
+
+class TestHiddenFolder:
+    """Somebody else who may write to the folder of results cannot change what is made in it."""
+
+    @pytest.mark.parametrize("inner", ["", "a.tif"])
+    def test_a_link_is_not_followed(self, tmp_path: Path, inner: str) -> None:
+        (tmp_path / "home").mkdir()
+        link = tmp_path / "out" / HIDDEN / inner
+        link.parent.mkdir(parents=True)
+        link.symlink_to(tmp_path / "home")
+        source = stack(tmp_path / "a.tif", 24, 24)
+        row = restore(source, tmp_path / "out")["a.tif"]
+        assert (row.status, "was made by another user" in row.text) == ("failed", True)
+        assert listing(tmp_path / "home") == []
+        link.unlink()
+        assert restore(source, tmp_path / "out")["a.tif"].status == "restored"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+    @pytest.mark.parametrize("inner", ["", "a.tif"])
+    def test_a_folder_of_another_user_is_refused(self, tmp_path: Path, inner: str) -> None:
+        folder = tmp_path / "out" / HIDDEN / inner
+        folder.mkdir(parents=True)
+        os.chown(folder, 12345, 12345)
+        row = restore(stack(tmp_path / "a.tif", 24, 24), tmp_path / "out")["a.tif"]
+        assert (row.status, "was made by another user" in row.text) == ("failed", True)
+
+    def test_permissions_of_others_are_taken_away(self, tmp_path: Path) -> None:
+        folder = tmp_path / "out" / HIDDEN
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        claim = OutputLock(tmp_path / "out" / "a.tif")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        claim.release()
+
+    def test_colleagues_share_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        theirs_hidden = partial(monkeypatch.setattr, "napari_pristine.batch.store.HIDDEN", ".pristine-12345")
+        theirs_hidden()
+        theirs = OutputLock(tmp_path / "out" / "b.tif")
+        if os.geteuid() == 0:
+            os.chown(tmp_path / "out" / ".pristine-12345", 12345, 12345)
+        monkeypatch.undo()
+        assert restore(stack(tmp_path / "a.tif", 24, 24), tmp_path / "out")["a.tif"].status == "restored"
+        theirs_hidden()
+        theirs.release()
+        assert listing(tmp_path / "out") == ["a.tif", "a.tif.json"]
+
+
+def test_blocks_of_another_algorithm_are_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    source, recipe = stack(tmp_path / "a.tif", 3, 24, 24), quick(settings={"warm_start": False}, together="YX")
+    tasks = assign_targets([*find_inputs([str(source)])], tmp_path / "out", recipe)
+    for number, restarted in ((1, False), (1, False), (2, True)):
+        monkeypatch.setattr("napari_pristine.batch.runner.ALGORITHM", number)
+        job = Batch(tasks, BatchOptions(recipe, resume=True)).job()
+        notes = []
+        for event in job:
+            notes += [event.text] if isinstance(event, Note) else []
+            if block_done(event):
+                break
+        job.close()
+        assert any("was begun by another version" in text for text in notes) == restarted
+    records = list((tmp_path / "out" / HIDDEN / "a.tif" / "units").glob("*/*.jsonl"))
+    assert len(records) == 1

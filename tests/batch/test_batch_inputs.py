@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import microscopes
 from napari_pristine import learn, read
 from napari_pristine.batch.estimate import estimate_files
 from napari_pristine.batch.inputs import find_inputs
-from napari_pristine.batch.spec import resolve_batch
+from napari_pristine.batch.spec import Task, resolve_batch
 from napari_pristine.batch.work_item import InputChanged, check_unchanged, open_task
 from napari_pristine.cli.main import main
 from napari_pristine.errors import FileError
@@ -149,11 +151,28 @@ class TestSets:
         paths = set_of_files(tmp_path / "in")
         tasks = resolve_batch(saved(tmp_path), [str(tmp_path / "in")], tmp_path / "out").tasks
         opened = open_task(tasks[0], quick(), InputCache())
-        check_unchanged(tasks[0], quick(), opened.fingerprint)
+        check_unchanged(opened)
         with paths[2].open("ab") as file:
             file.write(b" ")
         with pytest.raises(InputChanged, match=r"m_2\.ome\.tif' was changed"):
-            check_unchanged(tasks[0], quick(), opened.fingerprint)
+            check_unchanged(opened)
+
+    @pytest.mark.parametrize("target", ["m_1.ome.tif", "../in/m_2.ome.tif", "m.companion.ome"])
+    def test_a_result_does_not_replace_another_file_of_the_set(self, tmp_path: Path, target: str) -> None:
+        (first, *_) = set_of_files(tmp_path / "in", companion=True)
+        with pytest.raises(FileError, match=r"would replace .*, which is read for it"):
+            open_task(Task(first, tmp_path / "in" / target, None), quick(), InputCache())
+
+    @pytest.mark.parametrize("role", ["mask", "model", "extra_images"])
+    def test_a_result_does_not_replace_a_file_of_the_recipe(self, tmp_path: Path, role: str) -> None:
+        other = stack(tmp_path / "other.tif", 24, 24)
+        extra = role == "extra_images"
+        recipe = quick(method="linr", settings={role: [str(other)]}) if extra else quick(**{role: str(other)})
+        (tmp_path / "link.tif").symlink_to(other)
+        source = stack(tmp_path / "a.tif", 24, 24)
+        for target in (other, tmp_path / "link.tif"):
+            with pytest.raises(FileError, match=r"would replace .*, which is read for it"):
+                open_task(Task(source, target, None), recipe, InputCache())
 
     def test_whichever_file_comes_first_stands_for_the_set(self, tmp_path: Path) -> None:
         paths = set_of_files(tmp_path / "in")
@@ -380,3 +399,67 @@ def test_listing_a_plate_opens_no_image(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_empty_name_is_refused() -> None:
     with pytest.raises(FileError, match="the name of an input is empty"):
         find_inputs([""])
+
+
+def nested(store: Path) -> None:
+    """More folders in each other than a function can call itself."""
+    folder = os.open(store, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+
+
+def too_long(store: Path) -> None:
+    """A path that the system does not take."""
+    folder = os.open(store, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=folder)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+
+
+def damaged(store: Path) -> None:
+    (store / "0").mkdir()
+    (store / "0" / "zarr.json").write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("spoil", [nested, too_long, damaged])
+def test_one_bad_store_does_not_end_the_search(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    group(tmp_path / "in" / "bad.zarr", {})
+    spoil(tmp_path / "in" / "bad.zarr")
+    stack(tmp_path / "in" / "good.tif", 24, 24)
+    rows = restore(tmp_path / "in", tmp_path / "out")
+    subprocess.run(["rm", "-rf", tmp_path / "in" / "bad.zarr"], check=True)  # Python cannot remove what is so deep
+    assert rows.pop("good.tif").status == "restored"
+    assert set(became(rows).values()) <= {"failed", "skipped"}
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group(tmp_path / "a.zarr", {})
+    for name in ("0", "1"):
+        field_of_view(tmp_path / "a.zarr" / name)
+    (tmp_path / "a.zarr" / "locked").mkdir()
+    scan = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("napari_pristine.io.collection.os.scandir", scandir)
+    found = {each.path.name: each.problem for each in find_inputs([str(tmp_path / "a.zarr")])}
+    assert found == {"0": "", "1": "", "locked": "a folder that cannot be read (Permission denied)"}
+
+
+@pytest.mark.parametrize("name", ["plate.zarr", "plate.zarr/A/1/0"])
+def test_a_store_of_one_image_stays_a_store_with_the_shell(tmp_path: Path, name: str) -> None:
+    """An image that is named is written by itself."""
+    plate(tmp_path / "plate.zarr", wells=["A/1"], fields=1)
+    assert main(["restore", str(tmp_path / name), "-o", str(tmp_path / "out.zarr"), "--set", "steps=2"]) == 0
+    expected = "out.zarr/A/1/0" if name == "plate.zarr" else "out.zarr"
+    assert list(found(tmp_path / "out.zarr").values()) == [expected]

@@ -19,6 +19,7 @@ import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
 from napari_pristine import Image, read, restore, write
+from napari_pristine.batch.store import HIDDEN
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -261,8 +262,18 @@ def test_two_workers_give_what_one_gives_and_say_no_more(tmp_path: Path, recipe:
         assert np.array_equal(read(tmp_path / "out" / name).data, read(tmp_path / "alone" / name).data)
 
 
-@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["alone", "workers"])
-def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("more", "send", "which"),
+    [
+        ([], os.killpg, signal.SIGINT),
+        (["--workers", "2"], os.killpg, signal.SIGINT),
+        (["--workers", "2"], os.kill, signal.SIGTERM),
+    ],
+    ids=["alone", "workers", "queue"],
+)
+def test_ctrl_c_and_sigterm_stop_a_batch_that_can_be_resumed(
+    tmp_path: Path, more: list[str], send: Callable[[int, int], None], which: signal.Signals
+) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     stack(folder / "a.tif", 40, 24, 24)
     recipe = saved(tmp_path, quick(settings={"steps": 40}))
@@ -273,11 +284,11 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         start_new_session=True,
     ) as job:  # fmt: skip
         end = time.monotonic() + 200
-        while not list(out.glob(".pristine/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
+        while not list(out.glob(f"{HIDDEN}/a.tif/units/*/*.jsonl")) and time.monotonic() < end:
             time.sleep(0.02)
-        os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+        send(job.pid, which)
         said, complained = job.communicate(timeout=200)
-    assert (job.returncode, said) == (130, "")
+    assert (job.returncode, said) == (128 + which, "")
     assert complained.splitlines() == [
         "pristine: 0 of 1 file done; --resume continues",
         "pristine: interrupted; no incomplete file has a final name",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from napari_pristine import Image, restore, write
+from napari_pristine.cli.main import main
 from napari_pristine.errors import FileError
 from napari_pristine.image.outliers import describe_defects
 from napari_pristine.io.registry import FORMATS
@@ -88,11 +89,11 @@ def test_results_have_the_usual_permissions(shell: Shell, cell: Path) -> None:
 
 
 def test_the_log_holds_all_that_is_said_with_the_time(shell: Shell, cell: Path) -> None:
-    Path("run.log").write_text("before\n")
+    Path("run.log").write_text("2026-01-01 10:00:00 pristine before\n")
     code, out, err = shell("restore", cell, "nowhere.tif", "-o", "out/", "--set", "steps=2", "--log", "run.log")
     assert code == 1
     first, *lines = Path("run.log").read_text().splitlines()
-    assert first == "before"
+    assert first.endswith("before")
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
     texts = [line[20:] for line in lines]
     assert texts[0].startswith("pristine restore ")
@@ -205,3 +206,16 @@ def test_one_file_one_column_and_one_pixel_are_told_as_such(shell: Shell) -> Non
     assert "1 of 1 file can be restored" in shell("batch", "r.yaml", "a.tif", "-o", "out", "--plan")[1]
     shell("batch", "r.yaml", "a.tif", "-o", "out")
     assert "<h1>r: 1 file</h1>" in Path("out/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["image.tif", "new.tif", "recipe.yaml", "notes.txt", "table.csv", "a.tif.json"])
+def test_nothing_but_a_log_is_appended_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name != "new.tif":
+        Path(name).write_bytes(b"2026-01-01 of somebody else\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["restore", "nowhere.tif", "-o", "out/", "--log", name]) == 2
+    assert f"'{name}' is no log, and nothing is appended to it" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

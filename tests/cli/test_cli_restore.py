@@ -16,6 +16,7 @@ import tifffile
 from tests.batches import ended, listing, plate, process, series, stack
 
 from napari_pristine import read, restore, write
+from napari_pristine.batch.store import HIDDEN
 from napari_pristine.fits.optimisation import Optimisation
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import make_plan
@@ -195,8 +196,8 @@ def test_what_was_interrupted_is_resumed(shell: Shell, tmp_path: Path) -> None:
     words = ("restore", tmp_path / "stack.tif", *FEW, "--set", "warm_start=false", "--device", "cpu")
     assert shell(*words, "-o", "whole.tif")[0] == 0
     (tmp_path / "out").mkdir()
-    assert ended(process(*words, "-o", tmp_path / "out", dies_at=40)) == -9
-    assert list((tmp_path / "out").glob(".pristine/stack.tif/units/*/*.jsonl"))
+    assert ended(process(*words, "-o", tmp_path / "out", dies_at=48)) == -9
+    assert list((tmp_path / "out").glob(f"{HIDDEN}/stack.tif/units/*/*.jsonl"))
     code, out, err = shell(*words, "-o", "out")
     assert (code, out, "is unfinished" in err, "--resume continues it" in err) == (2, "", True, True)
     assert shell(*words, "-o", "out", "--resume")[0] == 0

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu
 from tests.batches import plate, series
 
 from napari_pristine import read, write
+from napari_pristine.batch.store import HIDDEN
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
 from napari_pristine.gui.batch_panel import BatchPanel
 from napari_pristine.gui.file_layers import add_file
@@ -106,7 +107,7 @@ def test_stop_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recip
     wait_until_idle(qtbot, panel)
     for name, values in expected.items():
         np.testing.assert_array_equal(result(panel, name), values)
-    assert not (recipe.parent / "again" / ".pristine").exists()
+    assert not (recipe.parent / "again" / HIDDEN).exists()
 
 
 def test_closing_the_panel_stops_the_batch(qtbot, window_viewer, open_batch):

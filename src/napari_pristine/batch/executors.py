@@ -17,10 +17,16 @@ from typing import Any, TypeAlias
 
 import torch
 
-from napari_pristine.batch.work_item import OpenedTask, WorkItem, check_unchanged, open_task, restore_work_item
+from napari_pristine.batch.work_item import (
+    InputChanged,
+    OpenedTask,
+    WorkItem,
+    check_unchanged,
+    open_task,
+    restore_work_item,
+)
 from napari_pristine.errors import ComputeError, FileError, PristineError, SettingError, format_error
 from napari_pristine.events import Event, Note
-from napari_pristine.io.fingerprint import Fingerprint
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import thread_count
@@ -69,7 +75,7 @@ def run_in_this_process(items: Iterator[WorkItem | None]) -> Messages:
         set_threads(item.threads or thread_count())
         error: PristineError | None = None
         try:
-            check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
+            check_unchanged(item.opened, named_only=True)
             for event in restore_work_item(item, item.opened):
                 yield WorkerMessage(item, event)
         except Exception as caught:  # noqa: BLE001 - whatever is wrong with one file must not end the batch
@@ -207,8 +213,9 @@ def restore_in_folder(item: WorkItem, folder: str, threads: int, number: int) ->
             set_threads(threads)
             if torch.cuda.is_available():
                 torch.cuda.set_device(number % torch.cuda.device_count())
-            check_unchanged(item.task, item.recipe, item.fingerprint, folder=False)
-            for _ in restore_work_item(item, _open_on_worker(item)):
+            opened = _open_on_worker(item)
+            check_unchanged(opened, named_only=True)
+            for _ in restore_work_item(item, opened):
                 pass
     except Exception as error:  # noqa: BLE001 - the error is reported by the batch
         return format_error(error, item.task.source)
@@ -217,11 +224,14 @@ def restore_in_folder(item: WorkItem, folder: str, threads: int, number: int) ->
 
 def _open_on_worker(item: WorkItem) -> OpenedTask:
     """Open the file of a work item; the next one is often of the same file, whose noise has been measured."""
-    return _opened(item.task, item.recipe.model_dump_json(), item.fingerprint, item.batch_size)
+    opened = _opened(item.task, item.recipe.model_dump_json(), item.digest, item.batch_size)
+    if opened.digest != item.digest:
+        raise InputChanged.of(item.task.source)
+    return opened
 
 
 @lru_cache(maxsize=1)
-def _opened(task: Any, recipe_json: str, state: Fingerprint, batch_size: int) -> OpenedTask:
+def _opened(task: Any, recipe_json: str, digest: str, batch_size: int) -> OpenedTask:
     return open_task(task, Recipe.model_validate_json(recipe_json), _input_cache()).with_batch_size(batch_size)
 
 

@@ -21,6 +21,8 @@ from napari_pristine.text import counted
 from napari_pristine.threads import CheckCancelled
 
 Identity = dict[str, Any]
+ALGORITHM = 2
+"""Raised whenever the pixels of results change: unfinished work of another number is not resumed. 0.1 stored none."""
 
 
 def identify(sources: Sequence[Path], plan: RestorationPlan, check_cancelled: CheckCancelled) -> Identity:

@@ -12,6 +12,7 @@ from napari_pristine.batch.store import HIDDEN, SIDECAR, SIDECARS, SLASH, read_s
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.io.atomic import ZARR_SUFFIX, is_zarr_node
 from napari_pristine.io.collection import find_store, is_level, list_images
+from napari_pristine.io.lazy import translate_errors
 from napari_pristine.io.metadata import check_series, stem_of
 from napari_pristine.io.ome_xml import COMPANION
 from napari_pristine.io.registry import COMPANION_FOLDERS, SUFFIXES, export_advice
@@ -128,7 +129,8 @@ def _named(path: Path, series: int | None) -> list[Input]:
 def _expand(each: Input, series: int | None) -> list[Input]:
     """The images of a store; the input itself if it is an image, or cannot be listed."""
     try:
-        members = list_images(each.path)
+        with translate_errors(each.path, "Zarr"):
+            members = list_images(each.path)
         check_series(each.path, series, max(len(members), 1))
     except PristineError:  # said again when it is opened
         return [each]
@@ -165,7 +167,7 @@ def _walk(folder: Path, output: Path | None, series: int | None) -> Iterator[Inp
         results = {name for name in sidecars if _is_image(Path(name)) and "identity" in read_sidecar(parent / name)}
         ignored = {f"{name}{SIDECAR}" for name in results}.union(REPORTS)
         if real_output is not None and Path(os.path.realpath(parent)).is_relative_to(real_output):
-            unfinished = os.listdir(parent / HIDDEN) if (parent / HIDDEN).is_dir() else []
+            unfinished = [path.name for path in parent.glob(f"{HIDDEN}/*")]
             ignored |= results.union(name.split(SLASH)[0] for name in unfinished)
             ignored |= {name for name in stores if (parent / f"{name}{SIDECARS}").is_dir()}
         for name in sorted(files + stores + links):

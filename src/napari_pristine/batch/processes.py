@@ -9,13 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
-import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from typing import Any
 
 from napari_pristine.batch.executors import (
@@ -25,20 +25,18 @@ from napari_pristine.batch.executors import (
     Finished,
     Messages,
     WorkerMessage,
-    restore_in_folder,
     run_in_this_process,
 )
 from napari_pristine.batch.work_item import WorkItem
-from napari_pristine.errors import ComputeError, PristineError
+from napari_pristine.batch.worker_process import serve
+from napari_pristine.errors import ComputeError
 from napari_pristine.events import Note
 from napari_pristine.resources import thread_count
 
 _ATTEMPTS = 3
 """Maximum number of times that a work item is started, if the processes that restore it die."""
 _STOP_SECONDS = 10.0
-"""Seconds to wait for a process to stop before it is killed."""
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that numpy and torch read when they are imported."""
+"""Seconds that processes have to stop, before they are killed."""
 _START = multiprocessing.get_context("spawn")
 """Spawned processes; forked ones could not use CUDA."""
 
@@ -82,25 +80,20 @@ class _Worker:
     """A process, and the work item that it restores."""
 
     def __init__(self, number: int, threads: int) -> None:
-        self.number, self.threads = number, threads
+        self.number = number
         self.attempt: _Attempt | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start the process."""
         self.pipe, theirs = _START.Pipe()
         # a daemon ends with this process
         self.process = _START.Process(
-            target=_serve, args=(theirs, self.number, self.threads), name=f"pristine-worker-{self.number}", daemon=True
+            target=serve, args=(theirs, number, threads), name=f"pristine-worker-{number}", daemon=True
         )
-        with _inherited(self.threads):
+        with _without_interrupts():
             self.process.start()
         theirs.close()  # else the end of the process would not close the pipe
 
-    def stop(self) -> None:
-        """End the process even if it does not respond; finished blocks are kept."""
-        self.process.terminate()
-        self.process.join(_STOP_SECONDS)
+    def close(self, seconds: float) -> None:
+        """Wait for the end of the process, and kill it then: whole blocks are kept, as after a power cut."""
+        self.process.join(seconds)
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -115,11 +108,12 @@ class _Worker:
 
 
 class _Pool:
-    """Processes, and the work items that wait for one of them."""
+    """Processes, which are started when there is work for them, and the work items that wait for one of them."""
 
     def __init__(self, workers: int, threads: int) -> None:
+        self._most, self._threads = workers, threads
         self._waiting: deque[_Attempt] = deque()
-        self._workers = [_Worker(number, threads) for number in range(workers)]
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> _Pool:
         return self
@@ -127,8 +121,9 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.process.terminate()
+        end = time.monotonic() + _STOP_SECONDS
         for worker in self._workers:
-            worker.stop()
+            worker.close(max(end - time.monotonic(), 0))
 
     @property
     def size(self) -> int:
@@ -138,12 +133,22 @@ class _Pool:
     def add(self, item: WorkItem) -> None:
         """Queue a work item."""
         self._waiting.append(_Attempt(item))
+        self._distribute()
+
+    def _distribute(self) -> None:
+        """Give work items that wait to processes that are free."""
+        while self._waiting:
+            worker = next((worker for worker in self._workers if worker.attempt is None), None)
+            if worker is None:
+                if len(self._workers) == self._most:
+                    return
+                number = min(set(range(self._most)) - {worker.number for worker in self._workers})
+                self._workers.append(worker := _Worker(number, self._threads))
+            worker.give(self._waiting.popleft())
 
     def next_message(self, seconds: float) -> WorkerMessage | Note | None:
-        """The next finished work item or note on a process that died; `None` if there is none after these seconds."""
-        for worker in self._workers:
-            if worker.attempt is None and self._waiting:
-                worker.give(self._waiting.popleft())
+        """The next finished work item, or a note on a process that died; `None` if there is none for these seconds."""
+        self._distribute()
         busy: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if worker.attempt is not None}
         for pipe in wait(list(busy), seconds):
             return self._receive(busy[pipe])
@@ -156,10 +161,10 @@ class _Pool:
         try:
             error = worker.pipe.recv()
         except (EOFError, OSError):
+            self._workers.remove(worker)  # another one takes its number
             worker.process.join()
             cause = f"a worker process ended ({_describe_exit(worker.process.exitcode)})"
-            worker.stop()
-            worker.start()
+            worker.close(0)
             if attempt.count < _ATTEMPTS:
                 self._waiting.appendleft(attempt)
                 return Note(f"'{item.task.source}': {cause}; its work is repeated", warning=True)
@@ -170,49 +175,23 @@ class _Pool:
         return WorkerMessage(item, Finished(error))
 
 
-def _serve(pipe: Connection, number: int, threads: int) -> None:
-    """Restore work items until the batch ends; the main function of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        item, folder = pipe.recv()
-        error: PristineError | None = restore_in_folder(item, folder, item.threads or threads, number)
-        pipe.send(error)
-
-
-def _stop(*_: object) -> None:
-    """End this process by an exception, only once, so that open files are closed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit()
-
-
-def _end_with_parent() -> None:
-    """Wait until the batch has ended, for whatever reason, and end this process."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 @contextmanager
-def _inherited(threads: int) -> Iterator[None]:
-    """Let processes started in this context ignore Ctrl-C, which the batch handles, and use this many threads."""
-    mask = getattr(signal, "pthread_sigmask", None)  # there is none on Windows
-    blocked = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+def _without_interrupts() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C, which the batch gets as well, from their first moment on."""
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask is None:  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it would lift the mask if the first process started it
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-        if mask:
-            mask(signal.SIG_SETMASK, blocked)
+        mask(signal.SIG_SETMASK, before)
 
 
 def _describe_exit(code: int | None) -> str:
     """Describe how a process ended: by a signal such as SIGKILL, or with an exit code."""
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return next((each.name for each in signal.Signals if each == -code), f"signal {-code}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,15 @@ from typing import Any, Literal, TypeAlias
 
 from napari_pristine.batch.estimate import check_memory
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, run_in_this_process
-from napari_pristine.batch.identity import Identity, ResultExists, find_existing, identify, read_identity, same_identity
+from napari_pristine.batch.identity import (
+    ALGORITHM,
+    Identity,
+    ResultExists,
+    find_existing,
+    identify,
+    read_identity,
+    same_identity,
+)
 from napari_pristine.batch.results import finish_result
 from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
@@ -117,7 +126,7 @@ class Batch:
         self._current: Task | None = None
         self._phase: Literal["reading", "restoring", "writing"] = "restoring"
         self._active: dict[Task, ActiveTask] = {}
-        self._notes: list[ItemEvent] = []
+        self._notes = deque[Event]()
 
     def job(self) -> BatchJob:
         """Restore all files."""
@@ -140,9 +149,10 @@ class Batch:
                         yield ItemEvent(task.source, event)
                 elif message is not None:
                     yield message
-                yield from self._notes
+                while self._notes:
+                    yield self._notes.popleft()
                 yield from self.rows[reported:]
-                self._notes, reported = [], len(self.rows)
+                reported = len(self.rows)
                 yield self._progress()
             yield from self.rows[reported:]
         finally:
@@ -224,7 +234,7 @@ class Batch:
     ) -> ActiveTask | tuple[str, dict[str, Any]]:
         """Look for an existing result; if there is none, start its work folder or resume from it."""
         task, work = opened.task, lock.work
-        check_unchanged(task, opened.recipe, opened.fingerprint)
+        check_unchanged(opened)
         sources = files_of_set(task, opened.plan.image) or [task.source]
         identity = identify(sources, opened.plan, check_cancelled)
         if existing := find_existing(task, self.options, identity, self.since):
@@ -233,10 +243,14 @@ class Batch:
         check_memory(opened.plan, self.options.memory)
         self._formats.check(task.target, opened.result_like)
         state = work.state
-        if same_identity(read_identity(state.get("identity"), task.source), identity):
+        started = same_identity(read_identity(state.get("identity"), task.source), identity)
+        if started and state.get("algorithm") == ALGORITHM:
             opened = opened.with_batch_size(int(state["count"]))  # that of the device on which the work was started
         else:
-            work.start({"identity": identity, "count": opened.plan.batch_size})
+            if started:
+                text = "was begun by another version, which gives other pixels; it is restored from its start"
+                self._notes.append(Note(f"'{task.target}' {text}", warning=True))
+            work.start({"identity": identity, "count": opened.plan.batch_size, "algorithm": ALGORITHM})
         work.allow(lock.token)
         opened.open_array()
         work.flush()
@@ -258,7 +272,7 @@ class Batch:
         def finish(check_cancelled: CheckCancelled) -> tuple[dict[str, Any], list[Note]]:
             if active.error:
                 raise active.error
-            check_unchanged(task, opened.recipe, opened.fingerprint)
+            check_unchanged(opened)
             return finish_result(opened, active.identity, active.started, check_cancelled)
 
         try:
@@ -280,7 +294,7 @@ class Batch:
         if active:
             text = active.lock.work.name_target(text)
             try:
-                check_unchanged(task, active.opened.recipe, active.opened.fingerprint)
+                check_unchanged(active.opened)
             except InputChanged:  # some blocks may be those of another image
                 with suppress(OSError):  # the rest is removed when the file is restored again
                     active.lock.work.clear()

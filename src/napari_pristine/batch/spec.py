@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_pristine.batch.inputs import Input, find_inputs, is_zarr_name
+from napari_pristine.batch.inputs import Input, expand_patterns, find_inputs, is_zarr_name
 from napari_pristine.batch.store import store_of
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
@@ -203,7 +203,10 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
         reasons = f": '{inputs[0].path}' is {inputs[0].problem}" if inputs else ""
         raise FileError(f"there is nothing to restore in {', '.join(names)}{reasons}")
     stores = {each.store for each in inputs}
-    if not is_folder and len(inputs) > 1 and len(stores) == 1 and None not in stores and is_zarr_name(path):
+    # an image that was chosen by its name or number is written by itself
+    is_chosen = recipe.series is not None or any(each.path in expand_patterns(names) for each in inputs)
+    whole_store = len(stores) == 1 and None not in stores and not is_chosen
+    if not is_folder and whole_store and is_zarr_name(path):
         tasks = [Task(each.path, path / each.inside_store, None, each.problem, store=each.store) for each in inputs]
     elif not is_folder and len(inputs) == 1:
         if not path.parent.is_dir():

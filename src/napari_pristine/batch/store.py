@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -27,8 +29,13 @@ from napari_pristine.io.atomic import (
 from napari_pristine.io.collection_writer import ResultStore
 from napari_pristine.io.registry import SUFFIXES
 
-HIDDEN = ".pristine"
-"""Folder beside the results that holds everything unfinished; it is removed when nothing is left in it."""
+_SHARED_HIDDEN = ".pristine"
+"""The name of `HIDDEN` in version 0.1."""
+HIDDEN = f"{_SHARED_HIDDEN}-{os.geteuid()}" if hasattr(os, "geteuid") else _SHARED_HIDDEN
+"""Folder beside the results that holds everything unfinished; it is removed when nothing is left in it.
+
+Each user has one, which nobody else may write to, since colleagues may share a folder of results.
+"""
 SLASH = "%2F"
 """Replaces `/` in the names of the work folders of results in a store."""
 SIDECAR = ".json"
@@ -295,6 +302,13 @@ class OutputLock:
             raise FileError(
                 f"'{target}' cannot be written: {error.strerror or error}; choose another folder"
             ) from error
+        try:
+            _adopt(self.work.folder)
+            if os.path.lexists(self.work.folder):
+                _check_private(self.work.folder)
+        except PristineError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Release the lock, and remove the folders made for it unless something unfinished is in them."""
@@ -343,13 +357,50 @@ def _acquire(path: Path, timeout: float = 0) -> FileLock:
         lock = FileLock(path, thread_local=False)  # a batch may be closed by another thread
         try:
             path.parent.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)  # nobody else can put anything there
+            with suppress(FileExistsError):
+                path.parent.mkdir(mode=0o700)
+            _check_private(path.parent)
             lock.acquire(timeout=timeout)
             return lock
         except FileNotFoundError:  # another process has removed the folder, which was empty for a moment
             if not attempts_left:
                 raise
     raise AssertionError
+
+
+def _check_private(folder: Path) -> None:
+    """Make sure that nobody else may write to a folder.
+
+    Raises:
+        FileError: It is a link, or belongs to another user.
+        OSError: It is not there, or cannot be written to.
+    """
+    found, owner = folder.lstat(), -1
+    if stat.S_ISDIR(found.st_mode):
+        # a network disk may know users by other numbers than this system, so a new file shows who this one is
+        with suppress(PermissionError), tempfile.TemporaryFile(dir=folder) as file:
+            owner = os.fstat(file.fileno()).st_uid
+    if found.st_uid == owner:
+        if found.st_mode & 0o077 and os.name != "nt":
+            with suppress(OSError):  # the disk knows no permissions
+                folder.chmod(0o700)
+        return
+    raise FileError(
+        f"'{folder}' was made by another user, who could change results in it; remove it, or choose another folder"
+    )
+
+
+def _adopt(folder: Path) -> None:
+    """Move a work folder to its place from where version 0.1 had it."""
+    old = folder.parent.with_name(_SHARED_HIDDEN) / folder.name
+    if old == folder or folder.exists() or not old.is_dir():
+        return
+    with suppress(PristineError, OSError):  # it belongs to somebody else
+        _check_private(old.parent)
+        _check_private(old)
+        os.replace(old, folder)
+        old.with_name(f"{old.name}.lock").unlink(missing_ok=True)
+        old.parent.rmdir()
 
 
 def _release(lock: FileLock) -> None:

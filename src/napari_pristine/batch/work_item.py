@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
-from napari_pristine.io.fingerprint import FileSets, Fingerprint, fingerprint
+from napari_pristine.io.fingerprint import FileSets, Fingerprint, fingerprint, path_key
 from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
@@ -68,6 +69,11 @@ class OpenedTask:
     fingerprint: Fingerprint
 
     @property
+    def digest(self) -> str:
+        """Digest of the fingerprint, which may be of ten thousand files."""
+        return hashlib.blake2b(repr(self.fingerprint).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+    @property
     def result_like(self) -> Image:
         """The result with all its metadata, without values; it may become float32 when the noise is measured."""
         return self._result_of(self.plan.stated_dtype)
@@ -100,7 +106,8 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
         cache: Files beside the image that were opened before.
 
     Raises:
-        PristineError: The file cannot be read, or cannot be restored with this recipe.
+        PristineError: The file cannot be read, or cannot be restored with this recipe; or its result would replace a
+            file that it depends on.
     """
     if task.clash:
         raise FileError(task.clash)
@@ -110,12 +117,24 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
     for file in files_of_set(task, image):
         state += fingerprint(file) if file != task.source else ()
+    _check_files_are_kept(task, state)
     plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
     opened = OpenedTask(task, recipe, plan, state)
     with suppress(FileError):  # `check_format` says what is wrong
         if lost := loss(task.target, opened.result_like):
             plan = replace(plan, notes=(*plan.notes, Note(lost, warning=True)))
     return replace(opened, plan=plan)
+
+
+def _check_files_are_kept(task: Task, files: Fingerprint) -> None:
+    """Raise a `FileError` if the result would replace a file that it depends on, or one would lie in the other."""
+    target = Path(path_key(task.target))
+    for name, *_ in files:
+        file = Path(path_key(Path(name)))
+        if target.is_relative_to(file) or file.is_relative_to(target):
+            raise FileError(
+                f"the result '{task.target}' would replace '{name}', which is read for it; give another name or folder"
+            )
 
 
 def files_of_set(task: Task, image: Image) -> list[Path]:
@@ -148,29 +167,29 @@ def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fing
 class InputChanged(FileError):
     """A file has changed since it was opened."""
 
+    @classmethod
+    def of(cls, name: object) -> InputChanged:
+        """The error for this file."""
+        return cls(f"'{name}' was changed while it was being restored; restore it again when it is complete")
 
-def check_unchanged(task: Task, recipe: Recipe, expected: Fingerprint, *, folder: bool = True) -> None:
+
+def check_unchanged(opened: OpenedTask, *, named_only: bool = False) -> None:
     """Compare the files of a task with their state when it was opened.
 
     Args:
-        task: The file.
-        recipe: The recipe, which may name more files.
-        expected: Their fingerprint at that time, with that of other files of the image.
-        folder: Include the input if it is a folder, which may hold a hundred thousand files.
+        opened: The file.
+        named_only: Leave out other files of a set, and the content of folders, which may be a hundred thousand files.
 
     Raises:
         InputChanged: A file has changed.
         FileError: A file no longer exists.
     """
-    now = task_fingerprint(task, recipe, folder=folder)
-    if not folder and task.source.is_dir():
-        expected = expected[1:]
-    known = {name for name, *_ in now}
-    now += tuple(entry for name, *_ in expected if name not in known for entry in fingerprint(Path(name)))
-    if changed := sorted({name for name, *_ in set(expected) ^ set(now)}):
-        raise InputChanged(
-            f"'{changed[0]}' was changed while it was being restored; restore it again when it is complete"
-        )
+    now = task_fingerprint(opened.task, opened.recipe, folder=not named_only)
+    if not named_only:
+        known = {name for name, *_ in now}
+        now += tuple(each for name, *_ in opened.fingerprint if name not in known for each in fingerprint(Path(name)))
+    if changed := sorted(set(now) - set(opened.fingerprint)):
+        raise InputChanged.of(changed[0][0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +202,7 @@ class WorkItem:
         threads: Number of threads to compute with; as many as the process may use if `None`.
         batch_size: Number of blocks fitted at once, wherever that is done.
         units: Numbers of the work units; there may be millions.
-        fingerprint: State of the files when the work was planned.
+        digest: Digest of the state of the files when the work was planned.
         token: Token of the lock of the result.
         opened: The opened file, for the process that has planned the work; other processes open it themselves.
     """
@@ -193,7 +212,7 @@ class WorkItem:
     threads: int | None
     batch_size: int
     units: range
-    fingerprint: Fingerprint
+    digest: str
     token: str
     opened: OpenedTask | None = field(default=None, repr=False)
 
@@ -204,7 +223,7 @@ def work_items(opened: OpenedTask, token: str, threads: int | None) -> Iterator[
     A network that has yet to be trained on all blocks would be trained once for each item, so these make one item.
     So do the samples of RGB that are looped over: they share chunks of the result.
     """
-    plan = opened.plan
+    plan, digest = opened.plan, opened.digest
     count = len(plan.work_units)
     size, step = 1, count  # number of units of an item, and their distance
     if plan.needs_training:
@@ -214,7 +233,7 @@ def work_items(opened: OpenedTask, token: str, threads: int | None) -> Iterator[
     for number in range(count // size):
         first = number // step * step * size + number % step
         units = range(first, first + size * step, step)
-        yield WorkItem(opened.task, opened.recipe, threads, plan.batch_size, units, opened.fingerprint, token, opened)
+        yield WorkItem(opened.task, opened.recipe, threads, plan.batch_size, units, digest, token, opened)
 
 
 def remaining_blocks(opened: OpenedTask, number: int) -> list[BlockIndex]:

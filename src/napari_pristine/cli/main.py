@@ -1,13 +1,15 @@
 """The command `pristine`: its commands, and its exit codes.
 
-0 success · 1 some files failed · 2 wrong use or unusable input · 130 stopped by Ctrl-C
+0 success · 1 some files failed · 2 wrong use or unusable input · 130 stopped by Ctrl-C · 143 by SIGTERM
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +18,17 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from napari_pristine import __version__
-from napari_pristine.cli.output import INTERRUPTED, SOME_FAILED, SUCCESS, UNUSABLE, explain, log_to, report_error, say
+from napari_pristine.cli.output import (
+    INTERRUPTED,
+    SOME_FAILED,
+    SUCCESS,
+    TERMINATED,
+    UNUSABLE,
+    explain,
+    log_to,
+    report_error,
+    say,
+)
 from napari_pristine.errors import ComputeError, format_error
 from napari_pristine.text import one_line
 
@@ -66,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     with ExitStack() as stack:
         try:
+            if threading.current_thread() is threading.main_thread():
+                stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _terminate))
             command, bound, injected = app.parse_args(words, exit_on_error=False, print_error=False, verbose=False)
             stack.enter_context(log_to(bound.arguments.get("log"), shlex.join(["pristine", *words])))
             extra: dict[str, Any] = {"debug": debug} if "debug" in injected else {}
@@ -74,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except CycloptsError as error:
             report_error(_describe_misuse(error))
             return UNUSABLE
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             report_error("interrupted; no incomplete file has a final name")
-            return INTERRUPTED
+            return TERMINATED if signal.SIGTERM in error.args else INTERRUPTED
         except BrokenPipeError:  # the reader, such as `head`, needs no more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return SOME_FAILED
@@ -84,6 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = format_error(error, "")
             explain(found, debug)
             return SOME_FAILED if isinstance(found, ComputeError) else UNUSABLE
+
+
+def _terminate(*_: object) -> None:
+    """End as by Ctrl-C, once: queues stop jobs with SIGTERM when their time is over."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.SIGTERM)
 
 
 def _describe_misuse(error: CycloptsError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 import textwrap
 import time
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from napari_pristine.methods.method import Method
     from napari_pristine.model import Model
 
-SUCCESS, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, SOME_FAILED, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _WIDTH = 100
 
 
 _LINE_SECONDS, _FILE_SECONDS = 30.0, 10.0
 """Minimum seconds between lines of progress on one file, and on different files."""
+_LOG_START = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d pristine ")
 _log: TextIO | None = None
 
 
@@ -83,7 +85,7 @@ def log_to(path: Path | None, command: str) -> Iterator[None]:
     Warnings of libraries are printed like those of this package.
 
     Raises:
-        FileError: The file cannot be opened.
+        FileError: The file cannot be opened, or is or would become anything else than a log.
     """
     global _log
     messages = _LibraryMessages(logging.WARNING)
@@ -94,6 +96,7 @@ def log_to(path: Path | None, command: str) -> Iterator[None]:
             yield
             return
         try:
+            _check_log(path)
             opened = path.open("a", encoding="utf-8")
         except OSError as error:
             raise FileError(f"the log '{path}' cannot be written: {error.strerror}; choose another file") from error
@@ -104,6 +107,18 @@ def log_to(path: Path | None, command: str) -> Iterator[None]:
         _log = None
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(messages)
+
+
+def _check_log(path: Path) -> None:
+    """Raise a `FileError` if a file has the name of an image, or is there and does not begin like a log."""
+    from napari_pristine.io.registry import SUFFIXES
+
+    is_log = path.suffix.lower() not in SUFFIXES
+    if is_log and path.is_file() and path.stat().st_size:  # pipes and devices take anything
+        with path.open("rb") as file:
+            is_log = _LOG_START.match(file.read(100)) is not None
+    if not is_log:
+        raise FileError(f"'{path}' is no log, and nothing is appended to it; give --log a file of its own")
 
 
 class _LibraryMessages(logging.Handler):

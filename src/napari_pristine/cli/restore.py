@@ -160,6 +160,8 @@ def restore(
                 show(event)
                 if isinstance(event, ItemEvent) and isinstance(event.event, Note):
                     report_error(f"{event.source}: {event.event.text}")
+                elif isinstance(event, Note):
+                    report_error(event.text)
                 elif isinstance(event, ItemDone) and not event.is_error:
                     say(to_json(item_facts(event)) if json else describe_item(event))
         finally:

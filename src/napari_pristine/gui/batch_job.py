@@ -105,7 +105,7 @@ def run_batch(request: BatchRequest) -> Job:
 
 
 def _resolve(request: BatchRequest) -> Generator[object, None, BatchSpec]:
-    spec = yield from run_in_thread(lambda _: request.resolve(), wait_on_close=False)
+    spec = yield from run_in_thread(lambda _: request.resolve())
     yield spec
     if note := pick_device(spec.options.recipe.device)[1]:
         yield note

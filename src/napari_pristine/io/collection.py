@@ -234,22 +234,27 @@ def _images_below(path: Path) -> list[Member]:
     images: list[Member] = []
     arrays: list[Member] = []
 
-    def search(folder: Path, prefix: str) -> None:
-        for name in sorted((entry.name for entry in os.scandir(folder) if _is_folder(entry)), key=_natural):
-            child, inside = folder / name, f"{prefix}{name}"
-            node = read_node(child) if is_zarr_node(child) else None
-            if node and node.array:
-                shape = node.array.get("shape")
-                arrays.extend([Member(inside)] if isinstance(shape, list) and len(shape) > 1 else [])
-            elif node and node.is_image:
-                images.extend([] if "image-label" in node.ome else [Member(inside)])
-            elif node and _is_described(node):
-                images.extend(Member(f"{inside}/{member.path}", member.problem) for member in _images_of(node))
-            elif node is None or "encoding-type" not in node.attributes:  # tables of AnnData
-                search(child, f"{inside}/")
-
-    search(path, "")
-    return images or arrays
+    unreadable: list[Member] = []
+    waiting = [path]  # not by recursion: folders may be nested deeper than that can go
+    while waiting:
+        child = waiting.pop()
+        inside = child.relative_to(path).as_posix()
+        node = read_node(child) if child != path and is_zarr_node(child) else None
+        if node and node.array:
+            shape = node.array.get("shape")
+            arrays.extend([Member(inside)] if isinstance(shape, list) and len(shape) > 1 else [])
+        elif node and node.is_image:
+            images.extend([] if "image-label" in node.ome else [Member(inside)])
+        elif node and _is_described(node):
+            images.extend(Member(f"{inside}/{member.path}", member.problem) for member in _images_of(node))
+        elif node is None or "encoding-type" not in node.attributes:  # tables of AnnData
+            try:
+                names = sorted((entry.name for entry in os.scandir(child) if _is_folder(entry)), key=_natural)
+            except OSError as error:
+                unreadable.append(Member(inside, f"a folder that cannot be read ({error.strerror or error})"))
+                continue
+            waiting += [child / name for name in reversed(names)]
+    return (images or arrays) + unreadable
 
 
 def _is_described(node: Node) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -173,6 +174,8 @@ class ResultStore:
         flush_to_disk(new / name for name in files)
         if is_new:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                folder.rmdir()  # an empty one, which Windows does not replace
             os.replace(new, folder)
             flush_directory(folder.parent)
         else:
