@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -124,6 +124,15 @@ def samples_last(axes: str) -> str:
 def is_calibrated(distance: float, unit: str) -> bool:
     """True if a spacing is valid and more than the default of one pixel."""
     return 0 < distance < float("inf") and (distance, unit) != (1.0, PIXEL)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Apply a function to all texts in mappings and lists, and to the keys; other values are unchanged."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {map_texts(key, change): map_texts(item, change) for key, item in value.items()}
+    return [map_texts(item, change) for item in value] if isinstance(value, list) else value
 
 
 def provenance_to_json(provenance: Mapping[str, Any]) -> str:

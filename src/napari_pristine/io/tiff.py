@@ -66,8 +66,9 @@ def read(path: Path, axes: str, series: int | None = None) -> Image:
     with _open_image(path, series) as image:
         check_fits(path, image.pages.nbytes)
         data = image.pages.asarray()
-        if data.shape != image.pages.shape:
+        if data.size != image.pages.size:
             raise cut_off(path)
+        data = data.reshape(image.pages.shape)  # some versions of tifffile leave out axes of length 1
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
     image_axes = axes or samples_last(image.axes)
     if not axes:
@@ -114,7 +115,7 @@ class TiffArray(LazyArray):
         chunk = page.chunks if by_chunk else page.shape
         check_fits(path, math.prod(chunk) * self.dtype.itemsize)
         self._store = series.aszarr(level=0, chunkmode=0 if by_chunk else 2)
-        self._stored = zarr.open_array(_KeepLastChunk(self._store), mode="r", zarr_format=2)
+        self._stored = zarr.open_array(_KeepLastChunk(self._store), mode="r")  # of format 3 since 2026.5
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _ASIDE = re.compile(r"(label|macro|thumb(nail)?|overview|preview|map|barcode)( i
 """Names of images that show the slide, not the sample."""
 _MAX_LISTED = 4
 """Number of images that a note describes."""
+_KEEP_AXES: dict[str, Any] = {"squeeze": False} if "squeeze" in signature(tifffile.TiffPageSeries).parameters else {}
+"""Argument for series with axes of length 1; since tifffile 2026.5 they are always kept."""
 _REDUCED, _MASK = 1, 4
 """Bits of the tag NewSubfileType: a page is a smaller version, or a mask, of another one."""
 
@@ -158,8 +161,8 @@ def series_of(
 ) -> tifffile.TiffPageSeries:
     """A series of pages with another shape."""
     return tifffile.TiffPageSeries(
-        pages, shape, like.dtype, axes, kind=like.kind, name=like.name, parent=like.parent, squeeze=False,
-        multifile=like.is_multifile,
+        pages, shape, like.dtype, axes, kind=like.kind, name=like.name, parent=like.parent,
+        multifile=like.is_multifile, **_KEEP_AXES,
     )  # fmt: skip
 
 
