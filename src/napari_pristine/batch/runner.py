@@ -15,7 +15,7 @@ from napari_pristine.batch.estimate import check_memory
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, run_in_this_process
 from napari_pristine.batch.identity import Identity, find_existing, identify, read_identity, same_identity
 from napari_pristine.batch.results import Status, finish_result
-from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, leave_out
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
     InputChanged,
@@ -23,7 +23,6 @@ from napari_pristine.batch.work_item import (
     WorkItem,
     check_unchanged,
     files_of_set,
-    leave_out,
     open_task,
     remaining_blocks,
     work_items,

@@ -22,7 +22,7 @@ from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
-from napari_pristine.io.fingerprint import FileSets, Fingerprint, fingerprint
+from napari_pristine.io.fingerprint import Fingerprint, fingerprint, path_key
 from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs
@@ -109,6 +109,10 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
     image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
     for file in files_of_set(task, image):
+        if path_key(file) == path_key(task.target):
+            raise FileError(
+                f"the result would replace '{file}', which belongs to the input; give another name or folder"
+            )
         state += fingerprint(file) if file != task.source else ()
     plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
     opened = OpenedTask(task, recipe, plan, state)
@@ -121,12 +125,6 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
 def files_of_set(task: Task, image: Image) -> list[Path]:
     """All files that an image is read from, if it is a set of several in one folder; else none."""
     return [task.source.parent / name for name in image.metadata.get("files", ())]
-
-
-def leave_out(task: Task, sets: FileSets) -> Task:
-    """The task, with a `problem` if its file belongs to the image of an earlier one."""
-    first = sets.first_of(task.source)
-    return task if first is None else replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
 
 
 def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:

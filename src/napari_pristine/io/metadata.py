@@ -104,10 +104,25 @@ def number(text: object) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def check_series(path: Path, series: int | None, count: int) -> None:
-    """Raise a `FileError` if a file holds no image with this number, counted from 0."""
+def check_series(path: Path, series: int | None, count: int, sizes: str = "") -> None:
+    """Raise a `FileError` if a file holds no image with this number, counted from 0.
+
+    Args:
+        path: The file.
+        series: The number.
+        count: Number of images in the file.
+        sizes: Axes and sizes of the image, if there is one.
+    """
     if series is not None and not 0 <= series < count:
         those = "one image, number 0" if count == 1 else f"{count} images, numbered from 0 to {count - 1}"
+        if count == 1 and sizes:
+            axis = sizes[0]
+            part = (
+                f"; --select {axis}={series}:{series + 1} restores a part of it"
+                if series > 0 and axis not in "YX"
+                else ""
+            )
+            those += f" ({sizes}){part}"
         raise FileError(f"'{path}' has no image {series} (--series): it holds {those}")
 
 
