@@ -118,8 +118,8 @@ class TestSets:
         paths[gone].unlink()
         read_, left_out = ("0 to 1", "2") if gone else ("1 to 2", "0")
         assert check(paths[1], left) == (
-            f"2 of its 6 planes are missing, as the file 'm_{gone}.ome.tif' of this set is not there: T {read_} is read, "
-            f"T {left_out} is left out (counted from 0), nothing is filled in",
+            f"2 of its 6 planes are missing, as the file 'm_{gone}.ome.tif' of this set is not there: T {read_} is "
+            f"read, T {left_out} is left out (counted from 0), nothing is filled in",
         )
 
     def test_an_incomplete_frame_is_left_out(self, tmp_path: Path) -> None:

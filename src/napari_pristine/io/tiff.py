@@ -35,7 +35,7 @@ from napari_pristine.io.metadata import (
     unit_name,
 )
 from napari_pristine.io.ome_xml import OmeXml, read_xml
-from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off, name_files
+from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off
 from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome, split_pages
 from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits

@@ -126,7 +126,7 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
 
 def split_pages(found: Sequence[Series]) -> list[Series]:
     """One image per page, in their order in the file, if no description says which pages belong together."""
-    pages = [(page, each) for each in found for page in each.pages]
+    pages: list[tuple[Any, Series]] = [(page, each) for each in found for page in each.pages]
     for page, each in pages:
         kind, levels = each.pages.kind, each.pages.levels
         if kind not in _UNDESCRIBED or len(levels) > 1 or each.pages.transform or not isinstance(page.index, int):
