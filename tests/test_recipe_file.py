@@ -180,7 +180,12 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("taken.yaml", "exists already"), ("recipe.tif", "'.tif'"), ("no/a.yaml", "no folder")]
+    ("name", "words"),
+    [
+        ("taken.yaml", "exists already; give another name, or overwrite=True"),
+        ("recipe.tif", "'.tif'"),
+        ("no/a.yaml", "no folder"),
+    ],
 )
 def test_nothing_is_replaced_unless_it_is_wished(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "taken.yaml").write_text("precious")

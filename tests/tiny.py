@@ -56,7 +56,7 @@ def learn(net: Tiny, source: CropSource, params: TinyParams, warm: bool) -> Fit:
         loss.backward()
         adam.step()
         yield Step(step, steps, loss.detach() / source.sigma.square().mean())
-    return StopReason(f"took all {steps} steps")
+    return StopReason()
 
 
 def restore(net: Tiny, noisy: NoisyBlock, params: TinyParams) -> Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from napari_pristine import __version__
-from napari_pristine.errors import OutOfMemory
+from napari_pristine.errors import OutOfMemory, SettingError
 from napari_pristine.events import Note
-from napari_pristine.resources import Device, thread_count
+from napari_pristine.resources import Device, cpu_count, thread_count
+from napari_pristine.text import counted
 
 
 def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:
@@ -38,13 +39,50 @@ def describe_device(device: torch.device) -> str:
         return f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"cpu ({threads} thread{'s' * (threads > 1)})"
+        return f"cpu ({counted(threads, 'thread')})"
     return device.type
 
 
 def versions() -> dict[str, str]:
     """Versions of the software that results depend on."""
     return {"napari-pristine": __version__, "torch": torch.__version__, "numpy": np.__version__}
+
+
+@contextmanager
+def compute_threads(count: int | None) -> Iterator[None]:
+    """Compute with this many threads, and with as many as before afterwards; `None` changes nothing.
+
+    Raises:
+        SettingError: It is less than 1.
+    """
+    if count is None:
+        yield
+        return
+    if count < 1:
+        raise SettingError(f"threads is {count}; give at least 1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def thread_warning(threads: int | None, processes: int = 1) -> str:
+    """Warn of more threads than CPUs, which wait for each other for most of the time; empty if they are not more.
+
+    Args:
+        threads: Threads of each process; `None` for as many as there are CPUs for it.
+        processes: Number of processes on this machine.
+    """
+    cpus, total = cpu_count(), (threads or thread_count(processes)) * processes
+    if total <= cpus:
+        return ""
+    those = counted(total, "thread") + (f" in {processes} processes" if processes > 1 else "")
+    return (
+        f"{those} are more than the {counted(cpus, 'CPU')} that may be used, and can be many times slower; "
+        f"give fewer threads{' or workers' * (processes > 1)}, or leave their number out"
+    )
 
 
 def leave_a_core() -> None:

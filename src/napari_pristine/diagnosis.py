@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_valid
-from napari_pristine.image.noise import estimate_sigma, is_correlated, measure_noise
-from napari_pristine.image.outliers import count_defects, find_outliers
+from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise
+from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -166,12 +166,11 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
         if offset := getattr(channel, name):
             yield (
                 f"{name.capitalize()} are offset against each other, by {offset:.3g} grey values (standard deviation; "
-                f"the noise within them is {channel.sigma_fit:.3g}): the setting 'stripes' removes such offsets."
+                f"the noise within them is {channel.sigma_fit:.3g}): restoring removes these offsets (stripes)."
             )
     defects: Counter[str] = sum((Counter(channel.defects) for channel in channels), Counter())
     if defects:
-        named = ", ".join(f"{count} {kind}" for kind, count in defects.items())
-        yield f"{named} stand out of all their neighbours: restoring fills them in (hot_pixels)."
+        yield f"{describe_defects(defects)}: restoring fills them in (hot_pixels)."
     if saturated > _SATURATED:
         yield (
             f"{saturated:.1%} of the pixels are saturated: their brightness is lost and cannot be restored; "
@@ -223,7 +222,7 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
     try:
-        sigma = estimate_sigma(filled[None])
+        sigma = estimate_sigma(fill_outliers(filled, outliers)[None])
     except ImageError:  # too small
         sigma = None
     smooth = filled
@@ -254,7 +253,6 @@ def _saturated(values: NDArray[Any]) -> float:
     """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
     finite = values[np.isfinite(values)]
     top = finite.max()
-    count = int(np.sum(finite == top))
-    largest = values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max
-    frequent = count > max(20, 2e-4 * finite.size) and top > np.median(finite)
-    return count / finite.size if largest or frequent else 0.0
+    if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
+        return float(np.mean(finite == top))
+    return float(count_saturated(finite) / finite.size)

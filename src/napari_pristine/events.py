@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+Status: TypeAlias = Literal["restored", "failed", "skipped", "exists"]
+"""Outcome of a file of a batch, see `ItemDone`."""
 
 
 class Command(Enum):
@@ -83,6 +85,7 @@ class BlockDone:
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: Mean of the result before and after it is converted to the type of its values.
+        below_zero: Number of values of the result that are below zero where the image has none, and the lowest of them.
     """
 
     index: tuple[int, ...]
@@ -95,6 +98,7 @@ class BlockDone:
     errors: tuple[tuple[float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[float, float] = (0.0, 0.0)
+    below_zero: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -132,16 +136,22 @@ class ItemDone:
     Attributes:
         source: The input file.
         target: Path of the result, whether it exists or not.
-        status: `skipped`: done before, done by another batch, or not an image.
+        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again, as the
+            same result is there, and neither `resume` nor `overwrite` says what to do with it.
         text: The error, or the reason why the file was skipped.
-        facts: The sidecar of the result; empty if there is none.
+        facts: The sidecar of the result, of this batch or an earlier one; empty if there is none.
     """
 
     source: Path
     target: Path
-    status: Literal["restored", "failed", "skipped"]
+    status: Status
     text: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """True if the file was to be restored and was not."""
+        return self.status in ("failed", "exists")
 
 
 @dataclass(frozen=True)

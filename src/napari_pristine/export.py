@@ -28,6 +28,7 @@ from napari_pristine.jobs.train import TrainingImage
 from napari_pristine.methods import find_method
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.model import Model
+from napari_pristine.text import counted
 
 _MAX_TILE = 256
 """Maximum side of the tile along Y and X, in pixels."""
@@ -161,7 +162,7 @@ def _describe(model: Model, net: _ExportedNetwork, tile: NDArray[np.float32], fo
 def _readme(model: Model) -> str:
     method, facts = find_method(model.recipe.method), model.facts
     return (
-        f"# {method.title}\n\nTrained by napari-pristine {__version__} on {facts.count} noisy images in "
+        f"# {method.title}\n\nTrained by napari-pristine {__version__} on {counted(facts.count, 'noisy image')} in "
         f"{facts.seconds:.0f} s, without any clean image.\n\n{method.summary}\n\n"
         "It takes and returns grey values. It is meant for images taken like those that it was trained on: same "
         "detector, gain and offset. It runs on CPUs; its tile has a fixed size.\n\n"

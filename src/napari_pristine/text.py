@@ -1,4 +1,4 @@
-"""Format values as text: durations, single lines, JSON."""
+"""Format values as text: durations, numbers of things, single lines, JSON."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def duration(seconds: float) -> str:
     if days < 3:
         return f"{rounded // 3600} h {rounded % 3600 // 60} min"
     return f"{days} days" if days < 2 * 365 else f"{days // 365} years"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Format a number of things, such as `1 file` and `2 files`.
+
+    Args:
+        count: The number.
+        noun: Name of one of them.
+        plural: Name of several; by default the noun with an s.
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def one_line(text: object) -> str:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tests.batches import ended, inside, listing, night, process, quick, saved, stack
 
-from napari_pristine import read
+from napari_pristine import Image, read, restore, write
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -82,6 +82,45 @@ def test_results_are_not_replaced_by_mistake(shell: Shell, recipe: Path, images:
     code, out, err = shell("batch", recipe, images, "-o", "out", "--resume")
     assert (code, err, out.count("skipped, done before")) == (0, "", 3)
     assert shell("batch", recipe, images, "-o", "out", "--overwrite")[0] == 0
+
+
+def test_the_report_stays_true_when_a_batch_is_started_again(shell: Shell, recipe: Path, images: Path) -> None:
+    shell("batch", recipe, images, "-o", "out")
+    (images / "bad.tif").write_text("no image")
+    for name in ("new.tif", "other.tif"):
+        stack(images / name, 32, 32)
+    stack(Path("out/other.tif"), 32, 32)  # not made by a batch
+    code, out, err = shell("batch", recipe, images, "-o", "out")
+    assert (code, "1 restored, 3 already there, 2 failed" in out) == (1, True)
+    assert "other.tif' exists already, and nothing says how it was made; --overwrite replaces it" in err
+    rows = {Path(row["input"]).name: row for row in table(Path("out"))}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "a.tif": "exists", "b.ome.tif": "exists", "c.tif": "exists", "new.tif": "restored", "bad.tif": "failed",
+        "other.tif": "failed",
+    }  # fmt: skip
+    assert all(float(rows[name]["sigma"]) > 0 for name in ("a.tif", "b.ome.tif", "c.tif"))
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "Failed (2)" in page
+    assert page.count("not restored again") == 3
+    code, out, _ = shell("batch", recipe, images / "a.tif", "-o", "out", "--json")
+    assert (code, json.loads(out)["status"], json.loads(out)["recipe"]["method"]) == (1, "exists", "inr")
+
+
+def test_a_finer_type_is_told_by_shell_sidecar_and_report(shell: Shell, recipe: Path) -> None:
+    few = np.random.default_rng(0).poisson(0.3, (32, 32)).astype(np.uint16)
+    for name, values in (("few", few), ("stack", np.stack([few, few[::-1]]))):
+        write(f"{name}.tif", Image(values, "TYX"[-values.ndim :]))
+    says = "the result is float32, not uint16 like the image: whole numbers would be coarser"
+    code, _, err = shell("restore", "few.tif", "stack.tif", "-o", "a", "--set", "steps=5")
+    assert (code, err.count(says)) == (0, 2)
+    assert shell("batch", recipe, "few.tif", "stack.tif", "-o", "b")[0] == 0
+    for name in ("a/few.tif", "a/stack.tif", "b/few.tif", "b/stack.tif"):
+        facts = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+        assert (facts["dtype"], sum(says in note for note in facts["notes"])) == ("float32", 1)
+    assert Path("b/report.html").read_text(encoding="utf-8").count(says) == 2
+    assert sum(says in note.text for note in restore(few, settings={"steps": 5}).notes) == 1
+    code, _, err = shell("restore", "few.tif", "-o", "c.tif", "--set", "steps=5", "--value-type", "float32")
+    assert (code, says in err) == (0, False)  # it was asked for
 
 
 def test_the_plan_says_what_would_be_done_and_writes_nothing(shell: Shell, recipe: Path, images: Path) -> None:
@@ -188,7 +227,7 @@ def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, imag
     assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 1  # a mistake: --resume is missing
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: (row["status"], row["message"][-15:]) for name, row in rows.items()} == {
-        "a.tif": ("failed", "ps what is done"),
+        "a.tif": ("exists", "ps what is done"),
         "b.ome.tif": ("skipped", "restored before"),
         "c.tif": ("skipped", "restored before"),
     }
@@ -240,7 +279,7 @@ def test_ctrl_c_stops_a_batch_that_can_be_resumed(tmp_path: Path, more: list[str
         said, complained = job.communicate(timeout=200)
     assert (job.returncode, said) == (130, "")
     assert complained.splitlines() == [
-        "pristine: 0 of 1 files are done; --resume continues",
+        "pristine: 0 of 1 file done; --resume continues",
         "pristine: interrupted; no unfinished file has a final name",
     ]
     assert not list(out.rglob("*.lock"))

@@ -8,11 +8,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from napari_pristine import write
+from napari_pristine import Image, restore, write
 from napari_pristine.errors import FileError
+from napari_pristine.image.outliers import describe_defects
+from napari_pristine.io.registry import FORMATS
+from napari_pristine.resources import cpu_count
 from napari_pristine.samples import simulate_image
+from napari_pristine.text import counted
 
 Shell = Callable[..., tuple[int, str, str]]
 ODD = [
@@ -145,3 +150,58 @@ def test_restore_computes_with_the_threads_that_are_given(shell: Shell, cell: Pa
     assert out.endswith("on cpu (2 threads)\n")
     code, _, err = shell("restore", cell, "-o", "y.tif", "--threads", "0")
     assert (code, err) == (2, "pristine: --threads is 0; give at least 1\n")
+
+
+@pytest.mark.parametrize("command", ["restore", "batch", "learn"])
+def test_help_names_every_format(shell: Shell, command: str) -> None:
+    code, out, _ = shell(command, "--help")
+    words = set(re.findall(r"[\w-]+", out.replace("OME-Zarr", "ZARR")))
+    assert code == 0
+    assert [
+        each.name for each in FORMATS if not words & {suffix[1:].upper() for suffix in each.suffixes} - {"TIF"}
+    ] == []
+    assert {"LOF", "OIF", "OIB"} <= words  # the formats of several suffixes of their own
+
+
+@pytest.mark.parametrize("command", ["restore", "batch", "learn", "compare", "diagnose", "methods", "export"])
+def test_help_explains_every_argument(shell: Shell, command: str) -> None:
+    out = shell(command, "--help")[1]
+    box = out.partition("Arguments")[2].partition("╰")[0]
+    rows = re.findall(r"^│ [ *]\s+([A-Z]+)(.*)│$|^│ ([A-Z]+)(.*)│$", box, re.MULTILINE)
+    assert rows
+    assert all(re.search("[a-z]{3}", "".join(row)) for row in rows)
+
+
+def test_more_threads_than_cpus_give_a_warning(shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    said = f"are more than the {counted(cpu_count(), 'CPU')} that may be used, and can be many times slower"
+    few = ("--set", "steps=2")
+    code, out, err = shell("restore", cell, "-o", "x.tif", *few, "--threads", "99")
+    assert (code, err.count(f"99 threads {said}"), "(99 threads)" in out) == (0, 1, True)
+    assert shell("restore", cell, "-o", "y.tif", *few, "--threads", cpu_count())[2] == ""
+    Path("r.yaml").write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")
+    assert f"99 threads {said}" in shell("batch", "r.yaml", cell, "-o", "a", "--threads", "99")[2]
+    workers = ("--workers", "3", "--threads", cpu_count())
+    assert f"threads in 3 processes {said}" in shell("batch", "r.yaml", cell, "-o", "b", "--plan", *workers)[2]
+
+
+def test_one_thing_is_counted_as_one() -> None:
+    assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [counted(n, "axis", "axes") for n in (1, 3)] == ["1 axis", "3 axes"]
+    assert describe_defects({"hot pixels": 1}) == "1 hot pixel stands out of all its neighbours"
+    assert describe_defects({"hot pixels": 2, "rows": 1}) == "2 hot pixels and 1 row stand out of all their neighbours"
+    assert describe_defects({"columns": 1, "cold pixels": 1}).startswith("1 column and 1 cold pixel stand")
+
+
+def test_one_file_one_column_and_one_pixel_are_told_as_such(shell: Shell) -> None:
+    values = np.random.default_rng(0).poisson(100, (48, 48)).astype(np.float32)
+    values[20, 30] = 5000
+    values[5, 5] = np.nan
+    write("a.tif", Image(values, "YX"))
+    notes = " ".join(note.text for note in restore(values, settings={"steps": 2}).notes)
+    assert "1 hot pixel stands out of all its neighbours; it was filled" in notes
+    assert "1 pixel without a value (NaN, infinite or masked) was filled" in notes
+    Path("r.yaml").write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")
+    assert "1 of 1 file can be restored" in shell("batch", "r.yaml", "a.tif", "-o", "out", "--plan")[1]
+    shell("batch", "r.yaml", "a.tif", "-o", "out")
+    assert "<h1>r: 1 file</h1>" in Path("out/report.html").read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def test_run_adds_a_layer_with_the_look_of_the_image_and_the_pixels_of_python(qt
 
 def test_the_summary_has_the_figures_of_each_channel(qtbot, viewer):
     channels = (ChannelQuality("DAPI", 3.21, 0.98, 0, 0), ChannelQuality("GFP", 12.5, 1.02, 0, 0))
-    quality = Quality(9.1, 1, 0, 0, stopped=("2 × took all 40 steps",), channels=channels)
+    quality = Quality(9.1, 1, 0, 0, stopped=("2 × reached the noise level after 40 steps",), channels=channels)
     view = ProgressView(viewer)
     qtbot.addWidget(view)
     image = Image(noisy((2, 8, 8)), "CYX")
@@ -79,7 +79,7 @@ def test_the_summary_has_the_figures_of_each_channel(qtbot, viewer):
     assert view.summary.text().splitlines() == [
         "DAPI: noise level 3.21 · residual 0.98 noise levels",
         "GFP: noise level 12.5 · residual 1.02 noise levels",
-        "2 × took all 40 steps",
+        "2 × reached the noise level after 40 steps",
         "3 hot pixels were filled",
     ]
 

@@ -176,6 +176,14 @@ def test_white_noise_is_not_correlated_and_blurred_noise_is() -> None:
     assert is_correlated(1.11)
 
 
+@pytest.mark.parametrize("photons", [0.005, 0.01, 0.02, 0.05])
+@pytest.mark.parametrize("size", [64, 256])
+def test_the_noise_of_single_photons_is_measured(size: int, photons: float) -> None:
+    counts = np.random.default_rng(size).poisson(photons, (size, size))
+    assert measure_noise(counts).sigma == pytest.approx(photons**0.5, rel=0.25)
+    assert measure_noise(100 + 4 * counts).sigma == pytest.approx(4 * photons**0.5, rel=0.25)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("capture", [1, 2])
 @pytest.mark.parametrize(("kind", "within"), [*((kind, 0.20) for kind in WHITE), ("WideField_BPAE_G", 0.25)])

@@ -99,3 +99,25 @@ def test_the_step_of_rounded_values_is_found_beside_others(step: float, offset: 
 
 def test_a_constant_image_has_no_outliers() -> None:
     assert not find_outliers(np.full((1, 32, 32), 7.0)).any()
+
+
+@pytest.mark.parametrize("value", [0, 20, 2000])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_column_that_is_dark_or_bright_in_part_is_one_defect(share: float, value: float) -> None:
+    noisy = np.random.default_rng(0).poisson(cells()).astype(float)
+    part = np.s_[20 : 20 + int(128 * share), 50]
+    noisy[part] = value
+    found = find_outliers(noisy[None])
+    assert count_defects(found)["columns"] == 1
+    assert (found[0][part] != 0).mean() > 0.8
+    assert (found != 0).sum() < 1.2 * share * 128
+
+
+@pytest.mark.parametrize("width", [0.7, 1.2])
+def test_straight_structure_along_a_column_is_no_defect(width: float) -> None:
+    truth = np.full((128, 128), 100.0)
+    truth[:, 80:100] = 400  # a sharp edge
+    line = np.zeros((128, 128))
+    line[10:110, 40] = 1
+    truth += 1500 * ndimage.gaussian_filter(line, width)
+    assert not find_outliers(np.random.default_rng(0).poisson(truth)[None]).any()

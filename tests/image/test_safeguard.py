@@ -42,14 +42,14 @@ def test_a_good_result_is_kept(seed: int) -> None:
     noisy = noisy_cells(seed)
     refined = refine(noisy, ndimage.gaussian_filter(cells(), 0.5), PHOTONS.sigma)
     safe = replace_worse(noisy, refined.pixels, refined.kept, PHOTONS, ALL)
-    assert mean_error(safe.values) < 1.15 * mean_error(refined.pixels)
+    assert mean_error(safe.values) < 1.25 * mean_error(refined.pixels)
     assert safe.replaced < 0.2
 
 
 def test_a_noisy_result_is_not_made_worse() -> None:
     noisy = noisy_cells()
     safe = replace_worse(noisy, noisy, np.ones(noisy.shape), PHOTONS, ALL)
-    assert mean_error(safe.values) < 0.6 * mean_error(noisy)
+    assert mean_error(safe.values) < 0.65 * mean_error(noisy)
 
 
 def test_spots_keep_their_light() -> None:
@@ -83,3 +83,13 @@ def test_what_can_be_said_without_knowing_how_a_result_was_made() -> None:
     unchanged, blur = least_errors(noisy, noisy, PHOTONS, ALL)
     assert unchanged == pytest.approx(1)
     assert blur < 1
+
+
+def test_where_noise_is_weak_some_is_kept_rather_than_structure_lost() -> None:
+    for brightness, least, most in ((0.05, 0.0, 0.1), (3, 0.1, 0.95)):
+        truth = brightness * cells()
+        noisy = np.random.default_rng(0).poisson(truth).astype(float)
+        fit = ndimage.gaussian_filter(truth, 0.5)  # without the finest structure
+        safe = replace_worse(noisy, fit, np.full(truth.shape, 0.03), Noise(truth.mean() ** 0.5, 1.0, 0.0), ALL)
+        assert least <= safe.replaced < most
+        assert ((safe.values - truth) ** 2).mean() < max(((fit - truth) ** 2).mean(), 0.3 * truth.mean())

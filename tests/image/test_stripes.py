@@ -58,6 +58,52 @@ def test_structure_has_no_offsets(seed: int) -> None:
         assert (found.rows, found.columns) == (0, 0)
 
 
+@pytest.mark.parametrize("along", ["rows", "columns"])
+@pytest.mark.parametrize(("size", "brightness"), [(96, 1), (128, 4), (256, 20)])
+def test_bright_structure_does_not_spoil_the_offsets(size: int, brightness: float, along: str) -> None:
+    rng = np.random.default_rng(size)
+    truth = brightness * cells(size, seed=size)
+    for level in np.array([0.4, 1, 3]) * truth.mean() ** 0.5:
+        offsets = rng.normal(0, level, (size, 1) if along == "rows" else (1, size))
+        found = measure_stripes(rng.poisson(truth)[None] + offsets)
+        strong, none = (found.rows, found.columns) if along == "rows" else (found.columns, found.rows)
+        assert none == 0
+        assert strong > 0 or level < truth.mean() ** 0.5
+        assert (offsets - found.offsets[0]).std() <= (0.9 * level if strong else offsets.std())
+
+
+def test_a_dark_column_leaves_its_neighbours_alone() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(cells()).astype(float)
+    noisy[:, 40] = 0
+    assert not measure_stripes(noisy[None]).offsets.any()
+
+
+def test_blank_parts_do_not_hide_offsets() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(cells()).astype(float) + rng.normal(0, 15, (128, 1))
+    noisy[:, 70:] = noisy[:20] = 0
+    found = measure_stripes(noisy[None])
+    assert found.rows > 10
+    assert not found.offsets[0, noisy == 0].any()
+
+
+@pytest.mark.parametrize("period", [2.5, 3.0, 3.6, 9.0])
+@pytest.mark.parametrize("width", [1.0, 0.6])
+def test_gratings_have_no_offsets(period: float, width: float) -> None:
+    rng = np.random.default_rng(0)
+    grating = np.zeros((256, 256))
+    grating[:, : int(256 * width)] = 20 * np.sin(2 * np.pi * np.arange(256) / period)[:, None]
+    found = measure_stripes(200 + grating[None] + rng.normal(0, 5, grating.shape))
+    assert (found.rows, found.columns) == (0, 0)
+
+
+def test_columns_with_another_gain_are_offset() -> None:
+    rng = np.random.default_rng(0)
+    found = measure_stripes(rng.poisson(spot(128) * (1 + rng.normal(0, 0.1, 128)))[None])
+    assert found.rows == 0 < found.columns
+
+
 def test_pixels_that_do_not_count_do_not_matter() -> None:
     rng = np.random.default_rng(0)
     offsets = rng.normal(0, 12, (96, 1))

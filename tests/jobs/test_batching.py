@@ -164,7 +164,7 @@ def test_what_does_not_fit_into_memory_together_is_fitted_one_by_one(monkeypatch
 def test_each_block_says_that_it_is_done_with_its_own_figures() -> None:
     done = [event for event in run(stack(3, axes="CYX"), recipe()) if isinstance(event, BlockDone)]
     assert [event.index for event in done] == [(0,), (1,), (2,)]
-    assert all(event.stops == (("took all 40 steps", 1),) for event in done)
+    assert not any(event.stops for event in done)  # all steps were taken, which needs no words
     assert len({event.quality for event in done}) == 3
 
 

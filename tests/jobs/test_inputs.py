@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from napari_pristine import Image, Recipe, learn, restore, save_model, write
+from napari_pristine import Image, PristineError, Recipe, learn, load_recipe, restore, save_model, save_recipe, write
 from napari_pristine.batch.spec import resolve_batch
 from napari_pristine.errors import FileError
 from napari_pristine.jobs.inputs import InputCache, open_inputs
@@ -28,6 +30,51 @@ FEW = {"steps": 2, "width": 8, "patch": 32}
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     monkeypatch.setitem(METHODS, "tiny", TINY)
     return learn(NOISY, "tiny", settings={"steps": 2}, device="cpu")
+
+
+def test_a_recipe_stands_for_all_other_arguments(tmp_path: Path) -> None:
+    first = restore(NOISY, preset="fast", settings=FEW, seed=3, value_type="float32", select={"X": "0:24"})
+    save_recipe(tmp_path / "a.yaml", first.recipe)
+    for recipe in (first.recipe, load_recipe(tmp_path / "a.yaml"), tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
+        again = restore(NOISY, recipe=recipe)
+        assert again.recipe == first.recipe
+        np.testing.assert_array_equal(again.data, first.data)
+    assert first.data.dtype == np.float32
+
+
+def test_arguments_count_instead_of_what_the_recipe_says() -> None:
+    recipe = Recipe(preset="fast", settings=FEW, axes="TYX", seed=3, device="cpu", select={"T": "1"})
+    movie = np.stack([NOISY, NOISY.T])
+    made = restore(movie, "inr", recipe=recipe, settings={"steps": 1}, seed=0, select={}, value_type="same").recipe
+    assert (made.settings["steps"], made.settings["width"], made.seed, made.select) == (1, 8, 0, {})
+    assert (made.preset, made.axes, made.value_type) == ("fast", "TYX", "same")
+    assert restore(movie, recipe=recipe, axes="CYX", select={"C": "0"}).image.axes == "CYX"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"method": "linr"}, "method 'linr' does not fit the recipe, which was made with method 'inr'"),
+        ({"preset": "paper"}, "preset 'paper' does not fit the recipe"),
+        ({"settings": {"magic": 1}}, "magic"),
+        ({"recipe": {"method": "inr"}}, "give a Recipe or its file"),
+        ({"recipe": "nowhere.yaml"}, "'nowhere.yaml' does not exist"),
+        ({"value_type": "uint8"}, "value_type"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_what_does_not_go_with_a_recipe_is_refused(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(PristineError, match=said):
+        restore(NOISY, **{"recipe": Recipe(preset="fast", settings=FEW), **arguments})
+
+
+def test_threads_are_those_that_are_given_and_as_before_afterwards() -> None:
+    before = torch.get_num_threads()
+    assert restore(NOISY, settings=FEW, device="cpu", threads=2).device == "cpu (2 threads)"
+    assert torch.get_num_threads() == before
+    (note,) = [each for each in restore(NOISY, settings=FEW, device="cpu", threads=99).notes if "CPU" in each.text]
+    assert note.warning
+    assert note.text.startswith("99 threads are more than the ")
 
 
 def test_objects_given_in_python_leave_their_checksums(model: Model) -> None:

@@ -250,6 +250,38 @@ def test_the_paper_preset_stops_at_the_noise_level() -> None:
     assert np.sqrt(np.mean((result.data - truth) ** 2)) < 5
 
 
+@pytest.mark.parametrize(("photons", "left"), [(0.01, True), (0.02, True), (0.1, False), (5, False)])
+def test_too_few_photons_to_measure_the_noise_are_told(photons: float, left: bool) -> None:
+    counts = np.random.default_rng(0).poisson(photons, (96, 96)).astype(np.uint16)
+    result = restore(counts, preset="fast")
+    texts = [note.text for note in result.notes]
+    assert any("noise was left" in text for text in texts) == left
+    below = int((result.data < -1e-3 * result.quality.sigma).sum())
+    assert any(text.startswith(f"{below} value") for text in texts) == (below > 0)
+    assert abs(result.data.mean() - counts.mean()) < 0.2 * counts.mean()  # values below zero keep the mean
+
+
+def test_values_below_zero_are_told_only_where_the_image_has_none() -> None:
+    y, x = np.mgrid[:64, :64]
+    spot = 40 * np.exp(-((y - 32) ** 2 + (x - 30) ** 2) / 8)
+    signed = (spot + np.random.default_rng(0).normal(0, 1, spot.shape)).astype(np.float32)
+    told = "below zero, where the image has none"
+    assert not any(told in note.text for note in restore(signed, settings=FEW).notes)  # it has some
+    offset = restore(signed + 100, settings=FEW)
+    assert not any(told in note.text for note in offset.notes)
+    whole = restore(np.clip(signed, 0, None).astype(np.uint8), settings=FEW, value_type="same")
+    assert not any(told in note.text for note in whole.notes)  # they cannot be
+
+
+@pytest.mark.parametrize("method", ["inr", "linr", "iddp"])
+def test_a_fit_that_does_not_reach_the_noise_level_says_what_to_do(method: str) -> None:
+    image = noise(32, 32)
+    few = FEW if method != "iddp" else {"steps": 2}
+    assert restore(image, method, settings={**few, "stop_at": 0}).quality.stopped == ()  # as it was meant to be
+    (said,) = restore(image, method, settings={**few, "stop_at": 0.01}).quality.stopped
+    assert "has not reached the noise level; more may bring out more detail (steps)" in said
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_thin_volumes_get_better_too(depth: int) -> None:
     y, x = np.mgrid[:64, :64]

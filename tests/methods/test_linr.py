@@ -169,7 +169,7 @@ def test_frequencies_are_the_same_per_micrometre_along_deep_pixels() -> None:
 
 def test_images_that_do_not_fit_each_other_are_refused() -> None:
     noisy = noisy_block(scene())
-    with pytest.raises(SettingError, match="describes 1 extra images of the scene, and 0 are given"):
+    with pytest.raises(SettingError, match="describes 1 extra image of the scene, and 0 are given"):
         restored(noisy, extra_images="x.tif finer=2")
     with pytest.raises(SettingError, match="pixels are needed"):
         restored(replace(noisy, others=(noisy_block(scene(20)),)), extra_images="x.tif finer=2")

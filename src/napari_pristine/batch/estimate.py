@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from napari_pristine.batch.executors import set_threads
-from napari_pristine.batch.identity import read_identity, recipe_identity, same_recipe
+from napari_pristine.batch.identity import ResultExists, read_identity, recipe_identity, same_recipe
 from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, leave_out
 from napari_pristine.batch.store import read_sidecar
 from napari_pristine.batch.work_item import DummyArray, open_task
-from napari_pristine.errors import FileError, OutOfMemory, format_error
+from napari_pristine.errors import OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.io.fingerprint import FileSets
@@ -130,7 +130,7 @@ class _Reader:
         if task.result_store:
             task.result_store.check()
         if target.exists() and not (options.overwrite or options.resume):
-            raise FileError(f"'{target}' exists already; --overwrite replaces it, --resume skips what is done")
+            raise ResultExists(target, {})
         check_memory(plan, options.memory, self._free)
         self._formats.check(target, opened.result_like)
         estimate = FileEstimate(

@@ -17,6 +17,7 @@ from napari_pristine.jobs.inputs import find_file
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.recipe import Recipe, map_paths
 from napari_pristine.settings import make
+from napari_pristine.text import counted
 from napari_pristine.threads import CheckCancelled
 
 Identity = dict[str, Any]
@@ -112,6 +113,18 @@ def _difference(found: Identity, wanted: Identity) -> str:
     return f" and was made with another {' and another '.join(role.replace('_', ' ') for role in roles)}"
 
 
+class ResultExists(FileError):
+    """A file has the result that is wanted, and the options do not say what to do with it.
+
+    Attributes:
+        facts: The sidecar of the result; empty if there is none.
+    """
+
+    def __init__(self, target: Path, facts: dict[str, Any]) -> None:
+        super().__init__(f"'{target}' exists already; --overwrite replaces it, --resume skips what is done")
+        self.facts = facts
+
+
 def find_existing(
     task: Task, options: BatchOptions, wanted: Identity, since: datetime
 ) -> tuple[str, dict[str, Any]] | None:
@@ -129,7 +142,8 @@ def find_existing(
         The reason for skipping the file, and the sidecar of its result; `None` if the result has to be made.
 
     Raises:
-        FileError: There is another result, or unfinished work, and the options do not say what to do with it.
+        ResultExists: The same result is there, and the options do not say what to do with it.
+        FileError: There is another result, or unfinished work.
     """
     target, work, store = task.target, WorkDir(task.target), task.result_store
     if store:
@@ -143,7 +157,7 @@ def find_existing(
     if same_identity(found, wanted) and (options.resume or finished >= since):
         if facts.get("bytes") not in (None, size := size_on_disk(target)):
             raise FileError(
-                f"'{target}' has {size} bytes and is not what was written ({facts['bytes']} bytes); its copy may "
+                f"'{target}' has {counted(size, 'byte')} and is not what was written ({facts['bytes']}); its copy may "
                 "be incomplete; --overwrite restores it again"
             )
         work.clear()
@@ -151,9 +165,9 @@ def find_existing(
 
     check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
     if target.exists() and not options.overwrite:
-        difference = _difference(found, wanted) if options.resume else ""
-        advice = "--overwrite replaces it" + ("" if options.resume else ", --resume skips what is done")
-        raise FileError(f"'{target}' exists already{difference}; {advice}")
+        if same_identity(found, wanted):
+            raise ResultExists(target, facts)
+        raise FileError(f"'{target}' exists already{_difference(found, wanted)}; --overwrite replaces it")
     sidecar = sidecar_of(target)
     if sidecar.exists() and "identity" not in read_sidecar(target):
         raise FileError(f"'{sidecar}' was made by another program and would be replaced; rename it")

@@ -15,6 +15,7 @@ from napari_pristine.io.collection import find_store, is_level, list_images
 from napari_pristine.io.metadata import check_series, stem_of
 from napari_pristine.io.ome_xml import COMPANION
 from napari_pristine.io.registry import COMPANION_FOLDERS, SUFFIXES, export_advice
+from napari_pristine.text import counted
 
 REPORTS = ("report.csv", "report.html")
 """Names of the reports beside the results."""
@@ -59,13 +60,21 @@ def _as_zarr_name(name: str) -> str:
 
 
 def expand_patterns(names: Sequence[str]) -> list[Path]:
-    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so."""
+    """Paths from the command line; patterns such as `*.tif` are expanded if the shell has not done so.
+
+    Raises:
+        FileError: A name is empty, or a pattern matches nothing.
+    """
     found: list[Path] = []
     for name in names:
         if not name.strip():
             raise FileError("the name of an input is empty; give a file, a folder or a pattern")
-        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else []
-        found += [Path(match) for match in matches] or [Path(name)]
+        if not glob.has_magic(name) or os.path.lexists(name):
+            found.append(Path(name))
+        elif matches := sorted(glob.glob(name)):
+            found += map(Path, matches)
+        else:
+            raise FileError(f"nothing matches '{name}'; check the name, which is a pattern")
     return found
 
 
@@ -91,10 +100,8 @@ def find_inputs(
     paths = expand_patterns(names)
     missing = [path for path in paths if not os.path.lexists(path)]  # a broken link is reported like a damaged file
     if missing and must_exist:
-        more = f" (and {len(missing) - 1} more names)" if len(missing) > 1 else ""
-        pattern = glob.has_magic(str(missing[0]))
-        text = f"nothing matches '{missing[0]}'" if pattern else f"'{missing[0]}' does not exist"
-        raise FileError(f"{text}{more}; check the name")
+        more = f" (and {counted(len(missing) - 1, 'more name')})" if len(missing) > 1 else ""
+        raise FileError(f"'{missing[0]}' does not exist{more}; check the name")
     folders = {path for path in paths if path.is_dir() and not is_zarr_name(path) and not is_zarr_node(path)}
     several = sum(path in folders for path in paths) > 1
     found = dict[str, Input]()

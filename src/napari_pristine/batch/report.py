@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 
 from napari_pristine.batch.inputs import REPORTS
-from napari_pristine.batch.results import ResultFacts, Status, count_outcomes, result_facts, source_of
+from napari_pristine.batch.results import ResultFacts, count_outcomes, result_facts, source_of
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar, target_of
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
-from napari_pristine.events import ItemDone
+from napari_pristine.events import ItemDone, Status
 from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
 from napari_pristine.io.fingerprint import path_key
@@ -190,7 +190,7 @@ def _read_table(table: Path, since: datetime) -> tuple[list[ItemDone], bool]:
     for row in rows:
         source, target, status, text = (row.get(name, "") for name in CSV_COLUMNS[:4])
         status = "skipped" if status == "left" else status  # of version 0.1
-        if status in ("restored", "failed", "skipped"):
+        if status in get_args(Status):
             facts = {"checksum": row["checksum"]} if row.get("checksum") else {}
             items.append(ItemDone(Path(source), Path(target), cast("Status", status), text, facts))
     return items, meanwhile
@@ -322,6 +322,8 @@ class _ListedFile:
             return ""
         if self.item.status == "skipped":
             return f"skipped: {one_line(self.item.text)}"
+        if self.item.status == "exists":
+            return f"not restored again: {one_line(self.item.text)}"
         return "failed, see above; this is the result from before"
 
     @property

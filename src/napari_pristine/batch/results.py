@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from napari_pristine.batch.identity import Identity
 from napari_pristine.batch.store import WorkDir
@@ -17,10 +17,9 @@ from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.summary import QualitySummary
-from napari_pristine.text import short_name, valid_unicode
+from napari_pristine.text import counted, short_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
 
-Status: TypeAlias = Literal["restored", "failed", "skipped"]
 _MAX_NOTES = 1000
 """Maximum number of different notes of a result: a stack may have a million blocks, each with its own note."""
 
@@ -47,7 +46,7 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
         FileError: Some blocks are missing.
     """
     plan, work = opened.plan, WorkDir(opened.task.target)
-    quality = QualitySummary(plan.blocks, plan.image.channels)
+    quality = QualitySummary(plan, opened.open_array().dtype)
     seconds, devices, notes, dropped = 0.0, set[str](), dict[str, None](), 0
     for number, unit in enumerate(plan.work_units):
         check_cancelled()
@@ -61,8 +60,12 @@ def summarise_blocks(opened: OpenedTask, check_cancelled: CheckCancelled) -> Blo
                 else:
                     dropped += 1
     if missing := len(plan.indices) - quality.count:
-        raise FileError(f"{missing} blocks of '{work.target}' were not written; --resume restores them")
-    more = (f"{dropped} more notes on single blocks are not kept",) if dropped else ()
+        raise FileError(f"{counted(missing, 'block')} of '{work.target}' not written yet; --resume continues")
+    more = (
+        (f"{counted(dropped, 'more note')} on single blocks {'is' if dropped == 1 else 'are'} not kept",)
+        if dropped
+        else ()
+    )
     return BlockSummary(quality, seconds, frozenset(devices), (*notes, *more))
 
 
@@ -140,6 +143,7 @@ def count_outcomes(items: Sequence[ItemDone]) -> dict[str, int]:
     return {
         "restored": sum(item.status == "restored" for item in items),
         "done before": before,
+        "already there": sum(item.status == "exists" for item in items),
         "skipped": sum(item.status == "skipped" for item in items) - before,
         "failed": sum(item.status == "failed" for item in items),
     }

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 from napari_pristine.batch.estimate import check_memory
 from napari_pristine.batch.executors import Executor, Finished, WorkerMessage, run_in_this_process
-from napari_pristine.batch.identity import Identity, find_existing, identify, read_identity, same_identity
-from napari_pristine.batch.results import Status, finish_result
+from napari_pristine.batch.identity import Identity, ResultExists, find_existing, identify, read_identity, same_identity
+from napari_pristine.batch.results import finish_result
 from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, leave_out
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
@@ -28,7 +28,7 @@ from napari_pristine.batch.work_item import (
     work_items,
 )
 from napari_pristine.errors import FileError, PristineError, format_error
-from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
+from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress, Status
 from napari_pristine.io.fingerprint import FileSets
 from napari_pristine.jobs.inputs import InputCache
 from napari_pristine.text import short_name
@@ -273,7 +273,7 @@ class Batch:
             active.lock.release()
 
     def _fail(self, task: Task, error: Exception, active: ActiveTask | None = None) -> None:
-        """Report a file that failed; blocks that are written are kept, unless an input has changed."""
+        """Report a file that was not restored; blocks that are written are kept, unless an input has changed."""
         translated = format_error(error, task.source)
         text = str(translated)
         if active:
@@ -287,7 +287,10 @@ class Batch:
                 pass
             active.lock.discard_unless_useful()
         self._on_error(task, translated)  # it is not kept: its traceback holds the block that was being restored
-        self._end(task, "failed", text)
+        if isinstance(error, ResultExists):
+            self._end(task, "exists", text, error.facts)
+        else:
+            self._end(task, "failed", text)
 
     def _end(self, task: Task, status: Status, text: str, facts: dict[str, Any] | None = None) -> None:
         self.rows.append(ItemDone(task.source, task.target, status, text, facts or {}))

@@ -26,6 +26,7 @@ from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.resources import free_memory, thread_count
+from napari_pristine.text import counted
 
 _CHANNELS_TRIED = 16
 """Maximum number of channels of an image that is written to try its format."""
@@ -213,9 +214,9 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
         tasks = found
     else:
         if path.exists() and not path.is_dir():
-            raise FileError(f"'{output}' is a file; for {len(inputs)} images give a folder")
+            raise FileError(f"'{output}' is a file; for {counted(len(inputs), 'image')} give a folder")
         if not is_folder:
-            raise FileError(f"'{output}' is the name of a file; for {len(inputs)} images give a folder")
+            raise FileError(f"'{output}' is the name of a file; for {counted(len(inputs), 'image')} give a folder")
         tasks = assign_targets(inputs, path, recipe)
     _check_inputs_are_kept([task for task in tasks if not task.problem])
     tasks = _mark_clashes(tasks)

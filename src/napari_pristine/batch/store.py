@@ -206,6 +206,7 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
     """Read a record; version 0.1 called `index` place, `quality` judged, `unchanged` left, and knew hot pixels only."""
     rows, columns = values.get("stripes", (0.0, 0.0))
     exact, stored = values.get("means", (0.0, 0.0))
+    count, lowest = values.get("below_zero", (0, 0.0))
     done = BlockDone(
         index=tuple(values["index"] if "index" in values else values["place"]),
         quality=tuple((a, b, c, d) for a, b, c, d in values.get("quality", values.get("judged", ()))),
@@ -217,6 +218,7 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
         errors=tuple((a, b, c) for a, b, c in values.get("errors", ())),
         stripes=(rows, columns),
         means=(exact, stored),
+        below_zero=(count, lowest),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

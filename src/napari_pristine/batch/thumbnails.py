@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.image import Image
+from napari_pristine.text import counted
 
 Array = NDArray[np.float64]
 
@@ -68,7 +69,9 @@ def _factor(source: Image, result: Image, axis: str) -> int:
     """Number of elements of the result per element of the image along an axis."""
     factor, rest = divmod(result.size(axis), source.size(axis))
     if rest or not factor:
-        raise ImageError(f"along {axis} the result has {result.size(axis)} elements, the image {source.size(axis)}")
+        raise ImageError(
+            f"along {axis} the result has {counted(result.size(axis), 'element')}, the image {source.size(axis)}"
+        )
     return factor
 
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_pristine.cli.options import Json, Log, Memory, Overwrite, Resume, Threads, check_count, read_bytes
+from napari_pristine.cli.options import (
+    INPUTS,
+    Json,
+    Log,
+    Memory,
+    Overwrite,
+    Resume,
+    Threads,
+    check_count,
+    check_threads,
+    read_bytes,
+)
 from napari_pristine.cli.output import (
     SOME_FAILED,
     SUCCESS,
@@ -23,7 +34,7 @@ from napari_pristine.cli.output import (
 )
 from napari_pristine.errors import FileError, SettingError
 from napari_pristine.events import ItemDone, Note
-from napari_pristine.text import to_json
+from napari_pristine.text import counted, to_json
 
 if TYPE_CHECKING:
     from napari_pristine.batch.estimate import FileEstimate
@@ -33,7 +44,7 @@ if TYPE_CHECKING:
 
 def batch(
     recipe: Annotated[Path, Parameter(help="Recipe, a .yaml file: 'Save recipe…' of a panel writes one.")],
-    inputs: Annotated[list[str], Parameter(help="Images, folders of images or patterns.", negative=())],
+    inputs: Annotated[list[str], Parameter(help=INPUTS, negative=())],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")],
@@ -55,7 +66,7 @@ def batch(
     if scheduler and workers is not None:
         raise SettingError("--scheduler joins a cluster that has its own workers; leave --workers out")
     check_count("--workers", workers)
-    check_count("--threads", threads)
+    check_threads(threads, processes=None if scheduler else workers or 1)
     most = read_bytes(memory)
     # here, as they import torch
     from napari_pristine.batch.executors import scheduler_executor
@@ -86,7 +97,7 @@ def batch(
                     if isinstance(event, ItemDone):
                         if json:
                             say(to_json(item_facts(event)))
-                        elif event.status == "failed":
+                        elif event.is_error:
                             where = "" if str(event.source) in event.text else f"{event.source}: "
                             report_error(f"{where}{event.text}")
                         else:
@@ -96,8 +107,8 @@ def batch(
         except BaseException as error:  # interrupted, or the cluster is lost
             job.close()
             if isinstance(error, KeyboardInterrupt):
-                done = sum(row.status != "failed" for row in work.rows)
-                report_error(f"{done} of {len(work.tasks)} files are done; --resume continues")
+                done = sum(not row.is_error for row in work.rows)
+                report_error(f"{done} of {counted(len(work.tasks), 'file')} done; --resume continues")
             if work.rows:
                 _report(output, work, recipe.stem, json)
             raise
@@ -110,12 +121,12 @@ def _report(output: Path, work: Batch, name: str, json: bool) -> int:
     """Write the report, and return the exit code: success if all that can be restored is, or is being restored."""
     from napari_pristine.batch.report import write_report
 
-    failed = any(row.status == "failed" for row in work.rows)
+    failed = any(row.is_error for row in work.rows)
     restored = any(row.facts for row in work.rows) or bool(work.locked_elsewhere)
     if not json:
         say(describe_counts(work.rows))
     try:
-        _, page = write_report(output, work.rows, title=f"{name}: {len(work.rows)} files", since=work.since)
+        _, page = write_report(output, work.rows, title=f"{name}: {counted(len(work.rows), 'file')}", since=work.since)
     except FileError as error:  # the results are there
         report_error(error)
         return SOME_FAILED

@@ -22,7 +22,7 @@ from napari_pristine.text import to_json
 
 
 def compare(
-    result: Path,
+    result: Annotated[Path, Parameter(help="Image to compare, such as a result.")],
     /,
     *,
     reference: Annotated[Path, Parameter(help="The image as it should be.")],
@@ -45,7 +45,14 @@ def compare(
     say(*([to_json(facts)] if json else describe_comparison(found, origin)))
 
 
-def diagnose(image: Path, /, *, axes: Axes = "", series: Series = None, json: Json = False) -> None:
+def diagnose(
+    image: Annotated[Path, Parameter(help="Image to measure: a file, or an OME-Zarr or an image in one.")],
+    /,
+    *,
+    axes: Axes = "",
+    series: Series = None,
+    json: Json = False,
+) -> None:
     """Measure the noise of an image, and recommend a method."""
     from napari_pristine import diagnosis
     from napari_pristine.io.registry import read

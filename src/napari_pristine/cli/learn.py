@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from napari_pristine.cli.options import (
     DEFAULT,
+    INPUTS,
     Axes,
     DeviceName,
     Json,
@@ -31,7 +32,7 @@ from napari_pristine.text import to_json
 
 
 def learn(
-    inputs: Annotated[list[str], Parameter(help="Images to train on, or folders of images.", negative=())],
+    inputs: Annotated[list[str], Parameter(help=INPUTS, negative=())],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="File for the model, .safetensors.")],

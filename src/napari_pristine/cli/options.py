@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
+from napari_pristine.cli.output import report_error
 from napari_pristine.errors import SettingError
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import BASE_MEMORY, Device
@@ -24,6 +25,8 @@ def option(name: str, text: str = "") -> Parameter:
     return Parameter(help=f"{field.text} {text}".strip(), show_default=field.default != "")
 
 
+INPUTS = "Images, folders of images or patterns: TIFF, STK, LSM, OME-Zarr, PNG, JPEG, CZI, LIF, LOF, ND2, OIB, OIF."
+"""Help on the inputs of a command; names every format of `io.registry`, which takes long to import."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 MethodName: TypeAlias = Annotated[str, option("method", "See 'pristine methods'.")]
@@ -90,6 +93,25 @@ def check_count(name: str, count: int | None) -> None:
     """Raise a `SettingError` if a number of processes or threads is given that is less than 1."""
     if count is not None and count < 1:
         raise SettingError(f"{name} is {count}; give at least 1")
+
+
+def check_threads(threads: int | None, processes: int | None = 1) -> None:
+    """Check the number of threads of each process, and warn if they are more than the CPUs.
+
+    Args:
+        threads: The number that is asked for; `None` for the CPUs divided among the processes.
+        processes: Number of processes on this machine; `None` if they are elsewhere.
+
+    Raises:
+        SettingError: It is less than 1.
+    """
+    check_count("--threads", threads)
+    if processes is None or (threads is None and processes == 1):
+        return
+    from napari_pristine.device import thread_warning  # here, as it imports torch
+
+    if warning := thread_warning(threads, processes):
+        report_error(warning)
 
 
 def read_bytes(text: str) -> int | None:

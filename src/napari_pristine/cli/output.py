@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from napari_pristine.errors import FileError, PristineError
 from napari_pristine.events import BatchProgress, Event, ItemDone, ItemEvent, Note, Progress
 from napari_pristine.settings import settings_of
-from napari_pristine.text import duration, one_line, printable, short_name
+from napari_pristine.text import counted, duration, one_line, printable, short_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -151,7 +151,7 @@ def describe_plan(found: Sequence[FileEstimate]) -> list[str]:
     total = f", about {duration(sum(seconds))} for one process" if seconds else ""
     memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
     before = f", {done} are done" if done else ""
-    return [*lines, f"{len(usable)} of {len(found)} files can be restored{before}{total}{memory}"]
+    return [*lines, f"{len(usable)} of {counted(len(found), 'file')} can be restored{before}{total}{memory}"]
 
 
 def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
@@ -169,11 +169,12 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
 def describe_model(target: object, model: Model) -> str:
     """One line on a trained network."""
     facts = model.facts
-    images = f"{facts.count} image{'s' if facts.count != 1 else ''}"
+    images = counted(facts.count, "image")
     blocks = f" ({facts.blocks} blocks)" if facts.blocks > facts.count else ""
+    stopped = f"{facts.stopped}; " if facts.stopped else ""
     removed = "" if facts.residual is None else f"removes {facts.residual:.2f} noise levels; "
     return (
-        f"{target}: {model.recipe.method} trained on {images}{blocks}; {removed}{facts.stopped}; "
+        f"{target}: {model.recipe.method} trained on {images}{blocks}; {removed}{stopped}"
         f"{duration(facts.seconds)} on {facts.device}"
     )
 
@@ -406,7 +407,7 @@ def _describe_batch(event: BatchProgress) -> str:
     """Position of a batch on one line: files done, those that are being restored, time left."""
     active = ", ".join(f"{short_name(path)} {fraction * 100:.0f} %" for path, fraction in event.active)
     now = active or f"{event.phase} {event.name}"
-    return f"{event.items} of {event.total} files, {now}{_left(event.remaining)}"
+    return f"{event.items} of {counted(event.total, 'file')}, {now}{_left(event.remaining)}"
 
 
 def _describe_step(event: Progress) -> str:

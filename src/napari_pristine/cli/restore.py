@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from napari_pristine.cli.options import (
     DEFAULT,
+    INPUTS,
     Axes,
     Debug,
     DeviceName,
@@ -22,7 +23,7 @@ from napari_pristine.cli.options import (
     Settings,
     Threads,
     Together,
-    check_count,
+    check_threads,
     option,
     read_bytes,
     read_pairs,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 def restore(
     inputs: Annotated[
         list[str],
-        Parameter(help="Images, or folders of images: TIFF, OME-Zarr, PNG, JPEG, CZI, LIF, ND2, OIB.", negative=()),
+        Parameter(help=INPUTS, negative=()),
     ],
     /,
     *,
@@ -97,7 +98,7 @@ def restore(
     debug: Debug = False,
 ) -> int:
     """Restore images, all with the same settings."""
-    check_count("--threads", threads)
+    check_threads(threads)
     most, texts = read_bytes(memory), read_settings(settings)
     ranges = {axis.upper(): text for axis, text in read_pairs("--select", select, "T=0:10").items()}
     fields = {
@@ -161,7 +162,7 @@ def restore(
                 show(event)
                 if isinstance(event, ItemEvent) and isinstance(event.event, Note):
                     report_error(f"{event.source}: {event.event.text}")
-                elif isinstance(event, ItemDone) and event.status != "failed":
+                elif isinstance(event, ItemDone) and not event.is_error:
                     say(to_json(item_facts(event)) if json else describe_item(event))
         finally:
             job.close()

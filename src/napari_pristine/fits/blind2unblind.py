@@ -13,14 +13,14 @@ from torch import Tensor
 
 from napari_pristine.fits.optimisation import Optimisation, halvings, linear_decay
 from napari_pristine.fits.unets import (
-    all_steps_taken,
+    check_source,
     draw_crops,
     make_unet,
     match_mean,
     noise_variances,
 )
 from napari_pristine.methods.blind2unblind import Blind2UnblindParams
-from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step
+from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step, StopReason
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
 from napari_pristine.nets.unet import UNet, blind2unblind_config
@@ -80,7 +80,7 @@ def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, 
         optimisation.step((step - 1) / steps)
         net.reached.fill_(weight)
         yield Step(step, steps, residual)
-    return all_steps_taken("Blind2Unblind", steps, source)
+    return check_source("Blind2Unblind", source) or StopReason()
 
 
 def restore(net: Blind2UnblindNet, block: NoisyBlock, params: Blind2UnblindParams) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from napari_pristine.fits.optimisation import Optimisation, linear_decay
 from napari_pristine.fits.stopping import EARLY, StopRules
 from napari_pristine.fits.unets import (
-    all_steps_taken,
+    check_source,
     draw_crops,
     make_unet,
     match_mean,
@@ -66,7 +66,7 @@ def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool)
             if params.keep_best:
                 best.update(step, square)
             yield Step(step, steps, square)
-        return all_steps_taken("IDDP", steps, source)
+        return check_source("IDDP", source) or rules.all_steps_taken(steps)
     finally:
         best.load_best()
 

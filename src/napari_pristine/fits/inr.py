@@ -96,7 +96,7 @@ def _fit_group(group: Sequence[tuple[Field, NoisyBlock]], params: InrParams, war
             return reason
         optimisation.step(step / steps)
         yield Step(step, steps, residual)
-    return StopReason(f"took all {steps} steps")
+    return rules.all_steps_taken(steps)
 
 
 def networks_per_block(params: InrParams, space: tuple[int, ...]) -> int:

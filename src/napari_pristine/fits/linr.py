@@ -45,7 +45,7 @@ from napari_pristine.fits.scene import (
 from napari_pristine.image.refine import denoise_consensus, refine_channels
 from napari_pristine.image.tiling import Tiling
 from napari_pristine.methods.linr import LinrParams
-from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
+from napari_pristine.methods.method import Fit, NoisyBlock, Step
 from napari_pristine.nets.field import Field
 from napari_pristine.physics.operator import degrade
 from napari_pristine.physics.recover import Observation, fit_observations, recover
@@ -114,7 +114,7 @@ def fit(net: Field, block: NoisyBlock, params: LinrParams, warm: bool) -> Fit:
             return reason
         optimisation.step(step / steps)
         yield Step(step, steps, residual)
-    return StopReason(f"took all {steps} steps")
+    return rules.all_steps_taken(steps)
 
 
 def _make_gradient_step(

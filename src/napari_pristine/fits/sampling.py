@@ -101,7 +101,7 @@ def fit(net: SamplingNet, block: NoisyBlock, params: SamplingParams, warm: bool)
         torch.autograd.backward(loss)
         unet.step(step / steps)
         yield Step(step, steps, residual)
-    return StopReason(f"took all {steps} steps")
+    return StopReason()
 
 
 def accumulate_field_gradients(field: Field, masking: MaskedBlock, visible: Tensor, clean: Tensor) -> Iterator[float]:

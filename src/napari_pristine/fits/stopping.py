@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from napari_pristine.methods.method import StopReason
+from napari_pristine.text import counted
 
 EARLY = 30
 """Steps before which reaching the noise level means that the estimate is too high (texture taken for noise)."""
@@ -48,20 +49,30 @@ class StopRules:
         fitted, hidden = self._mean.tolist()
         if self.residual and fitted <= self.residual**2:
             if step >= self.early:
-                return StopReason(f"reached the noise level after {step} steps")
+                return StopReason(f"reached the noise level after {counted(step, 'step')}")
             return StopReason(
-                f"reached the noise level after only {step} steps: texture was probably taken for noise and is lost; "
+                f"reached the noise level after only {counted(step, 'step')}: texture was probably taken "
+                f"for noise and is lost; "
                 "set sigma to a lower value",
                 warning=True,
             )
         if self.residual and self._is_stuck("fitted", fitted, step):
             level = math.sqrt(fitted)
             return StopReason(
-                f"the residual no longer fell after {step} steps, at {level:.2f} noise levels", warning=True
+                f"the residual no longer fell after {counted(step, 'step')}, at {level:.2f} noise levels", warning=True
             )
         if self.held_out and self._is_stuck("held out", hidden, step):
-            return StopReason(f"the error of the pixels held out no longer fell after {step} steps")
+            return StopReason(f"the error of the pixels held out no longer fell after {counted(step, 'step')}")
         return None
+
+    def all_steps_taken(self, steps: int) -> StopReason:
+        """Return the reason for the end after all steps; it has a text if the fit was to reach the noise level."""
+        if not self.residual:
+            return StopReason()
+        return StopReason(
+            f"the fit has taken all {counted(steps, 'step')} and has not reached the noise level; more may bring out "
+            "more detail (steps)"
+        )
 
     def _is_stuck(self, name: str, value: float, step: int) -> bool:
         best, since = self._best.get(name, (math.inf, step))

@@ -51,8 +51,13 @@ def match_mean(restored: Tensor, noisy: Tensor, valid: Tensor) -> Tensor:
     return restored + missing.reshape(-1, *[1] * (noisy.dim() - 1))
 
 
-def all_steps_taken(title: str, steps: int, source: CropSource) -> StopReason:
-    """Make the stop reason after all steps; it warns of correlated noise and missing pixels, which spoil the result."""
+def check_source(title: str, source: CropSource) -> StopReason | None:
+    """Return a warning of correlated noise and missing pixels, which spoil the result of a training, if there are any.
+
+    Args:
+        title: Title of the method.
+        source: What it was trained on.
+    """
     problems: list[str] = []
     if is_correlated(source.correlation_length):
         problems.append(
@@ -65,7 +70,7 @@ def all_steps_taken(title: str, steps: int, source: CropSource) -> StopReason:
             f"{invalid:.1%} of the pixels are without a value (masked, NaN or stuck), and those are not filled in well "
             "by this method; use inr or linr"
         )
-    return StopReason(", but ".join([f"took all {steps} steps", *problems]), warning=bool(problems))
+    return StopReason("; ".join(problems), warning=True) if problems else None
 
 
 def noise_variances(source: CropSource, ndim: int) -> Tensor:

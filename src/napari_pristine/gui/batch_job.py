@@ -15,6 +15,7 @@ from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
 from napari_pristine.resources import cpu_count, thread_count
 from napari_pristine.settings import Params, setting
+from napari_pristine.text import counted
 from napari_pristine.threads import run_in_thread
 
 _MAX_PROCESSES = cpu_count()
@@ -98,7 +99,7 @@ def run_batch(request: BatchRequest) -> Job:
         yield from batch.job()
     finally:
         if batch.rows:
-            title = f"{request.recipe.stem}: {len(batch.rows)} files"
+            title = f"{request.recipe.stem}: {counted(len(batch.rows), 'file')}"
             write_report(request.output, batch.rows, title=title, since=batch.since)
     return None
 

@@ -27,7 +27,7 @@ from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
-from napari_pristine.text import duration, short_name
+from napari_pristine.text import counted, duration, short_name
 
 _SHOWN_NOTES = 3
 
@@ -118,7 +118,7 @@ class BatchPanel(JobPanel):
             self.view.fit_row(number)
             self.view.follow(number + 1)
             self.bar.setValue(BAR_MAXIMUM * (number + 1) // total)
-            self.status.setText(f"Planned {number + 1} of {total} files")
+            self.status.setText(f"Planned {number + 1} of {counted(total, 'file')}")
         elif isinstance(event, ItemDone):
             self.view.fit_row(self.table.set_item(event))
         elif isinstance(event, BatchProgress):
@@ -178,17 +178,18 @@ class BatchPanel(JobPanel):
         times = [estimate.seconds for estimate in usable if estimate.seconds is not None]
         time = f", about {duration(sum(times))} with one process" if times else ""
         memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
-        summary = f"{len(usable)} of {len(estimates)} files can be restored{time}{memory}."
+        summary = f"{len(usable)} of {counted(len(estimates), 'file')} can be restored{time}{memory}."
         total = len(self.table.rows)
         if self._stopped:
-            stopped = f"Stopped: {total - len(estimates)} of {total} files were not planned."
+            were = "was" if total == 1 else "were"
+            stopped = f"Stopped: {total - len(estimates)} of {counted(total, 'file')} {were} not planned."
             summary = f"{stopped} {summary}" if estimates else stopped
         self.status.setText(summary)
 
     def _counts(self, partial: int) -> str:
         counts = count_outcomes([row.item for row in self.table.rows if row.item]) | {"partial": partial}
         parts = [f"{count} {name}" for name, count in counts.items() if count or name == "restored"]
-        return f"{', '.join(parts)}, of {len(self.table.rows)} files"
+        return f"{', '.join(parts)}, of {counted(len(self.table.rows), 'file')}"
 
     def _show_notes(self) -> None:
         """Show the last notes on the whole batch below the progress bar."""
@@ -228,7 +229,9 @@ def progress_text(progress: BatchProgress) -> str:
         name = f"{name[:26]}…{name[-17:]}"
     phase = f"{progress.phase} " if progress.phase != "restoring" and name else ""
     remaining = f"{duration(progress.remaining)} left" if progress.remaining is not None else ""
-    return " · ".join(filter(None, (f"{progress.items} of {progress.total} files", f"{phase}{name}", remaining)))
+    return " · ".join(
+        filter(None, (f"{progress.items} of {counted(progress.total, 'file')}", f"{phase}{name}", remaining))
+    )
 
 
 def open_panel() -> BatchPanel:

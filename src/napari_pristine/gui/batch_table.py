@@ -52,13 +52,13 @@ class Row:
     def error(self) -> str:
         """Reason why the file cannot be restored, or was not; empty for files that are not images."""
         if self.item is not None:
-            return self.item.text if self.item.status == "failed" else ""
+            return self.item.text if self.item.is_error else ""
         return self.estimate.problem if self.estimate and not self.task.problem else ""
 
     @property
     def has_result(self) -> bool:
         """True if there is a result, of this batch or an earlier one."""
-        return self.item is not None and (self.item.status == "restored" or was_done(self.item))
+        return self.item is not None and self.item.status != "failed" and bool(self.item.facts)
 
     @property
     def status(self) -> str:
@@ -82,6 +82,8 @@ class Row:
         text = use_panel_labels(item.text)
         if item.status == "skipped":
             return text if was_done(item) else f"skipped: {text}"
+        if item.status == "exists":
+            return f"not restored: {text}"
         quality = result_facts(item)
         if not text and quality.sigma is not None and quality.residual is not None:
             text = f"noise level {quality.sigma:.3g}, residual {quality.residual:.2f} noise levels"

@@ -14,6 +14,7 @@ import numpy as np
 from napari_pristine.errors import AxesError
 from napari_pristine.image.image import COLOUR, Image, LazySequence, check_axes, is_stored
 from napari_pristine.image.tiling import Tiling
+from napari_pristine.text import counted
 
 BlockIndex: TypeAlias = tuple[int, ...]
 """Index of a block along the loop axes; where blocks are chunks, the number of the chunk comes first."""
@@ -297,7 +298,7 @@ def align_mask(image: Image, mask: Image) -> np.ndarray:
     for axis in mask.axes:
         if mask.size(axis) != image.size(axis):
             raise AxesError(
-                f"the mask has {mask.size(axis)} elements along {axis}, the image {image.size(axis)}; "
+                f"the mask has {counted(mask.size(axis), 'element')} along {axis}, the image {image.size(axis)}; "
                 f"give a mask of the shape of the image (axes {image.axes}, shape {image.shape}), or of its plane YX"
             )
     order = [axis for axis in image.axes if axis in mask.axes]

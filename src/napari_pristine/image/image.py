@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import AxesError, ImageError, SettingError
+from napari_pristine.text import counted
 
 T = TypeVar("T")
 COLOUR = "CS"
@@ -105,7 +106,8 @@ class Image:
             values = tuple(getattr(self, name)) or (default,) * ndim
             if len(values) != ndim:
                 raise AxesError(
-                    f"{name} has {len(values)} values but the image has {ndim} axes ({self.axes}); give one per axis"
+                    f"{name} has {counted(len(values), 'value')} but the image has "
+                    f"{counted(ndim, 'axis', 'axes')} ({self.axes}); give one per axis"
                 )
             object.__setattr__(self, name, values)
 
@@ -192,8 +194,8 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> None:
         raise AxesError(f"an image needs at least two dimensions, Y and X; this array has the shape {tuple(shape)}")
     if len(axes) != len(shape):
         raise AxesError(
-            f"axes '{axes}' name {len(axes)} dimensions but the image has {len(shape)} (shape {tuple(shape)}); "
-            f"give one letter per dimension, e.g. '{guess_axes(tuple(shape))}'"
+            f"axes '{axes}' name {counted(len(axes), 'dimension')} but the image has {len(shape)} (shape "
+            f"{tuple(shape)}); give one letter per dimension, e.g. '{guess_axes(tuple(shape))}'"
         )
     if not (axes.isascii() and axes.isalpha() and axes.isupper()) or len(set(axes)) != len(axes):
         raise AxesError(f"axes '{axes}' are not distinct capital letters; use T, Z, C, Y, X and S, e.g. 'TCYX'")

@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 from napari_pristine.errors import ImageError
 from napari_pristine.image.outliers import fill_outliers, find_outliers, value_step
 from napari_pristine.image.stripes import measure_stripes
+from napari_pristine.text import counted
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,11 @@ _MAX_PATCHES = 60_000
 _MAX_PLANES = 8
 _CROP_SIDE, _MAX_CROPS = 256, 32
 """Large planes are measured in crops of this side, in pixels, up to this number."""
+_NEXT_VALUES = 3
+"""Number of values below the largest that are compared with it in frequency."""
+_SINGLE, _MAX_COUNT = 0.03, 10
+"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Values
+of so many steps do not count."""
 _CELL = 4
 """Side, in pixels, of the cells whose flatness is compared."""
 _INDEPENDENT = 5
@@ -125,7 +131,8 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     count, length = patches.shape
     if count <= length:
         raise ImageError(
-            f"the image has {count} patches of {_PATCH_SIDE} × {_PATCH_SIDE} pixels, but estimating its noise level "
+            f"the image has {counted(count, 'patch', 'patches')} of {_PATCH_SIDE} × {_PATCH_SIDE} pixels, "
+            f"but estimating its noise level "
             f"takes more than {length}; set the noise level (sigma) yourself"
         )
     patches = patches - patches.mean(axis=0)
@@ -192,6 +199,9 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         return Noise(0.0, 0.0, 0.0)
     step, dark = value_step(planes), float(planes[good].min())
     rounding = step**2 / 12
+    counts = planes[good & (planes < dark + _MAX_COUNT * step)] - dark  # without hot pixels
+    if step and counts.mean() < _SINGLE * step:
+        return Noise(float(step * counts.mean()) ** 0.5, step, -step * dark)
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets
     outliers = find_outliers(planes, good)
@@ -340,10 +350,25 @@ def _usable(planes: Array, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     )
     good = recorded & good if (recorded & good).mean() > 0.1 else good
     values = planes[good]
-    top = values.max()
-    saturated = np.sum(values == top) > max(20, 2e-4 * values.size)  # the brightest value is suspiciously frequent
-    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < (top if saturated else np.inf))
+    top = values.max() if count_saturated(values) else np.inf
+    usable = good & (ndimage.maximum_filter(planes, (1, 3, 3)) < top)
     return np.asarray(usable if usable.mean() > 0.1 else good)
+
+
+def count_saturated(values: NDArray[Any]) -> int:
+    """Number of values at the top, if it is suspiciously large: the next values are far less frequent; else 0."""
+    top = values.max()
+    count = int(np.sum(values == top))
+    if count <= max(20, 2e-4 * values.size):
+        return 0
+    for _ in range(_NEXT_VALUES):
+        lower = values[values < top]
+        if not lower.size:
+            break
+        top, values = lower.max(), lower
+        if 2 * np.sum(values == top) > count:
+            return 0
+    return count
 
 
 def _fit_line(x: Array, y: Array) -> tuple[float, float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from napari_pristine.text import counted
 
 Array = NDArray[np.float64]
 
@@ -20,14 +23,17 @@ _MAX_SHARE = 0.015
 """Fraction of outliers above which they are no defects, but the photons of a dark image."""
 _GAP = 0.3
 """Depth of a cold pixel below the dark quarter of the pixels around it, relative to that below the median, at least."""
-_LINE = 0.3
-"""Share of the pixels of a row or column that are outliers, above which all of it is one defect."""
+_LINE, _LINE_LENGTH, _LINE_GAP = 0.2, 32, 25
+"""Share of the pixels in a part of a row or column of this length that are outliers, above which all up to the last of
+them is one defect; gaps of up to this number less one are closed."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
 """Maximum number of brightness levels at which the noise is measured."""
 _TRIMMED = 0.8, 0.437
 """Fraction of the smallest squares of which the mean is taken, and that mean for normal noise of unit variance."""
+_ON_STEP, _STEP_ERROR = 0.9, 0.05
+"""Share of the values that lie on the steps, at least, and the distance of these from them, in steps."""
 _FREQUENT = 4
 """Number of pixels with the same value from which that value counts as one of the steps of the values."""
 
@@ -80,27 +86,49 @@ def fill_outliers(planes: Array, outliers: NDArray[np.int8]) -> Array:
 
 
 def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
-    """Count outliers by kind: rows and columns of which more than half are outliers, and single pixels.
+    """Count outliers by kind: rows and columns with a line of them, and other pixels.
 
     Args:
         outliers: Result of `find_outliers`, `(..., Y, X)`.
     """
     counts = {"hot pixels": 0, "cold pixels": 0, "rows": 0, "columns": 0}
     for plane in outliers.reshape(-1, *outliers.shape[-2:]):
-        rows, columns = ((plane != 0).mean(axis=axis) > _LINE for axis in (1, 0))
+        rows, columns = (_has_line(plane != 0, axis) for axis in (1, 0))
         rest = plane[~rows][:, ~columns]
         for name, count in zip(counts, ((rest > 0).sum(), (rest < 0).sum(), rows.sum(), columns.sum()), strict=True):
             counts[name] += int(count)
     return {name: count for name, count in counts.items() if count}
 
 
+def describe_defects(counts: Mapping[str, int]) -> str:
+    """Say how many outliers there are of each kind, such as `2 hot pixels and 1 row stand out of all their neighbours`.
+
+    Args:
+        counts: Result of `count_defects`, not empty.
+    """
+    named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
+    return f"{named} {'stands out of all its' if sum(counts.values()) == 1 else 'stand out of all their'} neighbours"
+
+
+def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Tell which rows (`axis` 1) or columns (0) of a plane have a line of outliers, without gaps."""
+    side = min(_LINE_LENGTH, found.shape[axis]) // 2
+    return np.asarray((ndimage.uniform_filter1d(found.astype(np.float32), side, axis=axis) > 0.999).any(axis=axis))
+
+
 def value_step(values: NDArray[Any]) -> float:
     """Distance of the steps of rounded values; 0 if the values are not rounded to any."""
     sample = values.ravel()[:: max(values.size // 200_000, 1)]
-    kinds, counts = np.unique(sample, return_counts=True)
+    kinds, counts = np.unique(np.asarray(sample, np.float64), return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:64]
     steps = np.diff(np.sort(kinds[frequent[counts[frequent] >= _FREQUENT]]))
-    return float(steps.min()) if len(steps) else 0.0
+    if not len(steps):
+        return 0.0
+    step = float(steps.min())
+    number = (kinds - kinds[frequent[0]]) / step
+    on_step = np.abs(number - np.rint(number)) < _STEP_ERROR
+    # two values alone may be the ends of clipped ones
+    return step if counts[on_step].sum() > _ON_STEP * sample.size else 0.0
 
 
 def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np.int8]:
@@ -130,11 +158,18 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
 
 
 def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Mark all of a row or column of which many pixels are outliers: the others are hidden by structure."""
+    """Mark the parts of rows and columns of which many pixels are outliers; the others are hidden by structure."""
     for axis in (1, 2):
         for sign in (1, -1):
-            lines = (found == sign).mean(axis=axis, keepdims=True) > _LINE
-            found = np.where(lines, np.int8(sign), found)
+            hits = (found == sign).swapaxes(axis, 2)
+            side = min(_LINE_LENGTH, hits.shape[2])
+            dense = ndimage.uniform_filter1d(hits.astype(np.float32), side, axis=2, mode="reflect") > _LINE
+            if dense.any():
+                dense = ndimage.maximum_filter1d(dense, side, axis=2)  # up to the ends of the windows
+                ends = ((0, 0), (0, 0), (_LINE_GAP, _LINE_GAP))
+                closed = ndimage.binary_closing(np.pad(hits & dense, ends, "symmetric"), np.ones((1, 1, _LINE_GAP)))
+                line = closed[..., _LINE_GAP:-_LINE_GAP].swapaxes(axis, 2)
+                found = np.where(line, np.int8(sign), found)
     return found
 
 

@@ -28,6 +28,10 @@ _FINE = 4.0
 """Standard deviation of the blur that separates fine structure from its surroundings, in pixels."""
 _LOST = 0.1
 """Share of the contrast of fine structure from which a loss is made good; less is within the error of the estimate."""
+_CAUTION = 1.7
+"""Squared bias, relative to noise that is kept, where the noise is weaker than the fine structure."""
+_FINE_FROM = 1.5, 2.2
+"""Power of the fine structure, in noise variances, from which that begins to count, and from which it counts fully."""
 _SIGNAL_BLUR = 2.0
 _LEAST_SIGMA = 0.2
 """Least noise level of a pixel, relative to that of the channel."""
@@ -57,8 +61,9 @@ def replace_worse(
     With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
     E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
     the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
-    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. At the end,
-    the contrast of fine structure is raised if much of it is lost, so that spots keep their light.
+    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. Then the
+    contrast of fine structure is raised if much of it is lost, so that spots keep their light. At the end, some of the
+    noisy image is mixed in where the noise is weak, see `_cautious_share`.
 
     Args:
         noisy: `(*space)` in the units of the image; the last two axes are Y and X.
@@ -75,7 +80,7 @@ def replace_worse(
         variance *= np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR)
     share = np.clip(_PILOT * np.asarray(kept, np.float64), 0, 1)
     margin = _MARGIN_CORRELATED if is_correlated(noise.correlation_length) else _MARGIN
-    replaced, weight, blur_errors = 0.0, np.ones(y.shape), []
+    weight, blur_errors = np.ones(y.shape), []
     for blur in (*BLURS, 0.0):
         blurred, blur_share = _blur(y, blur), _kept_by_blur(blur, noise.correlation_length)
         blur_errors.append(_mean_error(y, blurred, np.full(y.shape, blur_share), variance, valid))
@@ -87,14 +92,35 @@ def replace_worse(
         current = current + mixed * change
         share = share + mixed * (blur_share - share)
         weight *= 1 - mixed
-        replaced = 1 - float(weight.mean())
     if not is_correlated(noise.correlation_length):
         fine = current - _blur(current, _FINE)
         lost = _lost_contrast(y, current, fine, share * variance * (1 - _kept_by_blur(_FINE, 1.0)), valid)
         if lost > _LOST:
             current = current + lost * fine
             share = share * (1 + lost)
+    kept_noisy = _cautious_share(y, current, share, variance, valid)
+    current = current + kept_noisy * (y - current)
+    share = share + kept_noisy * (1 - share)
+    replaced = 1 - float((weight * (1 - kept_noisy)).mean())
     return Safe(current, _mean_error(y, current, share, variance, valid), min(blur_errors), replaced)
+
+
+def _cautious_share(y: Array, estimate: Array, share: Array, variance: Array, valid: NDArray[np.bool_]) -> Array:
+    """Weight of the noisy image where lost structure counts more than noise that is kept, `(*space)`.
+
+    Noise that is weaker than the fine structure is hardly seen, structure that is lost cannot be found again. With
+    B the squared bias of an estimate that keeps a share s of the noise, the weight w minimises
+    _CAUTION (1 - w)² B + (s + w (1 - s))² V.
+    """
+    mean_variance = float(variance[valid].mean())
+    fine = float(((estimate - _blur(estimate, _FINE))[valid] ** 2).mean()) / mean_variance
+    is_fine = float(np.interp(fine, _FINE_FROM, (0, 1)))
+    if is_fine == 0:
+        return np.zeros(y.shape)
+    bias = _mean_error(y, estimate, share, variance, valid) - float((share**2 * variance)[valid].mean()) / mean_variance
+    lost = _CAUTION * max(bias, 0.0)
+    best = np.clip((lost - share * (1 - share)) / (lost + (1 - share) ** 2 + 1e-9), 0, 1)
+    return np.where(valid, is_fine * best, 0.0)
 
 
 def _lost_contrast(y: Array, estimate: Array, fine: Array, kept: Array, valid: NDArray[np.bool_]) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_pristine.errors import AxesError, ImageError
 from napari_pristine.image.image import Image, axes_from_names, check_axes, guess_axes, parse_range
 from napari_pristine.io.metadata import PIXEL, unit_name
-from napari_pristine.text import one_line
+from napari_pristine.text import counted, one_line
 
 _EVEN = 1e-3
 """Largest deviation, in steps, of coordinates that count as evenly spaced."""
@@ -58,7 +58,7 @@ def as_image(image: Any, axes: str = "", *, default: str = "") -> Image:
     axes = axes or ("YX" if values.ndim == 2 else default)
     if not axes:
         raise AxesError(
-            f"an array with {values.ndim} dimensions (shape {values.shape}) needs axes; "
+            f"an array with {counted(values.ndim, 'dimension')} (shape {values.shape}) needs axes; "
             f"give one letter per dimension, e.g. axes='{guess_axes(values.shape)}'"
         )
     return Image(values, axes)

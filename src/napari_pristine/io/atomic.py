@@ -138,7 +138,9 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     if path.is_dir() and not _is_zarr_or_empty(path):
         raise FileError(f"cannot write '{path}': it is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise FileError(f"'{path}' exists already; choose another name or allow overwriting")
+        raise FileError(
+            f"'{path}' exists already; give another name, or overwrite=True (in the shell --overwrite) to replace it"
+        )
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"cannot write '{path}': you may not write to '{path.parent}'; choose another folder")
 

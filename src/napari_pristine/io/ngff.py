@@ -27,7 +27,7 @@ from napari_pristine.io.metadata import (
     provenance_to_json,
     unit_name,
 )
-from napari_pristine.text import one_line
+from napari_pristine.text import counted, one_line
 
 Version = Literal["0.4", "0.5"]
 OWN = "napari-pristine"
@@ -194,7 +194,8 @@ def read_multiscale(file: Path, attributes: Mapping[str, Any], level: str = "", 
                 notes.append(f"the transformation '{one_line(step.type)[:20]}' of OME-Zarr is not known and left out")
         elif len(values) != len(letters):
             raise FileError(
-                f"'{file}' is not valid OME-Zarr: a {step.type} has {len(values)} values for {len(letters)} axes; "
+                f"'{file}' is not valid OME-Zarr: a {step.type} has {counted(len(values), 'value')} for "
+                f"{counted(len(letters), 'axis', 'axes')}; "
                 f"{_ADVICE}"
             )
         elif step.type == "scale":

@@ -6,6 +6,7 @@ To add a format, write a module with a function `read` (and `open_lazily` and `w
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
     """
     check_text(axes)
     path, axes = Path(path), axes.upper()
+    if glob.has_magic(str(path)) and not os.path.lexists(path):
+        raise FileError(f"there is no file '{path}': patterns are not expanded here; give the name of one file")
     format_ = _format_of(path)
 
     def read_whole() -> Image:

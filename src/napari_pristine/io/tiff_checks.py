@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 import tifffile
 
 from napari_pristine.errors import FileError
+from napari_pristine.text import counted
 
 _LOGGED_WHEN_CUT_OFF = (
     "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
@@ -157,7 +158,7 @@ def check_complete(
     if len(pages) < len(series.pages):
         others = f"the missing {name_files(missing)}" if missing else "its other files"
         raise FileError(
-            f"'{path}' has only {len(pages)} of its {len(series.pages)} planes, with gaps between them; "
+            f"'{path}' has only {len(pages)} of its {counted(len(series.pages), 'plane')}, with gaps between them; "
             f"put {others} into the same folder, or save the existing planes as a new file"
         )
     if series.nbytes > sum(page.nbytes for page in pages):

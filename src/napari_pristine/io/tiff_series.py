@@ -14,6 +14,7 @@ import tifffile
 
 from napari_pristine.image.image import COLOUR
 from napari_pristine.io.tiff_checks import name_files
+from napari_pristine.text import counted
 
 MAX_PLANES = 10_000_000
 """More than any microscope records, and few enough for tifffile to list them in a moment."""
@@ -284,7 +285,7 @@ def mend_imagej(
         found = claimed if rest > 1 else min(found, claimed)  # one that ends within a plane is cut off
     else:
         found = 1
-    stale = [f"its description states {max(images, claimed)} images, but it holds {found}, which are read"]
+    stale = [f"its description states {counted(max(images, claimed), 'image')}, but it holds {found}, which are read"]
     if found in (0, claimed) or claimed > MAX_PLANES:
         return series, stale if found == claimed and images not in (1, claimed) else []
     if page_count > 1:
@@ -316,7 +317,7 @@ def mend_ome(
         return series, []
     leading = series.ndim - len(keyframe.shape)
     axes, sizes = leading_shape(len(pages), series.axes[:leading], series.shape[:leading])
-    text = f"its OME-XML states {len(series)} planes, but it holds {len(pages)}, which are read in order"
+    text = f"its OME-XML states {counted(len(series), 'plane')}, but it holds {len(pages)}, which are read in order"
     pages = pages[: math.prod(sizes)]
     return series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series), [text]
 

@@ -20,6 +20,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Range, axes_from_names, ranges
 from napari_pristine.io.metadata import FileMetadata, number, unit_name
 from napari_pristine.io.microscope import MicroscopeFile, Scene
+from napari_pristine.text import counted
 
 Spacing = tuple[float, str]
 _LIF_AXES = {"1": "X", "2": "Y", "3": "Z", "4": "T"}
@@ -290,7 +291,9 @@ class OlympusFile(MicroscopeFile):
         counts = [len(column) for column in along]
         if len(names) != math.prod(counts):
             missing = math.prod(counts) - len(names)
-            raise FileError(f"'{self.path}' lacks {missing} of its {math.prod(counts)} planes; copy all of it again")
+            raise FileError(
+                f"'{self.path}' lacks {missing} of its {counted(math.prod(counts), 'plane')}; copy all of it again"
+            )
         first = self._file.asarray(min(names.values()))
         axes = axes_from_names([*letters, *"YXS"[: first.ndim]], guess=True)
         return [Scene("", axes, (*counts, *first.shape), first.dtype, first.ndim, names)]

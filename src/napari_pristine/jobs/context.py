@@ -11,6 +11,7 @@ import torch
 
 from napari_pristine.events import Command, Event, Note, Preview, Progress
 from napari_pristine.methods.method import Fit, Step, StopReason
+from napari_pristine.text import counted
 
 T = TypeVar("T")
 JobPart: TypeAlias = Generator[Event, Command | None, T]
@@ -143,12 +144,13 @@ class JobContext:
                 yield from self.preview(make_previews)
         except StopIteration as end:
             reason: StopReason = end.value
-            self.stops[reason.text] += blocks
+            if reason.text:
+                self.stops[reason.text] += blocks
             if reason.warning:
                 yield from self.warn(reason.text)
             return reason
         finally:
             fit.close()
-        reason = StopReason(f"kept after {step.done} of {step.total} steps")
+        reason = StopReason(f"kept after {step.done} of {counted(step.total, 'step')}")
         yield from self.emit(Note(reason.text))
         return reason

@@ -25,6 +25,7 @@ from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.methods.method import NoisyBlock, Step
 from napari_pristine.model import SUFFIX, read_weights, write_weights
 from napari_pristine.nets.field import blend
+from napari_pristine.text import counted
 
 _SMALLEST_TILE = 128
 _REFINED_TILE = 512
@@ -272,7 +273,7 @@ def refine_block(
     except OutOfMemory:
         reason = "the memory ran out"
     if reason:
-        text = f"{reason} after {rounds} of {total} rounds of refinement"
+        text = f"{reason} after {rounds} of {counted(total, 'round')} of refinement"
         yield from (context.warn(text) if reason != "kept" else context.emit(Note(text)))
     return restored.cpu().numpy()
 

@@ -29,6 +29,7 @@ from napari_pristine.model import Model
 from napari_pristine.physics.psf import MeasuredPSF
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import BASE_MEMORY
+from napari_pristine.text import counted
 
 RUN_LENGTH = 16
 """Maximum number of blocks in a run: each starts from the network of the one before. The first block of a run starts
@@ -331,14 +332,15 @@ def _plan_extra_image(extra: Image, image: Image, blocks: AxesPlan, recipe: Reci
     own = plan_axes(extra, "".join(axis for axis in blocks.joint_axes if axis in extra.axes))
     if own.space != blocks.space or own.block_shape[0] != blocks.block_shape[0]:
         raise AxesError(
-            f"'{extra.name}' is cut into blocks of {own.block_shape[0]} channels along {own.space}, the image into "
+            f"'{extra.name}' is cut into blocks of {counted(own.block_shape[0], 'channel')} along "
+            f"{own.space}, the image into "
             f"blocks of {blocks.block_shape[0]} along {blocks.space}; give images with the same axes"
         )
     for axis in own.loop_axes:
         size = image.size(axis) if axis in blocks.loop_axes else 1
         if extra.size(axis) not in (1, size):
             raise AxesError(
-                f"'{extra.name}' has {extra.size(axis)} elements along {axis}, the image {size}; "
+                f"'{extra.name}' has {counted(extra.size(axis), 'element')} along {axis}, the image {size}; "
                 "give an image with as many, or with a single one, which is then used for all"
             )
     return extra, own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_pristine.device import describe_device, out_of_memory_as_error, versions
+from napari_pristine.device import compute_threads, describe_device, out_of_memory_as_error, thread_warning, versions
 from napari_pristine.errors import ComputeError, ImageError, OutOfMemory, SettingError
 from napari_pristine.events import BlockDone, Command, Event, Job, Note, Preview, T
 from napari_pristine.image.axes import BlockIndex
@@ -30,11 +31,16 @@ from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.model import Model, load_model
 from napari_pristine.recipe import Recipe
-from napari_pristine.settings import make
+from napari_pristine.recipe_file import load_recipe
+from napari_pristine.settings import make, shorten
+from napari_pristine.text import counted
 from napari_pristine.threads import Prefetcher
 
 _MAX_COUNTED = 1000
 """Number of work units up to which their blocks are counted for the progress; more are taken to be all there are."""
+
+_ROUNDING = 1e-3
+"""Noise levels by which a value may be below zero without being counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,7 @@ def restore(
     image: NDArray[Any] | Image,
     method: str = "",
     *,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     axes: str = "",
     preset: str = "",
     settings: Mapping[str, Any] | None = None,
@@ -77,9 +84,11 @@ def restore(
     mask: NDArray[Any] | Image | None = None,
     also: Sequence[NDArray[Any] | Image] = (),
     model: Model | str | Path | None = None,
-    adapt: bool = False,
-    device: str = "auto",
-    seed: int = 0,
+    adapt: bool | None = None,
+    value_type: str | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
     on_event: Callable[[Event], Command | None] | None = None,
 ) -> Restored:
     """Restore an image and wait for the result.
@@ -87,7 +96,9 @@ def restore(
     Args:
         image: An array, or an `Image`, whose axes and spacing the result keeps, or a `DataArray` of xarray, whose
             dimensions and coordinates say the same; then the data of the result are a `DataArray` like it.
-        method: Name of the method; by default `inr`, or that of the model.
+        method: Name of the method; by default `inr`, or that of the recipe or the model.
+        recipe: A recipe, or its file, in place of the defaults of all other arguments; those that are given count
+            instead, and `settings` change single settings of it. It decides method and preset.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
         settings: Settings that differ from the preset, or from those of the model.
@@ -96,9 +107,11 @@ def restore(
         mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
         also: Extra images of the same scene, for methods that restore several images jointly.
         model: A trained network, or its file.
-        adapt: Train the model some more on the image before it restores it.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        seed: Seed of all random numbers: the same seed gives the same pixels on one device.
+        adapt: Train the model some more on the image before it restores it; by default not.
+        value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
+        device: `auto` (default), `cpu`, `cuda` or `mps`.
+        seed: Seed of all random numbers, by default 0: the same seed gives the same pixels on one device.
+        threads: Number of threads to compute with on the CPU; by default that of torch.
         on_event: Called with each event; may return `Command.KEEP` to stop early and keep the result so far.
 
     Raises:
@@ -106,19 +119,30 @@ def restore(
     """
     check_text(axes)
     check_text(together, "together")
-    axes, together = axes.upper(), together.upper()
+    base = load_recipe(recipe) if isinstance(recipe, (str, os.PathLike)) else recipe
+    if not isinstance(base, Recipe | None):
+        raise SettingError(f"recipe is {shorten(repr(base))}; give a Recipe or its file, see load_recipe")
+    axes, together = (axes or (base.axes if base else "")).upper(), together.upper()
     original, image = image, as_image(image, axes)
     network = model if isinstance(model, Model) or model is None else load_model(model)
     fields: dict[str, Any] = {
-        "axes": axes, "together": together, "select": dict(select or {}), "adapt": adapt, "device": device,
-        "seed": seed, "model": "" if isinstance(model, Model) or model is None else str(model),
+        "axes": axes or None, "together": together or None, "select": None if select is None else dict(select),
+        "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
+        "model": None if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
-    recipe = make_recipe(network, method, preset, settings or {}, fields)
+    given = {name: value for name, value in fields.items() if value is not None}
+    if base is None:
+        used = make_recipe(network, method, preset, settings or {}, given)
+    else:
+        used = _change_recipe(base, method, preset, settings or {}, given)
     mask_image = None if mask is None else as_image(mask, default=image.axes)
     extra_images = [as_image(extra, default=image.axes) for extra in also]
-    result = wait(run(image, recipe, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    with compute_threads(threads):
+        result = wait(run(image, used, mask=mask_image, extra_images=extra_images, model=network), on_event)
+    if threads and (warning := thread_warning(threads)):
+        result = replace(result, notes=(Note(warning, warning=True), *result.notes))
     if is_dataarray(original):
-        result = replace(result, image=like_dataarray(original, result.image, recipe.select))
+        result = replace(result, image=like_dataarray(original, result.image, used.select))
     return result
 
 
@@ -175,7 +199,7 @@ def run_plan(
         channels = len({plan.blocks.channel(index) for unit in units for index in unit})
     batches = chain.from_iterable(map(plan.batches, plan.work_units if units is None else units))
     fitter = BlockFitter(plan, context, batch_count, channels, checkpoint_dir)
-    summary = QualitySummary(plan.blocks, plan.image.channels)
+    summary = QualitySummary(plan, result.dtype)
     prefetcher: Prefetcher[BlockIndex] = Prefetcher(plan.read)
     networks: dict[BlockIndex, list[torch.nn.Module]] = {}
     noted = 0
@@ -195,7 +219,7 @@ def run_plan(
             for number, (batch, following) in enumerate(pairwise(chain(batches, [None]))):
                 assert batch is not None
                 if context.keep:
-                    kept = f"only {summary.count} of {block_count} blocks are restored"
+                    kept = f"only {summary.count} of {counted(block_count, 'block')} restored"
                     yield from context.warn(f"kept early: {kept}; the others are unchanged")
                     for index in chain(batch, following or (), chain.from_iterable(batches)):
                         _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
@@ -256,18 +280,12 @@ def run_plan(
                             errors=errors,
                             stripes=fitted.block.stripes,
                             means=(float(values.mean()), float(rounded.mean(dtype=np.float64))),
+                            below_zero=_below_zero(fitted.block, rounded),
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
-            if result.dtype != plan.image.dtype:
-                yield from context.emit(
-                    Note(
-                        f"the result is {result.dtype}: whole numbers would be coarser than the noise that is left, or "
-                        "change the mean (value_type)"
-                    )
-                )
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one
@@ -321,6 +339,23 @@ def make_recipe(
     return make(Recipe, {**chosen, "settings": dict(settings), **fields})
 
 
+def _change_recipe(
+    recipe: Recipe, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Recipe:
+    """Change some settings and fields of a recipe, which decides method and preset.
+
+    Raises:
+        PristineError: Another method or preset is given, or a setting is unknown or out of range.
+    """
+    for name, value, own in (("method", method, recipe.method), ("preset", preset, recipe.preset)):
+        if value not in ("", own):
+            raise SettingError(
+                f"{name} '{value}' does not fit the recipe, which was made with {name} '{own}'; leave {name} out, "
+                "or leave recipe out"
+            )
+    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **settings}})
+
+
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:
     """Write the values `(C, *space)` of a block to the result; transparency stays as it was."""
     blocks = plan.output_blocks
@@ -354,6 +389,18 @@ def _quality(
             continue
     yield from context.warn("the memory ran out; the quality of the result is not measured")
     return ()
+
+
+def _below_zero(block: Block, values: NDArray[Any]) -> tuple[int, float]:
+    """Number of restored values below zero of a block that has none, and the lowest of them; (0, 0.0) if it has some.
+
+    Values that are below by rounding alone do not count.
+    """
+    level = max(intensity.noise.sigma for intensity in block.intensities)
+    lowest = float(values.min())
+    if lowest >= -_ROUNDING * level or block.filled.min() < 0:
+        return 0, 0.0
+    return int(np.count_nonzero(values < -_ROUNDING * level)), lowest
 
 
 def _check_finite(values: torch.Tensor) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_pristine.events import BlockDone, Note
-from napari_pristine.image.axes import AxesPlan, BlockIndex
+from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
+from napari_pristine.text import counted
+
+if TYPE_CHECKING:
+    from napari_pristine.jobs.plan import RestorationPlan
 
 _REPLACED = 0.5
 """Share of the result that is replaced by blurs from which users are told."""
@@ -16,6 +22,9 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels, and its correlation with the result, from which structure counts as removed."""
+_LEFT = 0.85
+"""Residual in noise levels below which noise was left, in images that are darker than their noise and have no negative
+values."""
 _MAX_REASONS = 20
 """Reasons why blocks were left unchanged that are told apart: each empty frame may have a value of its own."""
 _BIAS = 0.02
@@ -27,22 +36,24 @@ class QualitySummary:
     """Quality figures of all blocks so far.
 
     Args:
-        blocks: Division of the image into blocks.
-        channel_names: Names of the channels along `C`, if there are any.
+        plan: Plan of the restoration.
+        dtype: Type of the values of the result.
 
     Attributes:
         count: Number of blocks.
     """
 
-    def __init__(self, blocks: AxesPlan, channel_names: tuple[str, ...]) -> None:
+    def __init__(self, plan: RestorationPlan, dtype: np.dtype[Any]) -> None:
         self.count = 0
-        self._blocks, self._channel_names = blocks, channel_names
+        self._blocks, self._channel_names = plan.blocks, plan.image.channels
+        self._stated_dtype, self._dtype = plan.stated_dtype, dtype
         self._sums: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._invalid = 0
         self._defects: Counter[str] = Counter()
         self._errors = np.zeros(4)
         self._stripes = np.zeros(2)
         self._means = np.zeros(2)
+        self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
         self._first_unchanged: dict[str, BlockIndex] = {}
@@ -58,6 +69,8 @@ class QualitySummary:
         for error in done.errors:
             self._errors += [*error, 1]
         self._means += done.means
+        count, lowest = done.below_zero
+        self._below_zero, self._lowest = self._below_zero + count, min(self._lowest, lowest)
         self._stripes = np.maximum(self._stripes, done.stripes)
         self._invalid += done.invalid
         self._stops.update(dict(done.stops))
@@ -80,14 +93,21 @@ class QualitySummary:
         return Quality(sigma, residual, whiteness, structure, self._invalid, stopped, channels)
 
     def notes(self) -> list[Note]:
-        """Notes on blocks that were left unchanged, and on values that were filled in."""
+        """Notes on blocks that were left unchanged, the type of the values, and values that were filled in."""
         notes = [
             Note(f"{self._describe_unchanged(reason, count)}: {reason}", warning=True)
             for reason, count in self._unchanged.items()
         ]
+        if self._dtype.kind != self._stated_dtype.kind:
+            notes.append(
+                Note(
+                    f"the result is {self._dtype}, not {self._stated_dtype} like the image: whole numbers would be "
+                    "coarser than the noise that is left, or change the mean (value_type)"
+                )
+            )
         if self._defects:
-            named = " and ".join(f"{count} {kind}" for kind, count in self._defects.items())
-            notes.append(Note(f"{named} stand out of all their neighbours; they were filled from the fit (hot_pixels)"))
+            was = "it was" if self._defects.total() == 1 else "they were"
+            notes.append(Note(f"{describe_defects(self._defects)}; {was} filled from the fit (hot_pixels)"))
         for name, level in zip(("rows", "columns"), self._stripes, strict=True):
             if level > 0:
                 notes.append(
@@ -102,15 +122,25 @@ class QualitySummary:
                     warning=True,
                 )
             )
+        if self._below_zero:
+            notes.append(
+                Note(
+                    f"{counted(self._below_zero, 'value')} of the result {'is' if self._below_zero == 1 else 'are'} "
+                    f"below zero, where the image has none, down to {self._lowest:.2g}; kept, as 0 would raise the mean"
+                )
+            )
         notes += self._quality_notes()
         if self._invalid:
             notes.append(
-                Note(f"{self._invalid} pixels without a value (NaN, infinite or masked) were filled from the fit")
+                Note(
+                    f"{counted(self._invalid, 'pixel')} without a value (NaN, infinite or masked) "
+                    f"{'was' if self._invalid == 1 else 'were'} filled from the fit"
+                )
             )
         return notes
 
     def _quality_notes(self) -> list[Note]:
-        """Warnings if the result is worse than a light blur, in parts or as a whole, or if structure was removed."""
+        """Warnings if the result is worse than a light blur, if noise was left, or if structure was removed."""
         notes = []
         error, blur_error, replaced = self._errors[:3] / max(self._errors[3], 1)
         if replaced > _REPLACED:
@@ -130,8 +160,17 @@ class QualitySummary:
                 )
             )
         for channel in self.quality().channels:
+            name = f" in {channel.name}" if channel.name else ""
+            dark = self._below_zero and channel.sigma > self._means[0] / self.count
+            if dark and channel.residual < _LEFT:
+                notes.append(
+                    Note(
+                        f"noise was left{name}: what was removed is {channel.residual:.2f} noise levels strong, and "
+                        "about 1 is expected; there are too few photons to measure the noise: sum or bin the images",
+                        warning=True,
+                    )
+                )
             if channel.residual > _REMOVED and channel.structure > _STRUCTURE:
-                name = f" in {channel.name}" if channel.name else ""
                 notes.append(
                     Note(
                         f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "

@@ -15,6 +15,7 @@ from napari_pristine.methods.degradation import Degradation, ExtraImage, read_ex
 from napari_pristine.methods.fit_settings import FieldParams
 from napari_pristine.methods.method import LazyModule, Method, MethodParams
 from napari_pristine.settings import setting
+from napari_pristine.text import counted
 
 compute = LazyModule("napari_pristine.fits.linr")
 
@@ -87,8 +88,9 @@ class LinrParams(FieldParams, MethodParams, Degradation):
         """
         if others != len(self.extra_images):
             raise SettingError(
-                f"'extra_images' describes {len(self.extra_images)} extra images of the scene, and {others} are "
-                "given; write one description for each, separated by semicolons"
+                f"'extra_images' describes {counted(len(self.extra_images), 'extra image')} of the scene, "
+                f"and {others} {'is' if others == 1 else 'are'} given; write one description for each, separated by "
+                "semicolons"
             )
         if any(d.finer > 1 and not set(d.finer_axes) <= set(axes) for d in self.degradations):
             raise SettingError(

@@ -30,9 +30,7 @@ class MethodParams(Params):
     )
     stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
     hot_pixels: bool = setting(True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.")
-    stripes: bool = setting(
-        False, "Remove the offsets of rows and columns, where they are found; check the result of structured images."
-    )
+    stripes: bool = setting(True, "Remove the offsets of rows and columns, where they are found.")
     refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
     safeguard: bool = setting(
         True, "Mix in a light blur, or the noisy image, where it is estimated to be closer to the truth than the fit."
@@ -157,9 +155,12 @@ class Step:
 
 @dataclass(frozen=True)
 class StopReason:
-    """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked."""
+    """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked.
 
-    text: str
+    The text is empty if the fit took all its steps, and that is all there is to say.
+    """
+
+    text: str = ""
     warning: bool = False
 
 

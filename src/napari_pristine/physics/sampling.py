@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_pristine.errors import SettingError
 from napari_pristine.physics.operator import Grid
+from napari_pristine.text import counted
 
 Kind = Literal["box", "lanczos"]
 _LOBES = 2
@@ -44,7 +45,8 @@ class Downsample:
         for axis, factor in enumerate(self.factors(grid.axes), start=scene.dim() - len(grid.axes)):
             if scene.shape[axis] % factor:
                 raise SettingError(
-                    f"a scene of {scene.shape[axis]} pixels cannot be made {factor} times coarser; crop it to a "
+                    f"a scene of {counted(scene.shape[axis], 'pixel')} cannot be made {factor} times "
+                    f"coarser; crop it to a "
                     f"multiple of {factor} pixels"
                 )
             if factor > 1:
