@@ -70,12 +70,6 @@ def test_saturated_and_invalid_pixels_are_counted() -> None:
     assert any("no value" in sentence for sentence in found.advice)
 
 
-@pytest.mark.parametrize("photons", [0.02, 0.2, 2])
-def test_counts_of_few_photons_are_not_saturated(photons: float) -> None:
-    counts = np.random.default_rng(0).poisson(photons, (128, 128)).astype(np.uint16)
-    assert diagnose(counts).channels[0].saturated == 0
-
-
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_the_end_of_a_converter_is_saturation(bits: int) -> None:
     rng = np.random.default_rng(0)
@@ -85,19 +79,55 @@ def test_the_end_of_a_converter_is_saturation(bits: int) -> None:
     assert diagnose(values).channels[0].saturated == np.mean(values == 2**bits - 1) > 0.01
 
 
-def test_hot_pixels_do_not_make_the_estimates_disagree() -> None:
-    rng = np.random.default_rng(0)
-    noisy = rng.poisson(100, (128, 128))
-    noisy[rng.random(noisy.shape) < 0.005] += rng.integers(200, 5000)
-    found = diagnose(noisy.astype(np.uint16))
-    assert not any("disagree" in sentence for sentence in found.advice)
-    assert found.channels[0].sigma == pytest.approx(10, rel=0.1)
-
-
 def test_the_end_of_the_type_is_saturation_even_if_few_pixels_reach_it() -> None:
     values = (scene(64, 64) + np.random.default_rng(0).normal(0, 8, (64, 64))).astype(np.uint8)
     values[3, 5] = 255
     assert diagnose(values).channels[0].saturated == pytest.approx(1 / 64**2)
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.2, 0.7, 3.0])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_counts_of_few_photons_are_not_saturated(mean: float, dtype: str) -> None:
+    for truth in (np.full((128, 128), mean), mean * scene(128, 128) / 100):
+        found = diagnose(np.random.default_rng(0).poisson(truth).astype(dtype))
+        assert found.channels[0].saturated == 0
+        assert "saturated" not in " ".join(found.advice)
+
+
+@pytest.mark.parametrize(
+    ("gain", "limit", "unit", "dtype"),
+    [
+        (2, 255, 1, "uint8"),
+        (2, 255, 1, "uint16"),
+        (30, 4095, 1, "uint16"),
+        (30, 4095, 16, "uint16"),  # in the upper bits
+        (500, 65535, 1, "uint16"),
+        (30, 3500, 1, "uint16"),  # a full well below the limit of the converter
+        (1, 120.5, 1, "float32"),
+        (60, 4095, 1, "int32"),  # most pixels
+    ],
+)
+def test_saturation_is_found_at_any_level(gain: float, limit: float, unit: float, dtype: str) -> None:
+    values = gain * np.random.default_rng(0).normal(scene(128, 128), 5)
+    full = (unit * np.clip(np.rint(values) if dtype != "float32" else values, 0, limit)).astype(dtype)
+    expected = np.mean(full == full.max())
+    assert expected > 0.01
+    assert diagnose(full).channels[0].saturated == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.002, 0.008])
+def test_hot_pixels_do_not_make_the_estimates_disagree(share: float) -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(scene(128, 128)).astype(np.uint16)
+    hot = rng.random(noisy.shape) < share
+    noisy[hot] += rng.integers(300, 4000, hot.sum()).astype(np.uint16)
+    noisy[:, 40] = 3000
+    found = diagnose(noisy)
+    [channel] = found.channels
+    assert channel.sigma == pytest.approx(10, rel=0.1)
+    assert channel.sigma_fit == pytest.approx(10, rel=0.1)
+    assert "hot pixels and 1 column stand out" in " ".join(found.advice)
+    assert "disagree" not in " ".join(found.advice)
 
 
 def test_an_image_without_noise_is_left_alone() -> None:

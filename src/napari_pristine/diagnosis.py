@@ -255,4 +255,4 @@ def _saturated(values: NDArray[Any]) -> float:
     top = finite.max()
     if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
         return float(np.mean(finite == top))
-    return count_saturated(finite) / finite.size if top > np.median(finite) else 0.0
+    return float(count_saturated(finite) / finite.size)

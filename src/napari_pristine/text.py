@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode: control and format characters, surrogates, separators of lines and paragraphs."""
+_FORBIDDEN_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def duration(seconds: float) -> str:
@@ -54,6 +56,11 @@ def valid_unicode(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def valid_xml(text: str) -> str:
+    """Replace the characters that XML 1.0 forbids, even as references, by the replacement character."""
+    return _FORBIDDEN_IN_XML.sub("\ufffd", text)
+
+
 def printable(text: object) -> str:
     """Escape the characters that a terminal obeys or hides instead of showing them, as JSON would.
 
@@ -64,7 +71,10 @@ def printable(text: object) -> str:
     if plain.isprintable():
         return plain
     return "".join(
-        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNPRINTABLE else letter for letter in plain
+        json.dumps(letter)[1:-1]
+        if unicodedata.category(letter) in _UNPRINTABLE or _FORBIDDEN_IN_XML.match(letter)
+        else letter
+        for letter in plain
     )
 
 

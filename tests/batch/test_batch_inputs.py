@@ -199,6 +199,25 @@ class TestSets:
         assert [line["error"] for line in lines] == ["done before", BELONGS, BELONGS]
         assert not (tmp_path / "out" / "m_1.ome.tif").exists()
 
+    @pytest.mark.parametrize("more", [[], ["set.companion.ome"]])
+    def test_a_set_is_one_image_that_may_go_to_one_file(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+    ) -> None:
+        paths = [str(path) for path in set_of_files(tmp_path / "in")]
+        (tmp_path / "in" / "set.companion.ome").write_text("<OME/>")
+        names = [*paths, *(f"{tmp_path}/in/{name}" for name in more)]
+        words = ["--preset", "fast", "--set", "steps=2"]
+        assert main(["restore", *names, "-o", f"{tmp_path}/x.ome.tif", *words]) == 0
+        assert capsys.readouterr().out.count(f"skipped, {BELONGS}") == 2
+        assert read(tmp_path / "x.ome.tif").shape[0] == 3
+        for files in (names, paths[:1]):
+            assert main(["restore", *files, "-o", paths[1], "--overwrite", *words]) == 2
+            assert "the result would replace" in capsys.readouterr().err
+        other = tmp_path / "other.tif"
+        tifffile.imwrite(other, noisy(24, 24))
+        assert main(["restore", *paths, str(other), "-o", f"{tmp_path}/y.ome.tif", *words]) == 2
+        assert "for 4 images give a folder" in capsys.readouterr().err
+
     def test_it_is_learned_from_once(self, tmp_path: Path) -> None:
         paths = set_of_files(tmp_path / "in")
         notes: list[str] = []
@@ -216,8 +235,7 @@ class TestSets:
         rows = restore(tmp_path / "in", tmp_path / "out")
         assert became(rows) == {"m_0.ome.tif": "restored", "m_1.ome.tif": "skipped"}
         notes = rows["m_0.ome.tif"].facts["notes"]
-        assert "1 of its 3 planes are missing; it is read for T 0 to 1 of 3" in notes
-        assert "files that belong to it are missing: 'm_2.ome.tif'" in notes
+        assert any("as the file 'm_2.ome.tif' of this set is not there: T 0 to 1 is read, T 2 is" in n for n in notes)
 
 
 def test_what_a_result_cannot_hold_is_said_once(tmp_path: Path) -> None:

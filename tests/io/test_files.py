@@ -25,7 +25,7 @@ from ome_types import from_xml, validate_xml
 
 import napari_pristine
 from napari_pristine.errors import AxesError, FileError
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import AxisValues, Image
 from napari_pristine.io import registry
 from napari_pristine.io.atomic import atomic_write, write_json
 from napari_pristine.io.metadata import unit_name
@@ -695,6 +695,47 @@ def test_a_damaged_file_raises_nothing_unexpected(folder: Path, name: str, place
     path.write_bytes(WHOLE[name][:place] + bytes([value]) + WHOLE[name][place + 1 :])
     with contextlib.suppress(FileError, AxesError):
         read(path)
+
+
+FORBIDDEN = "\x00\x01\x08\x0b\x0c\x0e\x1b\x1f\ufffe\uffff\udcff\ud800"
+"""Characters that XML 1.0 forbids; the surrogates are found in names of files that are not valid Unicode."""
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.ome.tif", "x.btf", "x.ome.zarr"])
+def test_any_character_may_be_in_any_text(tmp_path: Path, name: str) -> None:
+    text = f"a{FORBIDDEN}\x7f\tb\nc µ"
+    planes = np.array([{"DeltaT": "1", "DeltaTUnit": "s"}, None], object).reshape(1, 1, 2)
+    metadata = {
+        "format": "imagej",
+        "imagej": {"Info": text, "Properties": {text: text}, "calibration": {"vunit": f"µ{FORBIDDEN}"}},
+        "ome": {"text": {"Description": text}},
+    }
+    details = {
+        "channels": AxisValues("C", np.array([{"Fluor": text}, None], object)),
+        "planes": AxisValues("TZC", planes),
+        "Labels": AxisValues("C", np.array([text, "d"], object)),
+    }
+    image = Image(
+        np.zeros((2, 8, 9), np.int64 if name == "x.btf" else np.uint16), "CYX", name=text, channels=(text, "d"),
+        units=(text, "micrometer", "micrometer"), metadata=metadata, details=details,
+    )  # fmt: skip
+    write(tmp_path / name, image, provenance={"source": text, text: text})
+    found = read(tmp_path / name)
+    assert (found.notes, found.metadata["pristine"]) == ((), {"source": text, text: text})
+    if name == "x.ome.tif":
+        xml = from_xml(tifffile.tiffcomment(tmp_path / name))
+        mended = f"a{chr(0xFFFD) * len(FORBIDDEN)}\x7f\tb\nc µ"
+        assert xml.images[0].description == mended
+        assert xml.images[0].pixels.channels[0].name == " ".join(mended.split())
+
+
+def test_control_characters_in_ome_xml_do_not_break_it(tmp_path: Path) -> None:
+    for number, letter in enumerate("\x01\x0b\x1f\x7f\ufffe"):
+        path = tmp_path / f"{number}.ome.tif"
+        write(path, Image(np.zeros((2, 8, 9), np.uint16), "CYX", channels=("one", "t@o")))
+        path.write_bytes(path.read_bytes().replace(b"t@o", f"t{letter}o".encode()[:3].ljust(3, b"o")))
+        found = read(path)
+        assert (found.notes, found.axes, found.channels[0]) == ((), "CYX", "one")
 
 
 def test_nothing_is_written_to_the_terminal(tmp_path: Path) -> None:

@@ -116,19 +116,30 @@ class TestSets:
     ) -> None:
         paths = micro_manager(tmp_path, per_file=2)
         paths[gone].unlink()
-        missing, files = check(paths[1], left)
-        assert missing.startswith("2 of its 6 planes are missing; it is read for T ")
-        assert files == f"files that belong to it are missing: 'm_{gone}.ome.tif'"
+        read_, left_out = ("0 to 1", "2") if gone else ("1 to 2", "0")
+        assert check(paths[1], left) == (
+            f"2 of its 6 planes are missing, as the file 'm_{gone}.ome.tif' of this set is not there: T {read_} is "
+            f"read, T {left_out} is left out (counted from 0), nothing is filled in",
+        )
 
     def test_an_incomplete_frame_is_left_out(self, tmp_path: Path) -> None:
         paths = micro_manager(tmp_path)
         paths[1].unlink()
-        assert check(paths[0], PLANES[:2])[0] == "3 of its 6 planes are missing; it is read for T 0 to 0 of 3"
+        (note,) = check(paths[0], PLANES[:2])
+        assert "'m_1.ome.tif' of this set is not there: T 0 is read, T 1 to 2 is left out (counted from 0)" in note
+
+    def test_files_in_the_middle_are_missing(self, tmp_path: Path) -> None:
+        paths = micro_manager(tmp_path, per_file=1)
+        for path in paths[1:5]:
+            path.unlink()
+        names = r"'m_1.ome.tif', 'm_2.ome.tif', 'm_3.ome.tif' and 1 more"
+        with pytest.raises(FileError, match=f"has only 2 of its 6 planes, with gaps .* the missing files {names} into"):
+            read(paths[0])
 
     def test_a_gap_is_an_error(self, tmp_path: Path) -> None:
         paths = micro_manager(tmp_path, per_file=2)
         paths[1].unlink()
-        with pytest.raises(FileError, match="has only 4 of its 6 planes; put its other files into the same folder"):
+        with pytest.raises(FileError, match=r"only 4 of its 6 planes, .* put the missing file 'm_1.ome.tif' into"):
             read(paths[0])
 
     def test_positions_in_files_of_their_own_are_images_of_their_own(self, tmp_path: Path) -> None:
@@ -223,6 +234,19 @@ def test_broken_metadata_do_not_keep_the_pixels(tmp_path: Path, axes: str, xml: 
     assert (found.units[-1], found.scale[-1]) == ((unit, 1) if unit else ("micrometer", 0.325))
     assert note in " ".join(notes)
     assert bool(notes) == bool(note)
+
+
+@pytest.mark.parametrize(
+    "xml", [GOOD[:-30], GOOD.replace("Pos 0", "\x01\x1b"), GOOD.replace("Size", "Sise"), "\0<OME>"]
+)
+def test_the_log_of_tifffile_stays_with_us(tmp_path: Path, caplog: pytest.LogCaptureFixture, xml: str) -> None:
+    check(save(tmp_path / "a.ome.tif", PLANES, xml))
+    companion(tmp_path)[0].unlink()
+    micro_manager(tmp_path / "set")[1].unlink()
+    for path in (tmp_path / "m_1.ome.tif", tmp_path / "set" / "m_0.ome.tif"):
+        read(path)
+        read(path, lazy=True).data[0]
+    assert caplog.records == []
 
 
 def test_a_claim_of_planes_in_one_element_is_not_believed(tmp_path: Path) -> None:

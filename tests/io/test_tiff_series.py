@@ -58,8 +58,10 @@ class TestStacks:
     def test_equal_images_are_one_stack(self, tmp_path: Path, images: np.ndarray, options: Any, axes: str) -> None:
         path = append(tmp_path / "x.tif", images, *options)
         assert check(path, axes, images).notes == ()
-        if options != [{"metadata": None}]:  # these are pages of one image
-            np.testing.assert_array_equal(read(path, series=3).data, images[3])
+        for lazy in (True, False):
+            np.testing.assert_array_equal(read(path, series=3, lazy=lazy).data[...], images[3])
+        with pytest.raises(FileError, match=f"it holds {len(images)} images, numbered from 0 to {len(images) - 1}"):
+            read(path, series=len(images))
 
     def test_parts_of_a_movie_follow_each_other(self, tmp_path: Path) -> None:
         check(append(tmp_path / "x.tif", VOLUMES), "TYX", VOLUMES.reshape(-1, 32, 40))
@@ -78,6 +80,25 @@ class TestStacks:
         (note,) = check(append(tmp_path / "x.tif", images), "TYX", FRAMES).notes
         assert note.startswith("the file holds 7 images: 6 equal images were read as one stack along T, not ")
         assert f"not {place} (Y {other.shape[0]} ×" in note
+
+    def test_pages_without_a_description_are_numbered_in_their_order(self, tmp_path: Path) -> None:
+        images = [FRAME, SMALL, FRAMES[1], RGB[0], FRAMES[2], SMALL + 1]
+        path = append(tmp_path / "x.tif", images, {"metadata": None}, {"metadata": None, "compression": "zlib"})
+        (note,) = check(path, "TYX", FRAMES[:3]).notes
+        assert note.startswith("the file holds 6 images: 3 equal images were taken as one stack along T, not 1 (Y 16")
+        for number, values in enumerate(images):
+            np.testing.assert_array_equal(read(path, series=number).data, values)
+            np.testing.assert_array_equal(read(path, series=number, lazy=True).data[...], values)
+        with pytest.raises(FileError, match=r"has no image 6 .--series.: it holds 6 images, numbered from 0 to 5"):
+            read(path, series=6)
+
+    @pytest.mark.parametrize("options", [{"imagej": True}, {"metadata": {"axes": "TYX"}}, {"ome": True}])
+    def test_a_described_stack_is_one_image(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", FRAMES, photometric="minisblack", **options)
+        assert read(tmp_path / "x.tif", series=0).shape == FRAMES.shape
+        with pytest.raises(FileError, match="it holds one image, number 0") as caught:
+            read(tmp_path / "x.tif", series=2)
+        assert "=2:3 restores a part of it" in str(caught.value) or "ome" in options
 
     def test_levels_of_a_pyramid_are_no_frames(self, tmp_path: Path) -> None:
         with tifffile.TiffWriter(tmp_path / "x.tif") as tif:

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 from napari_pristine.batch.executors import set_threads
 from napari_pristine.batch.identity import ResultExists, read_identity, recipe_identity, same_recipe
-from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, leave_out
 from napari_pristine.batch.store import read_sidecar
-from napari_pristine.batch.work_item import DummyArray, leave_out, open_task
+from napari_pristine.batch.work_item import DummyArray, open_task
 from napari_pristine.errors import OutOfMemory, format_error
 from napari_pristine.events import BlockDone, Progress
 from napari_pristine.image.axes import BlockIndex

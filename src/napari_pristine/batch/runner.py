@@ -24,7 +24,7 @@ from napari_pristine.batch.identity import (
     same_identity,
 )
 from napari_pristine.batch.results import finish_result
-from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task
+from napari_pristine.batch.spec import BatchOptions, FormatChecker, Task, leave_out
 from napari_pristine.batch.store import LockedElsewhere, OutputLock
 from napari_pristine.batch.work_item import (
     InputChanged,
@@ -32,7 +32,6 @@ from napari_pristine.batch.work_item import (
     WorkItem,
     check_unchanged,
     files_of_set,
-    leave_out,
     open_task,
     remaining_blocks,
     work_items,

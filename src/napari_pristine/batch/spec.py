@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +13,15 @@ import numpy as np
 
 from napari_pristine.batch.inputs import Input, expand_patterns, find_inputs, is_zarr_name
 from napari_pristine.batch.store import store_of
-from napari_pristine.errors import FileError
+from napari_pristine.errors import FileError, PristineError
 from napari_pristine.image.image import Image
 from napari_pristine.io.atomic import ZARR_SUFFIX
 from napari_pristine.io.collection import read_node
 from napari_pristine.io.collection_writer import ResultStore
-from napari_pristine.io.fingerprint import path_key
+from napari_pristine.io.fingerprint import FileSets, path_key
 from napari_pristine.io.metadata import stem_of
 from napari_pristine.io.ngff import Version
-from napari_pristine.io.registry import RESULT_SUFFIXES, SUFFIXES, is_zarr, result_name, write
+from napari_pristine.io.registry import RESULT_SUFFIXES, SUFFIXES, is_zarr, read, result_name, write
 from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import load_recipe
@@ -180,7 +181,7 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
     """Find images and assign results as `pristine restore` does.
 
     `output` is a folder if it ends with a slash, is there as one, or has no suffix; else it is the file for a single
-    image, or a store for the images of a single store.
+    image, which may be spread over several files, or a store for the images of a single store.
 
     Raises:
         FileError: There is nothing to restore, or a result would replace an input, another result, or a file that may
@@ -212,6 +213,8 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
         if not path.parent.is_dir():
             raise FileError(f"there is no folder '{path.parent}' for the result '{output}'; make it first")
         tasks = [Task(inputs[0].path, path, None, store=inputs[0].store)]
+    elif not is_folder and (found := _tasks_of_set(inputs, path, recipe)):
+        tasks = found
     else:
         if path.exists() and not path.is_dir():
             raise FileError(f"'{output}' is a file; for {counted(len(inputs), 'image')} give a folder")
@@ -230,6 +233,29 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
             those = f"{len(existing)} results already exist (such as '{existing[0]}')"
         raise FileError(f"{those}; give another name, --overwrite to replace existing results, or --resume")
     return tasks
+
+
+def _tasks_of_set(inputs: Sequence[Input], target: Path, recipe: Recipe) -> list[Task]:
+    """Tasks for the files of a single image, of which the first stands for all; none if there are several images.
+
+    Raises:
+        FileError: The result would replace one of the files.
+    """
+    tasks, sets = [Task(each.path, target, None, each.problem, store=each.store) for each in inputs], FileSets()
+    first = next(task for task in tasks if not task.problem)
+    with suppress(PristineError):  # said again when it is opened
+        sets.add(first.source, read(first.source, axes=recipe.axes, series=recipe.series, lazy=True))
+    left = [leave_out(task, sets) for task in tasks]
+    if sum(not task.problem for task in left) > 1:
+        return []
+    _check_inputs_are_kept(tasks)
+    return left
+
+
+def leave_out(task: Task, sets: FileSets) -> Task:
+    """The task, with a `problem` if its file belongs to the image of an earlier one."""
+    first = sets.first_of(task.source)
+    return task if first is None else replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
 
 
 def _is_folder(output: str) -> bool:

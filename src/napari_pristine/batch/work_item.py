@@ -142,12 +142,6 @@ def files_of_set(task: Task, image: Image) -> list[Path]:
     return [task.source.parent / name for name in image.metadata.get("files", ())]
 
 
-def leave_out(task: Task, sets: FileSets) -> Task:
-    """The task, with a `problem` if its file belongs to the image of an earlier one."""
-    first = sets.first_of(task.source)
-    return task if first is None else replace(task, problem=f"belongs to '{first.name}', which is restored as a whole")
-
-
 def task_fingerprint(task: Task, recipe: Recipe, *, folder: bool = True) -> Fingerprint:
     """Fingerprint of all files that a result depends on, without reading them.
 

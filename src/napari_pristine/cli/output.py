@@ -122,10 +122,11 @@ def _check_log(path: Path) -> None:
 
 
 class _LibraryMessages(logging.Handler):
-    """Prints what libraries log."""
+    """Prints what libraries log, but for tifffile: our notes and errors say what is wrong with a file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        report_error(record.getMessage())
+        if record.name != "tifffile":
+            report_error(record.getMessage())
 
 
 def describe_item(item: ItemDone) -> str:

@@ -105,8 +105,8 @@ def restore(
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
-    from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results
-    from napari_pristine.batch.work_item import leave_out, open_task
+    from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results, leave_out
+    from napari_pristine.batch.work_item import open_task
     from napari_pristine.io.fingerprint import FileSets
     from napari_pristine.jobs.inputs import InputCache
     from napari_pristine.jobs.restore import make_recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_pristine.io.metadata import (
     WriteSpec,
     imagej_spelling,
     is_calibrated,
+    map_texts,
     number,
     parse_json,
     provenance_to_json,
@@ -23,6 +25,7 @@ from napari_pristine.io.metadata import (
 )
 from napari_pristine.io.tiff_series import Series
 from napari_pristine.io.tiff_vendors import is_placeholder
+from napari_pristine.text import valid_unicode
 
 FORMAT = "imagej"
 _AXES = "TZCYXS"
@@ -116,7 +119,10 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     if "Properties" in original:
         metadata["Properties"] = original["Properties"]
     resolution = (1 / spacing["X"][0], 1 / spacing["Y"][0]) if "unit" in metadata else None
-    return WriteSpec("imagej", axes, metadata, resolution, frozenset(kept))
+    texts = {key: map_texts(metadata[key], valid_unicode) for key in (*_TEXT, "Labels") if key in metadata}
+    # all other keys are lines of ASCII, with escapes as in Java
+    lines = map_texts(metadata, lambda text: json.dumps(text)[1:-1] if not text.isascii() else text)
+    return WriteSpec("imagej", axes, lines | texts, resolution, frozenset(kept))
 
 
 def _write_detail(detail: AxisValues, axes: str) -> Any:

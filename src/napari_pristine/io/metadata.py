@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,10 +104,25 @@ def number(text: object) -> float:
     return found if math.isfinite(found) else 0.0
 
 
-def check_series(path: Path, series: int | None, count: int) -> None:
-    """Raise a `FileError` if a file holds no image with this number, counted from 0."""
+def check_series(path: Path, series: int | None, count: int, sizes: str = "") -> None:
+    """Raise a `FileError` if a file holds no image with this number, counted from 0.
+
+    Args:
+        path: The file.
+        series: The number.
+        count: Number of images in the file.
+        sizes: Axes and sizes of the image, if there is one.
+    """
     if series is not None and not 0 <= series < count:
         those = "one image, number 0" if count == 1 else f"{count} images, numbered from 0 to {count - 1}"
+        if count == 1 and sizes:
+            axis = sizes[0]
+            part = (
+                f"; --select {axis}={series}:{series + 1} restores a part of it"
+                if series > 0 and axis not in "YX"
+                else ""
+            )
+            those += f" ({sizes}){part}"
         raise FileError(f"'{path}' has no image {series} (--series): it holds {those}")
 
 
@@ -124,6 +139,15 @@ def samples_last(axes: str) -> str:
 def is_calibrated(distance: float, unit: str) -> bool:
     """True if a spacing is valid and more than the default of one pixel."""
     return 0 < distance < float("inf") and (distance, unit) != (1.0, PIXEL)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Apply a function to all texts in mappings and lists, and to the keys; other values are unchanged."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {map_texts(key, change): map_texts(item, change) for key, item in value.items()}
+    return [map_texts(item, change) for item in value] if isinstance(value, list) else value
 
 
 def provenance_to_json(provenance: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from napari_pristine.io.metadata import (
     Provenance,
     WriteSpec,
     is_calibrated,
+    map_texts,
     number,
     ome_symbol,
     parse_json,
@@ -28,6 +29,7 @@ from napari_pristine.io.metadata import (
     unit_name,
 )
 from napari_pristine.io.ome_xml import OmeXml
+from napari_pristine.text import valid_xml
 
 FORMAT = "ome"
 CREATOR = "napari-pristine"
@@ -136,7 +138,7 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     axes = plane_last(image.axes)
     metadata: dict[str, Any] = {"axes": axes, "Creator": CREATOR}
     if image.name:
-        metadata["Name"] = _printable(image.name)
+        metadata["Name"] = image.name
     start_of: dict[str, str] = {}
     kept = {"text"}
     for axis, distance, start, unit in zip(image.axes, image.scale, image.translate, image.units, strict=True):
@@ -160,15 +162,13 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
         channels = [dict(value or {}) for value in stated.values]
         kept.add("channels")
     if image.channels and len(image.channels) == image.size("C"):
-        channels = [
-            {"Name": _printable(name), **channel} for name, channel in zip(image.channels, channels, strict=True)
-        ]
+        channels = [{"Name": name, **channel} for name, channel in zip(image.channels, channels, strict=True)]
     if any(channels):
         metadata["Channel"] = channels
-    metadata |= {key: _printable(text) for key, text in image.metadata.get(FORMAT, {}).get("text", {}).items()}
+    metadata |= image.metadata.get(FORMAT, {}).get("text", {})
     if provenance:
         metadata["CommentAnnotation"] = {"Namespace": NAMESPACE, "Value": provenance_to_json(provenance)}
-    return WriteSpec("ome", axes, metadata, kept=frozenset(kept))
+    return WriteSpec("ome", axes, map_texts(metadata, valid_xml), kept=frozenset(kept))
 
 
 def _planes(image: Image, axes: str) -> list[dict[str, str]]:
@@ -209,8 +209,3 @@ def _is_number(text: str) -> bool:
         float(text or 0)
         return True
     return False
-
-
-def _printable(text: str) -> str:
-    """Text without the control characters that XML cannot hold."""
-    return "".join(letter for letter in text if letter.isprintable())

@@ -20,6 +20,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.io.metadata import check_series, number
 from napari_pristine.io.tiff_checks import check_page_list
 from napari_pristine.io.tiff_series import MAX_PLANES
+from napari_pristine.text import valid_xml
 
 COMPANION = ".companion.ome"
 """Suffix of a file that holds the metadata of the OME-TIFF files beside it."""
@@ -123,7 +124,7 @@ def _parse(text: str, notes: list[str]) -> Element | None:
     parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("start",))
     root: Element | None = None
     try:
-        parser.feed(text.strip("\ufeff \r\n\t\0"))
+        parser.feed(valid_xml(text.strip("\ufeff \r\n\t\0")))
         for _, element in cast("Iterator[tuple[str, Element]]", parser.read_events()):
             root = element if root is None else root
         parser.close()

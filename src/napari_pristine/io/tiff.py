@@ -36,14 +36,12 @@ from napari_pristine.io.metadata import (
 )
 from napari_pristine.io.ome_xml import OmeXml, read_xml
 from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off
-from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome
+from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome, split_pages
 from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits
 
 _SPREAD_KINDS = ("ome", "mmstack", "ndtiff")
 """Kinds of series, in tifffile's word, of which planes may be missing or in other files."""
-_SHOWN = 3
-"""File names in a message."""
 _LARGE_PAGE = 1 << 26
 """Bytes of a page beyond which it is read strip by strip; below, whole pages are faster."""
 
@@ -66,8 +64,9 @@ def read(path: Path, axes: str, series: int | None = None) -> Image:
     with _open_image(path, series) as image:
         check_fits(path, image.pages.nbytes)
         data = image.pages.asarray()
-        if data.shape != image.pages.shape:
+        if data.size != image.pages.size:
             raise cut_off(path)
+        data = data.reshape(image.pages.shape)  # some versions of tifffile leave out axes of length 1
     data = data.astype(data.dtype.newbyteorder("="), copy=False)  # torch takes the byte order of this machine only
     image_axes = axes or samples_last(image.axes)
     if not axes:
@@ -114,7 +113,7 @@ class TiffArray(LazyArray):
         chunk = page.chunks if by_chunk else page.shape
         check_fits(path, math.prod(chunk) * self.dtype.itemsize)
         self._store = series.aszarr(level=0, chunkmode=0 if by_chunk else 2)
-        self._stored = zarr.open_array(_KeepLastChunk(self._store), mode="r", zarr_format=2)
+        self._stored = zarr.open_array(_KeepLastChunk(self._store), mode="r")  # of format 3 since 2026.5
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -200,30 +199,34 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
             notes.append("its OME-XML does not match its pages, which are read in order")
             tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
         found = [_name_series(n, series, xml) for n, series in enumerate(tif.series)]
+        if not tif.is_imagej and (number is not None or len(found) > 1):
+            found = split_pages(found)
         if number is None:
             image, chosen = choose(found)
             notes += chosen
         else:
             if tif.series[0].kind != "ome":  # then it was found before
-                check_series(path, number, len(found))
+                check_series(path, number, len(found), found[0].sizes)
             image = next(each for each in found if each.number == number)
         pages, mended = image.pages, list[str]()
         if pages.kind == "ome" and xml and xml.places == ((path.name,),):
             pages, mended = mend_ome(tif, pages, in_order=len(xml.images[0].findall("{*}Pixels/{*}TiffData")) == 1)
         elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
             pages, mended = mend_imagej(tif, pages, page_count)
-        missing, is_spread = list[str](), False
+        missing, absent, is_spread = list[str](), list[str](), False
+        if xml and pages.kind == "ome":
+            missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())
         if pages.kind in _SPREAD_KINDS:
-            pages, missing = drop_missing(pages)
+            pages, absent = drop_missing(pages, missing)
             is_spread = any(page is None or page.parent is not tif for page in pages)
         if is_spread:
             pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
-        check_complete(path, tif, pages)
+        check_complete(path, tif, pages, missing)
         if is_spread and len(pages) == 1:  # tifffile would not open the other file
             files.enter_context(_opened(pages.keyframe.parent.filehandle))
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
-        yield _describe(path, tif, image, xml, [*notes, *mended, *missing], len(found))
+        yield _describe(path, tif, image, xml, [*notes, *mended, *absent], len(found))
 
 
 @contextmanager
@@ -306,12 +309,8 @@ def _describe(
         files = {page.parent.filehandle.name for page in pages if page is not None}
     members = {*files}
     if xml and pages.kind == "ome":
-        missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())
-        files, members = files | xml.files(image.number) - {*missing}, xml.members(image.number)
-        if missing:
-            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-            those = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + more
-            notes = [*notes, f"files that belong to it are missing: {those}"]
+        files |= {name for name in xml.files(image.number) if (path.parent / name).is_file()}
+        members = xml.members(image.number)
     if files | members != {path.name}:
         extra |= {"files": tuple(sorted(files)), "members": tuple(sorted(members))}
     return _OpenImage(tif, pages, image.axes, replace(stated, notes=(*notes, *stated.notes)), extra)

@@ -11,7 +11,7 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -29,6 +29,8 @@ _LOGGED_WHEN_CUT_OFF = (
 _MAX_EXPANSION = {1: 1, 5: 3000, 8: 1100, 32773: 64, 32946: 1100, 50000: 200_000, 34926: 200_000, 50013: 1100}
 """Bytes that one byte can decompress to, by TIFF's number of the compression: none, LZW, deflate, PackBits, zstd."""
 _MAX_EXPANSION_OF_OTHERS = 1_000_000
+_SHOWN = 3
+"""File names in a message."""
 _MAX_TAGS = 4096
 """tifffile takes a page with more tags for the end of the list."""
 _DESCRIPTION, _SUB_IFDS = 270, 330
@@ -135,8 +137,17 @@ class _Ifds:
         return struct.unpack(f"{self._order}{count}{code}", data) if len(data) == size else ()
 
 
-def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
-    """Raise a `FileError` if data are missing (tifffile would read zeros), or the file claims more than it can hold."""
+def check_complete(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, missing: Sequence[str] = ()
+) -> None:
+    """Raise a `FileError` if data are missing (tifffile would read zeros), or the file claims more than it can hold.
+
+    Args:
+        path: The file.
+        tif: The same, open.
+        series: The image to read from it.
+        missing: Names of other files with planes of the image that are not there.
+    """
     if tif.is_imagej and series.kind in ("uniform", "generic"):  # tifffile found fewer planes than ImageJ's metadata
         raise cut_off(path)
     if series.dataoffset is not None:  # the values lie in one piece; there may be a million pages, which take time
@@ -145,9 +156,10 @@ def check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPage
         return
     pages = [page for page in series.pages if page is not None]
     if len(pages) < len(series.pages):
+        others = f"the missing {name_files(missing)}" if missing else "its other files"
         raise FileError(
-            f"'{path}' has only {len(pages)} of its {counted(len(series.pages), 'plane')}; "
-            "put its other files into the same folder, or save the existing planes as a new file"
+            f"'{path}' has only {len(pages)} of its {counted(len(series.pages), 'plane')}, with gaps between them; "
+            f"put {others} into the same folder, or save the existing planes as a new file"
         )
     if series.nbytes > sum(page.nbytes for page in pages):
         raise cut_off(path)
@@ -179,6 +191,13 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
         )
 
 
+def name_files(names: Sequence[str]) -> str:
+    """Names of files for a message, not more than a few."""
+    listed = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{'file' if len(names) == 1 else 'files'} {listed}{more}"
+
+
 def cut_off(path: Path) -> FileError:
     """The error for a file that ends before its last plane."""
     return FileError(f"'{path}' is incomplete: it ends before its last plane; copy it again from its source")
@@ -194,23 +213,25 @@ def check_log(path: Path) -> Iterator[None]:
     """Raise a `FileError` if tifffile logs, but does not raise, that the file is cut off; keep its log to ourselves."""
     log = _ThreadLog()
     logger = logging.getLogger("tifffile")
-    logger.addHandler(log)
+    logger.addFilter(log)
     try:
         yield
     finally:
-        logger.removeHandler(log)
+        logger.removeFilter(log)
     if any(text in message for text in _LOGGED_WHEN_CUT_OFF for message in log.messages):
         raise cut_off(path)
 
 
-class _ThreadLog(logging.Handler):
-    """Collects the errors that this thread logs, and so keeps them from the terminal."""
+class _ThreadLog(logging.Filter):
+    """Collects what this thread logs, and so keeps it from the terminal: our own notes say it to the user."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.messages: list[str] = []
         self._thread = threading.get_ident()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_other = record.thread != self._thread
+        if not is_other:
             self.messages.append(record.getMessage())
+        return is_other

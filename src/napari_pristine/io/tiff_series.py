@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import tifffile
 
 from napari_pristine.image.image import COLOUR
+from napari_pristine.io.tiff_checks import name_files
 from napari_pristine.text import counted
 
 MAX_PLANES = 10_000_000
@@ -19,10 +21,14 @@ MAX_PLANES = 10_000_000
 _STACKABLE = ("shaped", "generic", "uniform")
 """Kinds of series in tifffile's word that mean no more than that their pages follow each other; those of OME are
 scenes, those of slide scanners different pictures of a slide."""
+_UNDESCRIBED = ("generic", "uniform")
+"""Those of them in which no description says how many pages belong together."""
 _ASIDE = re.compile(r"(label|macro|thumb(nail)?|overview|preview|map|barcode)( image)?( ?\d+)?", re.IGNORECASE)
 """Names of images that show the slide, not the sample."""
 _MAX_LISTED = 4
 """Number of images that a note describes."""
+_KEEP_AXES: dict[str, Any] = {"squeeze": False} if "squeeze" in signature(tifffile.TiffPageSeries).parameters else {}
+"""Argument for series with axes of length 1; since tifffile 2026.5 they are always kept."""
 _REDUCED, _MASK = 1, 4
 """Bits of the tag NewSubfileType: a page is a smaller version, or a mask, of another one."""
 
@@ -52,8 +58,12 @@ class Series:
     def describe(self) -> str:
         """Number, name, shape and type, for messages."""
         name = f" '{self.name}'" if self.name else ""
-        sizes = " × ".join(f"{axis} {n}" for axis, n in zip(self.axes, self.shape, strict=True))
-        return f"{self.number}{name} ({sizes}, {self.pages.dtype})"
+        return f"{self.number}{name} ({self.sizes}, {self.pages.dtype})"
+
+    @property
+    def sizes(self) -> str:
+        """Axes and shape, for messages."""
+        return " × ".join(f"{axis} {n}" for axis, n in zip(self.axes, self.shape, strict=True))
 
     def _size(self, axes: str) -> int:
         return math.prod(n for axis, n in zip(self.axes, self.shape, strict=True) if axis in axes)
@@ -115,6 +125,21 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
     return taken, [f"the file holds {len(found)} images: {what}, not {listed}{more}; --series chooses another"]
 
 
+def split_pages(found: Sequence[Series]) -> list[Series]:
+    """One image per page, in their order in the file, if no description says which pages belong together."""
+    pages: list[tuple[Any, Series]] = [(page, each) for each in found for page in each.pages]
+    for page, each in pages:
+        kind, levels = each.pages.kind, each.pages.levels
+        if kind not in _UNDESCRIBED or len(levels) > 1 or each.pages.transform or not isinstance(page.index, int):
+            return list(found)
+    pages.sort(key=lambda pair: pair[0].index)
+    return [
+        Series(n, series_of([page], each.pages.keyframe.shape, axes, each.pages), axes)
+        for n, (page, each) in enumerate(pages)
+        for axes in (each.axes[-len(each.pages.keyframe.shape) :],)
+    ]
+
+
 def _measured(found: Sequence[Series]) -> Series:
     """The image that was measured: of the highest depth and the most pixels among those that are not much smaller."""
     left = [each for each in found if not each.is_beside] or list(found)
@@ -159,13 +184,20 @@ def series_of(
 ) -> tifffile.TiffPageSeries:
     """A series of pages with another shape."""
     return tifffile.TiffPageSeries(
-        pages, shape, like.dtype, axes, kind=like.kind, name=like.name, parent=like.parent, squeeze=False,
-        multifile=like.is_multifile,
+        pages, shape, like.dtype, axes, kind=like.kind, name=like.name, parent=like.parent,
+        multifile=like.is_multifile, **_KEEP_AXES,
     )  # fmt: skip
 
 
-def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeries, list[str]]:
-    """Leave out the ends of axes where planes are missing, with a note on it; nothing if that leaves no plane."""
+def drop_missing(
+    series: tifffile.TiffPageSeries, files: Sequence[str] = ()
+) -> tuple[tifffile.TiffPageSeries, list[str]]:
+    """Leave out the ends of axes where planes are missing, with a note on it; nothing if that leaves no plane.
+
+    Args:
+        series: The image.
+        files: Names of the files with planes of the image that are missing.
+    """
     pages = list(series)
     if None not in pages:
         return series, []
@@ -184,12 +216,24 @@ def drop_missing(series: tifffile.TiffPageSeries) -> tuple[tifffile.TiffPageSeri
     if not boxes:
         return series, []
     box = max(boxes, key=lambda box: math.prod(map(len, box)))
-    parts = [
-        f"{axis} {n[0]} to {n[-1]} of {size}" for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size
-    ]
     kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
-    note = f"{pages.count(None)} of its {len(pages)} planes are missing; it is read for {', '.join(parts)}"
+    read = [_range(axis, n[0], n[-1]) for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size]
+    left_out = [
+        _range(axis, first, last)
+        for axis, n, size in zip(axes, box, shape, strict=True)
+        for first, last in ((0, n[0] - 1), (n[-1] + 1, size - 1))
+        if first <= last
+    ]
+    reason = f", as the {name_files(files)} of this set {'is' if len(files) == 1 else 'are'} not there" if files else ""
+    note = (
+        f"{pages.count(None)} of its {len(pages)} planes are missing{reason}: {' and '.join(read)} is read, "
+        f"{' and '.join(left_out)} is left out (counted from 0), nothing is filled in"
+    )
     return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), [note]
+
+
+def _range(axis: str, first: int, last: int) -> str:
+    return f"{axis} {first}" if first == last else f"{axis} {first} to {last}"
 
 
 def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...]]:
