@@ -195,3 +195,11 @@ def test_real_noise_is_as_strong_as_measured(data_folder: Path, kind: str, captu
     noise = measure_noise(noisy)
     assert noise.sigma == pytest.approx(rms(noisy, truth), rel=within)
     assert is_correlated(noise.correlation_length) == kind.startswith("WideField")
+
+
+def test_the_few_pixels_that_count_in_a_large_plane_are_measured() -> None:
+    noisy = np.random.default_rng(0).normal(100, 5, (2048, 2048))
+    good = np.zeros(noisy.shape, bool)
+    good[10:240, 270:500] = True
+    assert measure_noise(noisy, good).sigma == pytest.approx(5, rel=0.1)
+    assert measure_noise(noisy, np.zeros_like(good)).sigma == 0
