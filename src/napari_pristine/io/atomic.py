@@ -155,7 +155,7 @@ def remove(path: Path) -> None:
 
 def is_zarr_node(folder: Path) -> bool:
     """True if a folder is a Zarr group or array, whatever its name."""
-    return any((folder / name).is_file() for name in ZARR_METADATA)
+    return folder.is_dir() and any((folder / name).is_file() for name in ZARR_METADATA)  # files are asked once
 
 
 def _is_zarr_or_empty(folder: Path) -> bool:
