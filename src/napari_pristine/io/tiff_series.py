@@ -109,6 +109,8 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
 
     Equal images are one stack, such as a movie that was written frame by frame.
     """
+    if len(found) == 1:
+        return found[0], []
     best = _measured(found)
     equal = [each for each in found if _is_equal(each, best)]
     taken = _stack(equal) if len(equal) > 1 else best
