@@ -7,6 +7,7 @@ each format as its reader asks for.
 from __future__ import annotations
 
 import itertools
+import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -232,6 +233,39 @@ def write_oif(path: Path, values: NDArray[Any], axes: str, dyes: Sequence[str] =
         dye = dyes[number] if dyes else "None"
         lines += [f"[Channel {number + 1} Parameters]", f'CH Name="CH{number + 1}"', f'DyeName="{dye}"']
     path.write_text("\r\n".join(lines) + "\r\n", "utf-16")
+
+
+def write_ndtiff(path: Path, planes: NDArray[Any], other: str = "", last: int | None = None) -> None:
+    """Write 16-bit planes along time as Micro-Manager's NDTiff, with its index.
+
+    Args:
+        path: The file.
+        planes: Its planes.
+        other: Name of the file that the index states for the last plane.
+        last: Time that it states for the last plane.
+    """
+    text = json.dumps({"PixelType": "GRAY16"}).encode()
+    count, height, width = planes.shape
+    data = np.ascontiguousarray(planes, "<u2").tobytes()
+    start = 28 + len(text)
+    end = start + len(data)
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, start),
+        (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data) // count), (51123, 2, 8, end + 126),
+    ]  # fmt: skip
+    ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    ifd += b'{"a":1}\0'
+    head = b"II*\0" + struct.pack("<IIIIII", end, 483729, 3, 0, 2355492, len(text))
+    path.write_bytes(head + text + data + ifd)
+    index = b""
+    for number in range(count):
+        is_last = number == count - 1
+        place = json.dumps({"time": last if is_last and last is not None else number}).encode()
+        name = (other if is_last and other else path.name).encode()
+        offset = start + number * len(data) // count
+        index += struct.pack("<I", len(place)) + place + struct.pack("<I", len(name)) + name
+        index += struct.pack("<IiiiiIii", offset, width, height, 1, 0, 0, 0, 0)
+    path.with_name("NDTiff.index").write_bytes(index)
 
 
 def write_stk(path: Path, values: NDArray[Any], axis: str = "Z", wavelength: int = 525) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
+import microscopes
 from napari_pristine.errors import FileError
-from napari_pristine.io.registry import read
+from napari_pristine.io.registry import read, write
 
 PLANES = np.random.default_rng(0).poisson(50, (6, 20, 24)).astype(np.uint16)
 """Three times of two channels."""
@@ -197,6 +199,83 @@ class TestSets:
         only = ome(f'<BinaryOnly MetadataFile="{name}" UUID="urn:uuid:1"/>')
         assert "is missing" in check(save(tmp_path / "in" / "m_0.ome.tif", PLANES[:3], only), PLANES[:3])[0]
 
+    @pytest.mark.parametrize("name", ["../secret.tif", "..\\secret.tif", "sub/../../secret.tif", "{}/secret.tif"])
+    @pytest.mark.parametrize("wrapping", ["comment", "prefix", "mark", "instruction", "declaration", "spaces"])
+    def test_nor_are_those_in_xml_of_another_look(self, tmp_path: Path, wrapping: str, name: str) -> None:
+        """tifffile looks for OME-XML by the end of the description."""
+        save(tmp_path / "secret.tif", PLANES[3:], "")
+        xml = image(*(plane(n, ["m.tif", name.format(tmp_path)][n // 3], n % 3) for n in range(6)))
+        root = f"<OME {NAMESPACE}>{xml}</OME>"
+        text = {
+            "comment": f"<!--{'x' * 6000}-->{root}",
+            "prefix": re.sub("<(/?)", rf"<\1{25 * 'p'}:", root).replace("xmlns", f"xmlns:{25 * 'p'}"),
+            "mark": "\ufeff" + root,
+            "instruction": f"<?x {'y' * 6000}?>{root}",
+            "declaration": f"<?xml version='1.0' encoding='UTF-16'?>{root}",
+            "spaces": f"{' ' * 6000}{root.replace('OME>', 'OME >')}OME>",
+        }[wrapping]
+        path = save(tmp_path / "in" / "m.tif", PLANES[:3], text.encode())
+        for lazy in (False, True):
+            found = np.asarray(read(path, lazy=lazy).data).reshape(-1, 20, 24)
+            np.testing.assert_array_equal(found, PLANES[: len(found)])
+
+    def test_claims_in_xml_of_another_look(self, tmp_path: Path) -> None:
+        xml = f"<!--{'x' * 6000}--><OME {NAMESPACE}>{image('<TiffData/>', times=100_000_000)}</OME>"
+        with pytest.raises(FileError, match=r"claims to have 2e\+08 planes"):
+            read(save(tmp_path / "a.tif", PLANES, xml))
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_an_index_of_micro_manager_that_leads_elsewhere(self, tmp_path: Path, lazy: bool) -> None:
+        (tmp_path / "in").mkdir()
+        microscopes.write_ndtiff(tmp_path / "secret.tif", PLANES)
+        path = tmp_path / "in" / "a_NDTiffStack.tif"
+        microscopes.write_ndtiff(path, PLANES)
+        np.testing.assert_array_equal(np.asarray(read(path, lazy=lazy).data), PLANES)
+        for name in ("../secret.tif", str(tmp_path / "secret.tif"), "sub/../../secret.tif"):
+            microscopes.write_ndtiff(path, PLANES, other=name)
+            with pytest.raises(FileError, match=r"a file in another folder, which is not read"):
+                read(path, lazy=lazy)
+        for last in (10**9, -(10**9)):
+            microscopes.write_ndtiff(path, PLANES, last=last)
+            with pytest.raises(FileError, match=r"claims to have 1e\+09 planes"):
+                read(path, lazy=lazy)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a b.tif", "'a b.tif'"),
+        ("a&b.tif", '"a&amp;b.tif"'),
+        ("it's.tif", '"it&apos;s.tif"'),
+        ("µ.tif", '"&#181;.tif"'),
+        ('q".tif', "'q&quot;.tif'"),
+    ],
+)
+def test_names_in_a_companion_file(tmp_path: Path, name: str, written: str) -> None:
+    planes = [plane(n, "NAME", n).replace('"NAME"', written) for n in range(6)]
+    (tmp_path / "set.companion.ome").write_text(ome(image(*planes)))
+    (tmp_path / "other.companion.ome").write_text(ome(image(*spread())))
+    found = read(save(tmp_path / name, PLANES, "a camera"))
+    assert (found.axes, found.metadata["files"]) == ("TCYX", tuple(sorted((name, "set.companion.ome"))))
+
+
+def test_companion_files_are_read_once_for_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{letter}.companion.ome" for letter in "abc"]
+    for name in names:
+        (tmp_path / name).write_text(ome(image(*spread())))
+    paths = [save(tmp_path / f"camera_{n}.tif", PLANES[0], "") for n in range(5)]
+    opened: list[str] = []
+    whole = Path.open
+
+    def opening(path: Path, *args: Any) -> Any:
+        opened.append(path.name)
+        return whole(path, *args)
+
+    monkeypatch.setattr(Path, "open", opening)
+    for path in paths:
+        assert "files" not in read(path, lazy=True).metadata
+    assert sorted(name for name in opened if name in names) == names
+
 
 GOOD = ome(image("<TiffData/>"))
 MENDED: Sequence[tuple[str, str, str | bytes, str, str]] = (
@@ -214,7 +293,6 @@ MENDED: Sequence[tuple[str, str, str | bytes, str, str]] = (
     ("no sizes", "TYX", GOOD.replace('SizeT="3"', "").replace('SizeC="2"', ""), "the size along C, T", ""),
     ("more times", "TCYX", GOOD.replace('SizeT="3"', 'SizeT="5"'), "states 10 planes, but it holds 6", ""),
     ("fewer times", "TCYX", GOOD.replace('SizeT="3"', 'SizeT="1"'), "states 2 planes, but it holds 6", ""),
-    ("more channels", "TYX", GOOD.replace('SizeC="2"', 'SizeC="4"'), "states 12 planes, but it holds 6", ""),
     ("no SizeX", "TYX", GOOD.replace('SizeX="24"', ""), "does not match its pages, which are read in order", ""),
     ("other SizeX", "TYX", GOOD.replace('SizeX="24"', 'SizeX="23"'), "does not match its pages", ""),
     ("samples", "TYX", GOOD.replace('SamplesPerPixel="1"', 'SamplesPerPixel="3"'), "does not match its pages", ""),
@@ -247,6 +325,131 @@ def test_the_log_of_tifffile_stays_with_us(tmp_path: Path, caplog: pytest.LogCap
         read(path)
         read(path, lazy=True).data[0]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "pages", "axes", "shape"),
+    [
+        ({"C": 4, "T": 3}, 6, "CYX", (4,)),
+        ({"C": 2, "T": 5}, 3, "CYX", (2,)),
+        ({"C": 2, "T": 5}, 5, "TCYX", (2, 2)),
+        ({"C": 4}, 3, "CYX", (3,)),
+        ({"Z": 3, "C": 2}, 5, "ZCYX", (2, 2)),
+        ({"T": 2, "Z": 2, "C": 2}, 5, "ZCYX", (2, 2)),
+        ({"T": 3, "Z": 2, "C": 2}, 3, "CYX", (2,)),
+        ({"Z": 9}, 6, "ZYX", (6,)),
+        ({"C": 2}, 6, "TCYX", (3, 2)),
+        ({"Z": 3, "C": 2}, 1, "YX", ()),
+    ],
+)
+@pytest.mark.parametrize("kind", ["OME", "ImageJ"])
+def test_channels_and_depth_stay_what_they_are(
+    tmp_path: Path, kind: str, stated: dict[str, int], pages: int, axes: str, shape: tuple[int, ...]
+) -> None:
+    """A wrong number of planes changes the number of times; with less than one time, what follows."""
+    xml = ome(image("<TiffData/>", times=stated.get("T", 1)))
+    for axis, old in (("C", 2), ("Z", 1)):
+        xml = xml.replace(f'Size{axis}="{old}"', f'Size{axis}="{stated.get(axis, 1)}"')
+    keys = {"T": "frames", "Z": "slices", "C": "channels"}
+    count = int(np.prod([*stated.values()]))
+    lines = [f"images={count}", *(f"{keys[axis]}={n}" for axis, n in stated.items()), "hyperstack=true"]
+    text = xml if kind == "OME" else "ImageJ=1.53t\n" + "\n".join(lines) + "\n"
+    path = save(tmp_path / "a.tif", PLANES[:pages], text)
+    used = int(np.prod(shape))
+    (note,) = check(path, PLANES[:used])
+    found = read(path)
+    assert (found.axes, found.shape[:-2]) == (axes, shape)
+    how = " × ".join(f"{axis} {n}" for axis, n in zip(axes, shape, strict=False)) or "a single plane"
+    left_out = f", without the last {pages - used}" if used < pages else ""
+    of = f"{count} plane" if kind == "OME" else f"{count} image"
+    assert f"states {of}s, but it holds {pages}, which are read " in note
+    assert note.endswith(f" as {how}{left_out}")
+
+
+@pytest.mark.parametrize(
+    ("order", "pages", "planes"),
+    [
+        ((1, 0), 2, [1, 0]),
+        ((1, 0), 3, [1, 0]),
+        ((1, 0), 4, [1, 0]),
+        ((1, 2), 4, [1, 2]),
+        ((2, 0), 6, [2, 0]),
+        ((0, 1), 3, [0, 1]),
+        ((0, 1), 4, [0, 1, 2, 3]),
+        ((0, 1), 6, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_pages_that_are_not_described_do_not_move_the_others(
+    tmp_path: Path, order: tuple[int, ...], pages: int, planes: list[int]
+) -> None:
+    """Such as a mask or snapshot: only whole frames after those that are described in order continue the image."""
+    described = [f'<TiffData FirstC="{c}" IFD="{ifd}" PlaneCount="1"/>' for c, ifd in enumerate(order)]
+    xml = ome(image(*described, times=1))
+    for number, name in enumerate(("DAPI", "GFP")):
+        xml = xml.replace(f'ID="Channel:0:{number}"', f'ID="Channel:0:{number}" Name="{name}"')
+    path = save(tmp_path / "a.ome.tif", PLANES[:pages], xml)
+    notes = check(path, PLANES[planes])
+    assert read(path).channels == ("DAPI", "GFP")
+    states = f"its OME-XML states 2 planes, but it holds {pages}"
+    left_out = (f"{states}; those that it does not describe are left out",)
+    taken = (f"{states}, which are read in order as T {pages // 2} × C 2",)
+    assert notes == (() if pages == 2 else left_out if len(planes) == 2 else taken)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        ((2, 1, 2), {"C": [1]}),
+        ((3, 1, 1), {"T": [1, 2]}),
+        ((3, 1, 1), {"T": [0, 1]}),
+        ((1, 3, 2), {"Z": [1, 2]}),
+        ((1, 1, 2), {"C": [0]}),
+        ((2, 3, 2), {"T": [1], "C": [1]}),
+    ],
+)
+def test_metadata_are_those_of_the_planes_that_are_there(
+    tmp_path: Path, sizes: tuple[int, int, int], kept: dict[str, list[int]]
+) -> None:
+    everything = list(np.ndindex(sizes))
+    there = [n for n in everything if all(n["TZC".index(axis)] in at for axis, at in kept.items())]
+
+    def name(place: tuple[int, ...]) -> str:
+        return "f{}{}{}.ome.tif".format(*place)
+
+    def times(place: tuple[int, ...]) -> dict[str, str]:
+        return {"DeltaT": str(1 + everything.index(place)), "ExposureTime": str(10 + everything.index(place))}
+
+    data = [
+        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{name((t, z, c))}"/></TiffData>'
+        + f'<Plane TheT="{t}" TheZ="{z}" TheC="{c}" '
+        + " ".join(f'{key}="{text}"' for key, text in times((t, z, c)).items())
+        + "/>"
+        for t, z, c in everything
+    ]
+    xml = ome(image(*data, times=sizes[0]).replace('SizeZ="1"', f'SizeZ="{sizes[1]}"'))
+    xml = xml.replace('SizeC="2"', f'SizeC="{sizes[2]}"')
+    for number, (channel, wavelength) in enumerate((("DAPI", 460), ("GFP", 510))):
+        named = f'ID="Channel:0:{number}" Name="{channel}" EmissionWavelength="{wavelength}"'
+        xml = xml.replace(f'ID="Channel:0:{number}"', named)
+    if sizes[2] == 1:
+        xml = xml.replace('<Channel ID="Channel:0:1" Name="GFP" EmissionWavelength="510" SamplesPerPixel="1"/>', "")
+    for n, place in enumerate(there):
+        save(tmp_path / name(place), PLANES[n], xml)
+    check(tmp_path / name(there[0]), PLANES[: len(there)])
+    found = read(tmp_path / name(there[0]))
+    channels = [("DAPI", "460"), ("GFP", "510")]
+    channels = [channels[c] for c in sorted({c for *_, c in there})]
+    write(tmp_path / "result.ome.tif", found)
+    for image_ in (found, read(tmp_path / "result.ome.tif")):
+        assert image_.channels == tuple(name for name, _ in channels)
+        assert [value["EmissionWavelength"] for value in image_.details["channels"].values] == [w for _, w in channels]
+        assert [*image_.details["planes"].values.ravel()] == [times(place) for place in there]
+
+
+def test_metadata_of_planes_are_not_given_to_pages_that_do_not_match(tmp_path: Path) -> None:
+    xml = ome(image("<TiffData/>", '<Plane TheT="0" TheZ="0" TheC="0" DeltaT="7"/>')).replace('X="24"', 'X="23"')
+    found = read(save(tmp_path / "a.ome.tif", PLANES, xml.replace("SamplesPerPixel", 'Name="A" SamplesPerPixel')))
+    assert (found.axes, found.channels, found.details) == ("TYX", (), {})
 
 
 def test_a_claim_of_planes_in_one_element_is_not_believed(tmp_path: Path) -> None:

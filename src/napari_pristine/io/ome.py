@@ -59,7 +59,9 @@ def can_hold(image: Image) -> bool:
     return set(image.axes) <= set("TZCYXS") and image.dtype.name in _DTYPES
 
 
-def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) -> FileMetadata:
+def read_metadata(
+    xml: OmeXml, which: int, axes: str, shape: tuple[int, ...], first: Mapping[str, int] | None
+) -> FileMetadata:
     """Read pixel size, time step, channels, planes, position and provenance from the OME-XML.
 
     Args:
@@ -67,6 +69,7 @@ def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) ->
         which: Number of the image in it.
         axes: Axes of its values.
         shape: Their shape.
+        first: Number of the first plane along axes of which a part is read; None if the planes do not follow the XML.
     """
     provenance = {}
     for annotation in xml.root.findall("{*}StructuredAnnotations/{*}CommentAnnotation"):
@@ -79,15 +82,18 @@ def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) ->
         return FileMetadata(metadata=provenance)
     names = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
     sizes = {axis: dict(zip(axes, shape, strict=True)).get(axis, 1) for axis in "TZC"}
+    if first is None and all(sizes[axis] == number(pixels.get(f"Size{axis}", 1)) for axis in "TZC"):
+        first = {}
     is_own = xml.root.get("Creator") == CREATOR
     position: dict[str, float] = {}
     plane = pixels.find("{*}Plane")
     if plane is not None and is_own:
         position = {axis: number(plane.get(f"Position{axis}")) for axis in "ZYX"}
-    details = {
-        "channels": _read_elements(pixels, "Channel", _CHANNEL, "C", sizes),
-        "planes": _read_elements(pixels, "Plane", _PLANE_OF_OWN if is_own else _PLANE, "TZC", sizes),
-    }
+    details: dict[str, AxisValues | None] = {}
+    if first is not None:
+        details["channels"] = _read_elements(pixels, "Channel", _CHANNEL, "C", sizes, first)
+        details["planes"] = _read_elements(pixels, "Plane", _PLANE_OF_OWN if is_own else _PLANE, "TZC", sizes, first)
+        names = names[first.get("C", 0) :][: sizes["C"]]
     text = {name: found for name in ("AcquisitionDate", "Description") if (found := image.findtext(f"{{*}}{name}"))}
     dropped = {element.tag.rpartition("}")[2] for element in (*xml.root, *image)} & _DROPPED
     if any(annotation.get("Namespace") != NAMESPACE for annotation in xml.root.iterfind("{*}StructuredAnnotations/*")):
@@ -112,7 +118,12 @@ def read_metadata(xml: OmeXml, which: int, axes: str, shape: tuple[int, ...]) ->
 
 
 def _read_elements(
-    pixels: Element, name: str, attributes: Mapping[str, bool], axes: str, sizes: Mapping[str, int]
+    pixels: Element,
+    name: str,
+    attributes: Mapping[str, bool],
+    axes: str,
+    sizes: Mapping[str, int],
+    first: Mapping[str, int],
 ) -> AxisValues | None:
     """Attributes of each channel or plane, as mappings; None if there are none.
 
@@ -122,10 +133,12 @@ def _read_elements(
         attributes: Attributes to read, and if they are numbers.
         axes: The axes along which there is one element each.
         sizes: Size along these axes.
+        first: Number of the first element that is read along them, if not 0.
     """
     values = np.empty([sizes[axis] for axis in axes], object)
     for n, element in enumerate(pixels.findall(f"{{*}}{name}")):
-        place = (n,) if axes == "C" else tuple(int(number(element.get(f"The{axis}"))) for axis in axes)
+        stated_at = [n] if axes == "C" else [int(number(element.get(f"The{axis}"))) for axis in axes]
+        place = tuple(at - first.get(axis, 0) for axis, at in zip(axes, stated_at, strict=True))
         stated = {key: str(text) for key in attributes if (text := element.get(key)) is not None}
         if all(0 <= at < size for at, size in zip(place, values.shape, strict=True)):
             stated = {key: f"{number(text):.15g}" if attributes[key] else text for key, text in stated.items()}

@@ -5,21 +5,20 @@ tifffile takes it literally; here it is repaired first, and reduced to the image
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, cast
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from napari_pristine.errors import FileError
 from napari_pristine.io.metadata import check_series, number
-from napari_pristine.io.tiff_checks import check_page_list
-from napari_pristine.io.tiff_series import MAX_PLANES
+from napari_pristine.io.tiff_checks import check_page_list, check_plane_count, is_plain
 from napari_pristine.text import valid_xml
 
 COMPANION = ".companion.ome"
@@ -53,6 +52,13 @@ class OmeXml:
     is_chosen: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_in_order(self) -> bool:
+        """True if the planes of the only image are the pages of the file in their order."""
+        data = [*_planes_of(self.images[0])]
+        keys = ("IFD", "FirstC", "FirstT", "FirstZ")
+        return len(data) == 1 and not any(number(data[0].get(key)) for key in keys)
+
     def files(self, number: int) -> set[str]:
         """Names of the files that hold planes or metadata of an image."""
         return {*self.places[number], self.metadata_file} - {""}
@@ -80,7 +86,9 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
         FileError: It claims too many planes, or has no such image.
     """
     notes: list[str] = []
-    root = _parse(description, notes) if _is_ome(description) else None
+    root = _parse(description, notes) if re.search(r"<([\w.-]+:)?OME[\s>]", description) else None
+    if root is not None and root.tag.rpartition("}")[2] != "OME":
+        root = None
     own_id, metadata_file = "" if root is None else root.get("UUID", ""), ""
     if root is None and not notes:
         metadata_file = _find_companion(path)
@@ -95,9 +103,7 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
         return OmeXml(Element("OME"), notes=tuple(notes)) if notes else None
     images = tuple(root.findall("{*}Image"))
     check_series(path, series, max(len(images), 1))
-    if sum(map(_plane_count, images)) > MAX_PLANES:
-        planes = sum(map(_plane_count, images))
-        raise FileError(f"'{path}' claims to have {planes:.3g} planes; it is damaged, copy it again")
+    check_plane_count(path, sum(map(_plane_count, images)))
     if sum(map(_drop_outside, images)):
         notes.append("its metadata name files outside its folder, which are ignored")
     _name_files(path, images, own_id)
@@ -113,10 +119,6 @@ def read_xml(path: Path, description: str, page_count: int, series: int | None) 
         )
     text = _for_tifffile(path.name, root, images, candidates)
     return OmeXml(root, images, candidates, text, places, metadata_file, series is not None, tuple(notes))
-
-
-def _is_ome(description: str) -> bool:
-    return bool(re.search(r"<(\w{1,20}:)?OME[\s>]", description[:5000]))
 
 
 def _parse(text: str, notes: list[str]) -> Element | None:
@@ -142,19 +144,16 @@ def _parse(text: str, notes: list[str]) -> Element | None:
 
 def _is_beside(path: Path, name: str) -> bool:
     """True if there is a file with this name, without a path, in the folder of a file."""
-    return _is_plain(name) and (path.parent / name).is_file()
-
-
-def _is_plain(name: str) -> bool:
-    """True if a name has no folder: metadata of a file from elsewhere must not lead to other places."""
-    return bool(name) and name == PurePosixPath(name).name == PureWindowsPath(name).name and name != ".."
+    return is_plain(name) and (path.parent / name).is_file()
 
 
 def _find_companion(path: Path) -> str:
     """Name of the companion file that names a TIFF file without OME-XML; empty if there is none."""
     try:
         names = _companions(path.parent, os.stat(path.parent).st_mtime_ns)
-        return next((name for name in names if f'"{path.name}"' in _xml_in(path.parent / name)), "")
+        stats = [os.stat(path.parent / name) for name in names]
+        states = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats, strict=True))
+        return _named_files(path.parent, states).get(path.name, "")
     except OSError:
         return ""
 
@@ -163,6 +162,16 @@ def _find_companion(path: Path) -> str:
 def _companions(folder: Path, changed: int) -> tuple[str, ...]:
     """Names of the companion files in a folder, listed once for all files in it."""
     return tuple(sorted(name for name in os.listdir(folder) if name.lower().endswith(COMPANION)))
+
+
+@lru_cache(maxsize=8)
+def _named_files(folder: Path, companions: tuple[tuple[str, int, int], ...]) -> dict[str, str]:
+    """For each file that is named in companion files, given with size and time, the name of the first of these."""
+    found: dict[str, str] = {}
+    for companion, *_ in companions:
+        for quoted in re.findall(r"""\sFileName\s*=\s*("[^"]*"|'[^']*')""", _xml_in(folder / companion)):
+            found.setdefault(html.unescape(quoted[1:-1]), companion)
+    return found
 
 
 def _xml_in(file: Path) -> str:
@@ -198,7 +207,7 @@ def _drop_outside(image: Element) -> int:
         for data in pixels.findall("{*}TiffData"):
             uuid = data.find("{*}UUID")
             name = None if uuid is None else uuid.get("FileName")
-            if name is not None and not _is_plain(name):
+            if name is not None and not is_plain(name):
                 pixels.remove(data)
                 found += 1
     return found

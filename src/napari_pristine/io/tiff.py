@@ -35,7 +35,14 @@ from napari_pristine.io.metadata import (
     unit_name,
 )
 from napari_pristine.io.ome_xml import OmeXml, read_xml
-from napari_pristine.io.tiff_checks import check_complete, check_log, check_page_list, cut_off
+from napari_pristine.io.tiff_checks import (
+    check_complete,
+    check_folder,
+    check_log,
+    check_micro_manager,
+    check_page_list,
+    cut_off,
+)
 from napari_pristine.io.tiff_series import Series, choose, drop_missing, mend_imagej, mend_ome, split_pages
 from napari_pristine.io.tiff_vendors import read_vendor
 from napari_pristine.resources import check_fits
@@ -193,9 +200,15 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         page_count, description = check_page_list(path)
         xml = read_xml(path, description, page_count, number)
         notes = list(xml.notes) if xml else []
+<<<<<<< HEAD
         # what is not checked here is not followed by tifffile, which looks for OME-XML in another way
         options: dict[str, Any] = {"is_ome": bool(xml and xml.text), "omexml": (xml and xml.text) or None}
         tif = files.enter_context(tifffile.TiffFile(path, **options))
+=======
+        text = xml.text if xml else ""  # tifffile must not follow XML that was not checked
+        tif = files.enter_context(tifffile.TiffFile(path, is_ome=bool(text), omexml=text or None))
+        check_micro_manager(path, tif)
+>>>>>>> mendio
         if xml and xml.text and not _is_described(path, tif, xml):
             notes.append("its OME-XML does not match its pages, which are read in order")
             tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
@@ -211,16 +224,19 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
             image = next(each for each in found if each.number == number)
         pages, mended = image.pages, list[str]()
         if pages.kind == "ome" and xml and xml.places == ((path.name,),):
-            pages, mended = mend_ome(tif, pages, in_order=len(xml.images[0].findall("{*}Pixels/{*}TiffData")) == 1)
+            pages, mended = mend_ome(tif, pages, in_order=xml.is_in_order)
         elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
             pages, mended = mend_imagej(tif, pages, page_count)
         _check_folder(path, pages)
         missing, absent, is_spread = list[str](), list[str](), False
+        first: dict[str, int] | None = None
         if xml and pages.kind == "ome":
             missing = sorted(name for name in xml.files(image.number) if not (path.parent / name).is_file())
         if pages.kind in _SPREAD_KINDS:
-            pages, absent = drop_missing(pages, missing)
+            pages, kept, absent = drop_missing(pages, missing)
+            first = kept if pages.kind == "ome" else None
             is_spread = any(page is None or page.parent is not tif for page in pages)
+            check_folder(path, pages)
         if is_spread:
             pages.__dict__["dataoffset"] = None  # tifffile would look for one piece of values in this file
         check_complete(path, tif, pages, missing)
@@ -228,7 +244,7 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
             files.enter_context(_opened(pages.keyframe.parent.filehandle))
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
-        yield _describe(path, tif, image, xml, [*notes, *mended, *absent], len(found))
+        yield _describe(path, tif, image, xml, first, [*notes, *mended, *absent], len(found))
 
 
 def _check_folder(path: Path, pages: tifffile.TiffPageSeries) -> None:
@@ -291,13 +307,19 @@ def _has_whole_pages(series: tifffile.TiffPageSeries) -> bool:
 
 
 def _describe(
-    path: Path, tif: tifffile.TiffFile, image: Series, xml: OmeXml | None, notes: list[str], count: int
+    path: Path,
+    tif: tifffile.TiffFile,
+    image: Series,
+    xml: OmeXml | None,
+    first: Mapping[str, int] | None,
+    notes: list[str],
+    count: int,
 ) -> _OpenImage:
-    """Collect all that a file states about one of its images."""
+    """Collect all that a file states about one of its images; `first` as in `ome.read_metadata`."""
     pages, keyframe = image.pages, image.pages.keyframe
     if xml and xml.images:
         number = image.number if pages.kind == "ome" else xml.candidates[0]
-        kind, stated = "ome", ome.read_metadata(xml, number, image.axes, image.shape)
+        kind, stated = "ome", ome.read_metadata(xml, number, image.axes, image.shape, first)
     elif tif.is_imagej:
         kind, stated = "imagej", imagej.read_metadata(tif, image)
     else:

@@ -12,15 +12,18 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, NamedTuple
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any, NamedTuple
 
 import tifffile
 
 from napari_pristine.errors import FileError
+from napari_pristine.io.metadata import number
 from napari_pristine.text import counted
 
+MAX_PLANES = 10_000_000
+"""More than any microscope records, and few enough for tifffile to list them in a moment."""
 _LOGGED_WHEN_CUT_OFF = (
     "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
     "TiffTag 270 @",
@@ -189,6 +192,60 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
             f"'{path}' claims {claimed / 1e9:.4g} GB of values in a page (shape {keyframe.shape}) but holds "
             f"{stored} bytes of it, which is impossible; it is damaged, copy it again"
         )
+
+
+def check_micro_manager(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise a `FileError` if metadata of Micro-Manager claim too many planes, or name files in other folders.
+
+    Must be called before tifffile lists the images of the file.
+    """
+    stated: dict[str, Any] = {}
+    if tif.is_micromanager:
+        with suppress(ValueError):  # they are of another version
+            stated = tifffile.read_micromanager_metadata(tif.filehandle, {"Summary", "IndexMap"})
+    index = path.parent / "NDTiff.index"
+    sizes: list[float] = []
+    if stated.get("MajorVersion", 0) >= 2 and index.is_file():
+        places: dict[str, set[Any]] = {}
+        for place, name, *_ in tifffile.read_ndtiff_index(index):
+            if not is_plain(name):
+                raise _leads_elsewhere(path, name)
+            for axis, at in place.items():
+                places.setdefault(axis, set()).add(at)
+        for found in places.values():
+            is_named = all(isinstance(at, str) for at in found)
+            sizes.append(len(found) if is_named else max(map(int, found)) - min(map(int, found)) + 1)
+    elif "IndexMap" in stated:
+        keys = ("Channels", "Slices", "Frames", "Positions")
+        ends = stated["IndexMap"][:, :4].max(0, initial=0) + 1
+        sizes = [max(number(stated.get("Summary", {}).get(key)), end) for key, end in zip(keys, ends, strict=True)]
+    check_plane_count(path, math.prod(sizes))
+
+
+def check_plane_count(path: Path, count: float) -> None:
+    """Raise a `FileError` for more planes than a file can have."""
+    if count > MAX_PLANES:
+        raise FileError(f"'{path}' claims to have {count:.3g} planes; it is damaged, copy it again")
+
+
+def check_folder(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Raise a `FileError` if pages are in a file in another folder."""
+    handles = {page.parent.filehandle for page in series if page is not None}
+    for handle in handles:
+        if Path(handle.dirname) != path.parent.absolute():
+            raise _leads_elsewhere(path, handle.path)
+
+
+def is_plain(name: str) -> bool:
+    """True if a name has no folder: metadata of a file from elsewhere must not lead to other places."""
+    return bool(name) and name == PurePosixPath(name).name == PureWindowsPath(name).name and name != ".."
+
+
+def _leads_elsewhere(path: Path, name: str) -> FileError:
+    return FileError(
+        f"'{path}' names '{name}', a file in another folder, which is not read; put all files of the set into one "
+        "folder, or save the image as a new file"
+    )
 
 
 def name_files(names: Sequence[str]) -> str:

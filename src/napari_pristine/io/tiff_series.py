@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from napari_pristine.image.image import COLOUR
-from napari_pristine.io.tiff_checks import name_files
+from napari_pristine.io.tiff_checks import MAX_PLANES, name_files
 from napari_pristine.text import counted
 
-MAX_PLANES = 10_000_000
-"""More than any microscope records, and few enough for tifffile to list them in a moment."""
 _STACKABLE = ("shaped", "generic", "uniform")
 """Kinds of series in tifffile's word that mean no more than that their pages follow each other; those of OME are
 scenes, those of slide scanners different pictures of a slide."""
@@ -194,19 +193,39 @@ def series_of(
 
 def drop_missing(
     series: tifffile.TiffPageSeries, files: Sequence[str] = ()
-) -> tuple[tifffile.TiffPageSeries, list[str]]:
+) -> tuple[tifffile.TiffPageSeries, dict[str, int], list[str]]:
     """Leave out the ends of axes where planes are missing, with a note on it; nothing if that leaves no plane.
 
     Args:
         series: The image.
         files: Names of the files with planes of the image that are missing.
+
+    Returns:
+        The image, the number of its first plane along each axis, and notes.
     """
     pages = list(series)
     if None not in pages:
-        return series, []
+        return series, {}, []
     leading = series.ndim - len(series.keyframe.shape)
     shape, axes = series.shape[:leading], series.axes[:leading]
     present = np.array([page is not None for page in pages]).reshape(shape)
+    box, note = keep_whole(present, axes, files)
+    if not box:
+        return series, {}, []
+    kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
+    first = {axis: n.start for axis, n in zip(axes, box, strict=True)}
+    return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), first, [note]
+
+
+def keep_whole(present: NDArray[np.bool_], axes: str, files: Sequence[str] = ()) -> tuple[tuple[range, ...], str]:
+    """The part of an image of which all planes are there, with a note on it; empty if there is none.
+
+    Args:
+        present: For each plane along the axes whether it is there.
+        axes: Letters of these axes.
+        files: Names of the files with planes of the image that are missing.
+    """
+    shape, leading = present.shape, present.ndim
     everything = [np.arange(n) for n in shape]
     others = [tuple(i for i in range(leading) if i != axis) for axis in range(leading)]
     options = [[np.flatnonzero(present.any(rest)) for rest in others]]
@@ -217,9 +236,8 @@ def drop_missing(
     boxes = [box for box in options if all(map(len, box)) and present[np.ix_(*box)].all()]
     boxes = [box for box in boxes if all(len(n) == n[-1] - n[0] + 1 for n in box)]
     if not boxes:
-        return series, []
+        return (), ""
     box = max(boxes, key=lambda box: math.prod(map(len, box)))
-    kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
     read = [_range(axis, n[0], n[-1]) for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size]
     left_out = [
         _range(axis, first, last)
@@ -229,18 +247,21 @@ def drop_missing(
     ]
     reason = f", as the {name_files(files)} of this set {'is' if len(files) == 1 else 'are'} not there" if files else ""
     note = (
-        f"{pages.count(None)} of its {len(pages)} planes are missing{reason}: {' and '.join(read)} is read, "
+        f"{np.count_nonzero(~present)} of its {present.size} planes are missing{reason}: {' and '.join(read)} is read, "
         f"{' and '.join(left_out)} is left out (counted from 0), nothing is filled in"
     )
-    return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), [note]
+    return tuple(range(n[0], n[-1] + 1) for n in box), note
 
 
 def _range(axis: str, first: int, last: int) -> str:
     return f"{axis} {first}" if first == last else f"{axis} {first} to {last}"
 
 
-def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-    """Axes and sizes for the number of planes in a file that states another: the first axis is adapted.
+def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...], str]:
+    """Axes and sizes for the number of planes in a file that states another, and how they are read, for a note.
+
+    There may be more or fewer elements along the first axis; of less than one, fewer along the next. An incomplete
+    element at the end is left out. Channels stay channels, of which there are never more.
 
     Args:
         count: Number of planes.
@@ -248,15 +269,19 @@ def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tup
         sizes: Their sizes.
     """
     stated = {axis: n for axis, n in zip(axes, sizes, strict=True) if n > 1}
-    if next(iter(stated), "C") in COLOUR:  # there are more times, not more colours
+    if next(iter(stated), "C") in COLOUR and "T" not in stated:
         stated = {"T": 1} | stated
-    first = next(iter(stated))
-    frames, rest = divmod(count, math.prod(stated.values()) // stated[first])
-    if frames and (not rest or 2 <= frames < stated[first]):  # an incomplete frame at the end is left out
-        stated |= {first: frames}
-    else:
-        stated = {next(axis for axis in stated if axis not in COLOUR): count}
-    return "".join(axis for axis, n in stated.items() if n > 1), tuple(n for n in stated.values() if n > 1)
+    found: dict[str, int] = {}
+    inner = math.prod(stated.values())
+    for axis, n in stated.items():
+        inner //= n
+        whole = n if found else count // inner
+        if whole:
+            found[axis] = min(whole, n) if axis in COLOUR else whole
+    found = {axis: n for axis, n in found.items() if n > 1}
+    left_out = count - math.prod(found.values())
+    how = " × ".join(f"{axis} {n}" for axis, n in found.items()) or "a single plane"
+    return "".join(found), tuple(found.values()), f"as {how}{f', without the last {left_out}' if left_out else ''}"
 
 
 def mend_imagej(
@@ -294,11 +319,11 @@ def mend_imagej(
     if page_count > 1:
         pages = _pages_like(tif, page)
         found = len(pages)
-    axes, leading = leading_shape(found, "".join(sizes), tuple(sizes.values()))
+    axes, leading, how = leading_shape(found, "".join(sizes), tuple(sizes.values()))
     pages = pages[: math.prod(leading)]
     mended = series_of(pages, (*leading, *page.shape), axes + page.axes, series)
     mended.kind = "imagej"
-    return mended, stale
+    return mended, [f"{note} {how}" for note in stale]
 
 
 def mend_ome(
@@ -306,23 +331,29 @@ def mend_ome(
 ) -> tuple[tifffile.TiffPageSeries, list[str]]:
     """Read all pages of an OME-TIFF file with a single image, with a note, if its metadata state another number.
 
+    Pages that are not described are read only if they continue the image by whole frames; else they may be masks.
+
     Args:
         tif: The file.
         series: Its image, as tifffile reads it.
         in_order: The metadata do not tell the place of each plane, so that planes that are missing are the last ones.
     """
-    keyframe, used = series.keyframe, {page.offset for page in series if page is not None}
+    keyframe, used = series.keyframe, [page.offset for page in series if page is not None]
     is_short = in_order and len(used) < len(series)
-    if not is_short and not len(tif.pages) > len(used) == len(series):
+    if not is_short and not len(tif.pages) > len({*used}) == len(series):
         return series, []
     pages = _pages_like(tif, keyframe)
-    if not is_short and not {page.offset for page in pages} > used:
-        return series, []
     leading = series.ndim - len(keyframe.shape)
-    axes, sizes = leading_shape(len(pages), series.axes[:leading], series.shape[:leading])
-    text = f"its OME-XML states {counted(len(series), 'plane')}, but it holds {len(pages)}, which are read in order"
+    axes, sizes, how = leading_shape(len(pages), series.axes[:leading], series.shape[:leading])
+    text = f"its OME-XML states {counted(len(series), 'plane')}, but it holds {len(pages)}"
+    if not is_short:
+        if len(pages) <= len(used):
+            return series, []
+        if used != [page.offset for page in pages[: len(used)]] or len(pages) != math.prod(sizes):
+            return series, [f"{text}; those that it does not describe are left out"]
     pages = pages[: math.prod(sizes)]
-    return series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series), [text]
+    mended = series_of(pages, (*sizes, *keyframe.shape), axes + keyframe.axes, series)
+    return mended, [f"{text}, which are read in order {how}"]
 
 
 def _pages_like(tif: tifffile.TiffFile, keyframe: tifffile.TiffPage) -> list[tifffile.TiffPage]:
