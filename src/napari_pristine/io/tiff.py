@@ -200,15 +200,9 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         page_count, description = check_page_list(path)
         xml = read_xml(path, description, page_count, number)
         notes = list(xml.notes) if xml else []
-<<<<<<< HEAD
-        # what is not checked here is not followed by tifffile, which looks for OME-XML in another way
-        options: dict[str, Any] = {"is_ome": bool(xml and xml.text), "omexml": (xml and xml.text) or None}
-        tif = files.enter_context(tifffile.TiffFile(path, **options))
-=======
         text = xml.text if xml else ""  # tifffile must not follow XML that was not checked
         tif = files.enter_context(tifffile.TiffFile(path, is_ome=bool(text), omexml=text or None))
         check_micro_manager(path, tif)
->>>>>>> mendio
         if xml and xml.text and not _is_described(path, tif, xml):
             notes.append("its OME-XML does not match its pages, which are read in order")
             tif = files.enter_context(tifffile.TiffFile(path, is_ome=False))
@@ -227,7 +221,6 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
             pages, mended = mend_ome(tif, pages, in_order=xml.is_in_order)
         elif pages.kind != "ome" and tif.is_imagej and len(found) == 1:
             pages, mended = mend_imagej(tif, pages, page_count)
-        _check_folder(path, pages)
         missing, absent, is_spread = list[str](), list[str](), False
         first: dict[str, int] | None = None
         if xml and pages.kind == "ome":
@@ -245,13 +238,6 @@ def _open_image(path: Path, number: int | None) -> Iterator[_OpenImage]:
         if pages is not image.pages:
             image = replace(image, pages=pages, axes=image.axes if pages.axes == image.pages.axes else _axes_of(pages))
         yield _describe(path, tif, image, xml, first, [*notes, *mended, *absent], len(found))
-
-
-def _check_folder(path: Path, pages: tifffile.TiffPageSeries) -> None:
-    """Raise a `FileError` if an image has pages in a file outside the folder: an index may name any."""
-    for page in pages:
-        if page is not None and Path(page.parent.filehandle.path).resolve().parent != path.resolve().parent:
-            raise FileError(f"'{path}' names files outside its folder; copy them into one folder and try again")
 
 
 @contextmanager
