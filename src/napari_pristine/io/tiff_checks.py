@@ -232,7 +232,7 @@ def check_folder(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Raise a `FileError` if pages are in a file in another folder."""
     handles = {page.parent.filehandle for page in series if page is not None}
     for handle in handles:
-        if Path(handle.dirname) != path.parent.absolute():
+        if os.path.realpath(handle.dirname) != os.path.dirname(os.path.realpath(path)):
             raise _leads_elsewhere(path, handle.path)
 
 
