@@ -309,7 +309,7 @@ class TestOme:
     def test_planes_that_are_there_are_read(self, tmp_path: Path) -> None:
         image = read(self.file(tmp_path / "x.ome.tif", 5))
         assert (image.shape, image.notes) == (
-            (3, 8, 9), ("its OME-XML states 5 planes, but it holds 3, which are read in order",)
+            (3, 8, 9), ("its OME-XML states 5 planes, but it holds 3, which are read in order as T 3",)
         )  # fmt: skip
 
     CHANNEL: ClassVar[dict[str, Any]] = {

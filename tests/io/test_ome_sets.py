@@ -420,7 +420,8 @@ def test_metadata_are_those_of_the_planes_that_are_there(
         return {"DeltaT": str(1 + everything.index(place)), "ExposureTime": str(10 + everything.index(place))}
 
     data = [
-        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{name((t, z, c))}"/></TiffData>'
+        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="{c}" IFD="0" PlaneCount="1">'
+        + f'<UUID FileName="{name((t, z, c))}"/></TiffData>'
         + f'<Plane TheT="{t}" TheZ="{z}" TheC="{c}" '
         + " ".join(f'{key}="{text}"' for key, text in times((t, z, c)).items())
         + "/>"
