@@ -109,12 +109,14 @@ def test_the_log_holds_all_that_is_said_with_the_time(shell: Shell, cell: Path) 
 
 def test_warnings_of_libraries_are_said_as_ours_are(shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn(*_: object, **__: object) -> None:
-        logging.getLogger("tifffile").warning("odd tag in 'a\x1b[2J.tif'\nat offset 8")
+        logging.getLogger("zarr").warning("odd tag in 'a\x1b[2J.tif'\nat offset 8")
+        logging.getLogger("tifffile").warning("<tifffile.TiffFile> what our own notes say")
         raise FileError("no")
 
     monkeypatch.setattr("napari_pristine.io.registry.read", warn)
     _, _, err = shell("diagnose", cell, "--debug")
     assert "pristine: odd tag in 'a\\u001b[2J.tif' at offset 8\n" in err
+    assert "<tifffile" not in err
     assert err.endswith("pristine: no\n")
 
 

@@ -85,7 +85,7 @@ class TestStacks:
         images = [FRAME, SMALL, FRAMES[1], RGB[0], FRAMES[2], SMALL + 1]
         path = append(tmp_path / "x.tif", images, {"metadata": None}, {"metadata": None, "compression": "zlib"})
         (note,) = check(path, "TYX", FRAMES[:3]).notes
-        assert note.startswith("the file holds 6 images: 3 equal images were taken as one stack along T, not 1 (Y 16")
+        assert note.startswith("the file holds 6 images: 3 equal images were read as one stack along T, not 1 (Y 16")
         for number, values in enumerate(images):
             np.testing.assert_array_equal(read(path, series=number).data, values)
             np.testing.assert_array_equal(read(path, series=number, lazy=True).data[...], values)

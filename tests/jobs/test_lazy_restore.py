@@ -76,14 +76,13 @@ def test_it_equals_what_is_restored_at_once(axes: str, shape: tuple[int, ...], t
 def test_only_what_is_looked_at_is_computed() -> None:
     counted = Counted(noisy((40, 32, 32)))
     found = lazy_restore(make_plan(Image(counted, "TYX"), model().recipe, model=model()))
-    assert counted.planes == []
+    assert len(set(counted.planes)) <= 8  # the noise is measured
+    counted.planes.clear()
     np.asarray(found.data[21])
-    measured = len(counted.planes)
-    assert 21 in counted.planes
-    assert measured <= 9
+    assert counted.planes == [21]
     np.asarray(found.data[33])
     np.asarray(found.data[5, 3:6])
-    assert counted.planes[measured:] == [33, 5]
+    assert counted.planes == [21, 33, 5]
 
 
 def test_ranges_and_masks_are_those_of_the_recipe() -> None:

@@ -23,7 +23,7 @@ from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import flush_to_disk
-from napari_pristine.io.fingerprint import FileSets, Fingerprint, fingerprint, path_key
+from napari_pristine.io.fingerprint import Fingerprint, fingerprint, path_key
 from napari_pristine.io.registry import loss, read
 from napari_pristine.io.zarr import ZarrArray
 from napari_pristine.jobs.inputs import InputCache, find_file, open_inputs

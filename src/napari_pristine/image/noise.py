@@ -31,8 +31,8 @@ _CROP_SIDE, _MAX_CROPS = 256, 32
 _NEXT_VALUES = 3
 """Number of values below the largest that are compared with it in frequency."""
 _SINGLE, _MAX_COUNT = 0.03, 10
-"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Values
-of so many steps do not count."""
+"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Larger
+values count as so many steps."""
 _CELL = 4
 """Side, in pixels, of the cells whose flatness is compared."""
 _INDEPENDENT = 5
@@ -164,15 +164,24 @@ def _patches(block: Array) -> Array:
 def _sample_planes(block: Array) -> Array:
     """Planes of a block `(C, *space)` as `(C, planes, Y, X)`; some planes or crops, evenly spread, if it is large."""
     planes = block.reshape(len(block), -1, *block.shape[-2:])
-    if planes.shape[1] > _MAX_PLANES:
-        planes = planes[:, np.linspace(0, planes.shape[1] - 1, _MAX_PLANES).astype(int)]
-    if planes[0].size <= _MAX_CROPS * _CROP_SIDE**2 or min(planes.shape[-2:]) < _CROP_SIDE:
+    planes = planes[:, _spread(planes.shape[1], _MAX_PLANES)]
+    crops = np.stack([_cut(channel) for channel in planes])
+    return crops[:, _spread(crops.shape[1], _MAX_CROPS)]
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """Indices of up to `most` of so many items, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
+def _cut(planes: NDArray[Any]) -> NDArray[Any]:
+    """Cut planes `(planes, Y, X)` into crops if they are large."""
+    if planes.size <= _MAX_CROPS * _CROP_SIDE**2 or min(planes.shape[-2:]) < _CROP_SIDE:
         return planes
     rows, columns = (n // _CROP_SIDE for n in planes.shape[-2:])
-    cropped = planes[..., : rows * _CROP_SIDE, : columns * _CROP_SIDE]
-    crops = cropped.reshape(*planes.shape[:2], rows, _CROP_SIDE, columns, _CROP_SIDE).swapaxes(3, 4)
-    crops = crops.reshape(len(planes), -1, _CROP_SIDE, _CROP_SIDE)
-    return crops[:, np.linspace(0, crops.shape[1] - 1, _MAX_CROPS).astype(int)]
+    cropped = planes[:, : rows * _CROP_SIDE, : columns * _CROP_SIDE]
+    crops = cropped.reshape(len(planes), rows, _CROP_SIDE, columns, _CROP_SIDE).swapaxes(2, 3)
+    return crops.reshape(-1, _CROP_SIDE, _CROP_SIDE)
 
 
 def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Noise:
@@ -193,14 +202,22 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         channel: Values `(*space)`, all finite; the last two axes are Y and X.
         valid: `(*space)`, False where a value was filled in and does not count.
     """
-    planes = _sample_planes(np.asarray(channel, dtype=np.float64)[None])[0]
-    good = np.ones(planes.shape, bool) if valid is None else _sample_planes(valid[None].astype(float))[0] > 0
+    planes = channel.reshape(-1, *channel.shape[-2:])
+    good = np.ones(planes.shape, bool) if valid is None else valid.reshape(planes.shape)
+    for cut, most in ((np.asarray, _MAX_PLANES), (_cut, _MAX_CROPS)):
+        planes, good = cut(planes), cut(good)
+        recorded = np.flatnonzero(good.any(axis=(1, 2)))
+        if not len(recorded):
+            return Noise(0.0, 0.0, 0.0)
+        chosen = recorded[_spread(len(recorded), most)]
+        planes, good = planes[chosen], good[chosen]
+    planes = planes.astype(np.float64)
     if planes.size < _PATCH_SIDE**2 or np.ptp(planes[good]) == 0:
         return Noise(0.0, 0.0, 0.0)
     step, dark = value_step(planes), float(planes[good].min())
     rounding = step**2 / 12
-    counts = planes[good & (planes <= dark + _MAX_COUNT * step)] - dark  # without hot pixels
-    if (mean := float(counts.mean())) < _SINGLE * step:
+    mean = float(np.minimum(planes[good] - dark, _MAX_COUNT * step).mean())  # hot pixels add little
+    if mean < _SINGLE * step:
         return Noise((step * mean) ** 0.5, step, -step * dark)
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets

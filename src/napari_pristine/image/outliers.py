@@ -101,13 +101,13 @@ def count_defects(outliers: NDArray[np.int8]) -> dict[str, int]:
 
 
 def describe_defects(counts: Mapping[str, int]) -> str:
-    """Say how many outliers there are of each kind, such as `2 hot pixels and 1 row stand out of all their neighbours`.
+    """Say how many outliers there are of each kind, such as `2 hot pixels and 1 row stand out from their neighbours`.
 
     Args:
         counts: Result of `count_defects`, not empty.
     """
     named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
-    return f"{named} {'stands out of all its' if sum(counts.values()) == 1 else 'stand out of all their'} neighbours"
+    return f"{named} {'stands out from its' if sum(counts.values()) == 1 else 'stand out from their'} neighbours"
 
 
 def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

@@ -155,8 +155,8 @@ def remove(path: Path) -> None:
 
 def is_zarr_node(folder: Path) -> bool:
     """True if a folder is a Zarr group or array, whatever its name."""
-    # unlike `Path.is_file`, also without the permission to look
-    return any(os.path.isfile(folder / name) for name in ZARR_METADATA)
+    # unlike `Path.is_file`, also without the permission to look; of files, a single question
+    return os.path.isdir(folder) and any(os.path.isfile(folder / name) for name in ZARR_METADATA)
 
 
 def _is_zarr_or_empty(folder: Path) -> bool:

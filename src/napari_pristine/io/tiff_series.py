@@ -108,6 +108,8 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
 
     Equal images are one stack, such as a movie that was written frame by frame.
     """
+    if len(found) == 1:
+        return found[0], []
     best = _measured(found)
     equal = [each for each in found if _is_equal(each, best)]
     taken = _stack(equal) if len(equal) > 1 else best
@@ -126,11 +128,12 @@ def choose(found: Sequence[Series]) -> tuple[Series, list[str]]:
 
 def split_pages(found: Sequence[Series]) -> list[Series]:
     """One image per page, in their order in the file, if no description says which pages belong together."""
-    pages: list[tuple[Any, Series]] = [(page, each) for each in found for page in each.pages]
-    for page, each in pages:
-        kind, levels = each.pages.kind, each.pages.levels
-        if kind not in _UNDESCRIBED or len(levels) > 1 or each.pages.transform or not isinstance(page.index, int):
+    for each in found:
+        if each.pages.kind not in _UNDESCRIBED or len(each.pages.levels) > 1 or each.pages.transform:
             return list(found)
+    pages: list[tuple[Any, Series]] = [(page, each) for each in found for page in each.pages]
+    if not all(isinstance(page.index, int) for page, _ in pages):
+        return list(found)
     pages.sort(key=lambda pair: pair[0].index)
     return [
         Series(n, series_of([page], each.pages.keyframe.shape, axes, each.pages), axes)

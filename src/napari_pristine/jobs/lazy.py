@@ -21,7 +21,7 @@ _MAX_BLOCKS = 1_000_000
 def lazy_restore(plan: RestorationPlan) -> Image:
     """Return the result of a plan as a lazy image; a block is read and restored when its values are needed.
 
-    Blocks are restored one at a time, in whichever thread; the noise is measured with the first of them.
+    Blocks are restored one at a time, in whichever thread; the noise is measured before. Notes are not returned.
 
     Args:
         plan: Plan of the restoration, by a trained network or by fits that do not start from each other.
@@ -52,7 +52,7 @@ def lazy_restore(plan: RestorationPlan) -> Image:
         import dask.array as da
     except ImportError:
         raise SettingError("restoring while scrolling needs dask; pip install 'dask[array]'") from None
-    blocks, dtype = plan.output_blocks, plan.stated_dtype  # the noise of all of it is not measured
+    blocks, dtype = plan.output_blocks, plan.dtype
     lock = threading.Lock()  # a block takes all the memory there is, and the statistics are kept for the next
 
     def restore_chunk(block_id: tuple[int, ...]) -> NDArray[Any]:

@@ -139,8 +139,11 @@ class RestorationPlan:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values of the result; measures the noise, to find out if the type of the image is too coarse."""
-        if self.recipe.value_type == "auto" and self.statistics.too_coarse:
+        """Type of the values of the result; measures the noise, to find out if the type of the image is too coarse.
+
+        Pictures of red, green and blue keep theirs: floats between 0 and 255 are shown as white.
+        """
+        if self.recipe.value_type == "auto" and "S" not in self.image.axes and self.statistics.too_coarse:
             return np.dtype(np.float32)
         return self.stated_dtype
 

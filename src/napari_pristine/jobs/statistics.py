@@ -47,6 +47,11 @@ class Sample(NamedTuple):
     values: NDArray[Any]
     masked: NDArray[np.bool_] | None
 
+    @property
+    def is_empty(self) -> bool:
+        """True if what is not masked has a single value, or none."""
+        return _is_empty(self.values if self.masked is None else self.values[:, ~self.masked])
+
 
 class ImageStatistics:
     """Noise and brightness that many blocks of an image share; measured at first use.
@@ -180,7 +185,7 @@ class ImageStatistics:
         count = max(1, _MAX_PLANES // math.prod(first.values.shape[1:-2]))
         spread = _spread(indices, count)
         samples = [first if index == indices[0] else self._read(index) for index in spread]
-        if varied := [sample for sample in samples if not _is_empty(sample.values)]:
+        if varied := [sample for sample in samples if not sample.is_empty]:
             return varied
         return [self._first_varied(part) or first]
 
@@ -194,9 +199,9 @@ class ImageStatistics:
         planes = indices[: len(indices) // len(self._blocks.chunks)]  # the first chunk of each
         spread = _spread(planes, _MAX_PLANES)
         samples = [sample for index in spread for sample in self._squares_of(index, _MAX_READ // len(spread))]
-        varied = [sample for sample in samples if not _is_empty(sample.values)]
+        varied = [sample for sample in samples if not sample.is_empty]
         if not varied and (first := self._first_varied(part)):
-            varied = [sample for sample in _squares(first) if not _is_empty(sample.values)] or [first]
+            varied = [sample for sample in _squares(first) if not sample.is_empty] or [first]
         count = max(_MAX_SQUARES // len(samples[0].values), 1)
         return _spread(varied, count) or samples[:1]
 
@@ -216,7 +221,7 @@ class ImageStatistics:
         if (stored := self._stored(part)) is not None:
             first = sorted((self._blocks.number(blocks[0]), n) for n, blocks in enumerate(stored) if blocks)
             indices = (index for _, n in first for index in stored[n])
-        return next((sample for sample in map(self._read, indices) if not _is_empty(sample.values)), None)
+        return next((sample for sample in map(self._read, indices) if not sample.is_empty), None)
 
     def _stored(self, part: Part) -> Sequence[Sequence[BlockIndex]] | None:
         """Blocks of a part of the image of which something is stored, for each chunk of its file; `None` if unknown."""
@@ -244,7 +249,7 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
 
 def _is_empty(values: NDArray[Any]) -> bool:
     """Tell whether a block has a single value, or none."""
-    return is_constant(values) or not np.isfinite(values).any()
+    return not values.size or is_constant(values) or not np.isfinite(values).any()
 
 
 def _squares(sample: Sample) -> Iterator[Sample]:

@@ -22,9 +22,6 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels and its correlation with the result, above which structure counts as removed."""
-_LEFT = 0.85
-"""Residual in noise levels, below which noise counts as left in images without negative values whose mean is below the
-noise level."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
 _BIAS = 0.02
@@ -163,17 +160,6 @@ class QualitySummary:
                 )
         for key, sums in self._sums.items():
             channel, name = ChannelQuality(self._name(*key), *_means(sums)), self._in(key)
-            exact, _, count = self._means.get(key, (np.inf, 0.0, 1.0))
-            dark = self._below_zero and channel.sigma > exact / count
-            if dark and channel.residual < _LEFT:
-                notes.append(
-                    Note(
-                        f"noise was left{name}: the difference to the noisy image is {channel.residual:.2f} noise "
-                        "levels instead of about 1; there are too few photons to measure the noise: sum or bin the "
-                        "images",
-                        warning=True,
-                    )
-                )
             if channel.residual > _REMOVED and channel.structure > _STRUCTURE:
                 notes.append(
                     Note(
