@@ -28,7 +28,7 @@ _ROUNDS = 6
 _CLIP = 2.0
 """Height, relative to what is usual around a pixel, above which it counts as no more than that."""
 _SIGNIFICANT = 4.0
-"""Mean product of the offsets in distant segments, relative to its standard error, from which they are not due to chance."""
+"""Mean product of the offsets in distant segments, relative to its standard error, above which they are no chance."""
 _ALIKE = 0.1
 """The same, relative to the mean square of the offsets in single segments: less is structure."""
 _ALTERNATING = -0.15
