@@ -90,6 +90,12 @@ def _expected_transform(mean: float, read: float) -> float:
     return float(chances @ _anscombe(counts[:, None] + read * _NODES, read) @ (_WEIGHTS / _WEIGHTS.sum()))
 
 
+def stabilised_level(mean: float, read: float) -> float:
+    """Level of the noise of f for Poisson photons with this mean and this read noise: below 1 for few photons."""
+    # E[f²] = 4 (mean + 3/8 + s²), as long as few values are clipped
+    return float(np.sqrt(max(4 * (mean + 0.375 + read**2) - _expected_transform(mean, read) ** 2, 0.0)))
+
+
 def _poisson(mean: float) -> tuple[Array, Array]:
     """Photon counts from 0 on, and the probability of each."""
     counts = np.arange(int(mean + 12 * np.sqrt(mean) + 25), dtype=np.float64)

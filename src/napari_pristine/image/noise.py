@@ -274,6 +274,15 @@ def _power(lag: int, blur: ArrayLike) -> Array:
     return np.asarray(((6 - 8 * near + 2 * far) / 6) ** 2)
 
 
+def length_of_ratio(ratio: ArrayLike) -> Array:
+    """Correlation length of noise whose second differences over two pixels have so many times the power of those over one.
+
+    The powers are means of squares of differences along Y and X, see `_power`.
+    """
+    blurs = np.interp(ratio, _power(2, _BLURS) / _power(1, _BLURS), _BLURS)
+    return np.asarray(np.interp(blurs, _BLURS, _LENGTHS))
+
+
 def _flat_powers(planes: Array, good: NDArray[np.bool_]) -> Array | None:
     """Mean square of differences in the flattest cells of each brightness.
 

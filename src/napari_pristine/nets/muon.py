@@ -17,7 +17,7 @@ class Muon(torch.optim.Optimizer):
     """Each step moves a matrix by `lr` along the orthogonal matrix nearest to its momentum.
 
     Args:
-        params: Tensors `(networks, fan_in, fan_out)`.
+        params: Tensors `(networks, fan_in, fan_out)`, or kernels of convolutions `(out, in, *space)`.
         lr: Length of a step along every singular vector.
         momentum: Decay of the running mean of the gradients.
     """
@@ -33,7 +33,8 @@ class Muon(torch.optim.Optimizer):
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - group["momentum"])
                 nesterov = weight.grad.lerp(mean, group["momentum"])
-                weight.add_(_orthogonalise(nesterov), alpha=-group["lr"])
+                matrices = nesterov if nesterov.ndim == 3 else nesterov.flatten(1)[None]
+                weight.add_(_orthogonalise(matrices).reshape(weight.shape), alpha=-group["lr"])
 
 
 def _orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training of the network that the package carries, from simulated scenes alone."""

@@ -1,0 +1,55 @@
+"""Shell command of the training: `python -m training denoiser --minutes 120 --resume`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import App, Parameter
+
+from training.denoiser import Training, train
+
+app = App(name="python -m training", help="Train the network that the package carries.")
+
+
+@app.command
+def denoiser(
+    *,
+    minutes: float = 120.0,
+    out: Path = Path(".scratch/denoiser"),
+    device: str = "auto",
+    resume: bool = False,
+    threads: int = 1,
+    processes: int = 1,
+    settings: Annotated[Training, Parameter(name="*")] = Training(),  # noqa: B008
+) -> None:
+    """Train the denoiser on simulated scenes.
+
+    Args:
+        minutes: Time of the whole training, in minutes.
+        out: Folder for weights, checkpoint and log.
+        device: cpu, cuda, mps, or auto.
+        resume: Go on from the checkpoint in the folder.
+        threads: Threads that compute on a CPU.
+        processes: Processes that make scenes.
+        settings: Settings of the training.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that make scenes
+    train(
+        out,
+        minutes,
+        settings,
+        device=torch.device(device),
+        resume=resume,
+        processes=processes,
+        report=lambda line: print(line, flush=True),
+    )
+
+
+if __name__ == "__main__":
+    app()
