@@ -92,7 +92,10 @@ class Camera:
     def picture(self, crops: Tensor) -> Pairs:
         """Take noisy pictures of crops `(N, 1, Y, X)` with brightness 0 to 1."""
         n = len(crops)
-        draw = lambda low=0.0, high=1.0: self._draw(n, low, high)[:, :, None, None]  # noqa: E731
+
+        def draw(low: float = 0.0, high: float = 1.0) -> Tensor:
+            return self._draw(n, low, high)[:, :, None, None]
+
         photons = draw() < 0.5
         correlated = draw() < torch.where(photons, 0.5, 1.5) * self._correlated
         # photons, with read noise in half of the cameras
@@ -127,7 +130,9 @@ class Camera:
         told = torch.where(length < 1.15, torch.ones_like(length), length * torch.exp(0.08 * self._normal(length)))
         told = torch.where(draw() < 0.03, draw(1, 2.5), told).clamp(min=1)
         offset = 0.375 + read**2
-        noisy, target = (torch.where(photons, 2 * (v + offset).clamp(min=0).sqrt(), v) * scale for v in (values, signal))
+        noisy, target = (
+            torch.where(photons, 2 * (v + offset).clamp(min=0).sqrt(), v) * scale for v in (values, signal)
+        )
         mean = noisy.mean((2, 3), keepdim=True)
         around = functional.avg_pool2d(values, 5, 1, 2, count_include_pad=False)
         levels = torch.where(photons, _stabilised_level(around, read), torch.ones_like(around))
@@ -157,7 +162,8 @@ class Camera:
         deviation = white.flatten(1).std(dim=1)[:, None, None, None]
         chosen = self._draw(n)[:, :, None, None]
         cubic, linear = (
-            functional.grid_sample(white, grid, mode, "reflection", align_corners=False) for mode in ("bicubic", "bilinear")
+            functional.grid_sample(white, grid, mode, "reflection", align_corners=False)
+            for mode in ("bicubic", "bilinear")
         )
         enlarged = torch.where(chosen < 0.25, cubic, linear)
         enlarged = enlarged * (deviation / enlarged.flatten(1).std(dim=1)[:, None, None, None].clamp(min=1e-6))

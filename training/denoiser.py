@@ -115,7 +115,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(training.seed)
-    nets = EmaModel(ResidualUNet(training.widths)).to(device, memory_format=torch.channels_last)
+    nets = EmaModel(ResidualUNet(training.widths)).to(device)
     optimizers = _optimizers(nets.model, training)
     camera = Camera(training.seed, device, training.correlated)
     step, spent = 0, 0.0
@@ -142,7 +142,7 @@ def train(
             restored, log_error = net(pairs.noisy, pairs.maps)
         restored_loss, error_loss = _losses(pairs, restored, log_error, training.linear)
         nets.model.zero_grad()
-        (restored_loss + 0.1 * error_loss).backward()
+        torch.autograd.backward(restored_loss + 0.1 * error_loss)
         nn.utils.clip_grad_norm_(nets.model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -158,12 +158,14 @@ def train(
             saved, losses = time.monotonic() - started, []
     _save(folder, nets, optimizers, camera, step, spent)
     (folder / "training.json").write_text(json.dumps(asdict(training) | {"minutes": minutes, "steps": step}, indent=1))
-    return nets.ema
+    trained: ResidualUNet = nets.ema
+    return trained
 
 
 def _optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optimizer]:
     """Muon for the kernels of the residual blocks, if wanted, and AdamW for all other weights."""
-    kernels, others = [], []
+    kernels: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weight in net.named_parameters():
         hidden = training.muon > 0 and weight.ndim == 4 and (".first." in name or ".second." in name)
         (kernels if hidden else others).append(weight)
@@ -211,7 +213,9 @@ def _held_out(device: torch.device, processes: int) -> dict[str, Pairs]:
     return pairs
 
 
-def _save(folder: Path, nets: EmaModel[ResidualUNet], optimizers: list[Any], camera: Camera, step: int, seconds: float) -> None:
+def _save(
+    folder: Path, nets: EmaModel[ResidualUNet], optimizers: list[Any], camera: Camera, step: int, seconds: float
+) -> None:
     state = {
         "nets": nets.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],

@@ -28,7 +28,7 @@ def make_scene(number: int) -> NDArray[np.float16]:
     rng = np.random.default_rng(number)
     scene = np.zeros((SIDE, SIDE))
     for _ in range(rng.integers(1, 4)):
-        structure = rng.choice(list(KINDS), p=list(KINDS.values()))(rng)
+        structure = list(KINDS)[rng.choice(len(KINDS), p=list(KINDS.values()))](rng)
         structure = ndimage.gaussian_filter(structure, 10 ** rng.uniform(-0.6, 0.45))
         if rng.random() < 0.15:  # an object that leaves the focus
             out_of_focus = ndimage.gaussian_filter(structure, rng.uniform(2, 6))
@@ -120,7 +120,7 @@ def membranes(rng: Generator) -> Array:
 def tissue(rng: Generator) -> Array:
     """Cells side by side: bright borders, or bodies of different brightness."""
     centres = rng.uniform(0, SIDE, (int(rng.integers(20, 400)), 2))
-    grid = np.stack(np.mgrid[:SIDE, :SIDE], -1).reshape(-1, 2)
+    grid = np.moveaxis(np.mgrid[:SIDE, :SIDE], 0, -1).reshape(-1, 2)
     distances, cells = cKDTree(centres).query(grid + rng.uniform(0, 3) * _bend(rng), k=2)
     border = np.exp(-(((distances[:, 1] - distances[:, 0]) / rng.uniform(0.8, 3)) ** 2))
     brightness = rng.gamma(2, 0.5, len(centres))[cells[:, 0]]

@@ -20,6 +20,8 @@ ArrayOrTensor = TypeVar("ArrayOrTensor")
 
 MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
+_LEVEL_SIDE = 5
+"""Side of the squares over which the signal is averaged to find the level of its noise, in pixels."""
 _NODES, _WEIGHTS = hermegauss(31)
 """Points and weights of a mean over the normal distribution, by Gauss-Hermite quadrature."""
 
@@ -58,6 +60,19 @@ class AnscombeTransform:
         expected, photons = self.inverse_table
         return self.noise.gain * np.interp(transformed, expected, photons) + self.noise.offset
 
+    def expected(self, transformed: Array) -> Array:
+        """Convert the transform of a signal, f(signal), to the mean of the noisy transforms at that signal, E[f]."""
+        expected, photons = self.inverse_table
+        signal = np.maximum(transformed, 0) ** 2 / 4 - 0.375 - self.read_photons**2
+        return np.asarray(np.interp(signal, photons, expected))
+
+    def level(self, transformed: Array) -> Array:
+        """Level of the noise of transformed values `(..., Y, X)`, by the signal around: below 1 for few photons."""
+        photons, levels = _level_table(self.read_photons)
+        signal = np.maximum(transformed, 0) ** 2 / 4 - 0.375 - self.read_photons**2
+        around = ndimage.uniform_filter(signal, (*[1] * (signal.ndim - 2), _LEVEL_SIDE, _LEVEL_SIDE), mode="nearest")
+        return np.asarray(np.interp(around, photons, levels))
+
     @property
     def inverse_table(self) -> tuple[Array, Array]:
         """Expected transforms, ascending, and the mean signal in photons of each, to be interpolated linearly."""
@@ -68,6 +83,13 @@ class AnscombeTransform:
 def _anscombe(photons: Any, read: float) -> Any:
     """Transform photons, by operations that arrays and tensors share."""
     return 2 * (photons + 0.375 + read**2).clip(min=0) ** 0.5
+
+
+@lru_cache(maxsize=64)
+def _level_table(read: float) -> tuple[Array, Array]:
+    """Mean signals in photons, and the level of the transformed noise at each."""
+    photons = np.linspace(0, 4, 61) ** 3
+    return photons, np.array([stabilised_level(mean, read) for mean in photons])
 
 
 @lru_cache(maxsize=64)
@@ -132,6 +154,18 @@ class Intensity:
         """Convert pixels to values."""
         transformed = np.asarray(pixels, dtype=np.float64) * self.std + self.mean
         return self.anscombe.inverse(transformed) if self.anscombe else transformed
+
+    def expected(self, pixels: NDArray[Any]) -> Array:
+        """Convert pixels that stand for a signal to the mean of noisy pixels with that signal."""
+        pixels = np.asarray(pixels, dtype=np.float64)
+        if self.anscombe is None:
+            return pixels
+        return (self.anscombe.expected(pixels * self.std + self.mean) - self.mean) / self.std
+
+    def level(self, pixels: NDArray[Any]) -> Array:
+        """Noise level of pixels `(..., Y, X)` relative to `sigma`: below 1 where few photons were transformed."""
+        pixels = np.asarray(pixels, dtype=np.float64)
+        return self.anscombe.level(pixels * self.std + self.mean) if self.anscombe else np.ones(pixels.shape)
 
 
 def measure_intensity(

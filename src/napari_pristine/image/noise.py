@@ -112,6 +112,15 @@ def noise_autocorrelation(distances: NDArray[np.int_], correlation_length: float
     return _blurred_autocorrelation(distances, float(np.interp(correlation_length, _LENGTHS, _BLURS)))
 
 
+def correlate(white: NDArray[Any], correlation_length: float) -> NDArray[Any]:
+    """Blur white noise `(..., Y, X)` so that it has this correlation length, in pixels, and the same level."""
+    if not is_correlated(correlation_length):
+        return white
+    blur = float(np.interp(correlation_length, _LENGTHS, _BLURS))
+    blurred = ndimage.gaussian_filter(white, (*[0.0] * (white.ndim - 2), blur, blur), mode="wrap")
+    return np.asarray(blurred * (white.std() / blurred.std()))
+
+
 def estimate_sigma(block: NDArray[Any]) -> float:
     """Estimate the noise level of a block by the eigenvalues of its patches (Chen, Zhu & Heng, ICCV 2015).
 
@@ -274,8 +283,8 @@ def _power(lag: int, blur: ArrayLike) -> Array:
     return np.asarray(((6 - 8 * near + 2 * far) / 6) ** 2)
 
 
-def length_of_ratio(ratio: ArrayLike) -> Array:
-    """Correlation length of noise whose second differences over two pixels have so many times the power of those over one.
+def length_of_ratio(ratio: NDArray[Any]) -> Array:
+    """Correlation length of noise, in pixels, by the power of its second differences over two pixels relative to one.
 
     The powers are means of squares of differences along Y and X, see `_power`.
     """

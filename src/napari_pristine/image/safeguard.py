@@ -17,7 +17,7 @@ BLURS = (2.0, 1.4, 1.0, 0.7, 0.5)
 """Standard deviations of the light blurs, in pixels; the noisy image itself comes last."""
 _WINDOW = 6.0
 """Standard deviation of the window over which errors are compared, in pixels."""
-_PILOT = 1.4
+PILOT = 1.4
 """Noise that a refined image keeps, relative to what its filter keeps: the pilot has some of it, too."""
 _MARGIN = 0.06
 """Error, in noise variances, by which a blur must be better; the estimates are about as uncertain."""
@@ -88,7 +88,7 @@ def replace_worse(
         # without most of its structure, all of the image shows the noise, that of few photons included
         seen = fourth_differences(y - current)[valid] ** 2
         variance *= np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR)
-    share = np.clip(_PILOT * np.asarray(kept, np.float64), 0, 1)
+    share = np.clip(PILOT * np.asarray(kept, np.float64), 0, 1)
     margin = _MARGIN_CORRELATED if correlated else _MARGIN
     weight, blur_errors = np.ones(y.shape), []
     for blurred, blur_share in _blurs(y, noise):
@@ -183,6 +183,23 @@ def least_errors(
     removed = float(((np.asarray(restored, np.float64) - y)[valid] ** 2).mean() / variance[valid].mean())
     least = removed - 1 if removed > 1 else (1 - removed**0.5) ** 2
     return least, min(_mean_error(y, blurred, share, variance, valid) for blurred, share in _blurs(y, noise))
+
+
+def mixing_weight(noisy: NDArray[Any], first: NDArray[Any], second: NDArray[Any], kept: float) -> float:
+    """Weight of the first of two estimates in the mixture that is closest to the truth, 0 to 1.
+
+    The mean squared error of w a + (1 - w) b is, but for a constant, that to the noisy image and twice the covariance
+    with the noise (Stein 1981).
+
+    Args:
+        noisy: Noisy pixels.
+        first: The first estimate of them, of the same shape.
+        second: The second one.
+        kept: Covariance of the noise and the first estimate, minus that of the noise and the second.
+    """
+    difference = np.asarray(first, np.float64) - second
+    room = float((difference**2).mean())
+    return float(np.clip(((difference * (noisy - second)).mean() - kept) / room, 0, 1)) if room else 1.0
 
 
 def noise_variance(noisy: Array, noise: Noise) -> Array:

@@ -25,7 +25,7 @@ from napari_pristine.image.noise import BLANK_SIDE, Noise, estimate_sigma
 from napari_pristine.image.outliers import find_outliers
 from napari_pristine.image.quality import measure_residual
 from napari_pristine.image.refine import refine
-from napari_pristine.image.safeguard import least_errors, replace_worse
+from napari_pristine.image.safeguard import PILOT, least_errors, mixing_weight, replace_worse
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
@@ -110,6 +110,7 @@ class Block:
             ),
             variance=None if self.variance is None else torch.from_numpy(self.variance[inside]).to(device),
             psf=self.psf,
+            intensities=self.intensities,
         )
 
     @cached_property
@@ -128,7 +129,7 @@ class Block:
         """Refine a part of the restored pixels with the noisy ones.
 
         Returns:
-            `(2, C, *space)`: the refined pixels, and the share of the noise that they keep, see `image.refine`.
+            `(2, C, *space)`: the refined pixels, and the covariance of the noise and them, in noise variances.
         """
         inside = (slice(None), *part)
         pilots = restored[inside]
@@ -140,6 +141,25 @@ class Block:
             ],
             axis=1,
         )
+
+    def weights_of(
+        self, restored: Pixels, refined: Pixels, kept: NDArray[np.float32], kept_refined: Pixels
+    ) -> NDArray[np.float32]:
+        """Weight of the restored pixels of each channel in the best mixture with the refined ones, `(C, 1, …)`.
+
+        Args:
+            restored: Restored pixels `(C, *space)`.
+            refined: The same, refined.
+            kept: Covariance of the noise and the restored pixels of each channel, in noise variances, `(C,)`.
+            kept_refined: Share of the noise that the refined pixels keep, `(C, *space)`.
+        """
+        weights = []
+        for number, intensity in enumerate(self.intensities):
+            noisy, a, b = (pixels[number][self.valid] for pixels in (self.pixels, restored, refined))
+            variance = (self.sigma[number] * intensity.level(self.pixels[number])[self.valid]) ** 2
+            share = PILOT * kept_refined[number][self.valid]
+            weights.append(mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean())))
+        return np.array(weights, np.float32).reshape(-1, *[1] * len(self.space))
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
         """Turn restored pixels into values in the units of the image."""

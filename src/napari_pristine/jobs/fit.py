@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_pristine.device import out_of_memory_as_error, seeded
@@ -242,6 +244,12 @@ def refine_block(
         The restored pixels `(C, *space)`.
     """
     block, restored = fitted.block, fitted.restored
+    shares: NDArray[np.float32] | None = None
+    if plan.method.noise_kept is not None:
+        noisy = block.noisy(plan.device, plan.recipe.seed)
+        with torch.no_grad():
+            shares = plan.method.noise_kept(fitted.networks[0], noisy, plan.params).cpu().numpy()
+        fitted.kept = np.broadcast_to(shares.reshape(-1, *[1] * len(block.space)), restored.shape)
     if not plan.params.refine or (plan.params.degraded and plan.method.refine is None):
         return restored.cpu().numpy()
     if not plan.params.degraded:
@@ -253,7 +261,14 @@ def refine_block(
                     refined = block.refine(pixels, part)
                     parts.append(refined.reshape(-1, *refined.shape[2:]))
                     yield from context.repeat_progress()
-                pixels, fitted.kept = tiling.blend(parts).reshape(2, *pixels.shape)
+                refined, kept = tiling.blend(parts).reshape(2, *pixels.shape)
+            if shares is None or fitted.kept is None:
+                pixels, fitted.kept = refined, kept
+            else:
+                weights = block.weights_of(pixels, refined, shares, kept)
+                pixels, fitted.kept = (
+                    weights * a + (1 - weights) * b for a, b in ((pixels, refined), (fitted.kept, kept))
+                )
         except OutOfMemory:
             yield from context.warn("the memory ran out; the fit is not refined")
         return pixels

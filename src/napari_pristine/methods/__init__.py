@@ -10,11 +10,13 @@ from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
 from napari_pristine.methods.linr import LINR
 from napari_pristine.methods.method import Method
+from napari_pristine.methods.pretrained import PRETRAINED
 from napari_pristine.methods.sampling import SAMPLING
 
 METHODS: dict[str, Method[Any, Any]] = {
     method.key: method
     for method in (
+        PRETRAINED,
         INR,
         SAMPLING,
         IDDP,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from napari_pristine.image.intensity import Intensity
     from napari_pristine.physics.psf import MeasuredPSF
 
 N = TypeVar("N", bound="nn.Module")
@@ -107,6 +108,7 @@ class NoisyBlock:
         variance: Noise variance of each pixel, `(C, *space)`, for photon noise that was not stabilised; none if the
             noise is the same everywhere.
         psf: Measured point spread function of this image, if the settings name one.
+        intensities: Conversion of each channel between the values of the image and these pixels, if known.
     """
 
     pixels: Tensor
@@ -119,6 +121,7 @@ class NoisyBlock:
     others: tuple[NoisyBlock, ...] = ()
     variance: Tensor | None = None
     psf: MeasuredPSF | None = None
+    intensities: tuple[Intensity, ...] = ()
 
     def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Random crops `(count, C, *sides)`: squares of at most `side` pixels, boxes of as many pixels in 3D."""
@@ -217,6 +220,8 @@ class Method(Generic[P, N]):
             as it would alone, but for rounding. None for methods that fit one block after the other.
         networks_per_block: `(params, space) -> int`: how many small networks a fit to a block of this shape trains
             side by side; 0 where the settings do not allow to fit several blocks at once.
+        noise_kept: `(net, block, params) -> (C,)`: covariance of the noise and the restored pixels of each channel, in
+            noise variances; lets the job choose between the result and its refinement. None where it is not known.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
         test_settings: Settings with which a small image is fitted within a second or two, for tests that do not
             need a good result; those of the preset `fast` if empty.
@@ -237,6 +242,7 @@ class Method(Generic[P, N]):
     refine: Callable[[P, Tensor, NoisyBlock], Iterator[Tensor]] | None = None
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
+    noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)
 

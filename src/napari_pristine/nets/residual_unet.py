@@ -19,8 +19,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for weight in self.second.parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features `(N, width, Y, X)` in and out."""
@@ -57,9 +57,9 @@ class ResidualUNet(nn.Module):
         self.up_fine = _blocks(fine, depths[4])
         self.noise = nn.Conv2d(fine, 4, 3, padding=1)
         self.error = nn.Sequential(ResidualBlock(fine), nn.Conv2d(fine, 4, 3, padding=1))
-        for last in (self.noise, self.error[1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for name, weight in self.named_parameters():
+            if name.startswith(("noise.", "error.1.")):
+                nn.init.zeros_(weight)
 
     def forward(self, noisy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Restore noisy planes of any size, of at least two pixels a side.
@@ -77,8 +77,7 @@ class ResidualUNet(nn.Module):
             noisy, maps = (functional.pad(t, padding, mode="replicate") for t in (noisy, maps))
         with torch.autocast(noisy.device.type, enabled=False):  # large values in few bits would lose the noise
             around = functional.avg_pool2d(noisy, 2 * FACTOR, FACTOR, FACTOR // 2, count_include_pad=False)
-            around = functional.interpolate(around, scale_factor=FACTOR, mode="bilinear")[..., : noisy.shape[-2], :]
-            around = around[..., : noisy.shape[-1]]
+            around = functional.interpolate(around, scale_factor=FACTOR, mode="bilinear")
             details = functional.pixel_unshuffle(noisy - around, 2)
             coarse = functional.avg_pool2d(around, 2)
             features = self.head(

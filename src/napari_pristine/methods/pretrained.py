@@ -1,0 +1,45 @@
+"""Pretrained: a network that has learned from simulated scenes; computed by `fits.pretrained`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from napari_pristine.methods.method import LazyModule, Method, MethodParams
+from napari_pristine.settings import setting
+
+compute = LazyModule("napari_pristine.fits.pretrained")
+
+
+class PretrainedParams(MethodParams):
+    """Restores within a second; has learned from simulated scenes, not from images of anybody."""
+
+    orientations: Literal[1, 2, 4, 8] = setting(
+        8, "Flipped and rotated versions of the image that are restored and averaged."
+    )
+    steps: int = setting(0, "Steps of adapting the network to the image before it restores it.", ge=0, le=100_000)
+    learning_rate: float = setting(1e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
+    batch: int = setting(4, "Crops per step of the adaptation.", ge=1, le=1024, advanced=True)
+    side: int = setting(96, "Side of these crops.", unit="pixels", ge=16, le=4096, advanced=True)
+    warm_steps: float = setting(
+        0.4,
+        "Fraction of the steps for a frame that starts from the network of the frame before.",
+        gt=0,
+        le=1,
+        advanced=True,
+    )
+
+
+PRETRAINED = Method(
+    key="pretrained",
+    title="Pretrained denoise",
+    summary="Restores within a second by a network that has learned from simulated scenes; for independent and "
+    "correlated noise.",
+    cite="The developers of napari-pristine (2026), see docs/pretrained.md",
+    params=PretrainedParams,
+    presets={"balanced": {}, "fast": {"orientations": 1, "refine": False}},
+    network=compute.network,
+    fit=compute.fit,
+    restore=compute.restore,
+    noise_kept=compute.noise_kept,
+    test_settings={"orientations": 1},
+)
