@@ -85,6 +85,7 @@ class BlockDone:
             noise variances, and the share of the result that was replaced by blurs or the noisy image.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: For each channel, mean of the result before and after it is converted to the type of its values.
+        weights: Weight of the restored pixels of each channel in their mixture with the refined ones, if there is one.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
     """
 
@@ -98,6 +99,7 @@ class BlockDone:
     errors: tuple[tuple[float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[tuple[float, float], ...] = ()
+    weights: tuple[float, ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
 
 

@@ -25,6 +25,7 @@ from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
 from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
 from napari_pristine.jobs.block import Block, Pixels
+from napari_pristine.jobs.choose import choose, describe_choice
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
@@ -192,6 +193,8 @@ def run_plan(
         PristineError: It cannot be done; the message says what to do.
     """
     context = JobContext()
+    if plan.method.candidates:
+        plan = yield from choose(plan, context, run_plan)
     result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
     batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
     if units is not None and len(units) <= _MAX_COUNTED:
@@ -280,12 +283,16 @@ def run_plan(
                             errors=errors,
                             stripes=fitted.block.stripes,
                             means=_means(values, rounded),
+                            weights=fitted.weights,
                             below_zero=_below_zero(fitted.block, rounded),
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
+            if plan.recipe.choice is not None:
+                plan, text = describe_choice(plan, summary)
+                yield from context.emit(Note(text))
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one

@@ -22,6 +22,8 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels and its correlation with the result, above which structure counts as removed."""
+_MAX_WEIGHTS = 1000
+"""Maximum number of channels whose weights are kept."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
 _BIAS = 0.02
@@ -38,6 +40,7 @@ class QualitySummary:
 
     Attributes:
         count: Number of blocks.
+        weights: Weights of the restored pixels in their mixture with the refined ones, of the first block of a channel.
     """
 
     def __init__(self, plan: RestorationPlan, dtype: np.dtype[Any]) -> None:
@@ -50,6 +53,7 @@ class QualitySummary:
         self._errors: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._means: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._stripes = np.zeros(2)
+        self.weights: dict[BlockIndex, tuple[float, ...]] = {}
         self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
@@ -60,6 +64,8 @@ class QualitySummary:
         self.count += 1
         channel = self._blocks.channel(done.index)
         quality = [(sigma**2, *others) for sigma, *others in done.quality]
+        if done.weights and len(self.weights) < _MAX_WEIGHTS:
+            self.weights.setdefault(channel, done.weights)
         for sums, figures in ((self._sums, quality), (self._errors, done.errors), (self._means, done.means)):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
@@ -79,6 +85,12 @@ class QualitySummary:
     def nothing_restored(self) -> str:
         """Reason why all blocks were left unchanged; empty if one was restored."""
         return next(iter(self._unchanged)) if self.count and self._unchanged.total() == self.count else ""
+
+    @property
+    def error(self) -> float | None:
+        """Estimated mean squared error of the result in noise variances, over all channels, if there is an estimate."""
+        sums = [sums for sums in self._errors.values() if sums[-1]]
+        return float(np.mean([max(total[0] / total[-1], 0.0) for total in sums])) if sums else None
 
     def quality(self) -> Quality:
         """Figures of all blocks: root mean square of the noise level, mean of the others; also channel by channel."""

@@ -16,6 +16,9 @@ class PretrainedParams(MethodParams):
     orientations: Literal[1, 2, 4, 8] = setting(
         8, "Flipped and rotated versions of the image that are restored and averaged."
     )
+    warm_start: bool = setting(
+        False, "Start each frame of a stack from the network of the frame before.", advanced=True
+    )
     steps: int = setting(0, "Steps of adapting the network to the image before it restores it.", ge=0, le=100_000)
     learning_rate: float = setting(1e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
     batch: int = setting(4, "Crops per step of the adaptation.", ge=1, le=1024, advanced=True)
