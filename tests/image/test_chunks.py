@@ -463,6 +463,7 @@ def test_large_planes_of_imagej_are_written_band_by_band(
     assert np.array_equal(found.data, values)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the network has learned next to nothing
 def test_a_slide_is_restored_where_it_is_looked_at(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image, net = Image(photons(scene(150, 200)), "YX"), model(monkeypatch)
     expected = wait(run(image, net.recipe, model=net)).data

@@ -7,6 +7,12 @@ import pytest
 from scipy import ndimage
 
 import napari_pristine as pristine
+from napari_pristine.events import BlockDone
+from napari_pristine.image.image import Image
+from napari_pristine.image.noise import measure_noise
+from napari_pristine.jobs.plan import make_plan
+from napari_pristine.jobs.summary import QualitySummary
+from napari_pristine.recipe import Recipe
 
 
 def scene(size: int = 96) -> np.ndarray:
@@ -79,3 +85,48 @@ def test_the_noise_is_measured_where_the_mask_leaves_something() -> None:
 def test_pictures_in_colour_keep_their_type() -> None:
     picture = np.random.default_rng(0).normal(120, 0.5, (64, 64, 3)).round().astype(np.uint8)
     assert pristine.restore(picture, "inr", axes="YXS", preset="fast").data.dtype == np.uint8
+
+
+@pytest.mark.parametrize("missing", ["masked", "NaN"])
+def test_a_small_part_that_counts_is_enough(missing: str) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 5, (2048, 2048)).astype(np.float32)
+    mask = np.ones(image.shape, bool)
+    mask[10:240, 270:500] = False
+    plan = make_plan(Image(image, "YX"), Recipe(device="cpu"), mask=Image(mask, "YX"))
+    if missing == "NaN":
+        image[mask] = np.nan
+        plan = make_plan(Image(image, "YX"), Recipe(device="cpu"))
+    assert plan.statistics.noise(plan.indices[0])[0].sigma == pytest.approx(5, rel=0.1)
+    everything = measure_noise(np.ones((64, 64)) * np.arange(64), np.zeros((64, 64), bool))
+    assert everything.sigma == 0  # nothing counts
+
+
+@pytest.mark.parametrize("sigma", [3, 30, 300])
+def test_values_around_zero_are_not_too_coarse(sigma: float) -> None:
+    image = np.random.default_rng(0).normal(0, sigma, (96, 96)).round().astype(np.int16)
+    for value_type in ("auto", "same"):
+        result = pristine.restore(image, "inr", axes="YX", preset="fast", value_type=value_type)
+        assert result.data.dtype == np.int16
+        assert not any("mean" in note.text for note in result.notes)
+
+
+def test_a_bad_channel_among_good_ones_is_named() -> None:
+    names = ("DAPI", "GFP", "RFP", "Cy5")
+    plan = make_plan(Image(np.zeros((2, 4, 32, 32), np.uint16), "TCYX", channels=names), Recipe(device="cpu"))
+    summary = QualitySummary(plan, np.dtype(np.uint16))
+    for index in plan.indices:
+        channel = plan.blocks.position(index)["C"]
+        errors, mean = ((0.1, 0.2, 0.0), (100.0, 100.0))
+        if channel == 1:
+            errors = (0.5, 0.15, 0.0)
+        elif channel == 2:
+            errors = (0.1, 0.2, 0.95)
+        elif channel == 3:
+            mean = (0.4, 0.0)
+        summary.add(BlockDone(index, ((5.0 if channel < 3 else 0.6, 1.0, 0.0, 0.0),), errors=(errors,), means=(mean,)))
+    texts = [note.text for note in summary.notes() if note.warning]
+    assert len(texts) == 3
+    assert "changes the mean in Cy5 from 0.4 to 0;" in texts[0]
+    assert "the result in GFP is estimated to be further from the truth" in texts[1]
+    assert "95% of the result in RFP is a light blur" in texts[2]

@@ -20,6 +20,8 @@ ArrayOrTensor = TypeVar("ArrayOrTensor")
 
 MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
+_BIAS = 0.02
+"""Change of a mean, relative to the mean or the noise level, above which values should not be rounded."""
 _NODES, _WEIGHTS = hermegauss(31)
 """Points and weights of a mean over the normal distribution, by Gauss-Hermite quadrature."""
 
@@ -168,6 +170,17 @@ def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
         return filled
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return np.stack([channel[tuple(nearest)] for channel in filled])
+
+
+def is_biased(exact: float, stored: float, sigma: float) -> bool:
+    """Tell whether conversion to another type changes a mean noticeably.
+
+    Args:
+        exact: Mean before the conversion.
+        stored: Mean after it.
+        sigma: Noise level: a mean near 0 may change by more than a small part of itself.
+    """
+    return abs(stored - exact) > _BIAS * max(abs(exact), sigma)
 
 
 def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

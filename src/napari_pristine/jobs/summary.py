@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.intensity import is_biased
 from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.text import counted
@@ -24,8 +25,6 @@ _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels and its correlation with the result, above which structure counts as removed."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
-_BIAS = 0.02
-"""Relative change of the mean by conversion to the type of the image, above which a warning is given."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -111,7 +110,8 @@ class QualitySummary:
                     Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
         for key, (exact, stored, count) in self._means.items():
-            if abs(stored - exact) > _BIAS * abs(exact):
+            sigma = _means(self._sums[key])[0] if key in self._sums else 0.0
+            if is_biased(exact / count, stored / count, sigma):
                 notes.append(
                     Note(
                         f"conversion to the type of the image changes the mean{self._in(key)} from {exact / count:.3g} "
