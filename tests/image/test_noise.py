@@ -203,3 +203,12 @@ def test_the_few_pixels_that_count_in_a_large_plane_are_measured() -> None:
     good[10:240, 270:500] = True
     assert measure_noise(noisy, good).sigma == pytest.approx(5, rel=0.1)
     assert measure_noise(noisy, np.zeros_like(good)).sigma == 0
+
+
+def test_a_lone_dark_pixel_is_no_sign_of_few_photons() -> None:
+    noisy = np.rint(np.random.default_rng(0).normal(3000, 50, (96, 96)))
+    noisy[4, 5] = noisy[50, 60] = 2500
+    assert measure_noise(noisy).sigma == pytest.approx(50, rel=0.1)
+    counts = np.random.default_rng(0).poisson(0.005, (512, 512))
+    counts[7, 8] = 4000
+    assert measure_noise(counts).sigma == pytest.approx(0.0707, rel=0.25)

@@ -882,3 +882,12 @@ def test_the_position_of_a_stage_is_ignored(tmp_path: Path) -> None:
     plane = {"PositionX": [1234.5], "PositionXUnit": ["µm"]}
     tifffile.imwrite(tmp_path / "stage.ome.tif", np.zeros((8, 9), np.uint16), metadata={"axes": "YX", "Plane": plane})
     assert read(tmp_path / "stage.ome.tif").translate == (0, 0)
+
+
+def test_files_behind_links_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "a" / "x.ome.tif", np.arange(72, dtype=np.uint16).reshape(8, 9))
+    (tmp_path / "link.ome.tif").symlink_to(tmp_path / "a" / "x.ome.tif")
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for path in (Path("../x.ome.tif"), tmp_path / "link.ome.tif"):
+        assert read(path).shape == read(path, lazy=True).shape == (8, 9)

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,10 @@ def test_no_file_stays_open_and_a_changed_one_is_an_error(path: Path) -> None:
         images[1].data[0]
 
 
-def test_a_file_that_is_cut_off_or_damaged_is_an_error_or_the_image(path: Path) -> None:
-    whole, rng = path.read_bytes(), np.random.default_rng(1)
-    for number in range(24):
-        part = bytearray(whole[: int(rng.integers(len(whole)))] if number % 2 else whole)
-        for _ in range(0 if number % 2 else 9):
-            part[int(rng.integers(min(3000, len(part))))] = int(rng.integers(256))
-        path.write_bytes(bytes(part))
+def test_a_file_that_is_cut_off_is_an_error_or_the_image(path: Path) -> None:
+    whole = path.read_bytes()
+    for number in range(1, 24):
+        path.write_bytes(whole[: len(whole) * number // 24])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             message = problem(path)
@@ -114,11 +112,24 @@ def test_a_file_that_is_cut_off_or_damaged_is_an_error_or_the_image(path: Path) 
         assert "\n" not in message
 
 
+def test_a_damaged_file_is_an_error_or_has_its_shape(path: Path) -> None:
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(12):
+        part = bytearray(whole)
+        for place in rng.integers(min(3000, len(part)), size=9):
+            part[int(place)] = int(rng.integers(256))
+        path.write_bytes(bytes(part))
+        with warnings.catch_warnings(), suppress(PristineError):
+            warnings.simplefilter("ignore")
+            image = read(path, lazy=True)
+            assert np.asarray(image.data).shape == image.shape
+
+
 def problem(path: Path) -> str:
     """Read a file; the message if that fails."""
     try:
         image = read(path, lazy=True)
-        assert np.asarray(image.data).shape == image.shape
+        np.testing.assert_array_equal(image.data[...], VALUES)
     except PristineError as error:
         return str(error)
     return ""
@@ -202,6 +213,110 @@ def test_pixels_are_read_although_the_metadata_are_broken(tmp_path: Path) -> Non
     image = read(path)
     np.testing.assert_array_equal(image.data, VALUES[:, 0, 0])
     assert "pixel size and channel names cannot be read" in image.notes[0]
+
+
+def cell(*place: int) -> int:
+    """Value of the plane at a place along T, Z and C."""
+    return 100 + int(np.dot(place, (100, 10, 1)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "missing", "note"),
+    [
+        ((3, 4, 1), [(2, 2, 0), (2, 3, 0)], "2 of its 12 planes are missing: T 0 to 1 is read, T 2 is left out"),
+        ((3, 2, 2), [(2, 1, 1)], "1 of its 12 planes are missing: "),
+        ((1, 3, 1), [(0, 2, 0)], ""),
+        ((3, 1, 1), [(1, 0, 0)], "has only 2 of its 3 planes, with gaps between them"),
+        ((3, 1, 2), [(1, 0, 1)], "1 of its 6 planes are missing: C 0 is read, C 1 is left out"),
+        ((3, 2, 2), [(0, 0, 0), (1, 1, 0), (2, 0, 1)], "has only 9 of its 12 planes"),
+    ],
+)
+@pytest.mark.parametrize("start", [(0, 0, 0), (3, 0, 1), (2, 5, 3)])
+def test_planes_that_are_missing_in_czi(
+    tmp_path: Path, sizes: tuple[int, ...], missing: list[tuple[int, ...]], note: str, start: tuple[int, ...]
+) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="reads the format")
+    path = tmp_path / "a.czi"
+    with czi.create_czi(str(path)) as file:
+        for place in np.ndindex(sizes):
+            if place not in missing:
+                values = np.full((16, 20, 1), cell(*place), np.uint16)
+                file.write(values, plane={axis: at + n for axis, at, n in zip("TZC", place, start, strict=True)})
+    if note.startswith("has only"):
+        with pytest.raises(FileError, match=note):
+            read(path)
+        return
+    for image in (read(path), read(path, lazy=True)):
+        values = np.asarray(image.data)[..., 0, 0]
+        there = [cell(*place) for place in np.ndindex(sizes) if place not in missing]
+        assert set(values.ravel()) <= set(there)
+        assert values.size >= len(there) // 2
+        assert note in " ".join(image.notes)
+        assert bool(image.notes) == bool(note)
+        for n, axis in enumerate(image.axes[:-2]):
+            assert (np.diff(values.astype(int), axis=n) == {"T": 100, "Z": 10, "C": 1}[axis]).all()
+
+
+def test_scenes_of_a_czi_of_different_depth(tmp_path: Path) -> None:
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="reads the format")
+    path = tmp_path / "a.czi"
+    with czi.create_czi(str(path)) as file:
+        for scene, depths in enumerate(((0, 1, 2), (1,), (1, 2))):
+            for z in depths:
+                values = np.full((16, 20, 1), 10 * scene + z, np.uint16)
+                file.write(values, plane={"T": 0, "Z": z, "C": 0}, location=(100 * scene, 0), scene=scene)
+    for scene, (axes, values) in enumerate((("ZYX", [0, 1, 2]), ("YX", [11]), ("ZYX", [21, 22]))):
+        image = read(path, series=scene)
+        assert (image.axes, image.notes) == (axes, ())
+        assert image.data[..., 0, 0].ravel().tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("axes", "gone", "axis", "kept"),
+    [
+        ("TYX", [3], "T", [0, 1, 2]),
+        ("TYX", [0], "T", [1, 2, 3]),
+        ("TYX", [1], "T", []),
+        ("TZYX", [7], "T", [0, 1, 2]),
+        ("TZYX", [1, 5], "Z", [0]),
+        ("TZYX", [6, 7], "T", [0, 1, 2]),
+        ("TPYX", [7], "T", [0, 1, 2]),
+    ],
+)
+def test_planes_that_are_missing_in_nd2(tmp_path: Path, axes: str, gone: list[int], axis: str, kept: list[int]) -> None:
+    pytest.importorskip("nd2", reason="reads the format")
+    values = np.random.default_rng(3).integers(1, 99, (4, *(2,) * (len(axes) - 3), 24, 32), dtype=np.uint16)
+    path = tmp_path / "a.nd2"
+    microscopes.write_nd2(path, values, axes)
+    content = path.read_bytes()
+    for number in gone:
+        content = content.replace(f"ImageDataSeq|{number}!".encode(), f"ImageDataXeq|{number}!".encode())
+    path.write_bytes(content)
+    if axes == "TPYX":
+        first = read(path, series=0)
+        np.testing.assert_array_equal(first.data, values[:, 0])
+        assert first.notes == ()
+        values = values[:, 1]
+    series = 1 if axes == "TPYX" else None
+    if not kept:
+        with pytest.raises(FileError, match="has only 3 of its 4 planes, with gaps"):
+            read(path, series=series)
+        return
+    image = read(path, series=series)
+    np.testing.assert_array_equal(image.data, values.take(kept, image.axes.index(axis)))
+    (note,) = image.notes
+    assert f"planes are missing: {axis} " in note
+
+
+def test_an_image_of_a_lif_file_that_is_cut_off(tmp_path: Path) -> None:
+    pytest.importorskip("liffile", reason="reads the format")
+    path = tmp_path / "a.lif"
+    microscopes.write_lif(path, [("one", "ZYX", VALUES[0, :, 0]), ("two", "TZYX", VALUES[:, :, 1])])
+    path.write_bytes(path.read_bytes()[:-100])
+    np.testing.assert_array_equal(read(path, series=0).data, VALUES[0, :, 0])
+    for series in (None, 1):
+        with pytest.raises(FileError, match=r"it is cut off, and '.*two' is incomplete; copy it again"):
+            read(path, series=series)
 
 
 def test_planes_of_an_olympus_file_that_are_missing(tmp_path: Path) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import json
+import lzma
 import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import hypothesis.strategies as st
+import numcodecs
 import numpy as np
 import ome_zarr_models.v04.image as v04
 import ome_zarr_models.v05.image as v05
@@ -25,6 +34,7 @@ import pytest
 import tifffile
 import yaozarrs
 import zarr
+import zarr.codecs.numcodecs
 from hypothesis import given, settings
 from ome_types import validate_xml
 from tests.batches import field_of_view, group, plate
@@ -678,3 +688,72 @@ def test_a_damaged_folder_raises_nothing_unexpected(written: Path, version: str,
             read(path)
     finally:
         file.write_bytes(whole)
+
+
+def rle_zstd(blocks: int) -> bytes:
+    """A zstd frame without a stated size, of blocks of 128 KiB of zeros that take 4 bytes each."""
+    heads = [(1 << 20) | 2 | (n == blocks - 1) for n in range(blocks)]
+    return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(struct.pack("<I", head)[:3] + b"\0" for head in heads)
+
+
+BOMB = bytes(1 << 25)
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "gzip": lambda: gzip.compress(BOMB, 9),
+    "zlib": lambda: zlib.compress(BOMB, 9),
+    "bz2": lambda: bz2.compress(BOMB),
+    "lzma": lambda: lzma.compress(BOMB),
+    "zstd": lambda: bytes(numcodecs.Zstd().encode(BOMB)),
+    "lz4": lambda: bytes(numcodecs.LZ4().encode(BOMB)),
+    "blosc": lambda: bytes(numcodecs.Blosc().encode(BOMB)),
+    "zstd without size": lambda: rle_zstd(1 << 8),
+    "gzip in parts": lambda: gzip.compress(BOMB[: 1 << 20]) * 32,
+}
+
+
+class TestChunksThatUnpackToMore:
+    VALUES = np.random.default_rng(0).integers(0, 999, (3, 64, 48), dtype=np.uint16)
+
+    def store(self, path: Path, version: int, name: str, **options: Any) -> list[Path]:
+        """An array of one chunk per plane; returns the files of its chunks."""
+        named = {"gzip": zarr.codecs.GzipCodec(), "zstd": zarr.codecs.ZstdCodec(), "blosc": zarr.codecs.BloscCodec()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            codec = numcodecs.get_codec({"id": name})
+            if version == 3:
+                other = name.upper().replace("ZLIB", "Zlib")
+                codec = named[name] if name in named else getattr(zarr.codecs.numcodecs, other)()
+            array = zarr.create_array(
+                path, shape=self.VALUES.shape, chunks=(1, 64, 48), dtype="u2", zarr_format=version, compressors=codec,
+                **options,
+            )  # fmt: skip
+            array[:] = self.VALUES
+        return [file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".z", "zarr.json"))]
+
+    @pytest.mark.parametrize("bomb", BOMBS)
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_are_refused(self, tmp_path: Path, version: int, bomb: str) -> None:
+        name = bomb.split(maxsplit=1)[0]
+        chunks = self.store(tmp_path / "a.zarr", version, name)
+        np.testing.assert_array_equal(read(tmp_path / "a.zarr").data, self.VALUES)
+        chunks[-1].write_bytes(BOMBS[bomb]())
+        tracemalloc.start()
+        with pytest.raises(FileError, match=r"a\.zarr' has a chunk that would take more than 6144 bytes"):
+            read(tmp_path / "a.zarr")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+        tracemalloc.stop()
+
+    def test_are_refused_in_shards(self, tmp_path: Path) -> None:
+        (shard,) = self.store(tmp_path / "a.zarr", 3, "gzip", shards=(3, 64, 48))
+        np.testing.assert_array_equal(read(tmp_path / "a.zarr").data, self.VALUES)
+        np.testing.assert_array_equal(read(tmp_path / "a.zarr", lazy=True).data[1], self.VALUES[1])
+        bomb = BOMBS["gzip"]()
+        index = struct.pack("<6Q", *[0, len(bomb)] * 3)
+        shard.write_bytes(bomb + index + struct.pack("<I", google_crc32c.value(index)))
+        for lazy in (False, True):
+            with pytest.raises(FileError, match="has a chunk that would take more than"):
+                np.asarray(read(tmp_path / "a.zarr", lazy=lazy).data[1])
+
+    def test_filters_may_widen_the_values(self, tmp_path: Path) -> None:
+        filters = [numcodecs.FixedScaleOffset(0, 1, "u2", "f8")]
+        self.store(tmp_path / "a.zarr", 2, "zlib", filters=filters)
+        np.testing.assert_array_equal(read(tmp_path / "a.zarr").data, self.VALUES)

@@ -31,8 +31,8 @@ _CROP_SIDE, _MAX_CROPS = 256, 32
 _NEXT_VALUES = 3
 """Number of values below the largest that are compared with it in frequency."""
 _SINGLE, _MAX_COUNT = 0.03, 10
-"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Values
-of so many steps do not count."""
+"""Mean above the darkest value, in steps of the values, below which they are single photons: too few for a fit. Larger
+values count as so many steps."""
 _CELL = 4
 """Side, in pixels, of the cells whose flatness is compared."""
 _INDEPENDENT = 5
@@ -216,8 +216,8 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         return Noise(0.0, 0.0, 0.0)
     step, dark = value_step(planes), float(planes[good].min())
     rounding = step**2 / 12
-    counts = planes[good & (planes <= dark + _MAX_COUNT * step)] - dark  # without hot pixels
-    if (mean := float(counts.mean())) < _SINGLE * step:
+    mean = float(np.minimum(planes[good] - dark, _MAX_COUNT * step).mean())  # hot pixels add little
+    if mean < _SINGLE * step:
         return Noise((step * mean) ** 0.5, step, -step * dark)
     stripes = measure_stripes(planes, good)
     planes = planes - stripes.offsets

@@ -24,8 +24,9 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io.lazy import LazyArray
 from napari_pristine.io.metadata import FileMetadata, check_series, make_image, samples_last, stem_of
+from napari_pristine.io.planes import keep_whole
 from napari_pristine.resources import check_fits
-from napari_pristine.text import one_line
+from napari_pristine.text import counted, one_line
 
 _STATED = "XYZT"
 """Axes whose spacing is read."""
@@ -42,6 +43,9 @@ class Scene:
         dtype: Type of the values.
         plane_ndim: Number of axes of a plane; they are the last ones.
         place: Place of the image in the file, for its reader.
+        present: For each plane whether it is in the file; None if all are.
+        first: Number of the first plane along each axis but those of a plane; all 0 if empty.
+        problem: Reason for which it cannot be read, and what to do; empty if it can.
     """
 
     name: str
@@ -50,6 +54,9 @@ class Scene:
     dtype: np.dtype[Any]
     plane_ndim: int
     place: Any = None
+    present: NDArray[np.bool_] | None = None
+    first: tuple[int, ...] = ()
+    problem: str = ""
 
 
 class MicroscopeFile(ABC):
@@ -130,8 +137,8 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
             raise FileError(f"'{path}' holds no image with the axes Y and X; open it in another program")
         check_series(path, series, len(scenes))
         number = series if series is not None else max(range(len(scenes)), key=lambda n: math.prod(scenes[n].shape))
-        scene = scenes[number]
-        stated = _metadata(file, scene)
+        stated = _metadata(file, scenes[number])
+        scene, stated = _whole_part(path, scenes[number], stated)
     if not kind.reads_parts:
         check_fits(path, math.prod(scene.shape[-scene.plane_ndim :]) * scene.dtype.itemsize)
     notes: list[str] = []
@@ -153,6 +160,32 @@ def open_lazily(kind: type[MicroscopeFile], path: Path, axes: str, series: int |
     order = [] if axes else [letters.index(axis) for axis in image_axes]
     stated = replace(stated, spacing=spacing, notes=(*notes, *stated.notes))
     return make_image(path, MicroscopeArray(file, scene, order), image_axes, stated, extra, name)
+
+
+def _whole_part(path: Path, scene: Scene, stated: FileMetadata) -> tuple[Scene, FileMetadata]:
+    """The part of an image of which all planes are in the file, with a note on it.
+
+    Raises:
+        FileError: It is incomplete in another way.
+    """
+    if scene.problem:
+        raise FileError(f"'{path}': {scene.problem}")
+    if scene.present is None or scene.present.all():
+        return scene, stated
+    leading = scene.present.ndim
+    box, note = keep_whole(scene.present, scene.axes[:leading])
+    if not box:
+        there = np.count_nonzero(scene.present)
+        raise FileError(
+            f"'{path}' has only {there} of its {counted(scene.present.size, 'plane')}, with gaps between them; copy it "
+            "again from its source, or save the existing planes as a new file"
+        )
+    channels = stated.channels
+    if "C" in scene.axes[:leading]:
+        channels = tuple(channels[n] for n in box[scene.axes.index("C")] if n < len(channels))
+    shape = (*map(len, box), *scene.shape[leading:])
+    scene = replace(scene, shape=shape, first=tuple(n.start for n in box))
+    return scene, replace(stated, channels=channels, notes=(*stated.notes, note))
 
 
 def _metadata(file: MicroscopeFile, scene: Scene) -> FileMetadata:
@@ -193,7 +226,8 @@ class _Planes:
 
     def __getitem__(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
         outer = self.scene.shape[: -self.scene.plane_ndim]
-        along = [range(n)[item] for item, n in zip(index, outer, strict=False)]
+        starts = self.scene.first or (0,) * len(outer)
+        along = [range(at, at + n)[item] for item, n, at in zip(index, outer, starts, strict=False)]
         inner = index[len(outer) :]
         planes = [
             self.file.plane(self.scene, place)[inner]

@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from napari_pristine.io.metadata import check_series, number
-from napari_pristine.io.tiff_checks import check_page_list, check_plane_count, is_plain
+from napari_pristine.io.planes import check_plane_count
+from napari_pristine.io.tiff_checks import check_page_list, is_plain
 from napari_pristine.text import valid_xml
 
 COMPANION = ".companion.ome"

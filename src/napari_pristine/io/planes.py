@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from array import array
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image, LazySequence
 from napari_pristine.threads import CheckCancelled
 
@@ -19,6 +21,54 @@ CHUNK_SIDE = 1024
 """Maximum side of a chunk along Y and X, in pixels."""
 _CHUNK_BYTES = 1 << 27
 Index = tuple[int | slice, ...]
+
+MAX_PLANES = 10_000_000
+"""More than any microscope records, and few enough to list them in a moment."""
+
+
+def check_plane_count(path: Path, count: float) -> None:
+    """Raise a `FileError` for more planes than a file can have."""
+    if count > MAX_PLANES:
+        raise FileError(f"'{path}' claims to have {count:.3g} planes; it is damaged, copy it again")
+
+
+def keep_whole(present: NDArray[np.bool_], axes: str, reason: str = "") -> tuple[tuple[range, ...], str]:
+    """The part of an image of which all planes are there, with a note on it; empty if there is none.
+
+    Args:
+        present: For each plane along the axes whether it is there.
+        axes: Letters of these axes.
+        reason: Reason for which others are missing, as the end of a clause.
+    """
+    shape, leading = present.shape, present.ndim
+    everything = [np.arange(n) for n in shape]
+    others = [tuple(i for i in range(leading) if i != axis) for axis in range(leading)]
+    options = [[np.flatnonzero(present.any(rest)) for rest in others]]
+    options += [  # without the last frame, say, of which only some channels are there
+        [np.flatnonzero(present.all(others[axis])) if axis == n else all_ for n, all_ in enumerate(everything)]
+        for axis in range(leading)
+    ]
+    boxes = [box for box in options if all(map(len, box)) and present[np.ix_(*box)].all()]
+    boxes = [box for box in boxes if all(len(n) == n[-1] - n[0] + 1 for n in box)]
+    if not boxes:
+        return (), ""
+    box = max(boxes, key=lambda box: math.prod(map(len, box)))
+    read = [_range(axis, n[0], n[-1]) for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size]
+    left_out = [
+        _range(axis, first, last)
+        for axis, n, size in zip(axes, box, shape, strict=True)
+        for first, last in ((0, n[0] - 1), (n[-1] + 1, size - 1))
+        if first <= last
+    ]
+    note = (
+        f"{np.count_nonzero(~present)} of its {present.size} planes are missing{reason}: {' and '.join(read)} is read, "
+        f"{' and '.join(left_out)} is left out (counted from 0), nothing is filled in"
+    )
+    return tuple(range(n[0], n[-1] + 1) for n in box), note
+
+
+def _range(axis: str, first: int, last: int) -> str:
+    return f"{axis} {first}" if first == last else f"{axis} {first} to {last}"
 
 
 def chunk_height(image: Image) -> int:

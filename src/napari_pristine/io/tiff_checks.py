@@ -20,10 +20,9 @@ import tifffile
 
 from napari_pristine.errors import FileError
 from napari_pristine.io.metadata import number
+from napari_pristine.io.planes import check_plane_count
 from napari_pristine.text import counted
 
-MAX_PLANES = 10_000_000
-"""More than any microscope records, and few enough for tifffile to list them in a moment."""
 _LOGGED_WHEN_CUT_OFF = (
     "corrupted tag list of page", "invalid offset to page", "invalid page offset", "circular reference",
     "TiffTag 270 @",
@@ -222,17 +221,11 @@ def check_micro_manager(path: Path, tif: tifffile.TiffFile) -> None:
     check_plane_count(path, math.prod(sizes))
 
 
-def check_plane_count(path: Path, count: float) -> None:
-    """Raise a `FileError` for more planes than a file can have."""
-    if count > MAX_PLANES:
-        raise FileError(f"'{path}' claims to have {count:.3g} planes; it is damaged, copy it again")
-
-
 def check_folder(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Raise a `FileError` if pages are in a file in another folder."""
     handles = {page.parent.filehandle for page in series if page is not None}
     for handle in handles:
-        if Path(handle.dirname) != path.parent.absolute():
+        if os.path.realpath(handle.dirname) != os.path.dirname(os.path.realpath(path)):
             raise _leads_elsewhere(path, handle.path)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from napari_pristine.image.image import COLOUR
-from napari_pristine.io.tiff_checks import MAX_PLANES, name_files
+from napari_pristine.io.planes import MAX_PLANES, keep_whole
+from napari_pristine.io.tiff_checks import name_files
 from napari_pristine.text import counted
 
 _STACKABLE = ("shaped", "generic", "uniform")
@@ -209,52 +209,13 @@ def drop_missing(
     leading = series.ndim - len(series.keyframe.shape)
     shape, axes = series.shape[:leading], series.axes[:leading]
     present = np.array([page is not None for page in pages]).reshape(shape)
-    box, note = keep_whole(present, axes, files)
+    reason = f", as the {name_files(files)} of this set {'is' if len(files) == 1 else 'are'} not there" if files else ""
+    box, note = keep_whole(present, axes, reason)
     if not box:
         return series, {}, []
     kept = [pages[n] for n in np.arange(len(pages)).reshape(shape)[np.ix_(*box)].ravel()]
     first = {axis: n.start for axis, n in zip(axes, box, strict=True)}
     return series_of(kept, (*map(len, box), *series.shape[leading:]), series.axes, series), first, [note]
-
-
-def keep_whole(present: NDArray[np.bool_], axes: str, files: Sequence[str] = ()) -> tuple[tuple[range, ...], str]:
-    """The part of an image of which all planes are there, with a note on it; empty if there is none.
-
-    Args:
-        present: For each plane along the axes whether it is there.
-        axes: Letters of these axes.
-        files: Names of the files with planes of the image that are missing.
-    """
-    shape, leading = present.shape, present.ndim
-    everything = [np.arange(n) for n in shape]
-    others = [tuple(i for i in range(leading) if i != axis) for axis in range(leading)]
-    options = [[np.flatnonzero(present.any(rest)) for rest in others]]
-    options += [  # without the last frame, say, of which only some channels are there
-        [np.flatnonzero(present.all(others[axis])) if axis == n else all_ for n, all_ in enumerate(everything)]
-        for axis in range(leading)
-    ]
-    boxes = [box for box in options if all(map(len, box)) and present[np.ix_(*box)].all()]
-    boxes = [box for box in boxes if all(len(n) == n[-1] - n[0] + 1 for n in box)]
-    if not boxes:
-        return (), ""
-    box = max(boxes, key=lambda box: math.prod(map(len, box)))
-    read = [_range(axis, n[0], n[-1]) for axis, n, size in zip(axes, box, shape, strict=True) if len(n) < size]
-    left_out = [
-        _range(axis, first, last)
-        for axis, n, size in zip(axes, box, shape, strict=True)
-        for first, last in ((0, n[0] - 1), (n[-1] + 1, size - 1))
-        if first <= last
-    ]
-    reason = f", as the {name_files(files)} of this set {'is' if len(files) == 1 else 'are'} not there" if files else ""
-    note = (
-        f"{np.count_nonzero(~present)} of its {present.size} planes are missing{reason}: {' and '.join(read)} is read, "
-        f"{' and '.join(left_out)} is left out (counted from 0), nothing is filled in"
-    )
-    return tuple(range(n[0], n[-1] + 1) for n in box), note
-
-
-def _range(axis: str, first: int, last: int) -> str:
-    return f"{axis} {first}" if first == last else f"{axis} {first} to {last}"
 
 
 def leading_shape(count: int, axes: str, sizes: Sequence[int]) -> tuple[str, tuple[int, ...], str]:

@@ -20,6 +20,7 @@ from napari_pristine.errors import FileError
 from napari_pristine.image.image import Range, axes_from_names, ranges
 from napari_pristine.io.metadata import FileMetadata, number, unit_name
 from napari_pristine.io.microscope import MicroscopeFile, Scene
+from napari_pristine.io.planes import check_plane_count
 from napari_pristine.text import counted
 
 Spacing = tuple[float, str]
@@ -32,6 +33,8 @@ class CziFile(MicroscopeFile):
 
     format_name, suffixes, library, extra = "CZI", (".czi",), "pylibCZIrw.czi", "czi"
     reads_parts = True
+    _OUTER: ClassVar = "BVHIRTZC"
+    """Letters of the axes other than those of a plane."""
     _TYPES: ClassVar[Mapping[str, str]] = {
         "Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "Bgr48": "u2", "Bgr96Float": "f4",
     }  # fmt: skip
@@ -46,33 +49,53 @@ class CziFile(MicroscopeFile):
             self._file = None
 
     def scenes(self) -> list[Scene]:
-        types = self._file.pixel_types
-        in_colour = {name.startswith("Bgr") for name in types.values()}
-        if not set(types.values()) <= set(self._TYPES) or len(in_colour) > 1:
-            found = ", ".join(dict.fromkeys(types.values()))
-            raise FileError(
-                f"'{self.path}' has pixels of the type {found}, which cannot be read; export it as OME-TIFF"
+        planes: dict[int | None, dict[tuple[int, ...], str]] = {}
+
+        def add(_: int, tile: Any) -> bool:
+            place = tile.coordinate.to_dict()
+            planes.setdefault(place.get("S"), {})[tuple(place.get(axis, 0) for axis in self._OUTER)] = (
+                tile.pixelType.name
             )
-        dtype = np.result_type(*(np.dtype(self._TYPES[name]) for name in types.values()))
-        samples = (3,) if in_colour == {True} else ()
-        sizes = {axis: end - start for axis, (start, end) in self._file.total_bounding_box_no_pyramid.items()}
-        outer = [axis for axis in "BVHIRTZC" if sizes.get(axis, 1) > 1]
-        axes, shape = "".join(outer) + "YXS"[: 2 + len(samples)], tuple(sizes[axis] for axis in outer)
+            return True
+
+        self._file.enumerate_subblocks_subset(add, only_layer0=True)
         rectangles = sorted(self._file.scenes_bounding_rectangle_no_pyramid.items())
         rectangles = rectangles or [(None, self._file.total_bounding_rectangle_no_pyramid)]
         elements = self._xml().findall(".//Information/Image/Dimensions/S/Scenes/Scene")
         names = {element.get("Index"): element.get("Name") for element in elements}
         return [
-            Scene(
-                names.get(str(number)) or f"scene {number}",
-                axes,
-                (*shape, rectangle.h, rectangle.w, *samples),
-                dtype,
-                2 + len(samples),
-                (number, rectangle),
-            )
+            self._scene(names.get(str(number)) or f"scene {number}", number, rectangle, planes[number])
             for number, rectangle in rectangles
         ]
+
+    def _scene(self, name: str, number: int | None, rectangle: Any, types: Mapping[tuple[int, ...], str]) -> Scene:
+        """A scene with the given planes, which need not begin at 0, and need not have one type of pixels."""
+        found = {*types.values()}
+        in_colour = {kind.startswith("Bgr") for kind in found}
+        problem = ""
+        if not found <= set(self._TYPES) or len(in_colour) > 1:
+            problem = (
+                f"it has pixels of the type {', '.join(sorted(found))}, which cannot be read; export it as OME-TIFF"
+            )
+        dtype = np.result_type(*(np.dtype(self._TYPES.get(kind, "u1")) for kind in found))
+        samples = (3,) if in_colour == {True} else ()
+        places = np.array([*types])
+        start, sizes = places.min(0), np.ptp(places, 0) + 1
+        check_plane_count(self.path, math.prod(map(float, sizes)))
+        present = np.zeros(sizes, bool)
+        present[tuple((places - start).T)] = True
+        axes = "".join(axis for axis, size in zip(self._OUTER, sizes, strict=True) if size > 1)
+        present = present.squeeze()
+        return Scene(
+            name,
+            axes + "YXS"[: 2 + len(samples)],
+            (*present.shape, rectangle.h, rectangle.w, *samples),
+            dtype,
+            2 + len(samples),
+            (number, rectangle, dict(zip(self._OUTER, map(int, start), strict=True)), types),
+            present,
+            problem=problem,
+        )
 
     def metadata(self, scene: Scene) -> FileMetadata:
         root = self._xml()
@@ -87,10 +110,13 @@ class CziFile(MicroscopeFile):
         channels = root.findall(".//Information/Image/Dimensions/Channels/Channel")
         shown = root.findall(".//DisplaySetting/Channels/Channel")
         names = {channel.get("Id"): channel.get("Name") for channel in [*shown, *channels] if channel.get("Name")}
-        return FileMetadata(spacing, _names(names.get(channel.get("Id")) for channel in channels or shown))
+        listed = [names.get(channel.get("Id")) for channel in channels or shown]
+        first = scene.place[2]["C"]
+        size = dict(zip(scene.axes, scene.shape, strict=True)).get("C", 1)
+        return FileMetadata(spacing, _names(listed[first:][:size] if len(listed) > size else listed))
 
     def plane(self, scene: Scene, index: tuple[int, ...]) -> Any:
-        return _CziPlane(self._file, scene, dict(zip(scene.axes, index, strict=False)))
+        return _CziPlane(self._file, scene, index)
 
     def _xml(self) -> ElementTree.Element:
         return ElementTree.fromstring(self._file.raw_metadata or "<ImageDocument/>")
@@ -99,15 +125,17 @@ class CziFile(MicroscopeFile):
 class _CziPlane:
     """One plane of a CZI. Only the rectangle that is indexed is read: mosaics may be larger than the memory."""
 
-    def __init__(self, file: Any, scene: Scene, where: dict[str, int]) -> None:
-        self._file, self._where, (self._number, self._whole) = file, where, scene.place
+    def __init__(self, file: Any, scene: Scene, index: tuple[int, ...]) -> None:
+        self._file, (self._number, self._whole, start, types) = file, scene.place
+        self._where = start | {axis: start[axis] + at for axis, at in zip(scene.axes, index, strict=False)}
+        self._type = types[tuple(self._where.values())]
         self.shape = scene.shape[-scene.plane_ndim :]
 
     def __getitem__(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
         rows, columns, *samples = ranges(index, self.shape)
         (top, height, y), (left, width, x) = _window(rows), _window(columns)
         part = (self._whole.x + left, self._whole.y + top, width, height)
-        values = np.asarray(self._file.read(roi=part, plane=self._where, scene=self._number))
+        values = np.asarray(self._file.read(roi=part, plane=self._where, scene=self._number, pixel_type=self._type))
         # the last axis is always there; colours are stored as blue, green, red
         return values[..., ::-1][(y, x, *index[2:])] if samples else values[y, x, 0]
 
@@ -139,15 +167,14 @@ class LifFile(MicroscopeFile):
             if image.is_flim or not {"Y", "X"} <= set(image.dims):  # photons of a lifetime image; lines and points
                 continue
             block = image.memory_block
-            if block.offset + block.size > self.path.stat().st_size:
-                raise FileError(
-                    f"'{self.path}' is cut off: '{image.path}' is incomplete; copy it again from its source"
-                )
+            is_cut_off = block.offset + block.size > self.path.stat().st_size
             inner = image.frames.frame_dims
             dims = [*(dim for dim in image.dims if dim not in inner), *inner]
             shape = tuple(int(image.sizes[dim]) for dim in dims)
+            axes, dtype = axes_from_names(dims, guess=True), np.dtype(image.dtype)
+            problem = f"it is cut off, and '{image.path}' is incomplete; copy it again from its source"
             found.append(
-                Scene(image.path, axes_from_names(dims, guess=True), shape, np.dtype(image.dtype), len(inner), image)
+                Scene(image.path, axes, shape, dtype, len(inner), image, problem=problem if is_cut_off else "")
             )
         return found
 
@@ -234,12 +261,21 @@ class Nd2File(MicroscopeFile):
         shape = tuple(sizes[dim] for dim in dims)
         loops = [loop for loop in self._file.experiment if loop.type == "XYPosLoop"]
         names = [point.name for loop in loops for point in loop.parameters.points] + [""] * count
-        return [
-            Scene(
-                names[n] or f"position {n}", axes_from_names(dims, guess=True), shape, self._file.dtype, len(inner), n
-            )
-            for n in range(count)
-        ]
+        axes, dtype = axes_from_names(dims, guess=True), self._file.dtype
+        present = self._present()
+        return [Scene(names[n] or f"position {n}", axes, shape, dtype, len(inner), n, present[n]) for n in range(count)]
+
+    def _present(self) -> NDArray[np.bool_]:
+        """For each position, and each plane of it, whether it is in the file; nd2 reads zeros in place of others."""
+        outer = {dim: size for dim, size in self._file.sizes.items() if dim not in "CYXS"}
+        count = math.prod(outer.values())
+        check_plane_count(self.path, count)
+        offsets = getattr(self._file._rdr, "_frame_offsets", dict.fromkeys(range(count), 0))
+        attributes = self._file.attributes
+        is_raw = attributes.compressionType is None
+        end = self.path.stat().st_size - (attributes.heightPx * (attributes.widthBytes or 0) if is_raw else 0)
+        found = np.array([n in offsets and offsets[n] <= end for n in range(count)]).reshape([*outer.values()])
+        return np.moveaxis(found, [*outer].index("P"), 0) if "P" in outer else found[None]
 
     def metadata(self, scene: Scene) -> FileMetadata:
         channels = self._file.metadata.channels or []

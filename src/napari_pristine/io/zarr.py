@@ -41,6 +41,7 @@ from napari_pristine.io.planes import (
     halved,
     row_chunk_indices,
 )
+from napari_pristine.io.zarr_codecs import bound_chunks
 from napari_pristine.resources import check_fits
 from napari_pristine.threads import CheckCancelled
 
@@ -72,6 +73,8 @@ class ZarrArray(LazyArray):
             store = LocalStore(path, read_only=not writable)
             self._array = zarr.open_array(store, mode="r+" if writable else "r")
             _check_array(path, self._array)
+            if not writable:
+                self._array = bound_chunks(path, self._array)
         metadata = next((path / name for name in ZARR_METADATA[:2] if (path / name).exists()), path)
         super().__init__(path, self._array.shape, np.dtype(self._array.dtype), order, watched=metadata)
         self.chunks = tuple(int(self._array.chunks[axis]) for axis in self._order)
