@@ -132,7 +132,7 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     if count <= length:
         raise ImageError(
             f"the image has {counted(count, 'patch', 'patches')} of {_PATCH_SIDE} × {_PATCH_SIDE} pixels, "
-            f"but estimating its noise level "
+            "but estimating its noise level "
             f"takes more than {length}; set the noise level (sigma) yourself"
         )
     patches = patches - patches.mean(axis=0)
@@ -164,13 +164,13 @@ def _patches(block: Array) -> Array:
 def _sample_planes(block: Array) -> Array:
     """Planes of a block `(C, *space)` as `(C, planes, Y, X)`; some planes or crops, evenly spread, if it is large."""
     planes = block.reshape(len(block), -1, *block.shape[-2:])
-    planes = planes[:, _spread(planes.shape[1], _MAX_PLANES)]
+    planes = planes[:, spread(planes.shape[1], _MAX_PLANES)]
     crops = np.stack([_cut(channel) for channel in planes])
-    return crops[:, _spread(crops.shape[1], _MAX_CROPS)]
+    return crops[:, spread(crops.shape[1], _MAX_CROPS)]
 
 
-def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """Indices of up to `most` of so many items, evenly spread."""
+def spread(count: int, most: int) -> NDArray[np.intp]:
+    """Indices of up to `most` of so many items, evenly spread from the first to the last."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
@@ -209,7 +209,7 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
         recorded = np.flatnonzero(good.any(axis=(1, 2)))
         if not len(recorded):
             return Noise(0.0, 0.0, 0.0)
-        chosen = recorded[_spread(len(recorded), most)]
+        chosen = recorded[spread(len(recorded), most)]
         planes, good = planes[chosen], good[chosen]
     planes = planes.astype(np.float64)
     if planes.size < _PATCH_SIDE**2 or np.ptp(planes[good]) == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,17 +83,16 @@ def replace_worse(
     """
     y, current = np.asarray(noisy, np.float64), np.asarray(restored, np.float64)
     variance = noise_variance(y, noise)
-    if not is_correlated(noise.correlation_length):
+    correlated = is_correlated(noise.correlation_length)
+    if not correlated:
         # without most of its structure, all of the image shows the noise, that of few photons included
         seen = fourth_differences(y - current)[valid] ** 2
         variance *= np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR)
     share = np.clip(_PILOT * np.asarray(kept, np.float64), 0, 1)
-    margin = _MARGIN_CORRELATED if is_correlated(noise.correlation_length) else _MARGIN
-    weight, blur_errors, blurs = np.ones(y.shape), [], []
-    for blur in (*BLURS, 0.0):
-        blurred, blur_share = _blur(y, blur), _kept_by_blur(blur, noise.correlation_length)
-        blurs.append((blurred, blur_share))
-        blur_errors.append(_mean_error(y, blurred, np.full(y.shape, blur_share), variance, valid))
+    margin = _MARGIN_CORRELATED if correlated else _MARGIN
+    weight, blur_errors = np.ones(y.shape), []
+    for blurred, blur_share in _blurs(y, noise):
+        blur_errors.append(_mean_error(y, blurred, blur_share, variance, valid))
         change = blurred - current
         benefit = change * (y - current) - variance * (blur_share - share + margin)
         wanted = _blur(np.where(valid, benefit, 0.0), _WINDOW)
@@ -105,9 +104,9 @@ def replace_worse(
     mean_variance = float(variance[valid].mean())
     if noise.gain > 0 and mean_variance < _FEW_PHOTONS * noise.gain**2:
         # all of it at once, since the error of a few pixels tells little
-        current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, blurs)
+        current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, noise)
         weight *= 1 - mixed_blur
-    if not is_correlated(noise.correlation_length):
+    if not correlated:
         fine = current - _blur(current, _FINE)
         lost = _lost_contrast(y, current, fine, share * variance * (1 - _kept_by_blur(_FINE, 1.0)), valid)
         lost = min(lost, _MOST_LOST)
@@ -123,16 +122,11 @@ def replace_worse(
 
 
 def _mix_best_blur(
-    y: Array,
-    current: Array,
-    share: Array,
-    variance: Array,
-    valid: NDArray[np.bool_],
-    blurs: Sequence[tuple[Array, float]],
+    y: Array, current: Array, share: Array, variance: Array, valid: NDArray[np.bool_], noise: Noise
 ) -> tuple[Array, Array, float]:
     """Mix in the blur that improves the result most, with the same weight everywhere; also returns its weight."""
     best_gain, best = _LEAST_GAIN * float(variance[valid].mean()), (current, share, 0.0)
-    for blurred, blur_share in blurs:
+    for blurred, blur_share in _blurs(y, noise):
         change = blurred - current
         benefit = float((change * (y - current) - variance * (blur_share - share - _FIT_KEEPS))[valid].mean())
         room = max(float((change**2)[valid].mean()), 1e-300)
@@ -188,11 +182,7 @@ def least_errors(
     variance = noise_variance(y, noise)
     removed = float(((np.asarray(restored, np.float64) - y)[valid] ** 2).mean() / variance[valid].mean())
     least = removed - 1 if removed > 1 else (1 - removed**0.5) ** 2
-    errors = [
-        _mean_error(y, _blur(y, blur), np.full(y.shape, _kept_by_blur(blur, noise.correlation_length)), variance, valid)
-        for blur in (*BLURS, 0.0)
-    ]
-    return least, min(errors)
+    return least, min(_mean_error(y, blurred, share, variance, valid) for blurred, share in _blurs(y, noise))
 
 
 def noise_variance(noisy: Array, noise: Noise) -> Array:
@@ -201,10 +191,19 @@ def noise_variance(noisy: Array, noise: Noise) -> Array:
     return np.asarray(np.maximum(noise.gain * signal + noise.variance, (_LEAST_SIGMA * noise.sigma) ** 2))
 
 
-def _mean_error(y: Array, estimate: Array, share: Array, variance: Array, valid: NDArray[np.bool_]) -> float:
+def _mean_error(y: Array, estimate: Array, share: Array | float, variance: Array, valid: NDArray[np.bool_]) -> float:
     """Mean squared error of an estimate, in noise variances."""
     error = (estimate - y) ** 2 - variance + 2 * share * variance
     return float(error[valid].mean() / variance[valid].mean())
+
+
+def _blurs(y: Array, noise: Noise) -> Iterator[tuple[Array, float]]:
+    """The light blurs of an image, and the image itself, each with the share of the noise that it keeps.
+
+    They are made one by one, as each takes the memory of the image.
+    """
+    for blur in (*BLURS, 0.0):
+        yield _blur(y, blur), _kept_by_blur(blur, noise.correlation_length)
 
 
 def _kept_by_blur(blur: float, correlation_length: float) -> float:

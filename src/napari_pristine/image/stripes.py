@@ -19,6 +19,7 @@ _SEGMENTS = 8
 _FIRST, _SECOND = np.argwhere(np.abs(np.subtract.outer(range(_SEGMENTS), range(_SEGMENTS))) > 1).T
 """Pairs of segments that are not neighbours."""
 _OF_SEGMENT = [np.flatnonzero(np.equal(_FIRST, number)) for number in range(_SEGMENTS)]
+"""For each segment, the numbers of the pairs that it comes first in."""
 _LEAST_SIDE = 16
 _BLANK = 9
 """Number of equal pixels in a row that were not recorded."""
@@ -26,8 +27,8 @@ _ROUNDS = 6
 """Each removes what the scene that was blurred with the offsets had hidden of them."""
 _CLIP = 2.0
 """Height, relative to what is usual around a pixel, above which it counts as no more than that."""
-_SURE = 4.0
-"""Mean product of the offsets in distant segments, relative to its standard error, from which they are no chance."""
+_SIGNIFICANT = 4.0
+"""Mean product of the offsets in distant segments, relative to its standard error, above which they are no chance."""
 _ALIKE = 0.1
 """The same, relative to the mean square of the offsets in single segments: less is structure."""
 _ALTERNATING = -0.15
@@ -98,7 +99,7 @@ def _offsets_of_rows(values: Array, good: NDArray[np.bool_], least: float) -> Ar
     if not precision.any():
         return none
     variance = float(np.average(products, weights=precision))
-    chance = _SURE * float(np.sqrt((precision**2 * (products - variance) ** 2).sum()) / precision.sum())
+    chance = _SIGNIFICANT * float(np.sqrt((precision**2 * (products - variance) ** 2).sum()) / precision.sum())
     structure = _ALIKE * float(np.average(segments**2, weights=weights))
     if variance <= max(chance, structure, _RELEVANT**2 * noise) or not _is_alternating(segments, weights):
         return none

@@ -15,7 +15,7 @@ from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import SAMPLE_SIDE, AxesPlan, BlockIndex, Part, sample_squares
 from napari_pristine.image.image import LazySequence, stored_parts
 from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, is_biased
-from napari_pristine.image.noise import Noise, measure_noise
+from napari_pristine.image.noise import Noise, measure_noise, spread
 from napari_pristine.jobs.block import check_numbers, is_constant, make_block, nothing_to_restore
 from napari_pristine.methods.method import MethodParams
 
@@ -248,7 +248,7 @@ class ImageStatistics:
 
 def _spread(items: Sequence[T], most: int) -> list[T]:
     """Up to `most` items, spread evenly from the first to the last."""
-    return [items[int(n)] for n in np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
+    return [items[n] for n in spread(len(items), most).tolist()]
 
 
 def _is_empty(values: NDArray[Any]) -> bool:

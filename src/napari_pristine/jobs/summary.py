@@ -58,10 +58,8 @@ class QualitySummary:
         """Count one more block."""
         self.count += 1
         channel = self._blocks.channel(done.index)
-        for number, (sigma, *others) in enumerate(done.quality):
-            key = channel, number
-            self._sums[key] = self._sums.get(key, np.zeros(5)) + np.array([sigma**2, *others, 1.0])
-        for sums, figures in ((self._errors, done.errors), (self._means, done.means)):
+        quality = [(sigma**2, *others) for sigma, *others in done.quality]
+        for sums, figures in ((self._sums, quality), (self._errors, done.errors), (self._means, done.means)):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
         self._defects.update(dict(done.defects))
@@ -138,7 +136,7 @@ class QualitySummary:
         return notes
 
     def _quality_notes(self) -> list[Note]:
-        """Warnings if the result is worse than a light blur, if noise was left, or if structure was removed."""
+        """Warnings if a channel of the result is replaced, is worse than a light blur, or lacks structure."""
         notes = []
         for key, sums in self._errors.items():
             error, blur_error, replaced = sums[:3] / sums[3]
@@ -159,12 +157,12 @@ class QualitySummary:
                     )
                 )
         for key, sums in self._sums.items():
-            channel, name = ChannelQuality(self._name(*key), *_means(sums)), self._in(key)
-            if channel.residual > _REMOVED and channel.structure > _STRUCTURE:
+            _, residual, _, structure = _means(sums)
+            if residual > _REMOVED and structure > _STRUCTURE:
                 notes.append(
                     Note(
-                        f"structure was removed{name}: the difference to the noisy image is {channel.residual:.2f} "
-                        f"noise levels and is correlated with the result (correlation {channel.structure:.2f})",
+                        f"structure was removed{self._in(key)}: the difference to the noisy image is {residual:.2f} "
+                        f"noise levels and is correlated with the result (correlation {structure:.2f})",
                         warning=True,
                     )
                 )
