@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
-from napari_pristine.image.intensity import fill_invalid, find_valid
+from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
 from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise, spread
 from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
@@ -217,12 +217,12 @@ def _channel_name(image: Image, axis: str, index: int) -> str:
 def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     """Measure one channel `(planes, Y, X)`; its noise in a few planes, evenly spread."""
     planes = values[spread(len(values), _MAX_PLANES)]
-    valid = find_valid(planes[None])
+    valid = find_valid(planes[None]) & ~find_padding(planes[None])
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
     try:
-        sigma = estimate_sigma(fill_outliers(filled, outliers)[None])
+        sigma = estimate_sigma(fill_outliers(filled, outliers)[None], valid)
     except ImageError:  # too small
         sigma = None
     smooth = filled

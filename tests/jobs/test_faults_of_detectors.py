@@ -130,3 +130,22 @@ def test_a_bad_channel_among_good_ones_is_named() -> None:
     assert "changes the mean in Cy5 from 0.4 to 0;" in texts[0]
     assert "the result in GFP is estimated to be further from the truth" in texts[1]
     assert "95% of the result in RFP is a light blur" in texts[2]
+
+
+@pytest.mark.parametrize(("degrees", "columns"), [(0, 40), (20, 0), (8, 0)])
+def test_padding_stays_as_it_was(degrees: float, columns: int) -> None:
+    rng, truth = np.random.default_rng(0), scene(128)
+    inside = ndimage.rotate(np.ones(truth.shape), degrees, order=1, reshape=False) > 0.999
+    inside[:, :columns] = False
+    image = (rng.poisson(truth) + rng.normal(100, 3, truth.shape)).round().astype(np.uint16)
+    image[~inside] = 0
+    result = pristine.restore(image, "inr", axes="YX", preset="fast")
+    assert not result.data[~inside].any()
+    sigma = float(np.sqrt((truth[inside] + 9).mean()))
+    assert sigma / 1.15 < result.quality.sigma < 1.15 * sigma
+    assert not any("stand" in note.text or "filled" in note.text for note in result.notes)
+    noise = pristine.diagnose(image).channels[0]
+    assert noise.sigma_fit == pytest.approx(sigma, rel=0.15)
+    assert noise.sigma == pytest.approx(sigma, rel=0.25)
+    assert not noise.defects
+    assert error(result.data[inside] - 100, truth[inside]) < 0.15 * sigma**2

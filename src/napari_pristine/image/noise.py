@@ -112,7 +112,7 @@ def noise_autocorrelation(distances: NDArray[np.int_], correlation_length: float
     return _blurred_autocorrelation(distances, float(np.interp(correlation_length, _LENGTHS, _BLURS)))
 
 
-def estimate_sigma(block: NDArray[Any]) -> float:
+def estimate_sigma(block: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
     """Estimate the noise level of a block by the eigenvalues of its patches (Chen, Zhu & Heng, ICCV 2015).
 
     The smallest eigenvalues of the covariance of all 8 × 8 patches belong to noise alone: the largest ones are dropped
@@ -120,6 +120,7 @@ def estimate_sigma(block: NDArray[Any]) -> float:
 
     Args:
         block: `(C, Y, X)` or `(C, Z, Y, X)`, without NaN.
+        valid: The same shape without C; patches without values that were filled in are used, if these are enough.
 
     Returns:
         One level for all channels, in the units of the block.
@@ -127,7 +128,7 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     Raises:
         ImageError: The block has fewer patches than a patch has values.
     """
-    patches = _patches(np.asarray(block, dtype=np.float64))
+    patches = _patches(np.asarray(block, dtype=np.float64), valid)
     count, length = patches.shape
     if count <= length:
         raise ImageError(
@@ -145,23 +146,34 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     return float(np.sqrt(max(values[-1], 0.0)))
 
 
-def _patches(block: Array) -> Array:
-    """Patches of a block `(C, *space)`, one per row, without those of one value."""
-    planes = _sample_planes(block)
-    if min(planes.shape[-2:]) < _PATCH_SIDE:
-        return np.empty((0, _PATCH_SIDE**2 * len(block)))
-    windows = np.lib.stride_tricks.sliding_window_view(planes, (_PATCH_SIDE, _PATCH_SIDE), axis=(2, 3))
-    windows = windows[:, :, ::_PATCH_STEP, ::_PATCH_STEP]
+def _patches(block: Array, valid: NDArray[np.bool_] | None) -> Array:
+    """Patches of a block `(C, *space)`, one per row, without those of one value or with values that do not count."""
+    windows = _windows(block)
     positions = np.indices(windows.shape[1:4]).reshape(3, -1)
     if positions.shape[1] > _MAX_PATCHES:
         drawn = np.random.default_rng(0).choice(positions.shape[1], _MAX_PATCHES, replace=False)
         positions = positions[:, drawn]
-    patches = windows[(slice(None), *positions)].transpose(1, 0, 2, 3).reshape(positions.shape[1], -1)
+    patches = (
+        windows[(slice(None), *positions)]
+        .transpose(1, 0, 2, 3)
+        .reshape(positions.shape[1], len(block) * _PATCH_SIDE**2)
+    )
     recorded = np.ptp(patches, axis=1) > 0  # the margins of stitched images hold one value
-    return np.asarray(patches[recorded] if recorded.mean() > 0.1 else patches)
+    if valid is not None and not valid.all():
+        recorded &= _windows(valid[None])[(0, *positions)].all(axis=(1, 2))
+    return np.asarray(patches[recorded] if recorded.sum() > 0.1 * len(recorded) else patches)
 
 
-def _sample_planes(block: Array) -> Array:
+def _windows(block: NDArray[Any]) -> NDArray[Any]:
+    """Views of all patches of a block `(C, *space)`: `(C, planes, rows, columns, Y, X)`; none if it is too small."""
+    planes = _sample_planes(block)
+    if min(planes.shape[-2:]) < _PATCH_SIDE:
+        return np.empty((len(block), 0, 0, 0, _PATCH_SIDE, _PATCH_SIDE), block.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (_PATCH_SIDE, _PATCH_SIDE), axis=(2, 3))
+    return np.asarray(windows[:, :, ::_PATCH_STEP, ::_PATCH_STEP])
+
+
+def _sample_planes(block: NDArray[Any]) -> NDArray[Any]:
     """Planes of a block `(C, *space)` as `(C, planes, Y, X)`; some planes or crops, evenly spread, if it is large."""
     planes = block.reshape(len(block), -1, *block.shape[-2:])
     planes = planes[:, spread(planes.shape[1], _MAX_PLANES)]

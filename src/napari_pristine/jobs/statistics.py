@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import SAMPLE_SIDE, AxesPlan, BlockIndex, Part, sample_squares
 from napari_pristine.image.image import LazySequence, stored_parts
-from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid, is_biased
+from napari_pristine.image.intensity import Intensity, fill_invalid, find_padding, find_valid, is_biased
 from napari_pristine.image.noise import Noise, measure_noise, spread
 from napari_pristine.jobs.block import check_numbers, is_constant, make_block, nothing_to_restore
 from napari_pristine.methods.method import MethodParams
@@ -271,7 +271,10 @@ def _concatenate(samples: Sequence[Sample]) -> Sample:
 
 def _measure_samples(samples: Sequence[Sample]) -> list[Noise]:
     """Measure the noise of each channel over all samples."""
-    valid = [np.isfinite(values).all(axis=0) & (True if masked is None else ~masked) for values, masked in samples]
+    valid = [
+        np.isfinite(values).all(axis=0) & ~find_padding(values) & (True if masked is None else ~masked)
+        for values, masked in samples
+    ]
     filled = [fill_invalid(sample.values, v) for sample, v in zip(samples, valid, strict=True) if v.any()]
     good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
     channels = np.stack(filled, axis=1) if filled else np.zeros((len(samples[0].values), 1, 1))
