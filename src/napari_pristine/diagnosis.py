@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
-from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise, spread
-from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
+from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
+from napari_pristine.image.outliers import count_defects, describe_defects, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -26,8 +25,6 @@ _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
-_DISAGREE = 1.6
-"""Ratio of the two estimates of the noise level from which one of them is wrong."""
 _BIN = 4
 """Side, in pixels, of the squares whose means show the brightness with little noise."""
 
@@ -194,7 +191,7 @@ def _estimates_disagree(channel: ChannelNoise) -> bool:
     if not channel.sigma or not channel.sigma_fit:
         return False
     ratio = channel.sigma / channel.sigma_fit
-    return ratio > _DISAGREE or (ratio < 1 / _DISAGREE and not is_correlated(channel.correlation_length))
+    return ratio > DISAGREE or (ratio < 1 / DISAGREE and not is_correlated(channel.correlation_length))
 
 
 def _split_channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -221,10 +218,6 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
-    try:
-        sigma = estimate_sigma(fill_outliers(filled, outliers)[None], valid)
-    except ImageError:  # too small
-        sigma = None
     smooth = filled
     if noise.sigma > 0:
         y, x = (n // _BIN * _BIN for n in filled.shape[1:])
@@ -232,7 +225,7 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     low, median, high = np.percentile(smooth, [1, 50, 99])
     return ChannelNoise(
         name=name,
-        sigma=sigma,
+        sigma=noise.patch_sigma,
         sigma_fit=noise.sigma,
         gain=noise.gain,
         offset=noise.offset,

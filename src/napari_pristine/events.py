@@ -86,6 +86,8 @@ class BlockDone:
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: For each channel, mean of the result before and after it is converted to the type of its values.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
+        patch_sigmas: For each channel, an independent estimate of the noise level, in the units of the image; 0 if it
+            was not made.
     """
 
     index: tuple[int, ...]
@@ -99,6 +101,7 @@ class BlockDone:
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[tuple[float, float], ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
+    patch_sigmas: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -149,3 +151,34 @@ def test_padding_stays_as_it_was(degrees: float, columns: int) -> None:
     assert noise.sigma == pytest.approx(sigma, rel=0.25)
     assert not noise.defects
     assert error(result.data[inside] - 100, truth[inside]) < 0.15 * sigma**2
+
+
+@pytest.mark.parametrize(("border", "factor"), [(75, 8), (70, 20)])
+def test_a_noise_level_that_is_too_low_gives_a_warning(border: int, factor: float) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (96, 96))
+    noise[:, border:] *= factor  # where the noise is measured, it is weaker than elsewhere
+    result = pristine.restore(100 + noise, "inr", axes="YX", preset="fast")
+    (warning,) = [note.text for note in result.notes if "noise level" in note.text]
+    assert "may be too low" in warning
+    assert "set 'sigma'" in warning
+    result = pristine.restore(100 + noise, "inr", axes="YX", preset="fast", settings={"sigma": 3.0})
+    assert not any("noise level" in note.text for note in result.notes)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.012])
+def test_hot_pixels_do_not_make_the_noise_level_too_low(share: float) -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(scene()).astype(float)
+    hot = rng.random(noisy.shape) < share
+    noisy[hot] += rng.exponential(800, hot.sum())
+    result = pristine.restore(noisy, "inr", axes="YX", preset="fast")
+    assert not any("noise level" in note.text and note.warning for note in result.notes)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["Confocal_BPAE_R_1", "Confocal_FISH_1", "WideField_BPAE_G_1"])
+@pytest.mark.parametrize("frames", [1, 16])
+def test_estimates_of_the_noise_level_of_real_images_agree(data_folder: Path, name: str, frames: int) -> None:
+    noise = measure_noise(pristine.read(data_folder / "fmd_test_mix" / f"noisy_avg{frames}" / f"{name}.png").data)
+    assert noise.patch_sigma is not None
+    assert noise.patch_sigma < 1.5 * noise.sigma

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 
 BLANK_SIDE = 9
 """Side, in pixels, of the squares of one value that count as blank: nothing was recorded there."""
+DISAGREE = 1.6
+"""Ratio of two estimates of the noise level from which one of them is wrong."""
 _CORRELATED = 1.1
 """Correlation length, in pixels, above which noise counts as correlated."""
 _PATCH_SIDE, _PATCH_STEP = 8, 3
@@ -74,6 +76,7 @@ class Noise:
             Measured from second differences over one and two pixels, see `measure_noise`; up to 5.3.
         correlation: Autocorrelation at a distance of one pixel, for the same blur.
         rows, columns: Standard deviation of the offsets of rows and of columns, which `sigma` does not include.
+        patch_sigma: Independent estimate of `sigma`, see `estimate_sigma`; None if it was not made.
     """
 
     sigma: float
@@ -83,6 +86,7 @@ class Noise:
     correlation: float = 0.0
     rows: float = 0.0
     columns: float = 0.0
+    patch_sigma: float | None = None
 
     @property
     def signal_dependent(self) -> bool:
@@ -265,7 +269,11 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     sigma = float(np.sqrt(np.maximum(gain * signal + offset, variance.min() / 2).mean()))
     length = 1.0 if white else float(np.interp(blur, _BLURS, _LENGTHS))
     correlation = 0.0 if white else float(_blurred_autocorrelation(1, blur))
-    return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns)
+    try:
+        patch_sigma = estimate_sigma(planes[None], good)
+    except ImageError:  # too small
+        patch_sigma = None
+    return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns, patch_sigma)
 
 
 def _looks_like_structure(over_one: float, over_two: float, over_three: float, rising: bool) -> bool:

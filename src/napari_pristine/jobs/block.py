@@ -93,6 +93,11 @@ class Block:
         """The largest correlation length of all channels."""
         return max(self.correlation_lengths)
 
+    @property
+    def patch_sigmas(self) -> tuple[float, ...]:
+        """See `BlockDone`; unknown where the noise level is set, or where the texture of a coarse image adds to it."""
+        return () if self.params.degraded else tuple(i.noise.patch_sigma or 0.0 for i in self.intensities)
+
     def noisy(self, device: torch.device, seed: int, tile: tuple[slice, ...] | None = None) -> NoisyBlock:
         """The block, or a tile of it, as a method sees it."""
         tile = (slice(None),) * len(self.space) if tile is None else tile

@@ -282,6 +282,7 @@ def run_plan(
                             stripes=fitted.block.stripes,
                             means=_means(values, rounded),
                             below_zero=_below_zero(fitted.block, rounded),
+                            patch_sigmas=fitted.block.patch_sigmas,
                         )
                     )
 

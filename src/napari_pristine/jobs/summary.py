@@ -10,6 +10,7 @@ import numpy as np
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.intensity import is_biased
+from napari_pristine.image.noise import DISAGREE
 from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.text import counted
@@ -48,6 +49,7 @@ class QualitySummary:
         self._defects: Counter[str] = Counter()
         self._errors: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._means: dict[tuple[BlockIndex, int], np.ndarray] = {}
+        self._patch_sigmas: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._stripes = np.zeros(2)
         self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
@@ -59,7 +61,8 @@ class QualitySummary:
         self.count += 1
         channel = self._blocks.channel(done.index)
         quality = [(sigma**2, *others) for sigma, *others in done.quality]
-        for sums, figures in ((self._sums, quality), (self._errors, done.errors), (self._means, done.means)):
+        all_figures = [(self._sums, quality), (self._errors, done.errors), (self._means, done.means)]
+        for sums, figures in (*all_figures, (self._patch_sigmas, [(sigma,) for sigma in done.patch_sigmas])):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
         self._defects.update(dict(done.defects))
@@ -157,7 +160,16 @@ class QualitySummary:
                     )
                 )
         for key, sums in self._sums.items():
-            _, residual, _, structure = _means(sums)
+            sigma, residual, _, structure = _means(sums)
+            total, count = self._patch_sigmas.get(key, (0.0, 1.0))
+            if 0 < sigma < total / count / DISAGREE:
+                notes.append(
+                    Note(
+                        f"the noise level{self._in(key)} may be too low: it was measured as {sigma:.3g}, but a second "
+                        f"estimate is {total / count:.3g}; if noise is left, set 'sigma' from a flat part of the image",
+                        warning=True,
+                    )
+                )
             if residual > _REMOVED and structure > _STRUCTURE:
                 notes.append(
                     Note(
