@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
 from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
-from napari_pristine.image.outliers import count_defects, describe_defects, find_outliers
+from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -49,6 +49,7 @@ class ChannelNoise:
         invalid: Fraction of the pixels without a value (NaN or infinite).
         rows, columns: Standard deviation of the offsets of rows and of columns; 0 if there are none.
         defects: Number of hot and cold pixels, rows and columns that stand out, by kind, in the planes measured.
+        constant: The value of all pixels; None if there are several values.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ChannelNoise:
     rows: float = 0.0
     columns: float = 0.0
     defects: Mapping[str, int] = field(default_factory=dict)
+    constant: float | None = None
 
     @property
     def photon_noise(self) -> bool:
@@ -125,6 +127,11 @@ def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
 
 def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
     """Recommend a method and a preset for noise like this."""
+    if all(channel.constant is not None for channel in channels):
+        values = ", ".join(dict.fromkeys(f"{channel.constant:g}" for channel in channels))
+        return Recommendation(
+            None, None, f"The image is constant (value{'s' if ',' in values else ''} {values}): nothing to restore."
+        )
     if all(channel.noiseless for channel in channels):
         return Recommendation(
             None,
@@ -158,6 +165,10 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     saturated = max(channel.saturated for channel in channels)
     invalid = max(channel.invalid for channel in channels)
     contrast = [channel.contrast for channel in channels if not channel.noiseless]
+    constant = [channel for channel in channels if channel.constant is not None]
+    if 0 < len(constant) < len(channels):
+        named = " and ".join(f"{channel.name} (value {channel.constant:g})" for channel in constant)
+        yield f"Constant, nothing to restore: {named}."
     for name in ("rows", "columns"):
         channel = max(channels, key=lambda channel: getattr(channel, name))
         if offset := getattr(channel, name):
@@ -181,7 +192,7 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     if contrast and min(contrast) < _STRONG:
         yield "Structures are hardly stronger than the noise: trust only those that show in more than one exposure."
     if contrast and min(contrast) > _WEAK:
-        yield "The noise is weak: there is little to gain, and the preset 'fast' may be enough."
+        yield "The noise is weak: there is little to gain."
     if invalid:
         yield f"{invalid:.2%} of the pixels have no value (NaN or infinite); restoring fills them in."
 
@@ -218,10 +229,12 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
-    smooth = filled
+    smooth = fill_outliers(filled, outliers)
     if noise.sigma > 0:
         y, x = (n // _BIN * _BIN for n in filled.shape[1:])
-        smooth = filled[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+        smooth = smooth[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+    finite = values[np.isfinite(values)]
+    lowest, highest = float(finite.min()), float(finite.max())
     low, median, high = np.percentile(smooth, [1, 50, 99])
     return ChannelNoise(
         name=name,
@@ -234,18 +247,19 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
         correlation_length=noise.correlation_length,
         correlation=noise.correlation,
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
-        saturated=_saturated(values),
+        saturated=0.0 if lowest == highest else _saturated(values),
         invalid=1 - float(np.isfinite(values).mean()),
         rows=noise.rows,
         columns=noise.columns,
         defects=count_defects(outliers),
+        constant=lowest if lowest == highest else None,
     )
 
 
 def _saturated(values: NDArray[Any]) -> float:
-    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
-    finite = values[np.isfinite(values)]
-    top = finite.max()
+    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent; no padding."""
+    recorded = values[np.isfinite(values) & ~find_padding(values[None])]
+    top = recorded.max()
     if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
-        return float(np.mean(finite == top))
-    return float(count_saturated(finite) / finite.size)
+        return float(np.mean(recorded == top))
+    return float(count_saturated(recorded) / recorded.size)
