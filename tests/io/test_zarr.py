@@ -133,7 +133,9 @@ class TestRoundTrip:
         found = read(tmp_path / "ä b.ome.zarr")
         assert_same(found, image)
         assert found.name == "ä b"
-        assert found.metadata == {"format": "zarr", "version": version, "pristine": {"method": "inr", "note": "µ"}}
+        assert found.metadata == {
+            "format": "zarr", "version": version, "pristine": {"method": "inr", "note": "µ"}, "title": image.name,
+        }  # fmt: skip
         assert "S" not in axes or found.axes.endswith("S")
         assert_valid(tmp_path / "ä b.ome.zarr", version)
 
@@ -757,3 +759,18 @@ class TestChunksThatUnpackToMore:
         filters = [numcodecs.FixedScaleOffset(0, 1, "u2", "f8")]
         self.store(tmp_path / "a.zarr", 2, "zlib", filters=filters)
         np.testing.assert_array_equal(read(tmp_path / "a.zarr").data, self.VALUES)
+
+
+@pytest.mark.parametrize("name", ["s0", "a\tb  c", "\x01 <b>&", " ", 7, None])
+def test_the_name_in_the_metadata_is_kept(tmp_path: Path, name: Any) -> None:
+    write(tmp_path / "a.zarr", Image(np.zeros((8, 9), np.uint8), "YX"))
+    rewrite(
+        tmp_path / "a.zarr", lambda attributes: attributes.get("ome", attributes)["multiscales"][0].update(name=name)
+    )
+    found = read(tmp_path / "a.zarr")
+    expected = " ".join(name.split()) if isinstance(name, str) else ""
+    assert (found.name, found.metadata.get("title", "")) == ("a", expected)
+    write(tmp_path / "b.zarr", found)
+    assert read(tmp_path / "b.zarr").metadata["title"] == (expected or "a")
+    write(tmp_path / "c.ome.tif", found)
+    assert read(tmp_path / "c.ome.tif").shape == (8, 9)
