@@ -87,6 +87,8 @@ class BlockDone:
         means: For each channel, mean of the result before and after it is converted to the type of its values.
         weights: Weight of the restored pixels of each channel in their mixture with the refined ones, if there is one.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
+        patch_sigmas: For each channel, an independent estimate of the noise level, in the units of the image; 0 if it
+            was not made.
     """
 
     index: tuple[int, ...]
@@ -101,6 +103,7 @@ class BlockDone:
     means: tuple[tuple[float, float], ...] = ()
     weights: tuple[float, ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
+    patch_sigmas: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

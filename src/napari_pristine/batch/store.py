@@ -227,6 +227,7 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
         stripes=(rows, columns),
         means=tuple((exact, stored) for exact, stored in values.get("means", ())),
         below_zero=(count, lowest),
+        patch_sigmas=tuple(values.get("patch_sigmas", ())),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

@@ -62,8 +62,8 @@ class Stripes(NamedTuple):
 def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> Stripes:
     """Measure the offsets of rows and of columns.
 
-    The offset of a row is the mean difference of its pixels from their surleasts, with less weight where the
-    surleasts are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
+    The offset of a row is the mean difference of its pixels from their surroundings, with less weight where the
+    surroundings are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
     the same in all of its segments, and independent of those of its neighbours. Slow changes over many rows cannot be
     told from the scene and stay.
 
@@ -122,7 +122,7 @@ def _offsets_of_rows(values: Array, good: NDArray[np.bool_], least: float) -> Ar
 
 
 def _differences_of_segments(values: Array, good: NDArray[np.bool_], least: float) -> tuple[Array, Array, float]:
-    """Mean difference of each segment of each row from its surleasts, without slow changes along Y.
+    """Mean difference of each segment of each row from its surroundings, without slow changes along Y.
 
     Returns:
         The differences and their precision, `(planes, Y, segments)`, and the variance of a pixel.

@@ -104,7 +104,8 @@ class BlockFitter:
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
         """Preview of a block; not refined, since that is too slow for a live view."""
-        values = cast(fitted.block.denormalise(restored.cpu().numpy()), self.plan.dtype)
+        block = fitted.block
+        values = cast(block.keep_empty(block.denormalise(restored.cpu().numpy())), self.plan.dtype)
         blocks = self.plan.output_blocks
         return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
 

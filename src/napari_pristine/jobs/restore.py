@@ -266,12 +266,13 @@ def run_plan(
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
                         values, errors = fitted.block.replace_worse(values, share)
+                    values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
-                    invalid = int((~fitted.block.valid[interior]).sum()) - int(np.count_nonzero(outliers))
+                    invalid = int(fitted.block.missing[interior].sum())
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
@@ -285,6 +286,7 @@ def run_plan(
                             means=_means(values, rounded),
                             weights=fitted.weights,
                             below_zero=_below_zero(fitted.block, rounded),
+                            patch_sigmas=fitted.block.patch_sigmas,
                         )
                     )
 

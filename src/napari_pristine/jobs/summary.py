@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.intensity import is_biased
+from napari_pristine.image.noise import DISAGREE
 from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.text import counted
@@ -26,8 +28,6 @@ _MAX_WEIGHTS = 1000
 """Maximum number of channels whose weights are kept."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
-_BIAS = 0.02
-"""Relative change of the mean by conversion to the type of the image, above which a warning is given."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -52,6 +52,7 @@ class QualitySummary:
         self._defects: Counter[str] = Counter()
         self._errors: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._means: dict[tuple[BlockIndex, int], np.ndarray] = {}
+        self._patch_sigmas: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._stripes = np.zeros(2)
         self.weights: dict[BlockIndex, tuple[float, ...]] = {}
         self._below_zero, self._lowest = 0, 0.0
@@ -66,7 +67,8 @@ class QualitySummary:
         quality = [(sigma**2, *others) for sigma, *others in done.quality]
         if done.weights and len(self.weights) < _MAX_WEIGHTS:
             self.weights.setdefault(channel, done.weights)
-        for sums, figures in ((self._sums, quality), (self._errors, done.errors), (self._means, done.means)):
+        all_figures = [(self._sums, quality), (self._errors, done.errors), (self._means, done.means)]
+        for sums, figures in (*all_figures, (self._patch_sigmas, [(sigma,) for sigma in done.patch_sigmas])):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
         self._defects.update(dict(done.defects))
@@ -121,7 +123,8 @@ class QualitySummary:
                     Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
         for key, (exact, stored, count) in self._means.items():
-            if abs(stored - exact) > _BIAS * abs(exact):
+            sigma = _means(self._sums[key])[0] if key in self._sums else 0.0
+            if is_biased(exact / count, stored / count, sigma):
                 notes.append(
                     Note(
                         f"conversion to the type of the image changes the mean{self._in(key)} from {exact / count:.3g} "
@@ -169,7 +172,16 @@ class QualitySummary:
                     )
                 )
         for key, sums in self._sums.items():
-            _, residual, _, structure = _means(sums)
+            sigma, residual, _, structure = _means(sums)
+            total, count = self._patch_sigmas.get(key, (0.0, 1.0))
+            if 0 < sigma < total / count / DISAGREE:
+                notes.append(
+                    Note(
+                        f"the noise level{self._in(key)} may be too low: it was measured as {sigma:.3g}, but a second "
+                        f"estimate is {total / count:.3g}; if noise is left, set 'sigma' from a flat part of the image",
+                        warning=True,
+                    )
+                )
             if residual > _REMOVED and structure > _STRUCTURE:
                 notes.append(
                     Note(
