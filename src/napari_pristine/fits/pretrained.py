@@ -21,7 +21,7 @@ from napari_pristine.nets.residual_unet import ResidualUNet
 
 _PROBE = 0.3
 """Strength of the noise that is added to find out how much of it is kept, in noise levels."""
-_PROBED_SIDE = 256
+_PROBED_SIDE = 160
 """Side of the part of each plane where that is done, in pixels."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pristine.image.outliers import fill_outliers, find_outliers, value_step
+from napari_pristine.image.outliers import fill_outliers, find_outliers, remember_last, value_step
 
 Array = NDArray[np.float64]
 
@@ -59,6 +59,7 @@ class Stripes(NamedTuple):
     columns: float
 
 
+@remember_last
 def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> Stripes:
     """Measure the offsets of rows and of columns.
 
