@@ -168,8 +168,8 @@ class Block:
 
     def replace_worse(
         self, values: NDArray[np.float64], kept: Pixels | None
-    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
-        """Mix in light blurs where they are better, see `image.safeguard`; returns the errors of `BlockDone` too.
+    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float, float], ...]]:
+        """Replace what is worse than a light blur, see `image.safeguard`; returns the errors of `BlockDone` too.
 
         Args:
             values: Restored values `(C, *space)`.
@@ -180,14 +180,14 @@ class Block:
             noise = intensity.noise
             if noise.sigma == 0:
                 channels.append(restored)
-                errors.append((0.0, 0.0, 0.0))
+                errors.append((0.0, 0.0, 0.0, 0.0))
             elif kept is None:
                 channels.append(restored)
-                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0))
+                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0, 0.0))
             else:
                 safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
                 channels.append(safe.values)
-                errors.append((safe.error, safe.blur_error, safe.replaced))
+                errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
         return np.stack(channels), tuple(errors)
 
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:

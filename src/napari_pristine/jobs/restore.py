@@ -259,7 +259,7 @@ def run_plan(
                     pixels = yield from refine_block(plan, context, fitter, fitted)
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
-                    errors: tuple[tuple[float, float, float], ...] = ()
+                    errors: tuple[tuple[float, float, float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
                         values, errors = fitted.block.replace_worse(values, share)
