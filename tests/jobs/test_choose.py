@@ -53,7 +53,7 @@ def test_it_is_the_default_and_better_than_the_input_and_any_blur(preset: str) -
 
 
 def test_it_says_what_it_chose_and_how_good_it_is() -> None:
-    clean = truth()
+    clean = truth((256, 256))
     result = restore(photons(clean), preset="fast")
     assert sentence(result).startswith("Pretrained denoise (fast): the noise is photon noise, independent from pixel")
     choice = result.recipe.choice
@@ -61,7 +61,7 @@ def test_it_says_what_it_chose_and_how_good_it_is() -> None:
     assert (choice.method, choice.preset) == ("pretrained", "fast")
     assert choice.error is not None
     true_error = error(result.data, clean) / float(clean.mean())  # in variances of the photon noise
-    assert 0.4 * true_error < choice.error < 2.5 * true_error + 0.02
+    assert abs(choice.error - true_error) < 0.1  # as wrong as the measured variance of the noise is
 
 
 def test_correlated_noise_is_named() -> None:
@@ -110,7 +110,9 @@ def test_settings_of_all_methods_are_handed_on() -> None:
     noisy = photons(truth()).astype(np.float32)
     noisy[10, 10] = 5000
     assert any("hot pixel" in note.text for note in restore(noisy, preset="fast").notes)
-    assert not any("hot pixel" in note.text for note in restore(noisy, preset="fast", settings={"hot_pixels": False}).notes)
+    assert not any(
+        "hot pixel" in note.text for note in restore(noisy, preset="fast", settings={"hot_pixels": False}).notes
+    )
 
 
 def test_an_image_without_anything_in_the_middle_is_restored() -> None:

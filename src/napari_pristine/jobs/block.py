@@ -143,13 +143,10 @@ class Block:
         inside = (slice(None), *part)
         pilots = restored[inside]
         noisy = np.where(self.valid[part], self.pixels[inside], pilots)
-        return np.stack(
-            [
-                refine(n, p, s, length)
-                for n, p, s, length in zip(noisy, pilots, self.sigma, self.correlation_lengths, strict=True)
-            ],
-            axis=1,
-        )
+        parts = zip(noisy, pilots, self.sigma, self.correlation_lengths, strict=True)
+        refined = np.stack([refine(n, p, s, length) for n, p, s, length in parts], axis=1)
+        refined[1] *= PILOT
+        return refined
 
     def weights_of(
         self, restored: Pixels, refined: Pixels, kept: NDArray[np.float32], kept_refined: Pixels
@@ -160,13 +157,13 @@ class Block:
             restored: Restored pixels `(C, *space)`.
             refined: The same, refined.
             kept: Covariance of the noise and the restored pixels of each channel, in noise variances, `(C,)`.
-            kept_refined: Share of the noise that the refined pixels keep, `(C, *space)`.
+            kept_refined: The same for the refined pixels, `(C, *space)`.
         """
         weights = []
         for number, intensity in enumerate(self.intensities):
             noisy, a, b = (pixels[number][self.valid] for pixels in (self.pixels, restored, refined))
             variance = (self.sigma[number] * intensity.level(self.pixels[number])[self.valid]) ** 2
-            share = PILOT * kept_refined[number][self.valid]
+            share = kept_refined[number][self.valid]
             weights.append(mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean())))
         return np.array(weights, np.float32).reshape(-1, *[1] * len(self.space))
 
@@ -188,27 +185,28 @@ class Block:
 
     def replace_worse(
         self, values: NDArray[np.float64], kept: Pixels | None
-    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
-        """Mix in light blurs where they are better, see `image.safeguard`; returns the errors of `BlockDone` too.
+    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float], ...]]:
+        """Replace what is worse than a light blur; returns the errors and the evidence of `BlockDone` too.
 
         Args:
             values: Restored values `(C, *space)`.
             kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if it is unknown.
         """
-        channels, errors = [], []
+        channels, errors, evidence = [], [], []
         for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
             noise = intensity.noise
             if noise.sigma == 0:
                 channels.append(restored)
-                errors.append((0.0, 0.0, 0.0))
+                errors.append((0.0, 0.0, 0.0, 0.0))
             elif kept is None:
                 channels.append(restored)
-                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0))
+                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0, 0.0))
             else:
                 safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
                 channels.append(safe.values)
-                errors.append((safe.error, safe.blur_error, safe.replaced))
-        return np.stack(channels), tuple(errors)
+                errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
+                evidence.append((safe.factor, safe.kept))
+        return np.stack(channels), tuple(errors), tuple(evidence)
 
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""

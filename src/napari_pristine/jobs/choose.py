@@ -70,7 +70,8 @@ def _recipe_of(recipe: Recipe, choice: Choice) -> Recipe:
 
 def _compare(plan: RestorationPlan, context: JobContext, run: Callable[[RestorationPlan], Job[Any]]) -> JobPart[Choice]:
     """Restore a part of the image by each candidate; the one with the least mean error over all channels."""
-    sample, best, least = _sample(plan), Choice(), np.inf
+    sample = _sample(plan)
+    found: list[tuple[Choice, list[BlockDone]]] = []
     for method, preset in plan.method.candidates[plan.recipe.preset]:
         candidate = Choice(method=method, preset=preset)
         recipe = _recipe_of(plan.recipe, candidate).model_copy(update={"select": {}, "mask": ""})
@@ -87,15 +88,35 @@ def _compare(plan: RestorationPlan, context: JobContext, run: Callable[[Restorat
             finally:
                 job.close()
         except ImageError:  # the middle is empty
-            pass
-        errors = [max(error, 0.0) for block in blocks for error, _, _ in block.errors]
-        if not errors:
-            return Choice(method=method, preset=preset) if best.error is None else best
-        error = float(np.mean(errors))
+            return candidate
+        weights = [weight for block in blocks for weight in block.weights]
+        found.append((candidate.model_copy(update={"weights": weights}), blocks))
+    best, least = found[0][0], np.inf
+    for candidate, error in zip([choice for choice, _ in found], _errors([blocks for _, blocks in found]), strict=True):
         if error < least - _MARGIN:
-            weights = [weight for block in blocks for weight in block.weights]
-            best, least = Choice(method=method, preset=preset, weights=weights, error=error), error
+            best, least = candidate.model_copy(update={"error": error}), error
     return best
+
+
+def _errors(candidates: list[list[BlockDone]]) -> list[float]:
+    """Mean estimated error of each candidate over all channels, with the same variance of the noise for all.
+
+    The error is R / V - 1 + 2 s, with R the mean square of what was removed, V the variance of the noise and s its
+    covariance with the result. Each candidate has seen a V of its own in what it removed; the least one has the least
+    structure in it.
+    """
+    factors = [min(factor for factor, _ in seen) for seen in zip(*map(_evidence, candidates), strict=True)]
+    means = []
+    for blocks in candidates:
+        errors = [error for block in blocks for error, *_ in block.errors]
+        parts = zip(errors, _evidence(blocks), factors, strict=True)
+        means.append(float(np.mean([max((e + 1 - 2 * s) * f / least - 1 + 2 * s, 0) for e, (f, s), least in parts])))
+    return means
+
+
+def _evidence(blocks: list[BlockDone]) -> list[tuple[float, float]]:
+    """The evidence of all channels of some blocks."""
+    return [seen for block in blocks for seen in block.evidence or [(1.0, 0.0)] * len(block.errors)]
 
 
 def _sample(plan: RestorationPlan) -> Image:

@@ -262,10 +262,11 @@ def run_plan(
                     pixels = yield from refine_block(plan, context, fitter, fitted)
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
-                    errors: tuple[tuple[float, float, float], ...] = ()
+                    errors: tuple[tuple[float, float, float, float], ...] = ()
+                    evidence: tuple[tuple[float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
-                        values, errors = fitted.block.replace_worse(values, share)
+                        values, errors, evidence = fitted.block.replace_worse(values, share)
                     values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
@@ -282,6 +283,7 @@ def run_plan(
                             invalid,
                             stops,
                             errors=errors,
+                            evidence=evidence,
                             stripes=fitted.block.stripes,
                             means=_means(values, rounded),
                             weights=fitted.weights,

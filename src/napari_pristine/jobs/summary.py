@@ -26,6 +26,8 @@ _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels and its correlation with the result, above which structure counts as removed."""
 _MAX_WEIGHTS = 1000
 """Maximum number of channels whose weights are kept."""
+_LOST = 0.1
+"""Share of the contrast of fine structure that is missing, above which a warning is given."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
 _SAMPLES = ("red", "green", "blue", "alpha")
@@ -67,7 +69,8 @@ class QualitySummary:
         quality = [(sigma**2, *others) for sigma, *others in done.quality]
         if done.weights and len(self.weights) < _MAX_WEIGHTS:
             self.weights.setdefault(channel, done.weights)
-        all_figures = [(self._sums, quality), (self._errors, done.errors), (self._means, done.means)]
+        errors = [(*others, lost, float(lost > 0)) for *others, lost in done.errors]  # blocks without spots lose none
+        all_figures = [(self._sums, quality), (self._errors, errors), (self._means, done.means)]
         for sums, figures in (*all_figures, (self._patch_sigmas, [(sigma,) for sigma in done.patch_sigmas])):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
@@ -154,7 +157,8 @@ class QualitySummary:
         """Warnings if a channel of the result is replaced, is worse than a light blur, or lacks structure."""
         notes = []
         for key, sums in self._errors.items():
-            error, blur_error, replaced = sums[:3] / sums[3]
+            error, blur_error, replaced = sums[:3] / sums[-1]
+            lost = sums[3] / max(sums[4], 1)
             if replaced > _REPLACED:
                 notes.append(
                     Note(
@@ -168,6 +172,14 @@ class QualitySummary:
                     Note(
                         f"the result{self._in(key)} is estimated to be further from the truth than a light blur; use "
                         "another method or preset, and compare",
+                        warning=True,
+                    )
+                )
+            if lost > _LOST:
+                notes.append(
+                    Note(
+                        f"structure was lost{self._in(key)}: fine structure has {1 - lost:.0%} of its contrast in the "
+                        "noisy image; spots and details that are as weak as the noise are dimmed or missing",
                         warning=True,
                     )
                 )
