@@ -48,6 +48,9 @@ _FINE_FROM = 1.5, 2.2
 """Power of the fine structure, in noise variances, from which that begins to count, and from which it counts fully."""
 _FLAT = 0.3
 """Power of fine structure, in noise variances, around a pixel at which half as much of the noisy image is mixed in."""
+_TYPICAL, _UNCERTAIN = 0.6, 0.05
+"""Weight of a trained network in its mixture with the refinement that is best on average, and the error of estimated
+covariances, in noise variances."""
 _SIGNAL_BLUR = 2.0
 _LEAST_SIGMA = 0.2
 """Least noise level of a pixel, relative to that of the channel."""
@@ -247,21 +250,26 @@ def least_errors(
     return least, min(_mean_error(y, blurred, share, variance, valid) for blurred, share in _blurs(y, noise))
 
 
-def mixing_weight(noisy: NDArray[Any], first: NDArray[Any], second: NDArray[Any], kept: float) -> float:
+def mixing_weight(
+    noisy: NDArray[Any], first: NDArray[Any], second: NDArray[Any], kept: float, variance: float
+) -> float:
     """Weight of the first of two estimates in the mixture that is closest to the truth, 0 to 1.
 
     The mean squared error of w a + (1 - w) b is, but for a constant, that to the noisy image and twice the covariance
-    with the noise (Stein 1981).
+    with the noise (Stein 1981). Covariances are known with an error; where the estimates hardly differ it would
+    decide, so the weight is drawn towards that which is best on average.
 
     Args:
         noisy: Noisy pixels.
         first: The first estimate of them, of the same shape.
         second: The second one.
         kept: Covariance of the noise and the first estimate, minus that of the noise and the second.
+        variance: Variance of the noise.
     """
     difference = np.asarray(first, np.float64) - second
     room = float((difference**2).mean())
-    return float(np.clip(((difference * (noisy - second)).mean() - kept) / room, 0, 1)) if room else 1.0
+    best = float((difference * (noisy - second)).mean()) - kept
+    return float(np.clip((best + _TYPICAL * _UNCERTAIN * variance) / (room + _UNCERTAIN * variance), 0, 1))
 
 
 def noise_variance(noisy: Array, noise: Noise) -> Array:

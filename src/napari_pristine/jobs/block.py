@@ -164,7 +164,9 @@ class Block:
             noisy, a, b = (pixels[number][self.valid] for pixels in (self.pixels, restored, refined))
             variance = (self.sigma[number] * intensity.level(self.pixels[number])[self.valid]) ** 2
             share = kept_refined[number][self.valid]
-            weights.append(mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean())))
+            weights.append(
+                mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean()), float(variance.mean()))
+            )
         return np.array(weights, np.float32).reshape(-1, *[1] * len(self.space))
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
