@@ -38,7 +38,8 @@ def test_the_noise_of_a_simulated_timelapse_is_found_channel_by_channel() -> Non
         assert channel.saturated == channel.invalid == 0
     assert 1 <= len(found.advice) <= 4
     assert "photon noise" in found.advice[0]
-    assert (found.recommendation.method, found.recommendation.preset) == ("inr", "balanced")
+    assert found.recommendation.method == "auto"
+    assert 0 < found.recommendation.errors["pretrained, balanced"] < found.recommendation.errors["light blur"] < 1
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -144,7 +145,7 @@ def test_a_constant_channel_is_named() -> None:
     values[0] = np.random.default_rng(0).poisson(100, (64, 64))
     values[1] = 0
     found = diagnose(Image(values, "CYX", channels=("DAPI", "GFP", "RFP")))
-    assert found.recommendation.method == "inr"
+    assert found.recommendation.method == "auto"
     assert "Constant, nothing to restore: GFP (value 0) and RFP (value 65535)." in found.advice
     assert "saturated" not in " ".join(found.advice)
 

@@ -1,4 +1,4 @@
-"""Diagnose the noise of an image, and recommend how to restore it; needs neither torch nor a fit."""
+"""Diagnose the noise of an image, and recommend how to restore it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
+_SMALL_GAIN, _LITTLE_GAIN = 0.01, 0.95
+"""Gain, in noise levels, for which nobody should wait; error relative to doing nothing above which little is gained."""
 _BIN = 4
 """Side, in pixels, of the squares whose means show the brightness with little noise."""
 
@@ -82,11 +84,20 @@ class ChannelNoise:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Method and preset for an image; both None if restoring gains nothing. `reason` is for the user."""
+    """Method and preset for an image; both None if restoring gains nothing.
+
+    Attributes:
+        method: Name of the method.
+        preset: Its preset.
+        reason: Reason for the user, in one sentence.
+        errors: Estimated root mean square error of each method that was tried on a part of the image, and of the
+            better of a light blur and the image itself, in noise levels; empty if none was tried.
+    """
 
     method: str | None
     preset: str | None
     reason: str
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,9 +126,20 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
     image = as_image(image, axes)
     check_restorable(image)
     channels = tuple(_measure(name, values) for name, values in _split_channels(image))
-    return Diagnosis(
-        image.name, image.axes, image.shape, image.dtype.name, channels, recommend(channels), advise(channels)
-    )
+    found = recommend(channels)
+    if found.method is not None and (errors := _estimate_errors(image)):
+        found = recommend(channels, errors)
+    advice = (found.reason, *_cautions(channels))[:_MAX_SENTENCES]
+    return Diagnosis(image.name, image.axes, image.shape, image.dtype.name, channels, found, advice)
+
+
+def _estimate_errors(image: Image) -> dict[str, float]:
+    """Estimated errors of the quick methods on a part of the image, see `Recommendation`; empty if that part is."""
+    from napari_pristine.jobs.choose import compare_candidates  # here, as it imports torch
+
+    compared = compare_candidates(image, (("pretrained", "fast"), ("pretrained", "balanced")))
+    errors = {f"{choice.method}, {choice.preset}": (choice.error or 0.0) ** 0.5 for choice, _ in compared}
+    return {**errors, "light blur": compared[0].blur_error ** 0.5} if compared else {}
 
 
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
@@ -125,8 +147,13 @@ def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
     return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
 
 
-def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
-    """Recommend a method and a preset for noise like this."""
+def recommend(channels: Sequence[ChannelNoise], errors: Mapping[str, float] | None = None) -> Recommendation:
+    """Recommend a method and a preset for noise like this.
+
+    Args:
+        channels: Noise of each channel.
+        errors: Estimated errors of methods, see `Recommendation`.
+    """
     if all(channel.constant is not None for channel in channels):
         values = ", ".join(dict.fromkeys(f"{channel.constant:g}" for channel in channels))
         return Recommendation(
@@ -140,24 +167,24 @@ def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
         )
     if any(is_correlated(channel.correlation_length) for channel in channels):
         correlation = max(channel.correlation for channel in channels)
-        reason = (
-            f"The noise is correlated between neighbouring pixels ({correlation:.2f}): use 'inr' with the preset "
-            "'balanced', which allows for it; 'paper' assumes independent noise and would keep some."
-        )
+        kind = f"correlated between neighbouring pixels ({correlation:.2f})"
     else:
-        striped = any(channel.rows or channel.columns for channel in channels)
-        within = "within rows and columns" if striped else "from pixel to pixel"
-        if any(channel.photon_noise for channel in channels):
-            reason = (
-                f"The noise is photon noise, independent {within}: use 'inr' with the preset 'balanced', which first "
-                "makes the noise equally strong everywhere."
-            )
-        else:
-            reason = (
-                f"The noise is equally strong everywhere and independent {within}: use 'inr' with the preset "
-                "'balanced'."
-            )
-    return Recommendation("inr", "balanced", reason)
+        kind = "independent "
+        kind += "within rows and columns" if any(c.rows or c.columns for c in channels) else "from pixel to pixel"
+    name = "photon noise" if any(channel.photon_noise for channel in channels) else "equally strong everywhere"
+    reason = f"The noise is {name}, {kind}: use 'auto' with the preset 'balanced'"
+    if not errors:
+        return Recommendation("auto", "balanced", f"{reason}, which allows for it.")
+    blur, least = errors["light blur"], min(errors.values())
+    quick, slow = errors["pretrained, fast"], errors["pretrained, balanced"]
+    preset = "fast" if quick < slow + _SMALL_GAIN else "balanced"
+    reason = reason.replace("'balanced'", f"'{preset}'")
+    reason += (
+        f"; estimated error {errors[f'pretrained, {preset}']:.2f} noise levels (light blur {blur:.2f}, input 1.00)"
+    )
+    if least > _LITTLE_GAIN * min(blur, 1.0):
+        reason += ", hardly less than without it: there is little to gain"
+    return Recommendation("auto", preset, f"{reason}.", errors)
 
 
 def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:

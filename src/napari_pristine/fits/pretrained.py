@@ -21,8 +21,8 @@ from napari_pristine.nets.residual_unet import ResidualUNet
 
 _PROBE = 0.3
 """Strength of the noise that is added to find out how much of it is kept, in noise levels."""
-_PROBED_SIDE = 160
-"""Side of the part of each plane where that is done, in pixels."""
+_PROBED_SIDE = 80
+"""Side of the four parts of each plane where that is done, in pixels."""
 
 
 def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> ResidualUNet:
@@ -77,14 +77,17 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -
     Monte-Carlo estimate (Ramani, Blu & Unser 2008), with a probe that is correlated as the noise is.
     """
     planes, maps = _to_planes(block)
-    side = [min(n, _PROBED_SIDE) for n in planes.shape[2:]]
-    y, x = ((n - s) // 2 for n, s in zip(planes.shape[2:], side, strict=True))
-    planes, maps = (t[..., y : y + side[0], x : x + side[1]] for t in (planes, maps))
-    generator = np.random.default_rng(block.seed)
-    white = generator.normal(size=planes.shape).astype(np.float32)
-    probe = torch.from_numpy(correlate(white, block.correlation_length)).to(planes) * (1 + maps[:, :1])
-    outputs = [predict(net, p, maps, 1)[0] for p in (planes, planes + _PROBE * probe)]
-    kept = (probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / _PROBE
+    height, width = (min(n, _PROBED_SIDE) for n in planes.shape[2:])
+    white = np.random.default_rng(block.seed).normal(size=(len(planes), 1, height, width)).astype(np.float32)
+    probe = torch.from_numpy(correlate(white, block.correlation_length)).to(planes)
+    kept = torch.zeros_like(planes[:, 0, 0, 0])
+    for y in (0.25, 0.75):
+        for x in (0.25, 0.75):
+            top, left = (round(p * (n - s)) for p, n, s in ((y, planes.shape[2], height), (x, planes.shape[3], width)))
+            part, described = (t[..., top : top + height, left : left + width] for t in (planes, maps))
+            noise = probe * (1 + described[:, :1])
+            outputs = [predict(net, p, described, 1)[0] for p in (part, part + _PROBE * noise)]
+            kept += (noise * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / (4 * _PROBE)
     return kept.reshape(len(block.pixels), -1).mean(dim=1)
 
 

@@ -132,8 +132,9 @@ def replace_worse(
     current = current + kept_noisy * (y - current)
     share = share + kept_noisy * (1 - share)
     replaced = 1 - float((weight * (1 - kept_noisy)).mean())
-    error = _mean_error(y, current, share, variance, valid)
     mean_share = float((share * variance)[valid].mean() / variance[valid].mean())
+    # the noise that is left is the least error; less is due to a variance that was measured as too high
+    error = max(_mean_error(y, current, share, variance, valid), mean_share**2)
     return Safe(current, error, min(blur_errors), replaced, lost, factor, mean_share)
 
 

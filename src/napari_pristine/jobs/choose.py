@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,16 @@ _SAMPLE_SIDE = 256
 """Side of the part of the image on which candidates are compared, in pixels."""
 _MARGIN = 0.005
 """Error, in noise variances, by which a slower candidate must be better than the one before."""
+
+
+class Compared(NamedTuple):
+    """A candidate with its estimated error, and that of the better of the best light blur and the image itself.
+
+    Both are mean squared errors in noise variances; the noisy image has 1.
+    """
+
+    choice: Choice
+    blur_error: float
 
 
 def choose(
@@ -43,7 +53,8 @@ def choose(
         if len(candidates) == 1 and single:
             choice = Choice(method=candidates[0][0], preset=candidates[0][1])
         else:
-            choice = yield from _compare(plan, context, run)
+            compared = yield from _compare(plan, candidates, context, run)
+            choice = _best(compared) if compared else Choice(method=candidates[0][0], preset=candidates[0][1])
     return with_choice(plan, choice)
 
 
@@ -68,11 +79,16 @@ def _recipe_of(recipe: Recipe, choice: Choice) -> Recipe:
     )
 
 
-def _compare(plan: RestorationPlan, context: JobContext, run: Callable[[RestorationPlan], Job[Any]]) -> JobPart[Choice]:
-    """Restore a part of the image by each candidate; the one with the least mean error over all channels."""
+def _compare(
+    plan: RestorationPlan,
+    candidates: Sequence[tuple[str, str]],
+    context: JobContext,
+    run: Callable[[RestorationPlan], Job[Any]],
+) -> JobPart[list[Compared]]:
+    """Restore a part of the image by each candidate, and estimate the errors; none where the part is empty."""
     sample = _sample(plan)
     found: list[tuple[Choice, list[BlockDone]]] = []
-    for method, preset in plan.method.candidates[plan.recipe.preset]:
+    for method, preset in candidates:
         candidate = Choice(method=method, preset=preset)
         recipe = _recipe_of(plan.recipe, candidate).model_copy(update={"select": {}, "mask": ""})
         blocks: list[BlockDone] = []
@@ -87,22 +103,46 @@ def _compare(plan: RestorationPlan, context: JobContext, run: Callable[[Restorat
                 pass
             finally:
                 job.close()
-        except ImageError:  # the middle is empty
-            return candidate
+        except ImageError:  # there is nothing to restore
+            return []
         weights = [weight for block in blocks for weight in block.weights]
         found.append((candidate.model_copy(update={"weights": weights}), blocks))
-    best, least = found[0][0], np.inf
-    for candidate, error in zip([choice for choice, _ in found], _errors([blocks for _, blocks in found]), strict=True):
-        if error < least - _MARGIN:
-            best, least = candidate.model_copy(update={"error": error}), error
+    if not all(block.errors for _, blocks in found for block in blocks):
+        return []
+    errors = _errors([blocks for _, blocks in found])
+    blurs = [float(np.mean([blur for block in blocks for _, blur, *_ in block.errors])) for _, blocks in found]
+    return [
+        Compared(choice.model_copy(update={"error": error}), max(blur, 0.0))
+        for (choice, _), error, blur in zip(found, errors, blurs, strict=True)
+    ]
+
+
+def _best(compared: Sequence[Compared]) -> Choice:
+    """The candidate with the least error; a slower one only if it is clearly better."""
+    best = compared[0].choice
+    for choice, _ in compared:
+        if (choice.error or 0.0) < (best.error or 0.0) - _MARGIN:
+            best = choice
     return best
+
+
+def compare_candidates(image: Image, candidates: Sequence[tuple[str, str]]) -> list[Compared]:
+    """Compare methods on a part of an image by their estimated errors; none where that part is empty.
+
+    Args:
+        image: The image.
+        candidates: Methods, with a preset each; the quickest first.
+    """
+    from napari_pristine.jobs.restore import run_plan, wait
+
+    return wait(_compare(make_plan(image, Recipe(method="auto")), candidates, JobContext(), run_plan))
 
 
 def _errors(candidates: list[list[BlockDone]]) -> list[float]:
     """Mean estimated error of each candidate over all channels, with the same variance of the noise for all.
 
     The error is R / V - 1 + 2 s, with R the mean square of what was removed, V the variance of the noise and s its
-    covariance with the result. Each candidate has seen a V of its own in what it removed; the least one has the least
+    covariance with the result; it is at least s², the noise in the result. Each candidate has seen a V of its own in what it removed; the least one has the least
     structure in it.
     """
     factors = [min(factor for factor, _ in seen) for seen in zip(*map(_evidence, candidates), strict=True)]
@@ -110,7 +150,7 @@ def _errors(candidates: list[list[BlockDone]]) -> list[float]:
     for blocks in candidates:
         errors = [error for block in blocks for error, *_ in block.errors]
         parts = zip(errors, _evidence(blocks), factors, strict=True)
-        means.append(float(np.mean([max((e + 1 - 2 * s) * f / least - 1 + 2 * s, 0) for e, (f, s), least in parts])))
+        means.append(float(np.mean([max((e + 1 - 2 * s) * f / least - 1 + 2 * s, s**2) for e, (f, s), least in parts])))
     return means
 
 
