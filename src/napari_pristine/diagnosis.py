@@ -25,8 +25,8 @@ _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
-_SMALL_GAIN, _LITTLE_GAIN = 0.01, 0.95
-"""Gain, in noise levels, for which nobody should wait; error relative to doing nothing above which little is gained."""
+_LITTLE_GAIN = 0.95
+"""Error, relative to that of a light blur or of the image itself, above which little is gained."""
 _BIN = 4
 """Side, in pixels, of the squares whose means show the brightness with little noise."""
 
@@ -90,7 +90,7 @@ class Recommendation:
         method: Name of the method.
         preset: Its preset.
         reason: Reason for the user, in one sentence.
-        errors: Estimated root mean square error of each method that was tried on a part of the image, and of the
+        errors: Estimated root mean square error of the method that was tried on a part of the image, and of the
             better of a light blur and the image itself, in noise levels; empty if none was tried.
     """
 
@@ -134,12 +134,12 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
 
 
 def _estimate_errors(image: Image) -> dict[str, float]:
-    """Estimated errors of the quick methods on a part of the image, see `Recommendation`; empty if that part is."""
+    """Estimated errors of the best quick method and of a light blur on a part of the image; none where it is empty."""
     from napari_pristine.jobs.choose import compare_candidates  # here, as it imports torch
 
-    compared = compare_candidates(image, (("pretrained", "fast"), ("pretrained", "balanced")))
-    errors = {f"{choice.method}, {choice.preset}": (choice.error or 0.0) ** 0.5 for choice, _ in compared}
-    return {**errors, "light blur": compared[0].blur_error ** 0.5} if compared else {}
+    for choice, blur_error in compare_candidates(image, (("pretrained", "balanced"),)):
+        return {f"{choice.method}, {choice.preset}": (choice.error or 0.0) ** 0.5, "light blur": blur_error**0.5}
+    return {}
 
 
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
@@ -175,16 +175,12 @@ def recommend(channels: Sequence[ChannelNoise], errors: Mapping[str, float] | No
     reason = f"The noise is {name}, {kind}: use 'auto' with the preset 'balanced'"
     if not errors:
         return Recommendation("auto", "balanced", f"{reason}, which allows for it.")
-    blur, least = errors["light blur"], min(errors.values())
-    quick, slow = errors["pretrained, fast"], errors["pretrained, balanced"]
-    preset = "fast" if quick < slow + _SMALL_GAIN else "balanced"
-    reason = reason.replace("'balanced'", f"'{preset}'")
-    reason += (
-        f"; estimated error {errors[f'pretrained, {preset}']:.2f} noise levels (light blur {blur:.2f}, input 1.00)"
-    )
-    if least > _LITTLE_GAIN * min(blur, 1.0):
-        reason += ", hardly less than without it: there is little to gain"
-    return Recommendation("auto", preset, f"{reason}.", errors)
+    least, blur = errors.values()
+    reason += f"; estimated error {least:.2f} noise levels (light blur {blur:.2f}, input 1.00)"
+    if least < _LITTLE_GAIN * min(blur, 1.0):
+        return Recommendation("auto", "balanced", f"{reason}.", errors)
+    reason = reason.replace("'balanced'", "'fast'")
+    return Recommendation("auto", "fast", f"{reason}: hardly less than without it, there is little to gain.", errors)
 
 
 def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:

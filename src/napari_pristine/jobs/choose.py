@@ -142,7 +142,9 @@ def _errors(candidates: list[list[BlockDone]]) -> list[float]:
     """Mean estimated error of each candidate over all channels, with the same variance of the noise for all.
 
     The error is R / V - 1 + 2 s, with R the mean square of what was removed, V the variance of the noise and s its
-    covariance with the result; it is at least s², the noise in the result. Each candidate has seen a V of its own in what it removed; the least one has the least
+    covariance with the result; it is at least s², the noise in the result.
+
+    Each candidate has seen a V of its own in what it removed; the least one has the least
     structure in it.
     """
     factors = [min(factor for factor, _ in seen) for seen in zip(*map(_evidence, candidates), strict=True)]
