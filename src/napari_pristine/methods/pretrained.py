@@ -28,6 +28,10 @@ class PretrainedParams(MethodParams):
         advanced=True,
     )
 
+    def steps_of(self, warm: bool) -> int:
+        """Number of steps of an adaptation of the network of the package, or (`warm`) of an adapted one."""
+        return max(1, round(self.steps * self.warm_steps)) if warm and self.steps else self.steps
+
 
 PRETRAINED = Method(
     key="pretrained",
