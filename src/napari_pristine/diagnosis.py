@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
-from napari_pristine.image.intensity import fill_invalid, find_valid
-from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise, spread
+from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
+from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
 from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
@@ -26,8 +25,6 @@ _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
-_DISAGREE = 1.6
-"""Ratio of the two estimates of the noise level from which one of them is wrong."""
 _BIN = 4
 """Side, in pixels, of the squares whose means show the brightness with little noise."""
 
@@ -52,6 +49,7 @@ class ChannelNoise:
         invalid: Fraction of the pixels without a value (NaN or infinite).
         rows, columns: Standard deviation of the offsets of rows and of columns; 0 if there are none.
         defects: Number of hot and cold pixels, rows and columns that stand out, by kind, in the planes measured.
+        constant: The value of all pixels; None if there are several values.
     """
 
     name: str
@@ -69,6 +67,7 @@ class ChannelNoise:
     rows: float = 0.0
     columns: float = 0.0
     defects: Mapping[str, int] = field(default_factory=dict)
+    constant: float | None = None
 
     @property
     def photon_noise(self) -> bool:
@@ -128,6 +127,11 @@ def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
 
 def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
     """Recommend a method and a preset for noise like this."""
+    if all(channel.constant is not None for channel in channels):
+        values = ", ".join(dict.fromkeys(f"{channel.constant:g}" for channel in channels))
+        return Recommendation(
+            None, None, f"The image is constant (value{'s' if ',' in values else ''} {values}): nothing to restore."
+        )
     if all(channel.noiseless for channel in channels):
         return Recommendation(
             None,
@@ -161,6 +165,10 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     saturated = max(channel.saturated for channel in channels)
     invalid = max(channel.invalid for channel in channels)
     contrast = [channel.contrast for channel in channels if not channel.noiseless]
+    constant = [channel for channel in channels if channel.constant is not None]
+    if 0 < len(constant) < len(channels):
+        named = " and ".join(f"{channel.name} (value {channel.constant:g})" for channel in constant)
+        yield f"Constant, nothing to restore: {named}."
     for name in ("rows", "columns"):
         channel = max(channels, key=lambda channel: getattr(channel, name))
         if offset := getattr(channel, name):
@@ -184,7 +192,7 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     if contrast and min(contrast) < _STRONG:
         yield "Structures are hardly stronger than the noise: trust only those that show in more than one exposure."
     if contrast and min(contrast) > _WEAK:
-        yield "The noise is weak: there is little to gain, and the preset 'fast' may be enough."
+        yield "The noise is weak: there is little to gain."
     if invalid:
         yield f"{invalid:.2%} of the pixels have no value (NaN or infinite); restoring fills them in."
 
@@ -194,7 +202,7 @@ def _estimates_disagree(channel: ChannelNoise) -> bool:
     if not channel.sigma or not channel.sigma_fit:
         return False
     ratio = channel.sigma / channel.sigma_fit
-    return ratio > _DISAGREE or (ratio < 1 / _DISAGREE and not is_correlated(channel.correlation_length))
+    return ratio > DISAGREE or (ratio < 1 / DISAGREE and not is_correlated(channel.correlation_length))
 
 
 def _split_channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -217,22 +225,20 @@ def _channel_name(image: Image, axis: str, index: int) -> str:
 def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     """Measure one channel `(planes, Y, X)`; its noise in a few planes, evenly spread."""
     planes = values[spread(len(values), _MAX_PLANES)]
-    valid = find_valid(planes[None])
+    valid = find_valid(planes[None]) & ~find_padding(planes[None])
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
-    try:
-        sigma = estimate_sigma(fill_outliers(filled, outliers)[None])
-    except ImageError:  # too small
-        sigma = None
-    smooth = filled
+    smooth = fill_outliers(filled, outliers)
     if noise.sigma > 0:
         y, x = (n // _BIN * _BIN for n in filled.shape[1:])
-        smooth = filled[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+        smooth = smooth[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+    finite = values[np.isfinite(values)]
+    lowest, highest = float(finite.min()), float(finite.max())
     low, median, high = np.percentile(smooth, [1, 50, 99])
     return ChannelNoise(
         name=name,
-        sigma=sigma,
+        sigma=noise.patch_sigma,
         sigma_fit=noise.sigma,
         gain=noise.gain,
         offset=noise.offset,
@@ -241,18 +247,19 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
         correlation_length=noise.correlation_length,
         correlation=noise.correlation,
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
-        saturated=_saturated(values),
+        saturated=0.0 if lowest == highest else _saturated(values),
         invalid=1 - float(np.isfinite(values).mean()),
         rows=noise.rows,
         columns=noise.columns,
         defects=count_defects(outliers),
+        constant=lowest if lowest == highest else None,
     )
 
 
 def _saturated(values: NDArray[Any]) -> float:
-    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
-    finite = values[np.isfinite(values)]
-    top = finite.max()
+    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent; no padding."""
+    recorded = values[np.isfinite(values) & ~find_padding(values[None])]
+    top = recorded.max()
     if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
-        return float(np.mean(finite == top))
-    return float(count_saturated(finite) / finite.size)
+        return float(np.mean(recorded == top))
+    return float(count_saturated(recorded) / recorded.size)

@@ -28,6 +28,17 @@ class InputFile(Params):
     sha256: str = setting("", "SHA-256 of its content, in hexadecimal digits.")
 
 
+class Choice(Params):
+    """The method that was chosen for an image, and how its result is mixed."""
+
+    method: str = setting("pretrained", "Name of the method.")
+    preset: str = setting("fast", "Its preset.")
+    weights: list[float] = setting(
+        [], "Weight of the restored pixels of each channel, the rest is that of the refined ones; empty if measured."
+    )
+    error: float | None = setting(None, "Its estimated mean squared error, in noise variances.", none="not known")
+
+
 class Recipe(Params):
     """Everything that decides a result, apart from the image.
 
@@ -38,7 +49,7 @@ class Recipe(Params):
     `mask`, `psf`, `extra_image_1`, `extra_image_1_psf`, … It is completed when they are opened, see `jobs.inputs`.
     """
 
-    method: str = setting("inr", "Name of the method.")
+    method: str = setting("auto", "Name of the method.")
     preset: str = setting("balanced", "Named settings to start from.")
     settings: dict[str, Any] = setting({}, "Settings of the method.")
     axes: str = setting("", "Axes of the image, one letter each; empty for those that the file states.")
@@ -59,6 +70,9 @@ class Recipe(Params):
     )
     value_type: Literal["auto", "same", "float32"] = setting(
         "auto", "Type of the values of the result; auto is that of the image, or float32 if that is too coarse."
+    )
+    choice: Choice | None = setting(
+        None, "The method that 'auto' has chosen; it is chosen again if there is none.", none="not yet"
     )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")

@@ -44,6 +44,7 @@ class FittedBlock:
         networks: Before the fit, the networks to start from (empty for random weights); after it, one for each tile.
         restored: The restored pixels `(C, *space)`, on the device.
         kept: After refinement, the share of the noise that the pixels keep, `(C, *space)`; none if that is not known.
+        weights: Weight of the restored pixels of each channel in the mixture with the refined ones, if there is one.
     """
 
     index: BlockIndex
@@ -51,6 +52,7 @@ class FittedBlock:
     networks: list[nn.Module]
     restored: Tensor
     kept: Pixels | None = None
+    weights: tuple[float, ...] = ()
 
 
 class BlockFitter:
@@ -102,7 +104,8 @@ class BlockFitter:
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
         """Preview of a block; not refined, since that is too slow for a live view."""
-        values = cast(fitted.block.denormalise(restored.cpu().numpy()), self.plan.dtype)
+        block = fitted.block
+        values = cast(block.keep_empty(block.denormalise(restored.cpu().numpy())), self.plan.dtype)
         blocks = self.plan.output_blocks
         return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
 
@@ -265,7 +268,9 @@ def refine_block(
             if shares is None or fitted.kept is None:
                 pixels, fitted.kept = refined, kept
             else:
-                weights = block.weights_of(pixels, refined, shares, kept)
+                known = plan.weights(fitted.index)
+                weights = block.weights_of(pixels, refined, shares, kept) if known is None else known
+                fitted.weights = tuple(weights.ravel().tolist())
                 pixels, fitted.kept = (
                     weights * a + (1 - weights) * b for a, b in ((pixels, refined), (fitted.kept, kept))
                 )

@@ -25,6 +25,7 @@ from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
 from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
 from napari_pristine.jobs.block import Block, Pixels
+from napari_pristine.jobs.choose import choose, describe_choice
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
@@ -192,6 +193,8 @@ def run_plan(
         PristineError: It cannot be done; the message says what to do.
     """
     context = JobContext()
+    if plan.method.candidates:
+        plan = yield from choose(plan, context, run_plan)
     result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
     batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
     if units is not None and len(units) <= _MAX_COUNTED:
@@ -259,16 +262,18 @@ def run_plan(
                     pixels = yield from refine_block(plan, context, fitter, fitted)
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
-                    errors: tuple[tuple[float, float, float], ...] = ()
+                    errors: tuple[tuple[float, float, float, float], ...] = ()
+                    evidence: tuple[tuple[float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
-                        values, errors = fitted.block.replace_worse(values, share)
+                        values, errors, evidence = fitted.block.replace_worse(values, share)
+                    values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
-                    invalid = int((~fitted.block.valid[interior]).sum()) - int(np.count_nonzero(outliers))
+                    invalid = int(fitted.block.missing[interior].sum())
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
@@ -278,14 +283,20 @@ def run_plan(
                             invalid,
                             stops,
                             errors=errors,
+                            evidence=evidence,
                             stripes=fitted.block.stripes,
                             means=_means(values, rounded),
+                            weights=fitted.weights,
                             below_zero=_below_zero(fitted.block, rounded),
+                            patch_sigmas=fitted.block.patch_sigmas,
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
+            if plan.recipe.choice is not None:
+                plan, text = describe_choice(plan, summary)
+                yield from context.emit(Note(text))
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one

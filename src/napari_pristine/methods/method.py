@@ -224,6 +224,8 @@ class Method(Generic[P, N]):
             noise variances; lets the job choose between the result and its refinement. None where it is not known.
         from_pretrained: Settings with which its network is the pretrained one, trained further; none for methods whose
             network is another.
+        candidates: For a method that chooses another one: the methods, with a preset each, from which it does, by its
+            own presets; the quickest first.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
         test_settings: Settings with which a small image is fitted within a second or two, for tests that do not
             need a good result; those of the preset `fast` if empty.
@@ -246,6 +248,7 @@ class Method(Generic[P, N]):
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
     from_pretrained: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)
 
