@@ -17,6 +17,9 @@ from napari_pristine.methods.method import MethodParams
 from napari_pristine.resources import Device
 from napari_pristine.settings import Params, did_you_mean, make, setting, shorten
 
+PRETRAINED_MODEL = "pretrained"
+"""Name, in place of a file, of the network that comes with the package: a method starts from it and trains it on."""
+
 
 class InputFile(Params):
     """A file, or an object given in Python, that a result depends on apart from the image."""
@@ -56,7 +59,9 @@ class Recipe(Params):
     together: str = setting("", "Axes that are restored jointly; empty for Y and X, with the samples of RGB.")
     select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
     mask: str = setting("", "File of a mask, not zero where pixels are to be filled in.")
-    model: str = setting("", "File of a trained network to restore with.")
+    model: str = setting(
+        "", "File of a trained network to restore with; or 'pretrained', to start from the one of the package."
+    )
     adapt: bool = setting(False, "Train the model some more on the image before it restores it.")
     device: Device = setting("auto", "Where to compute.")
     seed: int = setting(0, "Seed of all random numbers.", ge=0, le=2**32 - 1)
@@ -82,6 +87,9 @@ class Recipe(Params):
         fields = {name: field.default for name, field in cls.model_fields.items()} | values
         method, preset = str(fields["method"]), str(fields["preset"])
         try:
+            if fields["model"] == PRETRAINED_MODEL:  # not a file: settings say it, which later versions read, too
+                values = {**values, "model": "", "adapt": False}
+                fields["settings"] = {**from_pretrained(method), **fields["settings"]}
             params = find_method(method).settings(preset, fields["settings"])
         except SettingError as error:
             raise SettingError(f"{error}{_suggestion(method, preset)}") from error
@@ -101,6 +109,20 @@ class Recipe(Params):
             SettingError: A setting is unknown or out of range.
         """
         return make(type(self), {**_fields(self), **(update or {})})
+
+
+def from_pretrained(method: str) -> Mapping[str, Any]:
+    """Settings with which a method starts from the pretrained network.
+
+    Raises:
+        SettingError: It cannot.
+    """
+    if settings := find_method(method).from_pretrained:
+        return settings
+    able = ", ".join(key for key, other in METHODS.items() if other.from_pretrained)
+    raise SettingError(
+        f"{method} cannot start from the pretrained network; use one of {able}, or the method pretrained itself"
+    )
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -162,3 +162,11 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(SettingError, match="pip install"):
         lazy_restore(make_plan(Image(noisy((3, 32, 32)), "TYX"), model().recipe, model=model()))
+
+
+def test_the_pretrained_network_is_applied_while_scrolling() -> None:
+    image = Image(np.random.default_rng(0).poisson(20, (3, 40, 48)).astype(np.uint16), "TYX")
+    recipe = Recipe(method="pretrained", preset="fast", device="cpu")
+    found = lazy_restore(make_plan(image, recipe))
+    at_once = wait(run(image, recipe))
+    np.testing.assert_array_equal(np.asarray(found.data[2]), at_once.data[2])

@@ -20,7 +20,7 @@ ArrayOrTensor = TypeVar("ArrayOrTensor")
 
 MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
-_LEVEL_SIDE = 5
+LEVEL_SIDE = 5
 """Side of the squares over which the signal is averaged to find the level of its noise, in pixels."""
 _BIAS = 0.02
 """Change of a mean, relative to the mean or the noise level, above which values should not be rounded."""
@@ -75,10 +75,15 @@ class AnscombeTransform:
 
     def level(self, transformed: Array) -> Array:
         """Level of the noise of transformed values `(..., Y, X)`, by the signal around: below 1 for few photons."""
-        photons, levels = _level_table(self.read_photons)
+        photons, levels = self.level_table
         signal = np.maximum(transformed, 0) ** 2 / 4 - 0.375 - self.read_photons**2
-        around = ndimage.uniform_filter(signal, (*[1] * (signal.ndim - 2), _LEVEL_SIDE, _LEVEL_SIDE), mode="nearest")
+        around = ndimage.uniform_filter(signal, (*[1] * (signal.ndim - 2), LEVEL_SIDE, LEVEL_SIDE), mode="nearest")
         return np.asarray(np.interp(around, photons, levels))
+
+    @property
+    def level_table(self) -> tuple[Array, Array]:
+        """Mean signals in photons, ascending, and the level of the transformed noise at each."""
+        return _level_table(self.read_photons)
 
     @property
     def inverse_table(self) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.model import Model, load_model
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import PRETRAINED_MODEL, Recipe, from_pretrained
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.settings import make, shorten
 from napari_pristine.text import counted
@@ -107,7 +107,7 @@ def restore(
         select: Ranges to restore, such as `{"T": "0:10"}`.
         mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
         also: Extra images of the same scene, for methods that restore several images jointly.
-        model: A trained network, or its file.
+        model: A trained network, or its file; `"pretrained"` starts from the network of the package, and trains it on.
         adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
         device: `auto` (default), `cpu`, `cuda` or `mps`.
@@ -125,7 +125,7 @@ def restore(
         raise SettingError(f"recipe is {shorten(repr(base))}; give a Recipe or its file, see load_recipe")
     axes, together = (axes or (base.axes if base else "")).upper(), together.upper()
     original, image = image, as_image(image, axes)
-    network = model if isinstance(model, Model) or model is None else load_model(model)
+    network = model if isinstance(model, Model) else open_model(str(model or ""))
     fields: dict[str, Any] = {
         "axes": axes or None, "together": together or None, "select": None if select is None else dict(select),
         "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
@@ -331,6 +331,11 @@ def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None)
         job.close()
 
 
+def open_model(name: str) -> Model | None:
+    """Open the file of a model; none if no file is named, since the recipe says how a method starts then."""
+    return load_model(name) if name and name != PRETRAINED_MODEL else None
+
+
 def make_recipe(
     model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Recipe:
@@ -363,7 +368,8 @@ def _change_recipe(
             raise SettingError(
                 f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
             )
-    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **settings}})
+    start = from_pretrained(recipe.method) if fields.get("model") == PRETRAINED_MODEL else {}
+    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **start, **settings}})
 
 
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:
