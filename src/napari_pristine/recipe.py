@@ -55,6 +55,9 @@ class Recipe(Params):
     value_type: Literal["auto", "same", "float32"] = setting(
         "auto", "Type of the values of the result; auto is that of the image, or float32 if that is too coarse."
     )
+    uncertainty: bool = setting(
+        False, "Also give half the width of the interval that holds the truth of each pixel with 90 % probability."
+    )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")
 

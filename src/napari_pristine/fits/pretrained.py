@@ -6,10 +6,13 @@ correlation length. It says the transform of the signal, not the mean of noisy t
 
 from __future__ import annotations
 
+import json
+import math
 from functools import lru_cache
-from importlib.resources import files
+from importlib.resources import as_file, files
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -19,6 +22,13 @@ from napari_pristine.methods.method import Fit, NoisyBlock, StopReason
 from napari_pristine.methods.pretrained import PretrainedParams
 from napari_pristine.nets.residual_unet import ResidualUNet
 
+ERROR_SCALES = "error_scales"
+"""Key of the metadata of the weights with the factors for the predicted errors, see `training.calibration`."""
+NOISE_KINDS = ("independent", "correlated")
+"""Kinds of noise whose predicted errors have a factor each."""
+_WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
+_LAPLACE = math.log(10)
+"""Half the width of the 90 % interval of Laplace's distribution, in expected absolute errors."""
 _PROBE = 0.3
 """Strength of the noise that is added to find out how much of it is kept, in noise levels."""
 _PROBED_SIDE = 256
@@ -33,10 +43,17 @@ def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> 
 
 
 @lru_cache(maxsize=1)
+def error_scales() -> dict[str, float]:
+    """Half the width of the 90 % interval in expected absolute errors, for each kind of noise, from the weights."""
+    with as_file(_WEIGHTS) as path, safetensors.safe_open(path, "pt") as file:
+        stored = json.loads((file.metadata() or {}).get(ERROR_SCALES, "{}"))
+    return {kind: float(stored.get(kind, _LAPLACE)) for kind in NOISE_KINDS}
+
+
+@lru_cache(maxsize=1)
 def shipped_weights() -> dict[str, Tensor]:
     """The weights in the package, as 32-bit floats."""
-    data = files("napari_pristine").joinpath("weights", "denoiser.safetensors").read_bytes()
-    return {name: weight.float() for name, weight in safetensors.torch.load(data).items()}
+    return {name: weight.float() for name, weight in safetensors.torch.load(_WEIGHTS.read_bytes()).items()}
 
 
 def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bool) -> Fit:
@@ -48,6 +65,14 @@ def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bo
 def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> Tensor:
     """The mean of the restored orientations, `(C, *space)`."""
     return _to_pixels(predict(net, *_to_planes(block), params.orientations)[0], block)
+
+
+def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
+    """The mean of the restored orientations, and half the width of the 90 % interval of each pixel, `(C, *space)`."""
+    restored, errors = predict(net, *_to_planes(block), params.orientations)
+    unit = block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))
+    kind = "correlated" if is_correlated(block.correlation_length) else "independent"
+    return _to_pixels(restored, block), error_scales()[kind] * errors.reshape(block.pixels.shape) * unit
 
 
 def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) -> tuple[Tensor, Tensor]:

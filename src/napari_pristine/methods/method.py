@@ -222,6 +222,8 @@ class Method(Generic[P, N]):
             side by side; 0 where the settings do not allow to fit several blocks at once.
         noise_kept: `(net, block, params) -> (C,)`: covariance of the noise and the restored pixels of each channel, in
             noise variances; lets the job choose between the result and its refinement. None where it is not known.
+        restore_with_error: `restore`, and half the width of the interval that holds the truth of each pixel with a
+            probability of 90 %, in the units of the pixels; none for methods that do not know their error.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
         test_settings: Settings with which a small image is fitted within a second or two, for tests that do not
             need a good result; those of the preset `fast` if empty.
@@ -243,6 +245,7 @@ class Method(Generic[P, N]):
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
+    restore_with_error: Callable[[N, NoisyBlock, P], tuple[Tensor, Tensor]] | None = None
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)
 
