@@ -74,6 +74,9 @@ class Recipe(Params):
     choice: Choice | None = setting(
         None, "The method that 'auto' has chosen; it is chosen again if there is none.", none="not yet"
     )
+    uncertainty: bool = setting(
+        False, "Also give half the width of the interval that holds the truth of each pixel with 90 % probability."
+    )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")
 

@@ -152,11 +152,16 @@ def find_existing(
         store.check()
     started = read_identity(work.state.get("identity"), task.source)
     if options.resume and work.is_complete and same_identity(started, wanted):
-        work.publish(work.array if task.is_zarr else work.part, store)
+        work.publish(work.array if task.is_zarr else work.part, store, task.uncertainty)
     facts = read_sidecar(target) if target.exists() else {}
     found = read_identity(facts.get("identity"), task.source)
     finished = _finish_time(facts)
     if same_identity(found, wanted) and (options.resume or finished >= since):
+        if task.uncertainty is not None and not task.uncertainty.exists():
+            raise FileError(
+                f"'{target}' was restored before, but its uncertainty '{task.uncertainty}' is missing; --overwrite "
+                "restores it again"
+            )
         if facts.get("bytes") not in (None, size := size_on_disk(target)):
             raise FileError(
                 f"'{target}' has {counted(size, 'byte')} instead of the {facts['bytes']} that were written; its copy "
@@ -165,6 +170,10 @@ def find_existing(
         work.clear()
         return ("done before" if finished < since else "done by another batch meanwhile"), facts
 
+    if task.uncertainty is not None and task.uncertainty.exists():
+        if not options.overwrite:
+            raise FileError(f"'{task.uncertainty}' already exists; --overwrite replaces it")
+        check_writable(task.uncertainty, overwrite=True)
     check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
     if target.exists() and not options.overwrite:
         if same_identity(found, wanted):

@@ -113,6 +113,11 @@ def finish_result(
         "identity": identity,
     }
     try:
+        if task.uncertainty is not None:
+            facts["uncertainty"] = valid_unicode(short_name(task.uncertainty))
+            part = work.uncertainty_part(task.uncertainty)
+            widths = replace(opened.uncertainty_like, data=opened.open_uncertainty())
+            write(part, widths, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
         if task.is_zarr:
             finished = work.array
             zarr.complete_image(finished, like, facts, check_cancelled)
@@ -128,7 +133,7 @@ def finish_result(
             write(finished, image, provenance=facts, overwrite=True, check_cancelled=check_cancelled)
         facts |= {"source": valid_unicode(str(task.source)), "bytes": size_on_disk(finished)}
         work.prepare_sidecar(facts)
-        work.publish(finished, task.result_store)
+        work.publish(finished, task.result_store, task.uncertainty)
     except OSError as error:
         raise FileError(f"'{task.target}' cannot be written: {error.strerror or error}; is the disk full?") from error
     return facts, blocks.quality.notes()

@@ -241,6 +241,8 @@ class Batch:
         opened.plan.statistics.find_varied()  # raises an error where nothing is to be restored
         check_memory(opened.plan, self.options.memory)
         self._formats.check(task.target, opened.result_like)
+        if task.uncertainty is not None:
+            self._formats.check(task.uncertainty, opened.uncertainty_like)
         state = work.state
         started = same_identity(read_identity(state.get("identity"), task.source), identity)
         if started and state.get("algorithm") == ALGORITHM:
@@ -252,6 +254,7 @@ class Batch:
             work.start({"identity": identity, "count": opened.plan.batch_size, "algorithm": ALGORITHM})
         work.allow(lock.token)
         opened.open_array()
+        opened.open_uncertainty()
         work.flush()
         return ActiveTask(opened, lock, identity)
 

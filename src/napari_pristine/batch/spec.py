@@ -46,6 +46,7 @@ class Task:
         problem: Reason why the input cannot be restored, by its name and type; empty if there is none.
         clash: Reason why the result cannot be written there; empty if there is none.
         store: The store that the input is an image of; None if it is a file by itself.
+        uncertainty: File that the uncertainty of the result goes to, if the recipe asks for it.
     """
 
     source: Path
@@ -54,6 +55,12 @@ class Task:
     problem: str = ""
     clash: str = ""
     store: Path | None = None
+    uncertainty: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are written."""
+        return (self.target,) if self.uncertainty is None else (self.target, self.uncertainty)
 
     @property
     def is_zarr(self) -> bool:
@@ -112,6 +119,7 @@ def resolve_batch(
     memory: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    uncertainty: bool = False,
 ) -> BatchSpec:
     """Read the recipe and find the files; nothing is written.
 
@@ -124,12 +132,15 @@ def resolve_batch(
         memory: Bytes that a process may use; if `None`, an equal part of the free memory for each worker.
         workers: Number of processes on this machine; `None` if they are elsewhere.
         threads: Threads of each process; if `None`, an equal part of the CPUs for each worker.
+        uncertainty: Also write the uncertainty of each result, whether the recipe asks for it or not.
 
     Raises:
         PristineError: The recipe or its model cannot be read, there are no files, or their results cannot be
             written to `output`.
     """
     loaded = load_recipe(recipe)
+    if uncertainty:
+        loaded = loaded.model_copy(update={"uncertainty": True})
     if loaded.model:
         load_model(loaded.model)
     tasks = assign_targets(find_inputs(inputs, output, series=loaded.series), output, loaded)
@@ -161,6 +172,7 @@ def assign_targets(inputs: Sequence[Input], folder: Path, recipe: Recipe) -> lis
     for each in inputs:
         target = folder / _result_path(each, recipe.format)
         tasks.append(Task(each.path, target, _VERSIONS.get(recipe.format), each.problem, store=each.store))
+    tasks = _with_uncertainty(tasks, recipe)
     _check_inputs_are_kept([task for task in tasks if not task.problem])
     return _mark_clashes(tasks)
 
@@ -177,11 +189,40 @@ def _result_path(each: Input, form: str) -> Path:
     return store.parent / (stem_of(store) + suffix if suffix else store.name) / image
 
 
-def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace_results: bool) -> list[Task]:
+def _with_uncertainty(tasks: Sequence[Task], recipe: Recipe, file: str = "") -> list[Task]:
+    """The tasks with a file each for the uncertainty, if the recipe asks for it: beside the result, unless given.
+
+    Raises:
+        FileError: One file is given for the uncertainty of several images.
+    """
+    if not recipe.uncertainty:
+        return list(tasks)
+    restored = [task for task in tasks if not task.problem]
+    if file and len(restored) > 1:
+        raise FileError(
+            f"'{file}' cannot hold the uncertainty of {counted(len(restored), 'image')}; restore one image, or use "
+            "'pristine batch --uncertainty', which writes a file beside each result"
+        )
+    if file and Path(file).suffix.lower() not in SUFFIXES:
+        raise FileError(f"the file for the uncertainty '{file}' has no known suffix; give it one, such as .tif")
+    return [replace(task, uncertainty=Path(file) if file else _uncertainty_beside(task.target)) for task in tasks]
+
+
+def _uncertainty_beside(target: Path) -> Path:
+    """File beside a result, or beside the store that it is in, for its uncertainty: TIFF, which holds any floats."""
+    store = store_of(target)
+    parts = (stem_of(target),) if store is None else (stem_of(store), *target.relative_to(store).parts)
+    return (store or target).with_name(f"{'_'.join(parts)}.uncertainty.ome.tif")
+
+
+def assign_results(
+    names: Sequence[str], output: str, recipe: Recipe, *, replace_results: bool, uncertainty: str = ""
+) -> list[Task]:
     """Find images and assign results as `pristine restore` does.
 
     `output` is a folder if it ends with a slash, is there as one, or has no suffix; else it is the file for a single
-    image, which may be spread over several files, or a store for the images of a single store.
+    image, which may be spread over several files, or a store for the images of a single store. `uncertainty` is the
+    file for that of a single image.
 
     Raises:
         FileError: There is nothing to restore, or a result would replace an input, another result, or a file that may
@@ -221,12 +262,13 @@ def assign_results(names: Sequence[str], output: str, recipe: Recipe, *, replace
         if not is_folder:
             raise FileError(f"'{output}' is the name of a file; for {counted(len(inputs), 'image')} give a folder")
         tasks = assign_targets(inputs, path, recipe)
+    tasks = _with_uncertainty(tasks, recipe, uncertainty)
     _check_inputs_are_kept([task for task in tasks if not task.problem])
     tasks = _mark_clashes(tasks)
     for task in tasks:
         if task.clash:
             raise FileError(task.clash)
-    existing = [str(task.target) for task in tasks if task.target.exists() and not task.problem]
+    existing = [str(file) for task in tasks if not task.problem for file in task.files if file.exists()]
     if existing and not replace_results:
         those = f"'{existing[0]}' already exists"
         if len(existing) > 1:
@@ -274,29 +316,31 @@ def _check_inputs_are_kept(tasks: Sequence[Task]) -> None:
     around = {os.path.dirname(key) for key in inputs}
     while outer := {os.path.dirname(key) for key in around} - around:
         around |= outer
-    for task in tasks:
-        key = path_key(task.target)
+    for file in (file for task in tasks for file in task.files):
+        key = path_key(file)
         if key in inputs or key in around:
-            raise FileError(f"the result would replace the input '{task.target}'; give another name or folder")
+            raise FileError(f"the result would replace the input '{file}'; give another name or folder")
         parents = Path(key).parents
         if inside := next((str(parent) for parent in parents if str(parent) in inputs), ""):
-            raise FileError(
-                f"the result '{task.target}' would lie in the input '{inside}'; give another name or folder"
-            )
+            raise FileError(f"the result '{file}' would lie in the input '{inside}'; give another name or folder")
 
 
 def _mark_clashes(tasks: Sequence[Task]) -> list[Task]:
     """Add a `clash` to all tasks that would write to the same file."""
     groups: dict[str, list[Task]] = {}
     for task in tasks:
-        if not task.problem:
-            groups.setdefault(path_key(task.target), []).append(task)
+        for file in task.files if not task.problem else ():
+            groups.setdefault(path_key(file), []).append(task)
     clashes: dict[Task, str] = {}
-    for group in groups.values():
+    for name, group in groups.items():
         for task in group if len(group) > 1 else ():
             other = group[1] if task is group[0] else group[0]
+            if other is task:
+                clashes[task] = f"'{name}' would hold both the result and its uncertainty; give two names"
+                continue
             clashes[task] = (
-                f"'{task.source}' and '{other.source}' would both be written to '{task.target}'; "
+                f"'{task.source}' and '{other.source}' would both be written to "
+                f"'{next(file for file in task.files if path_key(file) == name)}'; "
                 "rename one of them, or restore them into different folders"
             )
     return [replace(task, clash=clashes.get(task, "")) for task in tasks]

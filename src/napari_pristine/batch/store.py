@@ -84,6 +84,15 @@ class WorkDir:
         return self.folder / "values.zarr"
 
     @property
+    def uncertainty(self) -> Path:
+        """The uncertainty of the restored values, as zarr."""
+        return self.folder / "uncertainty.zarr"
+
+    def uncertainty_part(self, final: Path) -> Path:
+        """The uncertainty in its final format until it is renamed to `final`."""
+        return self.folder / f"uncertainty{''.join(final.suffixes[-2:])}"
+
+    @property
     def part(self) -> Path:
         """The result in its final format until it is renamed; it has the suffix of the target."""
         return self.folder / f"part{''.join(self.target.suffixes[-2:])}"
@@ -161,7 +170,7 @@ class WorkDir:
         """Write the sidecar under its hidden name; after that only renaming is left to do."""
         write_json(self.folder / "sidecar.json", facts)
 
-    def publish(self, finished: Path, store: ResultStore | None = None) -> None:
+    def publish(self, finished: Path, store: ResultStore | None = None, uncertainty: Path | None = None) -> None:
         """Rename a finished result, then its sidecar, to their final names; an older result is removed last.
 
         It can be called again after an interruption, and then does the rest.
@@ -169,11 +178,17 @@ class WorkDir:
         Args:
             finished: The result under its hidden name.
             store: The store that it is added to.
+            uncertainty: Final name of the uncertainty, if there is one.
 
         Raises:
             FileError: Other processes do not release the lock of the store, or it holds anything else.
             OSError: Something cannot be renamed or written.
         """
+        if uncertainty is not None and (part := self.uncertainty_part(uncertainty)).exists():
+            if uncertainty.is_dir():
+                remove(uncertainty)
+            os.replace(part, uncertainty)
+            flush_directory(uncertainty.parent)
         if store is None:
             self._rename(finished)
         else:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ class OpenedTask:
         version = store.version if store else self.task.version or self.plan.image.metadata.get("version", "0.5")
         return zarr.create_image(work.array, like, version=version, block_sides=sides)
 
+    @property
+    def uncertainty_like(self) -> Image:
+        """The uncertainty of the result with all its metadata, without values."""
+        return self._result_of(np.dtype(np.float32))
+
+    def open_uncertainty(self) -> ZarrArray | None:
+        """Open the array of the uncertainty, if it is wanted; it is created if there is none."""
+        if self.task.uncertainty is None:
+            return None
+        sides = self.plan.output_blocks.chunk_sides
+        return zarr.create_array(WorkDir(self.task.target).uncertainty, self.uncertainty_like, block_sides=sides)
+
     def with_batch_size(self, batch_size: int) -> OpenedTask:
         """The same file, with another number of blocks fitted at once."""
         return replace(self, plan=replace(self.plan, batch_size=batch_size))
@@ -128,12 +141,11 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
 
 def _check_files_are_kept(task: Task, files: Fingerprint) -> None:
     """Raise a `FileError` if the result would replace a file that it depends on, or one would lie in the other."""
-    target = Path(path_key(task.target))
-    for name, *_ in files:
-        file = Path(path_key(Path(name)))
+    for written, (name, *_) in product(task.files, files):
+        target, file = Path(path_key(written)), Path(path_key(Path(name)))
         if target.is_relative_to(file) or file.is_relative_to(target):
             raise FileError(
-                f"the result '{task.target}' would replace '{name}', which is read for it; give another name or folder"
+                f"the result '{written}' would replace '{name}', which is read for it; give another name or folder"
             )
 
 
@@ -297,8 +309,12 @@ def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
     try:
         with AsyncWriter() as writer:
             array = _GuardedArray(opened.open_array(), work, item.token, writer)
+            stored = opened.open_uncertainty()
+            widths = None if stored is None else _GuardedArray(stored, work, item.token, writer)
             started = time.monotonic()
-            for event in run_plan(plan, into=array, units=units, checkpoint_dir=work.checkpoint_dir):
+            for event in run_plan(
+                plan, into=array, uncertainty_into=widths, units=units, checkpoint_dir=work.checkpoint_dir
+            ):
                 array.check()
                 if isinstance(event, BlockDone):
                     now = time.monotonic()

@@ -53,6 +53,14 @@ def batch(
     ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    uncertainty: Annotated[
+        bool,
+        Parameter(
+            help="Also write half the width of the 90 % interval of each pixel, NAME.uncertainty.ome.tif, beside each "
+            "result.",
+            negative=(),
+        ),
+    ] = False,
     workers: Annotated[int | None, Parameter(help="Processes on this machine. [default: this process alone]")] = None,
     threads: Threads = None,
     scheduler: Annotated[
@@ -77,7 +85,7 @@ def batch(
 
     spec = resolve_batch(
         recipe, inputs, output, resume=resume, overwrite=overwrite, memory=most, threads=threads,
-        workers=None if scheduler else workers or 1,
+        workers=None if scheduler else workers or 1, uncertainty=uncertainty,
     )  # fmt: skip
     note = None if scheduler else pick_device(spec.options.recipe.device)[1]
     if note:  # the devices of a cluster are in the report

@@ -83,6 +83,13 @@ def restore(
     model: Annotated[str, option("model", "Files are made by 'pristine learn'.")] = DEFAULT["model"],
     adapt: Annotated[bool, Parameter(help="Train the model some more on each image first.", negative=())] = False,
     value_type: Annotated[Literal["auto", "same", "float32"], option("value_type")] = DEFAULT["value_type"],
+    uncertainty: Annotated[
+        str,
+        Parameter(
+            help="File for half the width of the 90 % interval of each pixel, in the units of the image.",
+            show_default=False,
+        ),
+    ] = "",
     device: DeviceName = DEFAULT["device"],
     seed: Seed = DEFAULT["seed"],
     settings: Settings = None,
@@ -102,6 +109,7 @@ def restore(
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
         "series": series, "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
+        "uncertainty": bool(uncertainty),
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch
@@ -116,7 +124,7 @@ def restore(
     trained = open_model(model)
     # sidecars are recipes, too, and lie in other folders than this
     recipe = with_absolute_paths(make_recipe(trained, method, preset, texts, fields))
-    tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume)
+    tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume, uncertainty=uncertainty)
 
     # all files are checked before the first is restored
     opened: dict[Task, OpenedTask] = {}
@@ -138,6 +146,8 @@ def restore(
                     opened[task] = open_task(task, recipe, cache)
                     sets.add(task.source, opened[task].plan.image)
                     formats.check(task.target, opened[task].result_like)
+                    if task.uncertainty is not None:
+                        formats.check(task.uncertainty, opened[task].uncertainty_like)
                 except Exception as error:  # noqa: BLE001 - the next file may be fine
                     opened.pop(task, None)
                     fail(task, format_error(error, task.source))

@@ -11,7 +11,13 @@ like; a loss against the noisy pixels themselves would also learn how the measur
 
 from __future__ import annotations
 
+import json
+import math
+from functools import lru_cache
+from importlib.resources import as_file, files
+
 import numpy as np
+import safetensors
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,6 +30,13 @@ from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason, ra
 from napari_pristine.methods.pretrained import PretrainedParams
 from napari_pristine.nets.residual_unet import ResidualUNet, pretrained_network
 
+ERROR_SCALES = "error_scales"
+"""Key of the metadata of the weights with the factors for the predicted errors, see `training.calibration`."""
+NOISE_KINDS = ("independent", "correlated")
+"""Kinds of noise whose predicted errors have a factor each."""
+_WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
+_LAPLACE = math.log(10)
+"""Half the width of the 90 % interval of Laplace's distribution, in expected absolute errors."""
 _PROBE = 0.3
 """Strength of the noise that is added to find out how much of it is kept, in noise levels."""
 _PROBED_SIDE, _JUDGED_SIDE = 80, 512
@@ -33,6 +46,14 @@ _PROBED_SIDE, _JUDGED_SIDE = 80, 512
 def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> ResidualUNet:
     """The network with the weights of the package; it takes planes one by one."""
     return pretrained_network()
+
+
+@lru_cache(maxsize=1)
+def error_scales() -> dict[str, float]:
+    """Half the width of the 90 % interval in expected absolute errors, for each kind of noise, from the weights."""
+    with as_file(_WEIGHTS) as path, safetensors.safe_open(path, "pt") as file:
+        stored = json.loads((file.metadata() or {}).get(ERROR_SCALES, "{}"))
+    return {kind: float(stored.get(kind, _LAPLACE)) for kind in NOISE_KINDS}
 
 
 def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bool) -> Fit:
@@ -79,6 +100,14 @@ def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> T
     return _to_pixels(predict(net, *_to_planes(block), params.orientations)[0], block)
 
 
+def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
+    """The mean of the restored orientations, and half the width of the 90 % interval of each pixel, `(C, *space)`."""
+    restored, errors = predict(net, *_to_planes(block), params.orientations)
+    unit = block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))
+    kind = "correlated" if is_correlated(block.correlation_length) else "independent"
+    return _to_pixels(restored, block), error_scales()[kind] * errors.reshape(block.pixels.shape) * unit
+
+
 def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
     """Restore planes in several orientations.
 
@@ -106,8 +135,8 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -
     Monte-Carlo estimate (Ramani, Blu & Unser 2008), with a probe that is correlated as the noise is.
     """
     parts = [_probe(net, block, _PROBED_SIDE, (y, x)) for y in (0.25, 0.75) for x in (0.25, 0.75)]
-    kept = sum((probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) for probe, _, _, outputs in parts)
-    kept = kept / (len(parts) * _PROBE)
+    shares = [(probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / _PROBE for probe, _, _, outputs in parts]
+    kept = torch.stack(shares).mean(dim=0)
     return kept.reshape(len(block.pixels), -1).mean(dim=1)
 
 

@@ -183,6 +183,8 @@ class ResultLayer:
         else:
             layer = self._add(restored.data)
         layer.metadata = {**self._arguments["metadata"], "pristine": restored.provenance()}
+        if restored.uncertainty is not None and not self.is_preview:
+            self._add_uncertainty(restored.uncertainty)
         self._source = self._plan = None  # they hold the data of the original layer
 
     def remove(self) -> None:
@@ -200,6 +202,18 @@ class ResultLayer:
     def _add(self, data: Any) -> ImageLayer:
         self.layer = self.viewer.add_image(data, name=self.name, **self._arguments)
         return self.layer
+
+    def _add_uncertainty(self, uncertainty: Image) -> None:
+        """Add a layer with the uncertainty, under the result; of colours, the largest of all samples is shown."""
+        shown, data = self.viewer.layers.selection.active, uncertainty.data
+        if self._arguments["rgb"]:
+            data = data.max(axis=-1)
+        arguments = {key: value for key, value in self._arguments.items() if key not in ("contrast_limits", "gamma")}
+        top = float(np.nanmax(data)) if np.isfinite(data).any() else 0.0
+        arguments |= {"rgb": False, "colormap": "magma", "contrast_limits": (0, top or 1.0), "visible": False}
+        arguments["metadata"] = {}
+        self.viewer.add_image(data, name=f"{self.name}, uncertainty", **arguments)
+        self.viewer.layers.selection.active = shown
 
     @staticmethod
     def _background(plan: RestorationPlan) -> np.ndarray:

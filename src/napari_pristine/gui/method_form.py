@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from magicgui.widgets import ComboBox
+from magicgui.widgets import CheckBox, ComboBox
 from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.theme import get_theme
@@ -60,6 +60,11 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             choices=list(self.method.presets), value="balanced", tooltip="Named settings; a choice sets all fields."
         )
         self.device_box = ComboBox(choices=_available_devices(), value="auto", tooltip="Processor that computes.")
+        self.uncertainty_box = CheckBox(
+            text="Uncertainty",
+            tooltip="Add a layer with half the width of the interval that holds the truth of each pixel with 90 % "
+            "probability.",
+        )
         self.settings = QWidget()
         self._layout_sections()
         self._show_method()
@@ -97,6 +102,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             "select": select, "mask": "" if mask is None else mask.name, "device": self.device_box.value,
             **self.model_select.recipe_fields(),
         }  # fmt: skip
+        if self.method.restore_with_error is not None:
+            fields["uncertainty"] = self.uncertainty_box.value
         model = self.model_select.model
         return make_recipe(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
 
@@ -197,6 +204,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.settings.setParent(None)
         self.settings.deleteLater()
         self.settings = form
+        self.uncertainty_box.native.setVisible(self.method.restore_with_error is not None)
         self.extra_images.setVisible(SETTING in self.method.params.model_fields)
         self._on_changed()
 
@@ -254,7 +262,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self._sections.setContentsMargins(0, 0, 6, 0)
         for section in (
             _row("Method", self.method_box), self.layer_select, self.description, self.extra_images, self.model_select,
-            _row("Preset", self.preset_box), self.settings, _row("Device", self.device_box),
+            _row("Preset", self.preset_box), self.settings, self.uncertainty_box.native,
+            _row("Device", self.device_box),
         ):  # fmt: skip
             self._sections.addWidget(section)
         self._sections.addStretch()

@@ -29,6 +29,8 @@ _PADDED, _WIDTH = 81, 3
 _SQUARE, _BAND, _FREQUENT = 9, 13, 0.25
 """Side of the squares that padding is made of, in pixels; side of the squares by which it is widened to look at what is
 next to it; share of the pixels there above which its value is so frequent that it may be recorded."""
+_LEAST_PHOTONS = 0.1
+"""Photons, with those of the transform's offset, below which its slope is taken for that of as many."""
 _NODES, _WEIGHTS = hermegauss(31)
 """Points and weights of a mean over the normal distribution, by Gauss-Hermite quadrature."""
 
@@ -173,6 +175,15 @@ class Intensity:
         if self.anscombe is None:
             return pixels
         return (self.anscombe.expected(pixels * self.std + self.mean) - self.mean) / self.std
+
+    def slope(self, values: NDArray[Any]) -> Array:
+        """Change of values with the pixels that stand for them, in the units of the image."""
+        values = np.asarray(values, dtype=np.float64)
+        if self.anscombe is None:
+            return np.full(values.shape, self.std)
+        photons = (values - self.noise.offset) / self.noise.gain
+        root = np.sqrt(np.maximum(photons + 0.375 + self.anscombe.read_photons**2, _LEAST_PHOTONS))
+        return np.asarray(self.noise.gain * root * self.std)
 
     def level(self, pixels: NDArray[Any]) -> Array:
         """Noise level of pixels `(..., Y, X)` relative to `sigma`: below 1 where few photons were transformed."""

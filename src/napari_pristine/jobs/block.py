@@ -35,6 +35,8 @@ from napari_pristine.physics.psf import MeasuredPSF
 Pixels: TypeAlias = NDArray[np.float32]
 """Normalised values of a block or of a part of it, `(C, *space)`."""
 
+_NORMAL_90 = 1.645
+"""Half the width of the interval that holds 90 % of a normal distribution, in standard deviations."""
 _MIN_SIGMA = 1e-6
 _MIN_VALID_FOR_NOISE = 0.5
 """Minimum fraction of valid pixels of an extra image for its noise to be measured."""
@@ -209,6 +211,20 @@ class Block:
                 errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
                 evidence.append((safe.factor, safe.kept))
         return np.stack(channels), tuple(errors), tuple(evidence)
+
+    def half_widths(
+        self, half_widths: Pixels, fitted: NDArray[np.float64], values: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Half the width of the 90 % interval of values, in the units of the image; NaN where there was no value.
+
+        Args:
+            half_widths: That of the fit, in the units of the pixels, `(C, *space)`.
+            fitted: Values of the fit.
+            values: Values of the result; what refinement and safeguard have changed may be wrong by as much.
+        """
+        slopes = np.stack([i.slope(channel) for i, channel in zip(self.intensities, values, strict=True)])
+        widths = np.hypot(half_widths * slopes, _NORMAL_90 * (values - fitted))
+        return np.where(self.valid, widths, np.nan).astype(np.float32)
 
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:
         """Noise level (in the units of the image), residual, whiteness and structure of each channel."""

@@ -43,6 +43,7 @@ class FittedBlock:
         block: The block.
         networks: Before the fit, the networks to start from (empty for random weights); after it, one for each tile.
         restored: The restored pixels `(C, *space)`, on the device.
+        half_widths: Half the width of the 90 % interval of each of them, in the units of the pixels, if it is wanted.
         kept: After refinement, the share of the noise that the pixels keep, `(C, *space)`; none if that is not known.
         weights: Weight of the restored pixels of each channel in the mixture with the refined ones, if there is one.
     """
@@ -51,6 +52,7 @@ class FittedBlock:
     block: Block
     networks: list[nn.Module]
     restored: Tensor
+    half_widths: Tensor | None = None
     kept: Pixels | None = None
     weights: tuple[float, ...] = ()
 
@@ -119,6 +121,7 @@ class BlockFitter:
             for fitted in batch:  # none, or those of larger tiles, which needed too much memory
                 fitted.networks = []
         tiles = [self._initial_tiles(fitted, tiling) for fitted in batch]
+        half_widths = [[torch.full_like(tile, torch.nan) for tile in parts] for parts in tiles]
         networks: list[list[nn.Module]] = [[] for _ in batch]
         for index, part in enumerate(tiling.slices):
             if context.keep:
@@ -152,11 +155,18 @@ class BlockFitter:
                     assert plan.method.fit_batch is not None
                     fit = plan.method.fit_batch(nets, noisy_tiles, plan.params, warm)
                 yield from context.run_fit(fit, partial(previews, nets), len(batch))
-            for parts, tile_networks, net, noisy in zip(tiles, networks, nets, noisy_tiles, strict=True):
-                parts[index] = self._render(net, noisy)
-                tile_networks.append(net)
-        for fitted, parts, tile_networks in zip(batch, tiles, networks, strict=True):
+            for number_in_batch, (net, noisy) in enumerate(zip(nets, noisy_tiles, strict=True)):
+                if plan.recipe.uncertainty:
+                    assert plan.method.restore_with_error is not None
+                    with torch.no_grad():
+                        pair = plan.method.restore_with_error(net, noisy, plan.params)
+                    tiles[number_in_batch][index], half_widths[number_in_batch][index] = pair
+                else:
+                    tiles[number_in_batch][index] = self._render(net, noisy)
+                networks[number_in_batch].append(net)
+        for fitted, parts, widths, tile_networks in zip(batch, tiles, half_widths, networks, strict=True):
             fitted.restored, fitted.networks = blend(tiling, parts), tile_networks
+            fitted.half_widths = blend(tiling, widths) if plan.recipe.uncertainty else None
 
     def _initial_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
         """Tiles of a block before the fit: the noisy pixels, on the grid of the result."""

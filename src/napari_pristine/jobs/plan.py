@@ -23,7 +23,7 @@ from napari_pristine.jobs.block import Block, ExtraBlock, make_block
 from napari_pristine.jobs.crops import MAX_BYTES
 from napari_pristine.jobs.inputs import RecipeInputs, open_inputs
 from napari_pristine.jobs.statistics import ImageStatistics
-from napari_pristine.methods import find_method
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams, NoisyBlock
 from napari_pristine.model import Model
 from napari_pristine.physics.psf import MeasuredPSF
@@ -174,7 +174,7 @@ class RestorationPlan:
         tile = min(block, channels * tile * self.batch_size)
         in_memory = [extra.data for extra, _ in self.extra_images] + [self.mask, self.image.data]
         inputs = sum(_bytes_in_memory(array) for array in in_memory)
-        writing = block * self.image.dtype.itemsize  # while the next block is computed
+        writing = block * (self.image.dtype.itemsize + 4 * self.recipe.uncertainty)  # while the next block is computed
         training = MAX_BYTES if self.needs_training else 0
         return BASE_MEMORY + _BYTES_PER_VALUE * block + writing + self.method.memory * tile + inputs + training
 
@@ -296,6 +296,11 @@ def make_plan(
     image = image.select(recipe.select)
     check_restorable(image)
     method = find_method(recipe.method)
+    if recipe.uncertainty and method.restore_with_error is None:
+        known = ", ".join(key for key, each in METHODS.items() if each.restore_with_error is not None)
+        raise SettingError(
+            f"{recipe.method} does not know the uncertainty of its pixels; use {known}, or leave uncertainty out"
+        )
     blocks = plan_axes(image, recipe.together)
     planned = tuple(_plan_extra_image(extra, image, blocks, recipe) for extra in inputs.extra_images)
     params.check(blocks.space, len(planned))

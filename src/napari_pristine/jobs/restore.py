@@ -46,7 +46,18 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """A restored image with its recipe, quality figures, notes, device and seconds."""
+    """A restored image with its recipe, quality figures, notes, device and seconds.
+
+    Attributes:
+        image: The restored image.
+        recipe: The recipe, with the checksums of all inputs.
+        quality: Quality figures.
+        seconds: Time that it took.
+        device: Device that it was computed on.
+        notes: Notes for the user.
+        uncertainty: If wanted, half the width of the interval that holds the truth of each pixel with a probability
+            of 90 %, float32, in the units of the image; NaN where nothing was restored or the image had no value.
+    """
 
     image: Image
     recipe: Recipe
@@ -54,6 +65,7 @@ class Restored:
     seconds: float
     device: str
     notes: tuple[Note, ...] = ()
+    uncertainty: Image | None = None
 
     @property
     def data(self) -> Any:
@@ -87,6 +99,7 @@ def restore(
     model: Model | str | Path | None = None,
     adapt: bool | None = None,
     value_type: str | None = None,
+    uncertainty: bool | None = None,
     device: str | None = None,
     seed: int | None = None,
     threads: int | None = None,
@@ -110,6 +123,7 @@ def restore(
         model: A trained network, or its file; `"pretrained"` starts from the network of the package, and trains it on.
         adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
+        uncertainty: Also find half the width of the 90 % interval of each pixel, see `Restored`; off by default.
         device: `auto` (default), `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers, by default 0: the same seed gives the same pixels on one device.
         threads: Number of CPU threads; by default that of torch.
@@ -128,7 +142,7 @@ def restore(
     network = model if isinstance(model, Model) else open_model(str(model or ""))
     fields: dict[str, Any] = {
         "axes": axes or None, "together": together or None, "select": None if select is None else dict(select),
-        "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
+        "adapt": adapt, "value_type": value_type, "uncertainty": uncertainty, "device": device, "seed": seed,
         "model": None if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
@@ -177,6 +191,7 @@ def run_plan(
     plan: RestorationPlan,
     *,
     into: Any = None,
+    uncertainty_into: Any = None,
     units: Sequence[Sequence[BlockIndex]] | None = None,
     checkpoint_dir: Path | None = None,
 ) -> Job[Restored]:
@@ -185,6 +200,7 @@ def run_plan(
     Args:
         plan: Plan of the restoration.
         into: Array to write the result to, block by block; a new one in memory if none is given.
+        uncertainty_into: The same for the uncertainty, if the recipe asks for it.
         units: Blocks to restore, by their work units; all if none are given. Whole units of the plan where blocks
             start from their neighbour's network or are fitted at once.
         checkpoint_dir: Folder of checkpoints of trained networks.
@@ -196,6 +212,9 @@ def run_plan(
     if plan.method.candidates:
         plan = yield from choose(plan, context, run_plan)
     result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
+    uncertainty = uncertainty_into
+    if plan.recipe.uncertainty and uncertainty is None:
+        uncertainty = np.full(plan.output_blocks.shape, np.nan, np.float32)
     batch_count, block_count, channels = plan.batch_count, len(plan.indices), plan.blocks.channel_count
     if units is not None and len(units) <= _MAX_COUNTED:
         batch_count, block_count = (sum(map(len, each)) for each in (map(plan.batches, units), units))
@@ -226,6 +245,7 @@ def run_plan(
                     yield from context.warn(f"kept early: {kept}; the others are unchanged")
                     for index in chain(batch, following or (), chain.from_iterable(batches)):
                         _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
+                        _write_uncertainty(plan, uncertainty, index, None)
                     break
 
                 # read and normalise; in a stack, blocks with nothing to restore are left as they are
@@ -254,6 +274,7 @@ def run_plan(
 
                 for index, reason in unchanged.items():
                     _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
+                    _write_uncertainty(plan, uncertainty, index, None)
                     yield from finish(
                         BlockDone(index, unchanged=str(reason))
                     )  # half of them may be: one note at the end
@@ -270,6 +291,10 @@ def run_plan(
                     values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
+                    if fitted.half_widths is not None:
+                        first = fitted.block.denormalise(fitted.restored.cpu().numpy())
+                        widths = fitted.block.half_widths(fitted.half_widths.cpu().numpy(), first, values)
+                        _write_uncertainty(plan, uncertainty, fitted.index, widths)
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
@@ -308,6 +333,7 @@ def run_plan(
         seconds=context.seconds,
         device=describe_device(plan.device),
         notes=tuple(context.notes),
+        uncertainty=plan.result_image(uncertainty) if plan.recipe.uncertainty else None,
     )
 
 
@@ -387,6 +413,25 @@ def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArra
             part = original
     result[blocks.region(index)] = part
     return Preview(blocks.region(index), part)
+
+
+def _write_uncertainty(
+    plan: RestorationPlan, uncertainty: Any, index: BlockIndex, half_widths: NDArray[np.float32] | None
+) -> None:
+    """Write the uncertainty `(C, *space)` of a block, if it is wanted; NaN if it is unknown, 0 for transparency."""
+    if not plan.recipe.uncertainty:
+        return
+    blocks = plan.output_blocks
+    if half_widths is None:
+        half_widths = np.full(repeat(plan.read(index), plan.upscaling).shape, np.nan, np.float32)
+    part = blocks.unfold(half_widths, index)
+    if plan.image.size("S") == 4:
+        kept = [axis for axis in blocks.axes if axis in blocks.joint_axes]
+        alpha = tuple(slice(3, 4) if axis == "S" else slice(None) for axis in kept)
+        if "S" in kept or blocks.position(index)["S"] == 3:
+            part = part.copy()
+            part[alpha] = 0
+    uncertainty[blocks.region(index)] = part
 
 
 def _quality(

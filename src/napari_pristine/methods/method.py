@@ -226,6 +226,8 @@ class Method(Generic[P, N]):
             network is another.
         candidates: For a method that chooses another one: the methods, with a preset each, from which it does, by its
             own presets; the quickest first.
+        restore_with_error: `restore`, and half the width of the interval that holds the truth of each pixel with a
+            probability of 90 %, in the units of the pixels; none for methods that do not know their error.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
         test_settings: Settings with which a small image is fitted within a second or two, for tests that do not
             need a good result; those of the preset `fast` if empty.
@@ -249,6 +251,7 @@ class Method(Generic[P, N]):
     noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
     from_pretrained: Mapping[str, Any] = field(default_factory=dict)
     candidates: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    restore_with_error: Callable[[N, NoisyBlock, P], tuple[Tensor, Tensor]] | None = None
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)
 

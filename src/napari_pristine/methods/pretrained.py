@@ -48,5 +48,6 @@ PRETRAINED = Method(
     fit=compute.fit,
     restore=compute.restore,
     noise_kept=compute.noise_kept,
+    restore_with_error=compute.restore_with_error,
     test_settings={"orientations": 1},
 )
