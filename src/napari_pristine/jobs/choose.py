@@ -48,7 +48,11 @@ def choose(
     """
     choice = plan.recipe.choice
     if choice is None:
-        candidates = plan.method.candidates[plan.recipe.preset]
+        candidates = [
+            (method, preset)
+            for method, preset in plan.method.candidates[plan.recipe.preset]
+            if find_method(method).restore_with_error or not plan.recipe.uncertainty
+        ]
         single = len(plan.indices) == plan.blocks.channel_count  # then weights are measured where they are used
         if len(candidates) == 1 and single:
             choice = Choice(method=candidates[0][0], preset=candidates[0][1])
@@ -90,7 +94,7 @@ def _compare(
     found: list[tuple[Choice, list[BlockDone]]] = []
     for method, preset in candidates:
         candidate = Choice(method=method, preset=preset)
-        recipe = _recipe_of(plan.recipe, candidate).model_copy(update={"select": {}, "mask": ""})
+        recipe = _recipe_of(plan.recipe, candidate).model_copy(update={"select": {}, "mask": "", "uncertainty": False})
         blocks: list[BlockDone] = []
         try:
             job = run(make_plan(sample, recipe))

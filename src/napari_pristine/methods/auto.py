@@ -30,6 +30,7 @@ AUTO = Method(
     network=_replaced,
     fit=_replaced,
     restore=_replaced,
+    restore_with_error=_replaced,
     candidates={
         "fast": (("pretrained", "fast"),),
         "balanced": (("pretrained", "balanced"),),
