@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | speed | warm | noise | batch`."""
+"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.batch import TASKS, run_batch
+from benchmarks.coverage import run_coverage
 from benchmarks.entries import find_entries
 from benchmarks.measure import check_noisy, measure_all
 from benchmarks.noise import run_noise
@@ -71,6 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--levels", type=_numbers, default=[], help="numbers of frames averaged, comma-separated (default: all)")
     add("--markdown", type=Path, help="file for the tables (default: print them)")
 
+    add = command("coverage", _coverage, "how much of the truth the stated 90 % intervals hold")
+    _add_images(add, ["fmd"])
+    _add_common(add)
+    _add_method(add, "balanced", "pretrained")
+
     add = command("speed", _speed, "time until our fit and a textbook loop reach a given quality")
     _add_images(add, ["fmd"])
     _add_common(add, crop=256)
@@ -118,8 +124,8 @@ def _add_common(add: Any, crop: int | None = None) -> None:
     add("--json", type=Path, help="file for the figures, complete after each of them")
 
 
-def _add_method(add: Any, preset: str) -> None:
-    add("--method", default="inr", help="our method (default: inr)")
+def _add_method(add: Any, preset: str, method: str = "inr") -> None:
+    add("--method", default=method, help=f"our method (default: {method})")
     add("--preset", default=preset, help=f"its preset (default: {preset})")
 
 
@@ -190,6 +196,11 @@ def _table(args: argparse.Namespace) -> int:
     else:
         print(text)
     return 0
+
+
+def _coverage(args: argparse.Namespace) -> int:
+    options = {name: getattr(args, name) for name in ("changes", "crop", "device", "seed", "json")}
+    return run_coverage(_cases(args), args.method, args.preset, **options)
 
 
 def _fit_options(args: argparse.Namespace) -> FitOptions:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from cyclopts import App, Parameter
 
+from napari_pristine.fits.pretrained import WEIGHTS
+from training.calibration import calibrate as write_calibration
 from training.denoiser import Training, train
 
 app = App(name="python -m training", help="Train the network that the package carries.")
@@ -52,6 +55,20 @@ def denoiser(
         processes=processes,
         report=lambda line: print(line, flush=True),
     )
+
+
+@app.command
+def calibrate(*, pictures: int = 48, seed: int = 11, threads: int = 1) -> None:
+    """Calibrate the errors that the network in the package predicts; run it whenever the weights have changed.
+
+    Args:
+        pictures: Number of pictures that are restored.
+        seed: Seed of the pictures.
+        threads: Threads that compute.
+    """
+    torch.set_num_threads(threads)
+    with as_file(WEIGHTS) as path:
+        write_calibration(path, pictures, seed)
 
 
 if __name__ == "__main__":

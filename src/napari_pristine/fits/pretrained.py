@@ -34,7 +34,9 @@ ERROR_SCALES = "error_scales"
 """Key of the metadata of the weights with the factors for the predicted errors, see `training.calibration`."""
 NOISE_KINDS = ("independent", "correlated")
 """Kinds of noise whose predicted errors have a factor each."""
-_WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
+FEW_PHOTONS = "few_photons"
+"""The same for pixels with hardly a photon, in stabilised noise of either kind."""
+WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
 _LAPLACE = math.log(10)
 """Half the width of the 90 % interval of Laplace's distribution, in expected absolute errors."""
 _PROBE = 0.3
@@ -50,10 +52,13 @@ def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> 
 
 @lru_cache(maxsize=1)
 def error_scales() -> dict[str, float]:
-    """Half the width of the 90 % interval in expected absolute errors, for each kind of noise, from the weights."""
-    with as_file(_WEIGHTS) as path, safetensors.safe_open(path, "pt") as file:
+    """Half the width of the 90 % interval in expected absolute errors, from the file of the weights.
+
+    One for each kind of noise, and one for `FEW_PHOTONS`: towards that it goes as the level of the noise falls to 0.
+    """
+    with as_file(WEIGHTS) as path, safetensors.safe_open(path, "pt") as file:
         stored = json.loads((file.metadata() or {}).get(ERROR_SCALES, "{}"))
-    return {kind: float(stored.get(kind, _LAPLACE)) for kind in NOISE_KINDS}
+    return {kind: float(stored.get(kind, _LAPLACE)) for kind in (*NOISE_KINDS, FEW_PHOTONS)}
 
 
 def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bool) -> Fit:
@@ -102,10 +107,18 @@ def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> T
 
 def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
     """The mean of the restored orientations, and half the width of the 90 % interval of each pixel, `(C, *space)`."""
-    restored, errors = predict(net, *_to_planes(block), params.orientations)
+    planes, maps = _to_planes(block)
+    restored, errors = predict(net, planes, maps, params.orientations)
     unit = block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))
-    kind = "correlated" if is_correlated(block.correlation_length) else "independent"
-    return _to_pixels(restored, block), error_scales()[kind] * errors.reshape(block.pixels.shape) * unit
+    scales, level = error_scales(), (1 + maps[:, :1]).clamp(0, 1)
+    many, few = scales[kind_of_noise(block.correlation_length)], scales[FEW_PHOTONS]
+    half_widths = (few + (many - few) * level) * errors
+    return _to_pixels(restored, block), half_widths.reshape(block.pixels.shape) * unit
+
+
+def kind_of_noise(correlation_length: float) -> str:
+    """Kind of noise with this correlation length, one of `NOISE_KINDS`."""
+    return NOISE_KINDS[is_correlated(correlation_length)]
 
 
 def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
