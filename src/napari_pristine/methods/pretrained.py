@@ -48,5 +48,5 @@ PRETRAINED = Method(
     fit=compute.fit,
     restore=compute.restore,
     noise_kept=compute.noise_kept,
-    test_settings={"orientations": 1},
+    test_settings={"orientations": 1, "batch": 1, "side": 32},
 )
