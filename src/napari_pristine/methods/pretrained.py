@@ -49,5 +49,5 @@ PRETRAINED = Method(
     restore=compute.restore,
     noise_kept=compute.noise_kept,
     restore_with_error=compute.restore_with_error,
-    test_settings={"orientations": 1},
+    test_settings={"orientations": 1, "batch": 1, "side": 32},
 )
