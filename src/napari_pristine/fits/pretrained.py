@@ -135,7 +135,7 @@ def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) 
     """
     mean = planes.mean((1, 2, 3), keepdim=True)
     restored, errors = torch.zeros_like(planes), torch.zeros_like(planes)
-    for number in range(0, 8, 8 // orientations):
+    for number in (8 * index // orientations for index in range(orientations)):
         turned = [_turn(t, number) for t in (planes - mean, maps)]
         for total, output in zip((restored, errors), net(*turned), strict=True):
             total += _turn_back(output, number) / orientations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from napari_pristine.methods.method import LazyModule, Method, MethodParams
 from napari_pristine.settings import setting
 
@@ -13,8 +11,8 @@ compute = LazyModule("napari_pristine.fits.pretrained")
 class PretrainedParams(MethodParams):
     """Restores within a second; has learned from simulated scenes, not from images of anybody."""
 
-    orientations: Literal[1, 2, 4, 8] = setting(
-        8, "Flipped and rotated versions of the image that are restored and averaged."
+    orientations: int = setting(
+        8, "Number of flipped and rotated versions of the image that are restored and averaged.", ge=1, le=8
     )
     warm_start: bool = setting(
         False, "Start each frame of a stack from the network of the frame before.", advanced=True
