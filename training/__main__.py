@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from napari_pristine.fits.pretrained import WEIGHTS
 from training.calibration import calibrate as write_calibration
 from training.denoiser import Training, train
+from training.evaluation import evaluate_on_images
 
 app = App(name="python -m training", help="Train the network that the package carries.")
 
@@ -69,6 +70,31 @@ def calibrate(*, pictures: int = 48, seed: int = 11, threads: int = 1) -> None:
     torch.set_num_threads(threads)
     with as_file(WEIGHTS) as path:
         write_calibration(path, pictures, seed)
+
+
+@app.command
+def evaluate(
+    weights: list[Path],
+    /,
+    *,
+    data: Path = Path("../shared/data"),
+    suite: str = "fmd",
+    levels: list[int] | None = None,
+    captures: list[int] | None = None,
+) -> None:
+    """Evaluate weights on images with a truth: mean PSNR, plain and after the best gain and offset.
+
+    Args:
+        weights: Files of weights.
+        data: Folder of the images, as for the benchmarks.
+        suite: Name of a suite of the benchmarks.
+        levels: Numbers of frames averaged; 1 by default.
+        captures: Captures to take; 1 by default.
+    """
+    torch.set_num_threads(1)
+    for path in weights:
+        plain, affine, seconds = evaluate_on_images(path, data, suite, levels or [1], captures or [1])
+        print(f"{path}  {plain:.2f} / {affine:.2f} dB  {seconds:.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from scipy import ndimage
 
 from napari_pristine.errors import SettingError
 from napari_pristine.image.image import Image
+from napari_pristine.jobs.choose import _compare as compare
+from napari_pristine.jobs.lazy import lazy_restore
+from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, restore
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe import Choice, Recipe
@@ -124,3 +127,18 @@ def test_an_image_without_anything_in_the_middle_is_restored() -> None:
 def test_a_choice_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SettingError, match="there is no method 'magic'"):
         restore(photons(truth()), recipe=Recipe(method="auto", choice=Choice(method="magic")))
+
+
+def test_slices_restored_while_scrolling_share_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(
+        "napari_pristine.jobs.choose._compare",
+        lambda plan, candidates, *rest: (compared.append(candidates), (yield from compare(plan, candidates, *rest)))[1],
+    )
+    frames = np.stack([photons(truth(), seed) for seed in range(3)])
+    lazy = lazy_restore(make_plan(Image(frames, "TYX"), Recipe(preset="balanced", value_type="float32")))
+    whole = restore(frames, axes="TYX", preset="balanced", value_type="float32")
+    compared.clear()
+    for number in (2, 0):
+        np.testing.assert_allclose(np.asarray(lazy.data[number]), whole.data[number], atol=1e-4)
+    assert len(compared) == 1

@@ -46,7 +46,7 @@ def choose(
         context: Context of the job.
         run: Runs a plan, see `jobs.restore.run_plan`.
     """
-    choice = plan.recipe.choice
+    choice = plan.recipe.choice or plan.statistics.choice
     if choice is None:
         candidates = [
             (method, preset)
@@ -59,6 +59,7 @@ def choose(
         else:
             compared = yield from _compare(plan, candidates, context, run)
             choice = _best(compared) if compared else Choice(method=candidates[0][0], preset=candidates[0][1])
+        plan.statistics.choice = choice
     return with_choice(plan, choice)
 
 

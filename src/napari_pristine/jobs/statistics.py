@@ -18,6 +18,7 @@ from napari_pristine.image.intensity import Intensity, fill_invalid, find_paddin
 from napari_pristine.image.noise import Noise, measure_noise, spread
 from napari_pristine.jobs.block import check_numbers, is_constant, make_block, nothing_to_restore
 from napari_pristine.methods.method import MethodParams
+from napari_pristine.recipe import Choice
 
 T = TypeVar("T")
 _MAX_LOOKED = 64
@@ -66,9 +67,13 @@ class ImageStatistics:
         data: Values of the image.
         mask: True where values do not count, in the shape of the image.
         params: Settings of the method.
+
+    Attributes:
+        choice: Method that was chosen for the image, if one was.
     """
 
     def __init__(self, blocks: AxesPlan, data: Any, mask: Any, params: MethodParams) -> None:
+        self.choice: Choice | None = None
         self._blocks, self._data, self._mask, self._params = blocks, data, mask, params
         self._measured: dict[BlockIndex, _Measured] = {}
         self._intensities: dict[BlockIndex, tuple[Intensity, ...]] = {}
