@@ -23,6 +23,29 @@ _PHOTONS = np.linspace(0, 4, 61) ** 3
 """Read noise and mean signal, in photons, at which the level of the stabilised noise is tabulated."""
 
 
+def _demosaic_kernels() -> Tensor:
+    """Kernels `(8, 1, 5, 5)` that interpolate a colour from four, two or two neighbours, or four on the diagonals.
+
+    First the means of the neighbours, then the corrections of Malvar, He & Cutler (2004).
+    """
+    means, corrections = torch.zeros(2, 4, 5, 5)
+    means[0, [1, 3, 2, 2], [2, 2, 1, 3]] = 1 / 4
+    means[1, 2, [1, 3]] = 1 / 2
+    means[2] = means[1].T
+    means[3, [1, 1, 3, 3], [1, 3, 1, 3]] = 1 / 4
+    corrections[[0, 3], 2, 2] = torch.tensor([4.0, 6.0]) / 8
+    for number, weight in ((0, 1.0), (3, 1.5)):
+        corrections[number, [0, 4, 2, 2], [2, 2, 0, 4]] = -weight / 8
+    corrections[1, 2, 2] = 5 / 8
+    corrections[1, [1, 1, 3, 3, 2, 2], [1, 3, 1, 3, 0, 4]] = -1 / 8
+    corrections[1, [0, 4], 2] = 1 / 16
+    corrections[2] = corrections[1].T
+    return torch.stack([means, corrections]).reshape(8, 1, 5, 5)
+
+
+_DEMOSAIC = _demosaic_kernels()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Noisy crops and their truth, in units of the noise.
@@ -167,9 +190,31 @@ class Camera:
             functional.grid_sample(white, grid, mode, "reflection", align_corners=False)
             for mode in ("bicubic", "bilinear")
         )
-        enlarged = torch.where(chosen < 0.25, cubic, linear)
-        enlarged = enlarged * (deviation / enlarged.flatten(1).std(dim=1)[:, None, None, None].clamp(min=1e-6))
-        return torch.where(chosen < 0.4, enlarged, filtered)
+        enlarged = torch.where(chosen < 0.2, cubic, linear)
+        resampled = torch.where(chosen < 0.35, enlarged, self._demosaic(white))
+        resampled = resampled * (deviation / resampled.flatten(1).std(dim=1)[:, None, None, None].clamp(min=1e-6))
+        return torch.where(chosen < 0.65, resampled, filtered)
+
+    def _demosaic(self, white: Tensor) -> Tensor:
+        """Noise of one colour of a colour camera, whose filters lie in squares of 2 × 2 pixels (green, red, blue, green).
+
+        The missing colours are interpolated, with corrections by the other colours (Malvar, He & Cutler 2004) from
+        none to all of it.
+        """
+        n, _, height, width = white.shape
+        kernels = _DEMOSAIC.to(white.device)
+        padded = functional.pad(white, (2,) * 4, mode="circular")
+        means, corrections = functional.conv2d(padded, kernels).unflatten(1, (2, 4)).unbind(1)
+        interpolated = means + self._draw(n)[:, :, None, None] * corrections
+        rows, columns = (
+            (torch.arange(side, device=white.device) + (2 * self._draw(n)).long()) % 2 for side in (height, width)
+        )
+        odd_row, odd_column = rows[:, None, :, None].bool(), columns[:, None, None, :].bool()
+        cross, across, along, diagonal = interpolated.split(1, dim=1)
+        green = torch.where(odd_row == odd_column, white, cross)
+        elsewhere = torch.where(odd_column, diagonal, along)
+        red = torch.where(odd_row, elsewhere, torch.where(odd_column, across, white))
+        return torch.where(self._draw(n)[:, :, None, None] < 0.5, green, red)
 
     def _kernels(self, n: int) -> tuple[Tensor, Tensor]:
         """Kernels `(n, taps)` along Y and X, of unit norm: Gaussian, exponential, neighbours, half pixels, cubic."""
