@@ -196,7 +196,7 @@ class Camera:
         return torch.where(chosen < 0.65, resampled, filtered)
 
     def _demosaic(self, white: Tensor) -> Tensor:
-        """Noise of one colour of a colour camera, whose filters lie in squares of 2 × 2 pixels (green, red, blue, green).
+        """Noise of one colour of a colour camera, with filters in squares of 2 × 2 pixels (green, red, blue, green).
 
         The missing colours are interpolated, with corrections by the other colours (Malvar, He & Cutler 2004) from
         none to all of it.
@@ -204,7 +204,7 @@ class Camera:
         n, _, height, width = white.shape
         kernels = _DEMOSAIC.to(white.device)
         padded = functional.pad(white, (2,) * 4, mode="circular")
-        means, corrections = functional.conv2d(padded, kernels).unflatten(1, (2, 4)).unbind(1)
+        means, corrections = functional.conv2d(padded, kernels).split(4, dim=1)
         interpolated = means + self._draw(n)[:, :, None, None] * corrections
         rows, columns = (
             (torch.arange(side, device=white.device) + (2 * self._draw(n)).long()) % 2 for side in (height, width)
