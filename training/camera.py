@@ -204,13 +204,14 @@ class Camera:
         n, _, height, width = white.shape
         kernels = _DEMOSAIC.to(white.device)
         padded = functional.pad(white, (2,) * 4, mode="circular")
-        means, corrections = functional.conv2d(padded, kernels).split(4, dim=1)
+        filtered = functional.conv2d(padded, kernels)
+        means, corrections = filtered[:, :4], filtered[:, 4:]
         interpolated = means + self._draw(n)[:, :, None, None] * corrections
         rows, columns = (
             (torch.arange(side, device=white.device) + (2 * self._draw(n)).long()) % 2 for side in (height, width)
         )
         odd_row, odd_column = rows[:, None, :, None].bool(), columns[:, None, None, :].bool()
-        cross, across, along, diagonal = interpolated.split(1, dim=1)
+        cross, across, along, diagonal = (interpolated[:, number, None] for number in range(4))
         green = torch.where(odd_row == odd_column, white, cross)
         elsewhere = torch.where(odd_column, diagonal, along)
         red = torch.where(odd_row, elsewhere, torch.where(odd_column, across, white))
