@@ -206,7 +206,7 @@ class Fit:
             pixels, kept = self.block.refine(pixels, (slice(None), slice(None)))
         values = self.block.denormalise(pixels)
         if self.params.safeguard and kept is not None:
-            values, _ = self.block.replace_worse(values, kept)
+            values, *_ = self.block.replace_worse(values, kept)
         restored: Array = values[0]
         return restored
 

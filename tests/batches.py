@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import zarr
 from numpy.typing import NDArray
 
@@ -58,6 +61,27 @@ def claimed(path: Path, axes: str, *shape: int, stored: Sequence[Any] = (), **op
     levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0] * len(shape)}]}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": kinds, "datasets": levels}]}
     return path
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """Bytes by which the resident memory of this process grew at most while the context was open.
+
+    Unlike `tracemalloc`, which crashes if it is stopped while other threads allocate, this counts all memory, so
+    bounds should be far above what torch and imports may take.
+    """
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak of the memory cannot be reset here")
+
+    def peak() -> int:
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is used now
+    before, grown = peak(), 0
+    yield lambda: grown
+    grown = peak() - before
 
 
 def night(folder: Path) -> Path:

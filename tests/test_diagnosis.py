@@ -38,7 +38,8 @@ def test_the_noise_of_a_simulated_timelapse_is_found_channel_by_channel() -> Non
         assert channel.saturated == channel.invalid == 0
     assert 1 <= len(found.advice) <= 4
     assert "photon noise" in found.advice[0]
-    assert (found.recommendation.method, found.recommendation.preset) == ("inr", "balanced")
+    assert found.recommendation.method == "auto"
+    assert 0 < found.recommendation.errors["pretrained, balanced"] < found.recommendation.errors["light blur"] < 1
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -130,6 +131,41 @@ def test_hot_pixels_do_not_make_the_estimates_disagree(share: float) -> None:
     assert "disagree" not in " ".join(found.advice)
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(0, "uint8"), (255, "uint8"), (7, "uint16"), (0.5, "float32")])
+def test_a_constant_image_is_constant(value: float, dtype: str) -> None:
+    found = diagnose(np.full((3, 64, 64), value, dtype), axes="TYX")
+    assert found.channels[0].constant == value
+    assert found.channels[0].saturated == 0
+    assert found.recommendation.method is None
+    assert found.advice == (f"The image is constant (value {value:g}): nothing to restore.",)
+
+
+def test_a_constant_channel_is_named() -> None:
+    values = np.full((3, 64, 64), 65535, np.uint16)
+    values[0] = np.random.default_rng(0).poisson(100, (64, 64))
+    values[1] = 0
+    found = diagnose(Image(values, "CYX", channels=("DAPI", "GFP", "RFP")))
+    assert found.recommendation.method == "auto"
+    assert "Constant, nothing to restore: GFP (value 0) and RFP (value 65535)." in found.advice
+    assert "saturated" not in " ".join(found.advice)
+
+
+def test_white_padding_is_not_saturated() -> None:
+    values = np.random.default_rng(0).poisson(100, (96, 96)).astype(np.uint8)
+    values[:, :30] = 255
+    assert diagnose(values).channels[0].saturated == 0
+    values[50, 50] = 255
+    assert diagnose(values).channels[0].saturated == pytest.approx(1 / 96 / 66)
+
+
+def test_hot_pixels_add_no_contrast() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(scene(128, 128)).astype(np.uint16)
+    expected = diagnose(noisy).channels[0].contrast
+    noisy[rng.random(noisy.shape) < 0.008] += 4000
+    assert diagnose(noisy).channels[0].contrast == pytest.approx(expected, rel=0.05)
+
+
 def test_an_image_without_noise_is_left_alone() -> None:
     found = diagnose(scene(96, 96))
     assert "gains nothing" in found.advice[0]
@@ -189,6 +225,12 @@ def test_advice_is_short_and_names_what_exists() -> None:
     for channel in (QUIET, worst, replace(QUIET, contrast=50.0), replace(QUIET, gain=0.0)):
         quoted = set(" ".join(advise([channel])).split("'")[1::2])
         assert quoted <= known
+
+
+@pytest.mark.parametrize("channel", [QUIET, replace(QUIET, contrast=50.0), replace(QUIET, contrast=1.0)])
+def test_advice_names_the_recommended_preset_alone(channel: ChannelNoise) -> None:
+    assert recommend([channel]).preset == "balanced"
+    assert "'fast'" not in " ".join(advise([channel]))
 
 
 @pytest.mark.data

@@ -20,7 +20,7 @@ from napari_pristine.export import export_bioimageio
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.train import learn
 from napari_pristine.methods import METHODS
-from napari_pristine.model import Model, save_model
+from napari_pristine.model import Model, pretrained_model, save_model
 from tiny import TINY, noisy
 
 spec = pytest.importorskip("bioimageio.spec", reason="pip install 'napari-pristine[bioimageio]'")
@@ -60,6 +60,17 @@ def test_a_package_is_valid_and_restores_as_we_do(tmp_path: Path, axes: str, sta
     answer = run_without_us(tmp_path / "model" / "weights.pt", tmp_path / "given.npy").reshape(image.shape)
     ours = restore(image, model=learned, settings=PLAIN, together=axes).data
     assert np.allclose(answer, ours, atol=2e-3 * ours.std())
+
+
+def test_the_pretrained_network_is_exported_for_planes_of_one_channel(tmp_path: Path) -> None:
+    image = Image(np.random.default_rng(0).poisson(noisy((40, 48)) % 7).astype(np.float32), "YX")
+    export_bioimageio(tmp_path / "model.zip", pretrained_model(), image)
+    zipfile.ZipFile(tmp_path / "model.zip").extractall(tmp_path / "model")
+    np.save(tmp_path / "given.npy", image.data[None, None])
+    answer = run_without_us(tmp_path / "model" / "weights.pt", tmp_path / "given.npy")[0, 0]
+    settings = {"hot_pixels": False, "stripes": False, "safeguard": False}
+    ours = restore(image, "pretrained", preset="fast", settings=settings).data
+    assert np.allclose(answer, ours, atol=5e-3 * ours.std())
 
 
 def run_without_us(weights: Path, given: Path) -> np.ndarray:

@@ -21,6 +21,7 @@ app = App(name="python -m training", help="Train the network that the package ca
 def denoiser(
     *,
     minutes: float = 120.0,
+    steps: int = 0,
     out: Path = Path(".scratch/denoiser"),
     device: str = "auto",
     resume: bool = False,
@@ -32,6 +33,7 @@ def denoiser(
 
     Args:
         minutes: Time of the whole training, in minutes.
+        steps: Number of steps, in place of the time.
         out: Folder for weights, checkpoint and log.
         device: cpu, cuda, mps, or auto.
         resume: Go on from the checkpoint in the folder.
@@ -45,8 +47,9 @@ def denoiser(
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that make scenes
     train(
         out,
-        minutes,
         settings,
+        minutes=minutes,
+        steps=steps,
         device=torch.device(device),
         resume=resume,
         processes=processes,

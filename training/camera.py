@@ -16,6 +16,8 @@ from napari_pristine.image.noise import length_of_ratio
 
 _TAPS = 4
 """Reach of the kernels of correlated noise, in pixels."""
+_BRIGHTEST = 3.0
+"""Brightness at which crops are cut; single spots of a few scenes would be a hundred times as bright as the rest."""
 _READ = np.linspace(0, 3, 13)
 _PHOTONS = np.linspace(0, 4, 61) ** 3
 """Read noise and mean signal, in photons, at which the level of the stabilised noise is tabulated."""
@@ -87,7 +89,7 @@ class Camera:
                 crop += scenes[number, y[:, :, None], x[:, None, :]].float() / 4
         crop = torch.where(self._draw(count)[..., None] < 0.5, crop, crop.mT)
         contrast = torch.where(self._draw(count) < 0.3, self._draw(count, 0.7, 1.6), torch.ones((), device=self.device))
-        return (crop ** contrast[..., None])[:, None]
+        return (crop.clamp(max=_BRIGHTEST) ** contrast[..., None])[:, None]
 
     def picture(self, crops: Tensor) -> Pairs:
         """Take noisy pictures of crops `(N, 1, Y, X)` with brightness 0 to 1."""

@@ -43,6 +43,7 @@ class Training:
         last: Fraction of the time at the end with larger crops.
         learning_rate: Largest learning rate of AdamW.
         muon: Largest learning rate of Muon, for the kernels of the residual blocks; 0 for AdamW alone.
+        warm_up: Steps in which the learning rate rises.
         cooling: Fraction of the time, at the end, over which the learning rate falls to zero.
         averaging: Decay of the averaged weights.
         correlated: Fraction of crops with correlated noise.
@@ -57,9 +58,10 @@ class Training:
     side: int = 64
     last_side: int = 96
     last: float = 0.4
-    learning_rate: float = 1.5e-3
-    muon: float = 0.02
-    cooling: float = 0.5
+    learning_rate: float = 1e-3
+    muon: float = 0.01
+    warm_up: int = 300
+    cooling: float = 0.9
     averaging: float = 0.999
     correlated: float = 0.4
     linear: float = 0.5
@@ -74,43 +76,51 @@ class ScenePool:
         count: Number of scenes in the end.
         processes: Processes that make them.
         device: Where they are kept.
+        path: File that keeps them for the next run.
     """
 
     _FIRST, _STEPS_PER_SCENE = 200, 2
 
-    def __init__(self, count: int, processes: int, device: torch.device) -> None:
-        self._scenes = torch.empty((count, SIDE, SIDE), dtype=torch.float16, device=device)
-        self._ready = 0
-        self._coming = make_scenes(range(count), processes)
+    def __init__(self, count: int, processes: int, device: torch.device, path: Path) -> None:
+        shape = (count, SIDE, SIDE)
+        known = path.exists() and np.load(path, mmap_mode="r").shape == shape
+        self._stored = np.lib.format.open_memmap(path, "r+" if known else "w+", np.float16, shape)
+        made = (number for number, scene in enumerate(self._stored) if not scene.any())
+        self._ready = next(made, count)
+        self._scenes = torch.from_numpy(self._stored).to(device)  # the file itself on a CPU
+        self._coming = make_scenes(range(self._ready, count), processes)
 
     def at_step(self, step: int) -> Tensor:
         """The scenes of a step, `(N, SIDE, SIDE)`; waits until they are made."""
         wanted = min(self._FIRST + step // self._STEPS_PER_SCENE, len(self._scenes))
         while self._ready < wanted:
-            self._scenes[self._ready] = torch.from_numpy(next(self._coming))
+            self._stored[self._ready] = next(self._coming)
+            self._scenes[self._ready] = torch.from_numpy(self._stored[self._ready])
             self._ready += 1
         return self._scenes[:wanted]
 
 
 def train(
     folder: Path,
-    minutes: float,
     training: Training,
     *,
+    minutes: float = 0.0,
+    steps: int = 0,
     device: torch.device,
     resume: bool = False,
-    processes: int = 1,
+    processes: int = 0,
     report: Callable[[str], None] = print,
 ) -> ResidualUNet:
-    """Train for some minutes; writes `state.pt`, `log.csv`, and the averaged weights as `denoiser.safetensors`.
+    """Train for some minutes or steps; writes `state.pt`, `log.csv`, and the averaged weights, `denoiser.safetensors`.
 
     Args:
         folder: Where the files are written.
+        training: Settings of the training.
         minutes: Time of the whole training, that before an interruption included.
-        training: Its settings.
+        steps: Number of steps in place of the time; the same steps give the same weights on one machine.
         device: Where it runs.
         resume: Go on from `state.pt`, if it is there.
-        processes: Processes that make scenes.
+        processes: Processes that make scenes; this one if there are none.
         report: Gets a line every minute.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,16 +136,14 @@ def train(
             optimizer.load_state_dict(saved_state)
         camera.random.set_state(state["random"].cpu())
         step, spent = state["step"], state["seconds"]
-    scenes = ScenePool(training.scenes, processes, device)
+    scenes = ScenePool(training.scenes, processes, device, folder / "scenes.npy")
     held_out = _held_out(device, processes)
     net: Any = torch.compile(nets.model) if device.type == "cuda" else nets.model
     started, saved, losses = time.monotonic() - spent, spent, []
-    while (spent := time.monotonic() - started) < 60 * minutes:
-        done = spent / (60 * minutes)
-        rate = min(1.0, (step + 1) / 300, (1 - done) / max(training.cooling, 1e-9))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["initial_lr"]
+    while (done := step / steps if steps else spent / (60 * minutes)) < 1:
+        rate = min(1.0, (step + 1) / training.warm_up, (1 - done) / max(training.cooling, 1e-9))
+        for optimizer, largest in zip(optimizers, (training.learning_rate, training.muon), strict=False):
+            optimizer.param_groups[0]["lr"] = rate * largest
         side = training.last_side if done > 1 - training.last else training.side
         pairs = camera.picture(camera.crops(scenes.at_step(step), training.batch, side))
         with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
@@ -149,6 +157,7 @@ def train(
         step += 1
         nets.update(min(training.averaging, step / (step + 20)))
         losses.append(restored_loss.detach())
+        spent = time.monotonic() - started
         if spent - saved > _CHECKPOINT_SECONDS:
             _save(folder, nets, optimizers, camera, step, spent)
             row = {"minutes": round(spent / 60, 1), "steps": step, "rate": f"{rate:.3f}"}
@@ -157,7 +166,9 @@ def train(
             report("  ".join(f"{key} {value}" for key, value in row.items()))
             saved, losses = time.monotonic() - started, []
     _save(folder, nets, optimizers, camera, step, spent)
-    (folder / "training.json").write_text(json.dumps(asdict(training) | {"minutes": minutes, "steps": step}, indent=1))
+    (folder / "training.json").write_text(
+        json.dumps(asdict(training) | {"minutes": round(spent / 60, 1), "steps": step}, indent=1)
+    )
     trained: ResidualUNet = nets.ema
     return trained
 
@@ -169,14 +180,8 @@ def _optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optim
     for name, weight in net.named_parameters():
         hidden = training.muon > 0 and weight.ndim == 4 and (".first." in name or ".second." in name)
         (kernels if hidden else others).append(weight)
-    adam = {"lr": training.learning_rate, "initial_lr": training.learning_rate}
-    optimizers: list[Any] = [
-        torch.optim.AdamW([{"params": others} | adam], betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
-    ]
-    if kernels:
-        optimizers.append(Muon(kernels, training.muon))
-        optimizers[-1].param_groups[0]["initial_lr"] = training.muon
-    return optimizers
+    adam = torch.optim.AdamW(others, training.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    return [adam, Muon(kernels, training.muon)] if kernels else [adam]
 
 
 def _losses(pairs: Pairs, restored: Tensor, log_error: Tensor, linear: float) -> tuple[Tensor, Tensor]:

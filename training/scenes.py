@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,13 @@ def make_scene(number: int) -> NDArray[np.float16]:
     return np.asarray((np.clip(scene, 0, None) / max(np.quantile(scene, 0.999), 1e-6)).astype(np.float16))
 
 
-def make_scenes(numbers: range, processes: int = 1) -> Iterator[NDArray[np.float16]]:
-    """Make scenes in processes of their own, in order."""
-    with ProcessPoolExecutor(processes) as pool:
+def make_scenes(numbers: range, processes: int = 0) -> Iterator[NDArray[np.float16]]:
+    """Make scenes in order, in processes of their own if there are any."""
+    if not processes:
+        yield from map(make_scene, numbers)
+        return
+    # new interpreters: forks of a process that computes in threads may wait forever
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         remaining = iter(numbers)
         ahead = [pool.submit(make_scene, number) for number in islice(remaining, 4 * processes)]
         while ahead:

@@ -1,4 +1,4 @@
-"""Diagnose the noise of an image, and recommend how to restore it; needs neither torch nor a fit."""
+"""Diagnose the noise of an image, and recommend how to restore it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.errors import ImageError
 from napari_pristine.image.image import COLOUR, Image, check_restorable
-from napari_pristine.image.intensity import fill_invalid, find_valid
-from napari_pristine.image.noise import count_saturated, estimate_sigma, is_correlated, measure_noise, spread
+from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
+from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
 from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
@@ -26,8 +25,8 @@ _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
-_DISAGREE = 1.6
-"""Ratio of the two estimates of the noise level from which one of them is wrong."""
+_LITTLE_GAIN = 0.95
+"""Error, relative to that of a light blur or of the image itself, above which little is gained."""
 _BIN = 4
 """Side, in pixels, of the squares whose means show the brightness with little noise."""
 
@@ -52,6 +51,7 @@ class ChannelNoise:
         invalid: Fraction of the pixels without a value (NaN or infinite).
         rows, columns: Standard deviation of the offsets of rows and of columns; 0 if there are none.
         defects: Number of hot and cold pixels, rows and columns that stand out, by kind, in the planes measured.
+        constant: The value of all pixels; None if there are several values.
     """
 
     name: str
@@ -69,6 +69,7 @@ class ChannelNoise:
     rows: float = 0.0
     columns: float = 0.0
     defects: Mapping[str, int] = field(default_factory=dict)
+    constant: float | None = None
 
     @property
     def photon_noise(self) -> bool:
@@ -83,11 +84,20 @@ class ChannelNoise:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Method and preset for an image; both None if restoring gains nothing. `reason` is for the user."""
+    """Method and preset for an image; both None if restoring gains nothing.
+
+    Attributes:
+        method: Name of the method.
+        preset: Its preset.
+        reason: Reason for the user, in one sentence.
+        errors: Estimated root mean square error of the method that was tried on a part of the image, and of the
+            better of a light blur and the image itself, in noise levels; empty if none was tried.
+    """
 
     method: str | None
     preset: str | None
     reason: str
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,20 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
     image = as_image(image, axes)
     check_restorable(image)
     channels = tuple(_measure(name, values) for name, values in _split_channels(image))
-    return Diagnosis(
-        image.name, image.axes, image.shape, image.dtype.name, channels, recommend(channels), advise(channels)
-    )
+    found = recommend(channels)
+    if found.method is not None and (errors := _estimate_errors(image)):
+        found = recommend(channels, errors)
+    advice = (found.reason, *_cautions(channels))[:_MAX_SENTENCES]
+    return Diagnosis(image.name, image.axes, image.shape, image.dtype.name, channels, found, advice)
+
+
+def _estimate_errors(image: Image) -> dict[str, float]:
+    """Estimated errors of the best quick method and of a light blur on a part of the image; none where it is empty."""
+    from napari_pristine.jobs.choose import compare_candidates  # here, as it imports torch
+
+    for choice, blur_error in compare_candidates(image, (("pretrained", "balanced"),)):
+        return {f"{choice.method}, {choice.preset}": (choice.error or 0.0) ** 0.5, "light blur": blur_error**0.5}
+    return {}
 
 
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
@@ -126,8 +147,18 @@ def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
     return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
 
 
-def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
-    """Recommend a method and a preset for noise like this."""
+def recommend(channels: Sequence[ChannelNoise], errors: Mapping[str, float] | None = None) -> Recommendation:
+    """Recommend a method and a preset for noise like this.
+
+    Args:
+        channels: Noise of each channel.
+        errors: Estimated errors of methods, see `Recommendation`.
+    """
+    if all(channel.constant is not None for channel in channels):
+        values = ", ".join(dict.fromkeys(f"{channel.constant:g}" for channel in channels))
+        return Recommendation(
+            None, None, f"The image is constant (value{'s' if ',' in values else ''} {values}): nothing to restore."
+        )
     if all(channel.noiseless for channel in channels):
         return Recommendation(
             None,
@@ -136,24 +167,20 @@ def recommend(channels: Sequence[ChannelNoise]) -> Recommendation:
         )
     if any(is_correlated(channel.correlation_length) for channel in channels):
         correlation = max(channel.correlation for channel in channels)
-        reason = (
-            f"The noise is correlated between neighbouring pixels ({correlation:.2f}): use 'inr' with the preset "
-            "'balanced', which allows for it; 'paper' assumes independent noise and would keep some."
-        )
+        kind = f"correlated between neighbouring pixels ({correlation:.2f})"
     else:
-        striped = any(channel.rows or channel.columns for channel in channels)
-        within = "within rows and columns" if striped else "from pixel to pixel"
-        if any(channel.photon_noise for channel in channels):
-            reason = (
-                f"The noise is photon noise, independent {within}: use 'inr' with the preset 'balanced', which first "
-                "makes the noise equally strong everywhere."
-            )
-        else:
-            reason = (
-                f"The noise is equally strong everywhere and independent {within}: use 'inr' with the preset "
-                "'balanced'."
-            )
-    return Recommendation("inr", "balanced", reason)
+        kind = "independent "
+        kind += "within rows and columns" if any(c.rows or c.columns for c in channels) else "from pixel to pixel"
+    name = "photon noise" if any(channel.photon_noise for channel in channels) else "equally strong everywhere"
+    reason = f"The noise is {name}, {kind}: use 'auto' with the preset 'balanced'"
+    if not errors:
+        return Recommendation("auto", "balanced", f"{reason}, which allows for it.")
+    least, blur = errors.values()
+    reason += f"; estimated error {least:.2f} noise levels (light blur {blur:.2f}, input 1.00)"
+    if least < _LITTLE_GAIN * min(blur, 1.0):
+        return Recommendation("auto", "balanced", f"{reason}.", errors)
+    reason = reason.replace("'balanced'", "'fast'")
+    return Recommendation("auto", "fast", f"{reason}: hardly less than without it, there is little to gain.", errors)
 
 
 def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
@@ -161,6 +188,10 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     saturated = max(channel.saturated for channel in channels)
     invalid = max(channel.invalid for channel in channels)
     contrast = [channel.contrast for channel in channels if not channel.noiseless]
+    constant = [channel for channel in channels if channel.constant is not None]
+    if 0 < len(constant) < len(channels):
+        named = " and ".join(f"{channel.name} (value {channel.constant:g})" for channel in constant)
+        yield f"Constant, nothing to restore: {named}."
     for name in ("rows", "columns"):
         channel = max(channels, key=lambda channel: getattr(channel, name))
         if offset := getattr(channel, name):
@@ -184,7 +215,7 @@ def _cautions(channels: Sequence[ChannelNoise]) -> Iterator[str]:
     if contrast and min(contrast) < _STRONG:
         yield "Structures are hardly stronger than the noise: trust only those that show in more than one exposure."
     if contrast and min(contrast) > _WEAK:
-        yield "The noise is weak: there is little to gain, and the preset 'fast' may be enough."
+        yield "The noise is weak: there is little to gain."
     if invalid:
         yield f"{invalid:.2%} of the pixels have no value (NaN or infinite); restoring fills them in."
 
@@ -194,7 +225,7 @@ def _estimates_disagree(channel: ChannelNoise) -> bool:
     if not channel.sigma or not channel.sigma_fit:
         return False
     ratio = channel.sigma / channel.sigma_fit
-    return ratio > _DISAGREE or (ratio < 1 / _DISAGREE and not is_correlated(channel.correlation_length))
+    return ratio > DISAGREE or (ratio < 1 / DISAGREE and not is_correlated(channel.correlation_length))
 
 
 def _split_channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -217,22 +248,20 @@ def _channel_name(image: Image, axis: str, index: int) -> str:
 def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
     """Measure one channel `(planes, Y, X)`; its noise in a few planes, evenly spread."""
     planes = values[spread(len(values), _MAX_PLANES)]
-    valid = find_valid(planes[None])
+    valid = find_valid(planes[None]) & ~find_padding(planes[None])
     filled = fill_invalid(planes[None], valid)[0]
     noise = measure_noise(filled, valid)
     outliers = find_outliers(filled - measure_stripes(filled, valid).offsets, valid)
-    try:
-        sigma = estimate_sigma(fill_outliers(filled, outliers)[None])
-    except ImageError:  # too small
-        sigma = None
-    smooth = filled
+    smooth = fill_outliers(filled, outliers)
     if noise.sigma > 0:
         y, x = (n // _BIN * _BIN for n in filled.shape[1:])
-        smooth = filled[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+        smooth = smooth[:, :y, :x].reshape(len(filled), y // _BIN, _BIN, x // _BIN, _BIN).mean(axis=(2, 4))
+    finite = values[np.isfinite(values)]
+    lowest, highest = float(finite.min()), float(finite.max())
     low, median, high = np.percentile(smooth, [1, 50, 99])
     return ChannelNoise(
         name=name,
-        sigma=sigma,
+        sigma=noise.patch_sigma,
         sigma_fit=noise.sigma,
         gain=noise.gain,
         offset=noise.offset,
@@ -241,18 +270,19 @@ def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:
         correlation_length=noise.correlation_length,
         correlation=noise.correlation,
         contrast=float(high - low) / noise.sigma if noise.sigma else 0.0,
-        saturated=_saturated(values),
+        saturated=0.0 if lowest == highest else _saturated(values),
         invalid=1 - float(np.isfinite(values).mean()),
         rows=noise.rows,
         columns=noise.columns,
         defects=count_defects(outliers),
+        constant=lowest if lowest == highest else None,
     )
 
 
 def _saturated(values: NDArray[Any]) -> float:
-    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent."""
-    finite = values[np.isfinite(values)]
-    top = finite.max()
+    """Fraction of pixels at the brightest value, if that is the type's largest or suspiciously frequent; no padding."""
+    recorded = values[np.isfinite(values) & ~find_padding(values[None])]
+    top = recorded.max()
     if values.dtype.kind in "ui" and top == np.iinfo(values.dtype).max:
-        return float(np.mean(finite == top))
-    return float(count_saturated(finite) / finite.size)
+        return float(np.mean(recorded == top))
+    return float(count_saturated(recorded) / recorded.size)

@@ -82,10 +82,16 @@ class BlockDone:
         notes: Notes since the block before.
         unchanged: Reason why the block was left unchanged; empty if it was restored.
         errors: For each channel, estimates of the mean squared error of the result and of the best light blur, in
-            noise variances, and the share of the result that was replaced by blurs or the noisy image.
+            noise variances, the share of the result that was replaced by blurs or the noisy image, and the share of
+            the contrast of fine structure that is missing, see `Safe`.
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: For each channel, mean of the result before and after it is converted to the type of its values.
+        weights: Weight of the restored pixels of each channel in their mixture with the refined ones, if there is one.
+        evidence: For each channel, variance of the noise that was seen in what was removed, relative to the measured
+            one, and covariance of the noise and the result, in noise variances: to compare errors with those of others.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
+        patch_sigmas: For each channel, an independent estimate of the noise level, in the units of the image; 0 if it
+            was not made.
     """
 
     index: tuple[int, ...]
@@ -95,10 +101,13 @@ class BlockDone:
     stops: tuple[tuple[str, int], ...] = ()
     notes: tuple[Note, ...] = ()
     unchanged: str = ""
-    errors: tuple[tuple[float, float, float], ...] = ()
+    errors: tuple[tuple[float, float, float, float], ...] = ()
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[tuple[float, float], ...] = ()
+    weights: tuple[float, ...] = ()
+    evidence: tuple[tuple[float, float], ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
+    patch_sigmas: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

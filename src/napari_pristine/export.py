@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from napari_pristine import __version__
 from napari_pristine.errors import ComputeError, FileError
+from napari_pristine.fits.pretrained import interpolate
 from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import AnscombeTransform
 from napari_pristine.io.atomic import atomic_write, check_writable
@@ -89,27 +90,28 @@ class _ExportedNetwork(nn.Module):
             torch.zeros(len(block.pixels), *space), torch.tensor(block.sigma), torch.ones(space, dtype=torch.bool),
             block.correlation_length, model.recipe.seed, block.axes, block.spacing,
         )  # fmt: skip
-        self.transforms = [intensity.anscombe for intensity in block.intensities]
+        self.intensities = block.intensities
 
     def forward(self, values: Tensor) -> Tensor:
-        channels = zip(self.transforms, values[0], strict=True)
+        transforms = [intensity.anscombe for intensity in self.intensities]
+        channels = zip(transforms, values[0], strict=True)
         transformed = torch.stack([t.forward(channel) if t else channel for t, channel in channels])
         space = tuple(range(1, transformed.dim()))
         mean = transformed.mean(dim=space, keepdim=True)
         std = (transformed - mean).square().mean(dim=space, keepdim=True).sqrt().clamp(min=1e-6)
-        noisy = replace(self.noisy, pixels=(transformed - mean) / std)
+        scales: Any = zip(self.intensities, mean, std, strict=True)  # tensors in place of numbers
+        intensities = tuple(replace(intensity, mean=m, std=s) for intensity, m, s in scales)
+        sigma = [1 / i.std if i.anscombe else i.noise.sigma / i.std for i in intensities]
+        sigmas = torch.stack([torch.as_tensor(each).reshape(()) for each in sigma])
+        noisy = replace(self.noisy, pixels=(transformed - mean) / std, sigma=sigmas, intensities=intensities)
         restored = self.method.restore(self.net, noisy, self.params) * std + mean
-        channels = zip(self.transforms, restored, strict=True)
+        channels = zip(transforms, restored, strict=True)
         return torch.stack([_inverse(t, channel) if t else channel for t, channel in channels])[None]
 
 
 def _inverse(transform: AnscombeTransform, transformed: Tensor) -> Tensor:
     """`AnscombeTransform.inverse` of a tensor: linear interpolation in its table."""
-    expected, photons = (torch.from_numpy(column.astype(np.float32)) for column in transform.inverse_table)
-    upper = torch.searchsorted(expected, transformed.contiguous()).clamp(1, len(expected) - 1)
-    low, high = expected[upper - 1], expected[upper]
-    weight = ((transformed - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
-    return torch.lerp(photons[upper - 1], photons[upper], weight) * transform.noise.gain + transform.noise.offset
+    return interpolate(transformed, *transform.inverse_table) * transform.noise.gain + transform.noise.offset
 
 
 def _describe(model: Model, net: _ExportedNetwork, tile: NDArray[np.float32], folder: Path) -> Any:
@@ -161,9 +163,14 @@ def _describe(model: Model, net: _ExportedNetwork, tile: NDArray[np.float32], fo
 
 def _readme(model: Model) -> str:
     method, facts = find_method(model.recipe.method), model.facts
+    origin = f"Part of napari-pristine {__version__}; trained on simulated scenes."
+    if facts.count:
+        origin = (
+            f"Trained by napari-pristine {__version__} on {counted(facts.count, 'noisy image')} in "
+            f"{facts.seconds:.0f} s, without any clean image."
+        )
     return (
-        f"# {method.title}\n\nTrained by napari-pristine {__version__} on {counted(facts.count, 'noisy image')} in "
-        f"{facts.seconds:.0f} s, without any clean image.\n\n{method.summary}\n\n"
+        f"# {method.title}\n\n{origin}\n\n{method.summary}\n\n"
         "It takes and returns grey values. It is meant for images taken like those that it was trained on: same "
         "detector, gain and offset. It runs on CPUs; its tile has a fixed size.\n\n"
         f"## Validation\n\nLook at the difference between input and output: it should show no structure.\n\n"

@@ -203,6 +203,12 @@ class Model:
         return card.model_dump(mode="json")
 
 
+def pretrained_model() -> Model:
+    """The network that comes with the package, for single planes."""
+    recipe = Recipe(method="pretrained", preset="fast")
+    return Model(recipe, 1, "YX", untrained(find_method(recipe.method), recipe.params, 1, "YX").state_dict())
+
+
 def untrained(method: Method[Any, Any], params: MethodParams, channels: int, axes: str) -> nn.Module:
     """Make an untrained network for blocks with these channels and axes of space."""
     net: nn.Module = method.network(params, channels, (_SIDE,) * len(axes))

@@ -17,12 +17,26 @@ from napari_pristine.methods.method import MethodParams
 from napari_pristine.resources import Device
 from napari_pristine.settings import Params, did_you_mean, make, setting, shorten
 
+PRETRAINED_MODEL = "pretrained"
+"""Name, in place of a file, of the network that comes with the package: a method starts from it and trains it on."""
+
 
 class InputFile(Params):
     """A file, or an object given in Python, that a result depends on apart from the image."""
 
     path: str = setting("", "File as the recipe names it; empty for an object given in Python.")
     sha256: str = setting("", "SHA-256 of its content, in hexadecimal digits.")
+
+
+class Choice(Params):
+    """The method that was chosen for an image, and how its result is mixed."""
+
+    method: str = setting("pretrained", "Name of the method.")
+    preset: str = setting("fast", "Its preset.")
+    weights: list[float] = setting(
+        [], "Weight of the restored pixels of each channel, the rest is that of the refined ones; empty if measured."
+    )
+    error: float | None = setting(None, "Its estimated mean squared error, in noise variances.", none="not known")
 
 
 class Recipe(Params):
@@ -35,7 +49,7 @@ class Recipe(Params):
     `mask`, `psf`, `extra_image_1`, `extra_image_1_psf`, … It is completed when they are opened, see `jobs.inputs`.
     """
 
-    method: str = setting("inr", "Name of the method.")
+    method: str = setting("auto", "Name of the method.")
     preset: str = setting("balanced", "Named settings to start from.")
     settings: dict[str, Any] = setting({}, "Settings of the method.")
     axes: str = setting("", "Axes of the image, one letter each; empty for those that the file states.")
@@ -45,7 +59,9 @@ class Recipe(Params):
     together: str = setting("", "Axes that are restored jointly; empty for Y and X, with the samples of RGB.")
     select: dict[str, str] = setting({}, "Ranges to restore, such as {'T': '0:10'}; the rest is left out.")
     mask: str = setting("", "File of a mask, not zero where pixels are to be filled in.")
-    model: str = setting("", "File of a trained network to restore with.")
+    model: str = setting(
+        "", "File of a trained network to restore with; or 'pretrained', to start from the one of the package."
+    )
     adapt: bool = setting(False, "Train the model some more on the image before it restores it.")
     device: Device = setting("auto", "Where to compute.")
     seed: int = setting(0, "Seed of all random numbers.", ge=0, le=2**32 - 1)
@@ -54,6 +70,9 @@ class Recipe(Params):
     )
     value_type: Literal["auto", "same", "float32"] = setting(
         "auto", "Type of the values of the result; auto is that of the image, or float32 if that is too coarse."
+    )
+    choice: Choice | None = setting(
+        None, "The method that 'auto' has chosen; it is chosen again if there is none.", none="not yet"
     )
     uncertainty: bool = setting(
         False, "Also give half the width of the interval that holds the truth of each pixel with 90 % probability."
@@ -71,6 +90,9 @@ class Recipe(Params):
         fields = {name: field.default for name, field in cls.model_fields.items()} | values
         method, preset = str(fields["method"]), str(fields["preset"])
         try:
+            if fields["model"] == PRETRAINED_MODEL:  # not a file: settings say it, which later versions read, too
+                values = {**values, "model": "", "adapt": False}
+                fields["settings"] = {**from_pretrained(method), **fields["settings"]}
             params = find_method(method).settings(preset, fields["settings"])
         except SettingError as error:
             raise SettingError(f"{error}{_suggestion(method, preset)}") from error
@@ -90,6 +112,20 @@ class Recipe(Params):
             SettingError: A setting is unknown or out of range.
         """
         return make(type(self), {**_fields(self), **(update or {})})
+
+
+def from_pretrained(method: str) -> Mapping[str, Any]:
+    """Settings with which a method starts from the pretrained network.
+
+    Raises:
+        SettingError: It cannot.
+    """
+    if settings := find_method(method).from_pretrained:
+        return settings
+    able = ", ".join(key for key, other in METHODS.items() if other.from_pretrained)
+    raise SettingError(
+        f"{method} cannot start from the pretrained network; use one of {able}, or the method pretrained itself"
+    )
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -8,7 +8,6 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.batches import block_done, claimed, listing, noisy, quick, restore, stack
+from tests.batches import block_done, claimed, listing, noisy, peak_memory, quick, restore, stack
 
 from napari_pristine import read, write
 from napari_pristine.batch import estimate, spec
@@ -53,18 +52,6 @@ class Counting:
             self.method(instance)
 
         return call
-
-
-@contextmanager
-def peak_memory() -> Iterator[Callable[[], int]]:
-    """The most memory that is taken in Python while the context is open, in bytes."""
-    tracemalloc.start()
-    try:
-        peak = 0
-        yield lambda: peak
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 SOON = 3.0
@@ -174,7 +161,7 @@ def test_a_plan_takes_a_moment_whatever_is_claimed(
     planned(claimed(tmp_path / "small.ome.zarr", "TYX", 2, 64, 64, stored=(0,)))  # imports what it needs
     with peak_memory() as peak:
         found = planned(claimed(tmp_path / "a.ome.zarr", axes, *shape, stored=stored))
-    assert peak() < 100e6
+    assert peak() < 200e6
     assert (found.problem, found.note) == ("", "")
     assert found.blocks >= shape[0] // 2176
     assert found.seconds is not None
@@ -189,7 +176,7 @@ def test_a_stack_that_claims_a_billion_frames_can_be_begun_and_stopped(tmp_path:
         done = itertools.islice((done for event in job if (done := block_done(event))), 32)
         assert [one.index for one in done if one.quality] == [(2,)]
         job.close()
-    assert peak() < 100e6
+    assert peak() < 200e6
     empty = claimed(tmp_path / "b.ome.zarr", "TYX", 10**9, 32, 32)
     (row,) = restore(empty, tmp_path / "out", recipe).values()
     assert (row.status, EMPTY in row.text) == ("failed", True)

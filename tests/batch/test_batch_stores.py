@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaozarrs
 import zarr
 from tests.batches import (
@@ -29,7 +30,7 @@ from tests.batches import (
     series,
 )
 
-from napari_pristine import read
+from napari_pristine import read, write
 from napari_pristine import restore as restore_one
 from napari_pristine.batch import store as batch_store
 from napari_pristine.batch.estimate import estimate_files
@@ -120,6 +121,21 @@ def test_series_become_series(tmp_path: Path, version: str, is_listed: bool) -> 
     yaozarrs.validate_zarr_store(str(result))
     assert read(result).size("C") == 2
     assert read(result, series=1).size("C") == 3
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_series_keep_their_names(tmp_path: Path, version: str) -> None:
+    source, names = series(tmp_path / "s.zarr", version), ["s0", "µ / cells"]
+    for number, name in enumerate(names):
+        file = source / str(number) / ("zarr.json" if version == "0.5" else ".zattrs")
+        attributes = json.loads(file.read_text())
+        attributes.get("attributes", {}).get("ome", attributes)["multiscales"][0]["name"] = name
+        file.write_text(json.dumps(attributes))
+    run(source, tmp_path / "out")
+    result = tmp_path / "out" / "s.zarr"
+    assert [ome(result / str(number))["multiscales"][0]["name"] for number in (0, 1)] == names
+    write(tmp_path / "one.ome.tif", read(result, series=1))
+    assert 'Name="µ / cells"' in tifffile.tiffcomment(tmp_path / "one.ome.tif")
 
 
 def test_the_ome_xml_is_left_out_where_it_does_not_fit(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.batches import ended, listing, plate, process, series, stack
+from tests.batches import ended, listing, peak_memory, plate, process, series, stack
 
 from napari_pristine import read, restore, write
 from napari_pristine.batch.store import HIDDEN
@@ -208,18 +207,14 @@ def test_what_was_interrupted_is_resumed(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_a_file_is_not_read_as_a_whole(shell: Shell, tmp_path: Path) -> None:
-    frames = tifffile.memmap(tmp_path / "long.tif", shape=(2000, 128, 128), dtype=np.uint16, metadata={"axes": "TYX"})
+    frames = tifffile.memmap(tmp_path / "long.tif", shape=(20_000, 128, 128), dtype=np.uint16, metadata={"axes": "TYX"})
     frames[:2] = simulate_image((128, 128))[0].data
     frames.flush()
     shell("methods")  # imports are not counted
-    tracemalloc.start()
-    try:
+    with peak_memory() as peak:
         code = shell("restore", "long.tif", "-o", "clean.tif", *FEW, "--preset", "fast", "--select", "T=0:2")[0]
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert (code, read("clean.tif").shape) == (0, (2, 128, 128))
-    assert peak < frames.nbytes / 2
+    assert peak() < frames.nbytes / 2
 
 
 def test_an_ome_zarr_is_replaced_or_skipped_like_a_file(shell: Shell, cell: Path) -> None:

@@ -144,3 +144,18 @@ def test_a_model_of_another_method_is_refused(qtbot, viewer, open_panel, notific
 def test_only_methods_that_learn_have_the_part(viewer, open_panel, method):
     assert not open_panel(viewer, method).form.model_select.isHidden()
     assert open_panel(viewer, "inr").form.model_select.isHidden()
+
+
+def test_a_fit_can_start_from_the_pretrained_network(viewer, open_panel, method):
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, method)
+    panel.form.model_select.start.value = "pretrained"
+    recipe = panel.form.recipe({})
+    start = METHODS[method].from_pretrained
+    assert {name: recipe.settings[name] for name in start} == start
+    assert recipe.model == ""
+    panel.form.preset_box.value = "fast"
+    assert panel.form.recipe({}).settings["unet"] == "pretrained"
+    panel.form.preset_box.value = "balanced"
+    panel.form.model_select.start.value = ""
+    assert panel.form.settings.values() == METHODS[method].settings("balanced").model_dump()

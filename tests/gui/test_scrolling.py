@@ -40,6 +40,7 @@ def learned(qtbot: Any, viewer: Any, open_panel: Any) -> Any:
     return panel
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the network has learned next to nothing
 def test_each_slice_is_restored_when_it_is_shown(qtbot, viewer, learned, tmp_path):
     values = noisy((30, 64, 48))
     write(tmp_path / "cells.zarr", Image(values, "TYX"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import tracemalloc
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from napari_pristine.batch.inputs import find_inputs
 from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchOptions, Task, assign_targets
 from napari_pristine.batch.work_item import DummyArray, open_task
-from napari_pristine.errors import ImageError
+from napari_pristine.errors import FileError, ImageError
 from napari_pristine.events import BlockDone, ItemDone
 from napari_pristine.image import axes as axes_module
 from napari_pristine.image.axes import CHUNK_SIDE, AxesPlan, ChunkGrid, plan_axes, sample_squares
@@ -415,16 +414,19 @@ def test_of_a_tiled_tiff_only_a_pane_is_decoded(samples: int, tmp_path: Path, mo
     values[:1024, :1024] = photons(scene(1024, 1024))[..., None].clip(0, 255)
     slide = values if samples > 1 else values[..., 0]
     tifffile.imwrite(tmp_path / "slide.tif", slide, tile=(512, 512), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "slide.tif") as file, (tmp_path / "slide.tif").open("r+b") as stored:
+        for number, start in enumerate(file.pages.first.dataoffsets):
+            if number % 8 > 3 or number // 8 > 2:  # far from the first two panes
+                stored.seek(start)
+                stored.write(b"damaged")
     cut_at(monkeypatch, 1024**2, 704, 64)
     image = read(tmp_path / "slide.tif", lazy=True)
     cut = plan_axes(image).in_chunks()
-    cut.read(image.data, cut.indices[0])  # imports what it needs
-    tracemalloc.start()
-    block = cut.read(image.data, cut.indices[1])
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert np.array_equal(cut.unfold(block, cut.indices[1]), slide[cut.region(cut.indices[1])])
-    assert most < 0.5 * slide.nbytes
+    for index in cut.indices[:2]:
+        block = cut.read(image.data, index)
+        assert np.array_equal(cut.unfold(block, index), slide[cut.region(index)])
+    with pytest.raises(FileError):
+        cut.read(image.data, cut.indices[-1])
 
 
 def test_what_can_only_be_read_as_a_whole_is_read_once() -> None:
@@ -463,6 +465,7 @@ def test_large_planes_of_imagej_are_written_band_by_band(
     assert np.array_equal(found.data, values)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the network has learned next to nothing
 def test_a_slide_is_restored_where_it_is_looked_at(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image, net = Image(photons(scene(150, 200)), "YX"), model(monkeypatch)
     expected = wait(run(image, net.recipe, model=net)).data

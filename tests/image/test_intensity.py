@@ -14,6 +14,7 @@ from napari_pristine.image.intensity import (
     AnscombeTransform,
     cast,
     fill_invalid,
+    find_padding,
     find_valid,
     measure_intensity,
 )
@@ -199,3 +200,59 @@ def test_single_photons_in_the_dark_are_not_hot() -> None:
     values = np.random.default_rng(0).poisson(0.002, (128, 128)).astype(float)
     assert values.max() == 1
     assert not find_outliers(values[None]).any()
+
+
+def rotated(degrees: float, shape: tuple[int, int] = (120, 150)) -> np.ndarray:
+    """Where something was recorded in an image that is rotated within a frame."""
+    return np.asarray(ndimage.rotate(np.ones(shape), degrees, order=1) > 0.999)
+
+
+def side(columns: int, side: str) -> np.ndarray:
+    inside = np.ones((120, 150), bool)
+    inside[{"left": np.s_[:, :columns], "right": np.s_[:, -columns:], "top": np.s_[:columns]}[side]] = False
+    return inside
+
+
+def without_tile() -> np.ndarray:
+    inside = np.ones((150, 150), bool)
+    inside[50:100, :50] = False
+    return inside
+
+
+RECORDED = {
+    "left": side(60, "left"),
+    "right": side(3, "right"),
+    "top": side(11, "top"),
+    "a missing tile": without_tile(),
+    **{f"{degrees} degrees": rotated(degrees) for degrees in (2, 20, 45, 71)},
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "offset", "value"),
+    [
+        *((where, offset, 0) for where in RECORDED for offset in (0, 100)),
+        # bright areas that do not reach a corner may be saturated
+        *((where, 100, 65535) for where in RECORDED if where != "a missing tile"),
+    ],
+)
+def test_padding_is_found_exactly(where: str, offset: float, value: int) -> None:
+    inside, rng = RECORDED[where], np.random.default_rng(0)
+    image = (rng.poisson(30, inside.shape) + rng.normal(offset, 5, inside.shape)).round().clip(0).astype(np.uint16)
+    image[~inside] = value
+    np.testing.assert_array_equal(find_padding(image[None]), ~inside)
+    np.testing.assert_array_equal(find_padding(np.stack([image, image]).astype(np.float32)), ~inside)
+    np.testing.assert_array_equal(find_padding(np.stack([image, np.full_like(image, 7)])[:, None])[0], ~inside)
+
+
+@pytest.mark.parametrize("photons", [1e-3, 0.02, 0.1, 0.3, 1, 30])
+def test_dark_areas_are_no_padding(photons: float) -> None:
+    rng = np.random.default_rng(0)
+    assert not find_padding(rng.poisson(photons, (1, 192, 192))).any()
+    spots = ndimage.gaussian_filter((rng.random((192, 192)) < 1e-3).astype(float), 6) * 300 * photons
+    assert not find_padding(rng.poisson(spots)[None]).any()
+    column = rng.poisson(30, (1, 192, 192))
+    column[..., :2] = 0
+    assert not find_padding(column).any()  # but dead columns
+    column[..., :-1, :] = 0
+    assert not find_padding(column).any()  # too little would be left

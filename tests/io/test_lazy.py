@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import PIL.Image
 import pytest
 import tifffile
 from hypothesis import given, settings
+from tests.batches import peak_memory
 
 from napari_pristine import read, write
 from napari_pristine.errors import FileError
@@ -113,17 +113,13 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 def test_one_page_is_kept_however_many_files_are_open(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.tif" for number in range(12)]
     for path in paths:
-        tifffile.imwrite(path, np.zeros((2, 512, 512), np.uint16), metadata={"axes": "TYX"}, compression="zlib")
+        tifffile.imwrite(path, np.zeros((2, 2048, 2048), np.uint16), metadata={"axes": "TYX"}, compression="zlib")
     images = [read(path, lazy=True) for path in paths]
     assert images[0].data[0, 0, 0] == 0  # imports are not counted
-    tracemalloc.start()
-    try:
+    with peak_memory() as peak:
         for image in images:
             assert image.data[0, 0, 0] == 0
-        kept = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert kept < 3 * 512 * 512 * 2
+    assert peak() < 6 * 2048 * 2048 * 2
 
 
 def test_a_file_that_was_cut_off_since_it_was_opened_is_an_error(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
 from napari_pristine.model import Model, load_model, save_model
 from napari_pristine.recipe import Recipe
+from napari_pristine.samples import simulate_image
 from tiny import TINY, clean, noisy
 
 SHORT = {"steps": 4}
@@ -388,3 +389,31 @@ def test_each_method_that_learns_can_be_saved_and_used(method: Any, tmp_path: Pa
     assert np.array_equal(restore(image, model=loaded).data, restore(image, model=model).data)
     more = learn(images, method.key, preset="fast", settings={"steps": 3}, start=loaded)
     assert (more.facts.start, more.recipe.inputs["model"].sha256) == (model.fingerprint, model.sha256)
+
+
+@pytest.mark.parametrize("method", ["blind2unblind", "iddp"])
+def test_a_method_starts_from_the_pretrained_network_and_its_model_can_be_kept(method: str, tmp_path: Path) -> None:
+    image, truth = (each.data.astype(float) for each in simulate_image((64, 64), photons=20.0))
+    few = {"steps": 3, "batch": 1, "side": 32, "refine": False}
+    first = restore(image, method, model="pretrained", settings=few)
+    assert first.recipe.params.unet == "pretrained"
+    assert first.recipe.model == ""
+    scratch = restore(image, method, settings=few)
+    assert np.std(first.data - truth) < 0.5 * np.std(scratch.data - truth)
+    assert np.std(first.data - truth) < 0.5 * np.std(image - truth)
+    save_model(tmp_path / "m.safetensors", learn(image, method, start="pretrained", settings=few))
+    again = restore(image, model=load_model(tmp_path / "m.safetensors"))
+    np.testing.assert_allclose(again.data, first.data, atol=0.2 * np.std(image - truth))
+
+
+def test_other_methods_cannot_start_from_the_pretrained_network() -> None:
+    with pytest.raises(SettingError, match="inr cannot start from the pretrained network; use one of"):
+        restore(np.zeros((32, 32)), "inr", model="pretrained")
+
+
+def test_a_recipe_can_be_changed_to_start_from_the_pretrained_network() -> None:
+    image = simulate_image((48, 48))[0].data
+    few = {"steps": 2, "batch": 1, "side": 32, "refine": False}
+    changed = restore(image, recipe=Recipe(method="iddp"), model="pretrained", settings=few)
+    assert changed.recipe.params.unet == "pretrained"
+    assert changed.recipe.params.steps == 2

@@ -27,6 +27,9 @@ INDEPENDENT, CORRELATED = "TwoPhoton_MICE_2", "WideField_BPAE_G_1"
 """Real images with noise that is independent from pixel to pixel, and with correlated noise."""
 
 ALL = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+RESTORERS = {key: method for key, method in METHODS.items() if not method.candidates}
+"""Methods that restore by themselves; `auto` takes one of them, see `tests/jobs/test_choose.py`."""
+EACH = pytest.mark.parametrize("method", RESTORERS.values(), ids=RESTORERS)
 
 
 def quick(method: Method[Any, Any], **changes: Any) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def test_every_preset_makes_a_recipe_that_survives_json(method: Method[Any, Any]
         again = Recipe.model_validate_json(recipe.model_dump_json())
         assert again == recipe
         assert again.params == method.settings(preset)
-    assert {"balanced", "fast", "paper"} <= set(method.presets)
+    assert {"balanced", "fast"} <= set(method.presets)
+    assert ("paper" in method.presets) == (method.key not in ("auto", "pretrained"))  # which are of no paper
 
 
 @ALL
@@ -72,7 +76,7 @@ def test_it_is_documented(method: Method[Any, Any]) -> None:
     assert f"<!-- settings: {method.key} -->" in page.read_text(encoding="utf-8")
 
 
-@ALL
+@EACH
 @pytest.mark.parametrize(
     ("axes", "shape", "together"),
     [
@@ -93,7 +97,7 @@ def test_axes_and_shape_are_kept(method: Method[Any, Any], axes: str, shape: tup
     np.testing.assert_array_equal(noisy, before)
 
 
-@ALL
+@EACH
 def test_every_type_of_numbers_gives_the_same_result(method: Method[Any, Any]) -> None:
     noisy, settings = photons(scene((40, 40))), quick(method, steps=5)
     reference = restore(noisy.astype(np.float64), method.key, settings=settings).data
@@ -103,7 +107,7 @@ def test_every_type_of_numbers_gives_the_same_result(method: Method[Any, Any]) -
         np.testing.assert_allclose(result.astype(float), reference, atol=0.51 if result.dtype.kind in "ui" else 0.05)
 
 
-@ALL
+@EACH
 @pytest.mark.parametrize(("scale", "offset"), [(1e-5, 0.0), (1.0, 32768.0), (300.0, -20.0)])
 def test_the_range_of_the_values_does_not_matter(method: Method[Any, Any], scale: float, offset: float) -> None:
     noisy, settings = photons(scene((40, 40))).astype(np.float64), quick(method, steps=5)
@@ -112,7 +116,7 @@ def test_the_range_of_the_values_does_not_matter(method: Method[Any, Any], scale
     np.testing.assert_allclose((result - offset) / scale, reference, atol=0.05)  # the noise has a level of 2 and more
 
 
-@ALL
+@EACH
 def test_a_noisy_image_gets_better_and_gaps_are_filled(method: Method[Any, Any]) -> None:
     truth = scene((64, 64))
     noisy = photons(truth).astype(np.float32)
@@ -127,7 +131,7 @@ def test_a_noisy_image_gets_better_and_gaps_are_filled(method: Method[Any, Any])
     assert any("13 pixels" in note.text for note in result.notes)
 
 
-@ALL
+@EACH
 def test_a_noisy_volume_gets_better(method: Method[Any, Any]) -> None:
     truth = scene((8, 32, 32))
     noisy = photons(truth)
@@ -135,7 +139,7 @@ def test_a_noisy_volume_gets_better(method: Method[Any, Any]) -> None:
     assert error(result.data, truth) < 0.6 * error(noisy, truth)
 
 
-@ALL
+@EACH
 def test_the_seed_decides_the_result(method: Method[Any, Any]) -> None:
     noisy, settings = photons(scene((40, 40))).astype(np.float32), quick(method, steps=5)
     first, second, other = (restore(noisy, method.key, settings=settings, seed=s).data for s in (3, 3, 4))
@@ -143,7 +147,7 @@ def test_the_seed_decides_the_result(method: Method[Any, Any]) -> None:
     assert not np.array_equal(first, other)
 
 
-@ALL
+@EACH
 @pytest.mark.parametrize("steps", [1, 7])
 def test_a_fit_that_is_kept_at_any_step_leaves_a_usable_network(method: Method[Any, Any], steps: int) -> None:
     events = 0
@@ -160,7 +164,7 @@ def test_a_fit_that_is_kept_at_any_step_leaves_a_usable_network(method: Method[A
     assert result.notes[0].text.startswith("kept after ")
 
 
-@ALL
+@EACH
 def test_a_warm_start_is_no_worse_with_fewer_steps(method: Method[Any, Any]) -> None:
     truth = scene((48, 48))
     frames = np.stack([photons(truth, seed) for seed in range(2)])
@@ -170,7 +174,7 @@ def test_a_warm_start_is_no_worse_with_fewer_steps(method: Method[Any, Any]) -> 
     assert error(both[1], truth) < 1.05 * error(alone, truth)
 
 
-@ALL
+@EACH
 def test_a_network_can_be_saved_and_loaded(method: Method[Any, Any], tmp_path: Path) -> None:
     params = method.settings("balanced", quick(method, steps=3))
     pixels = torch.from_numpy((photons(scene((40, 40))) - 15.0).astype(np.float32) / 15)[None]
@@ -185,7 +189,7 @@ def test_a_network_can_be_saved_and_loaded(method: Method[Any, Any], tmp_path: P
         assert torch.equal(method.restore(loaded, block, params), method.restore(net, block, params))
 
 
-@ALL
+@EACH
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_gives_the_result_of_the_cpu(method: Method[Any, Any]) -> None:
@@ -194,7 +198,7 @@ def test_the_gpu_gives_the_result_of_the_cpu(method: Method[Any, Any]) -> None:
     assert error(cpu, gpu) < 0.3
 
 
-@ALL
+@EACH
 @pytest.mark.parametrize("correlated", [False, True])
 def test_it_warns_of_noise_that_it_takes_for_structure(method: Method[Any, Any], correlated: bool) -> None:
     noise = np.random.default_rng(0).normal(size=(64, 64))
@@ -205,7 +209,7 @@ def test_it_warns_of_noise_that_it_takes_for_structure(method: Method[Any, Any],
     assert warned == (correlated and method.needs_independent_noise)
 
 
-@ALL
+@EACH
 def test_provenance_is_json(method: Method[Any, Any]) -> None:
     result = restore(photons(scene((32, 32))), method.key, settings=quick(method, steps=2))
     again = json.loads(json.dumps(result.provenance()))

@@ -238,10 +238,11 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
         stops=tuple((text, count) for text, count in values["stops"]),
         notes=tuple(Note(**note) for note in values["notes"]),
         unchanged=values.get("unchanged", values.get("left", "")),
-        errors=tuple((a, b, c) for a, b, c in values.get("errors", ())),
+        errors=tuple((a, b, c, lost[0] if lost else 0.0) for a, b, c, *lost in values.get("errors", ())),
         stripes=(rows, columns),
         means=tuple((exact, stored) for exact, stored in values.get("means", ())),
         below_zero=(count, lowest),
+        patch_sigmas=tuple(values.get("patch_sigmas", ())),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

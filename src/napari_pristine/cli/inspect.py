@@ -83,7 +83,7 @@ def methods(name: str = "", /, *, json: Json = False) -> None:
 
 
 def export(
-    model: Annotated[Path, Parameter(help="Model written by 'pristine learn'.")],
+    model: Annotated[Path, Parameter(help="Model written by 'pristine learn', or 'pretrained'.")],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="File for the package, .zip.")],
@@ -93,9 +93,10 @@ def export(
 ) -> None:
     """Export a model for other programs, in the format of bioimage.io."""
     from napari_pristine.export import export_bioimageio
-    from napari_pristine.model import load_model
+    from napari_pristine.model import load_model, pretrained_model
+    from napari_pristine.recipe import PRETRAINED_MODEL
 
-    trained = load_model(model)
+    trained = pretrained_model() if str(model) == PRETRAINED_MODEL else load_model(model)
     export_bioimageio(output, trained, image, overwrite=overwrite)
     facts = {"output": output, "input": model, "fingerprint": trained.fingerprint}
     say(to_json(facts) if json else f"{model} → {output}: {trained.recipe.method}, for programs that read bioimage.io")

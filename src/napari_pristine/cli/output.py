@@ -214,6 +214,8 @@ def describe_diagnosis(found: Diagnosis) -> list[str]:
     names = [f"{channel.name:>16}" for channel in found.channels]
     lines = [f"{found.name}: {sizes}, {found.dtype}", *([" " * 40 + "".join(names)] if len(names) > 1 else [])]
     lines += [f"{title:40}" + "".join(f"{column[title]:>16}" for column in columns) for title in columns[0]]
+    for name, error in found.recommendation.errors.items():
+        lines.append(f"{f'estimated error, {name}':40}{error:>16.2f}")
     return [*lines, *(line for sentence in found.advice for line in textwrap.wrap(sentence, _WIDTH))]
 
 

@@ -80,7 +80,7 @@ def restore(
         list[str] | None, Parameter(help="Range to restore, such as T=0:10; may be repeated.", negative=())
     ] = None,
     mask: Annotated[str, option("mask")] = DEFAULT["mask"],
-    model: Annotated[str, option("model", "Made by 'pristine learn'.")] = DEFAULT["model"],
+    model: Annotated[str, option("model", "Files are made by 'pristine learn'.")] = DEFAULT["model"],
     adapt: Annotated[bool, Parameter(help="Train the model some more on each image first.", negative=())] = False,
     value_type: Annotated[Literal["auto", "same", "float32"], option("value_type")] = DEFAULT["value_type"],
     uncertainty: Annotated[
@@ -117,12 +117,11 @@ def restore(
     from napari_pristine.batch.work_item import open_task
     from napari_pristine.io.fingerprint import FileSets
     from napari_pristine.jobs.inputs import InputCache
-    from napari_pristine.jobs.restore import make_recipe
-    from napari_pristine.model import load_model
+    from napari_pristine.jobs.restore import make_recipe, open_model
     from napari_pristine.recipe import with_absolute_paths
     from napari_pristine.recipe_file import save_recipe as write_recipe
 
-    trained = load_model(model) if model else None
+    trained = open_model(model)
     # sidecars are recipes, too, and lie in other folders than this
     recipe = with_absolute_paths(make_recipe(trained, method, preset, texts, fields))
     tasks = assign_results(inputs, output, recipe, replace_results=overwrite or resume, uncertainty=uncertainty)

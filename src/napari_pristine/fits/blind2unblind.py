@@ -13,9 +13,11 @@ from torch import Tensor
 
 from napari_pristine.fits.optimisation import Optimisation, halvings, linear_decay
 from napari_pristine.fits.unets import (
+    Denoiser,
     check_source,
+    describe_noise,
     draw_crops,
-    make_unet,
+    make_denoiser,
     match_mean,
     noise_variances,
 )
@@ -23,25 +25,25 @@ from napari_pristine.methods.blind2unblind import Blind2UnblindParams
 from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step, StopReason
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
-from napari_pristine.nets.unet import UNet, blind2unblind_config
+from napari_pristine.nets.unet import blind2unblind_config
 
 _PART = 1 << 16
 """Pixels that a CPU processes at once: a whole step may take long, and would delay a cancel."""
 
 
-class Blind2UnblindNet(EmaModel[UNet]):
+class Blind2UnblindNet(EmaModel[Denoiser]):
     """A U-Net with averaged weights, and the weight of the visible error that its training has reached (λ)."""
 
     reached: Tensor
 
-    def __init__(self, net: UNet) -> None:
+    def __init__(self, net: Denoiser) -> None:
         super().__init__(net)
         self.register_buffer("reached", torch.zeros(()))
 
 
 def network(params: Blind2UnblindParams, channels: int, space: tuple[int, ...]) -> Blind2UnblindNet:
     """A U-Net for any size."""
-    return Blind2UnblindNet(make_unet(params, blind2unblind_config(params.width, params.levels), channels, space))
+    return Blind2UnblindNet(make_denoiser(params, blind2unblind_config(params.width, params.levels), channels, space))
 
 
 def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, warm: bool) -> Fit:
@@ -57,6 +59,7 @@ def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, 
     )
     steps = params.steps_of(warm)
     residual = torch.ones(())
+    describe_noise(net, source)
     net.train()
     for step in range(1, steps + 1):
         weight = params.visible_end if warm else params.visible_weight(step / steps)
@@ -85,6 +88,7 @@ def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, 
 
 def restore(net: Blind2UnblindNet, block: NoisyBlock, params: Blind2UnblindParams) -> Tensor:
     """The output of the averaged network, `(C, *space)`: without seeing the pixel, with seeing it, or mixed by λ."""
+    describe_noise(net, block)
     pixels, weight = block.pixels[None], net.reached
     visible = net.ema(pixels) if params.output != "blind" else torch.zeros_like(pixels)
     blind = predict_blind(net.ema, pixels, params.cell) if params.output != "visible" else visible
@@ -102,13 +106,13 @@ def draw_masks(crops: Tensor, params: Blind2UnblindParams, generator: torch.Gene
 
 
 @torch.no_grad()
-def visible_residual(net: UNet, crops: Tensor) -> Tensor:
+def visible_residual(net: Denoiser, crops: Tensor) -> Tensor:
     """e: the error of the network for pixels that it sees, `(N, C, *sides)`, without a gradient."""
     residual: Tensor = net(crops) - crops
     return residual
 
 
-def blind_residuals(net: UNet, crops: Tensor, masks: Tensor) -> Tensor:
+def blind_residuals(net: Denoiser, crops: Tensor, masks: Tensor) -> Tensor:
     """d: the error of the network in each masked copy of the crops, `(N, copies, C, *sides)`.
 
     Only errors of hidden pixels count.
@@ -125,7 +129,7 @@ def revisible_loss(blind: Tensor, visible: Tensor, masks: Tensor, weight: float,
     return (square * hidden).sum() / (len(blind) * hidden.sum())
 
 
-def predict_blind(net: UNet, pixels: Tensor, cell: int) -> Tensor:
+def predict_blind(net: Denoiser, pixels: Tensor, cell: int) -> Tensor:
     """Predict each pixel `(1, C, *space)` without seeing it, one masked copy after the other."""
     masks = cell_masks(tuple(pixels.shape[2:]), cell).to(pixels.device)
     predicted = torch.zeros_like(pixels)

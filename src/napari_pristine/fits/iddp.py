@@ -16,16 +16,18 @@ from torch.nn import functional
 from napari_pristine.fits.optimisation import Optimisation, linear_decay
 from napari_pristine.fits.stopping import EARLY, StopRules
 from napari_pristine.fits.unets import (
+    Denoiser,
     check_source,
+    describe_noise,
     draw_crops,
-    make_unet,
+    make_denoiser,
     match_mean,
     noise_variances,
 )
 from napari_pristine.methods.iddp import IddpParams
 from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step
 from napari_pristine.nets.ema import EmaModel
-from napari_pristine.nets.unet import UNet, noise2grad_config
+from napari_pristine.nets.unet import noise2grad_config
 
 _DECAY = 0.95
 """Decay of the running mean of the residual, which differs from crop to crop."""
@@ -33,12 +35,12 @@ _TOLERANCE = 0.05
 """Noise levels by which the residual may end farther from the noise level than the best one."""
 
 
-def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> EmaModel[UNet]:
+def network(params: IddpParams, channels: int, space: tuple[int, ...]) -> EmaModel[Denoiser]:
     """A U-Net for any size."""
-    return EmaModel(make_unet(params, noise2grad_config(params.width, params.levels), channels, space))
+    return EmaModel(make_denoiser(params, noise2grad_config(params.width, params.levels), channels, space))
 
 
-def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool) -> Fit:
+def fit(net: EmaModel[Denoiser], source: CropSource, params: IddpParams, warm: bool) -> Fit:
     """Minimise α·|F(y) − blurred y|² + β·|F(F(y) ± residual) − F(y)|²."""
     generator = torch.Generator().manual_seed(source.seed)
     optimisation = Optimisation(
@@ -51,6 +53,7 @@ def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool)
     steps = params.steps_of(warm)
     rules = StopRules(params.stop_at, held_out=False, decay=_DECAY)
     best = BestNetwork(net)
+    describe_noise(net, source)
     net.train()
     try:
         for step in range(1, steps + 1):
@@ -71,13 +74,14 @@ def fit(net: EmaModel[UNet], source: CropSource, params: IddpParams, warm: bool)
         best.load_best()
 
 
-def restore(net: EmaModel[UNet], block: NoisyBlock, params: IddpParams) -> Tensor:
+def restore(net: EmaModel[Denoiser], block: NoisyBlock, params: IddpParams) -> Tensor:
     """The output of the averaged network, `(C, *space)`."""
+    describe_noise(net, block)
     restored: Tensor = net.ema(block.pixels[None])[0]
     return match_mean(restored, block.pixels, block.valid) if params.brightness else restored
 
 
-def losses(net: UNet, crops: Tensor, signs: Tensor, params: IddpParams) -> tuple[Tensor, Tensor, Tensor]:
+def losses(net: Denoiser, crops: Tensor, signs: Tensor, params: IddpParams) -> tuple[Tensor, Tensor, Tensor]:
     """The two losses and the residual.
 
     The second pass is fed with, and compared to, the first output as a constant (eq. 16 and 17): else the network
@@ -126,7 +130,7 @@ class BestNetwork:
     A network that begins to copy its input leaves a weaker residual, one that smooths away detail a stronger one.
     """
 
-    def __init__(self, net: EmaModel[UNet]) -> None:
+    def __init__(self, net: EmaModel[Denoiser]) -> None:
         self.net = net
         self.mean: float | None = None
         self.distance = math.inf

@@ -2,6 +2,11 @@
 
 The network sees planes whose noise has level 1, with maps of the level where few photons weaken it, and of the
 correlation length. It says the transform of the signal, not the mean of noisy transforms: see `Intensity.expected`.
+
+Adapting changes few numbers, the gain of each feature and the offsets (Mohan, Vincent, Manzorro, Crozier,
+Fernandez-Granda & Simoncelli 2021, "Adaptive denoising via GainTuning"): the network learns to restore its own result,
+the mean of all orientations, from that result with new noise like the measured one. So it learns what this image looks
+like; a loss against the noisy pixels themselves would also learn how the measured noise differs from the true one.
 """
 
 from __future__ import annotations
@@ -13,14 +18,17 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from napari_pristine.fits.optimisation import linear_decay
+from napari_pristine.image.intensity import LEVEL_SIDE, AnscombeTransform
 from napari_pristine.image.noise import correlate, is_correlated
-from napari_pristine.methods.method import Fit, NoisyBlock, StopReason
+from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason, random_crops
 from napari_pristine.methods.pretrained import PretrainedParams
-from napari_pristine.nets.residual_unet import ResidualUNet
+from napari_pristine.nets.residual_unet import ResidualUNet, pretrained_network
 
 ERROR_SCALES = "error_scales"
 """Key of the metadata of the weights with the factors for the predicted errors, see `training.calibration`."""
@@ -33,15 +41,13 @@ _LAPLACE = math.log(10)
 """Half the width of the 90 % interval of Laplace's distribution, in expected absolute errors."""
 _PROBE = 0.3
 """Strength of the noise that is added to find out how much of it is kept, in noise levels."""
-_PROBED_SIDE = 256
-"""Side of the part of each plane where that is done, in pixels."""
+_PROBED_SIDE, _JUDGED_SIDE = 80, 512
+"""Side of the four parts of each plane where that is done, in pixels, and of the part where errors are estimated."""
 
 
 def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> ResidualUNet:
     """The network with the weights of the package; it takes planes one by one."""
-    net = ResidualUNet()
-    net.load_state_dict(shipped_weights())
-    return net.eval()
+    return pretrained_network()
 
 
 @lru_cache(maxsize=1)
@@ -55,15 +61,42 @@ def error_scales() -> dict[str, float]:
     return {kind: float(stored.get(kind, _LAPLACE)) for kind in (*NOISE_KINDS, FEW_PHOTONS)}
 
 
-@lru_cache(maxsize=1)
-def shipped_weights() -> dict[str, Tensor]:
-    """The weights in the package, as 32-bit floats."""
-    return {name: weight.float() for name, weight in safetensors.torch.load(WEIGHTS.read_bytes()).items()}
-
-
 def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bool) -> Fit:
-    """Adapt the network to the block: not yet."""
-    yield from ()
+    """Adapt the network to the block; it returns to the weights of the package if they are estimated to be better."""
+    steps = params.steps_of(warm)
+    if not steps:
+        return StopReason()
+    planes, maps = _to_planes(block)
+    with torch.no_grad():
+        clean = predict(net, planes, maps, 8)[0]
+    average = clean.mean((2, 3), keepdim=True).expand_as(clean)
+    stack = torch.cat([clean, _expected(clean, block), maps, average], dim=1)
+    stack = stack.transpose(0, 1)  # part, plane, Y, X
+    sides = (1, *(min(n, params.side) for n in planes.shape[2:]))
+    generator, random = torch.Generator().manual_seed(block.seed), np.random.default_rng(block.seed)
+    start = {name: w.detach().clone() for name, w in net.named_parameters() if not name.startswith("error.")}
+    gains = {n: (torch.ones_like(w[:, :1, :1, :1]) if w.dim() > 1 else w.clone()) for n, w in start.items()}
+    optimiser = torch.optim.Adam([gain.requires_grad_() for gain in gains.values()], betas=(0.9, 0.99))
+    cooling = linear_decay(1.0)
+    try:
+        for step in range(1, steps + 1):
+            crops = random_crops(stack, params.batch, sides, generator)[:, :, 0]
+            target, mean, crop_maps, offset = crops[:, :1], crops[:, 1:2], crops[:, 2:4], crops[:, 4:]
+            noisy = mean + _noise(random, mean, block) * (1 + crop_maps[:, :1])
+            weights = {name: start[name] * gain if gain.dim() > 1 else gain for name, gain in gains.items()}
+            restored = torch.func.functional_call(net, weights, (noisy - offset, crop_maps))[0] + offset
+            optimiser.zero_grad()
+            torch.autograd.backward(functional.mse_loss(restored, target))
+            optimiser.param_groups[0]["lr"] = params.learning_rate * cooling((step - 1) / steps)
+            optimiser.step()
+            with torch.no_grad():
+                for name, gain in gains.items():
+                    net.get_parameter(name).copy_(start[name] * gain if gain.dim() > 1 else gain)
+            yield Step(step, steps, (restored.detach() - noisy).square().mean())
+    finally:
+        shipped = pretrained_network().to(planes.device)
+        if not estimated_error(net, block) < estimated_error(shipped, block):
+            net.load_state_dict(shipped.state_dict())
     return StopReason()
 
 
@@ -114,39 +147,108 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -
 
     Monte-Carlo estimate (Ramani, Blu & Unser 2008), with a probe that is correlated as the noise is.
     """
-    planes, maps = _to_planes(block)
-    side = [min(n, _PROBED_SIDE) for n in planes.shape[2:]]
-    y, x = ((n - s) // 2 for n, s in zip(planes.shape[2:], side, strict=True))
-    planes, maps = (t[..., y : y + side[0], x : x + side[1]] for t in (planes, maps))
-    generator = np.random.default_rng(block.seed)
-    white = generator.normal(size=planes.shape).astype(np.float32)
-    probe = torch.from_numpy(correlate(white, block.correlation_length)).to(planes) * (1 + maps[:, :1])
-    outputs = [predict(net, p, maps, 1)[0] for p in (planes, planes + _PROBE * probe)]
-    kept = (probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / _PROBE
+    parts = [_probe(net, block, _PROBED_SIDE, (y, x)) for y in (0.25, 0.75) for x in (0.25, 0.75)]
+    shares = [(probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / _PROBE for probe, _, _, outputs in parts]
+    kept = torch.stack(shares).mean(dim=0)
     return kept.reshape(len(block.pixels), -1).mean(dim=1)
+
+
+@torch.no_grad()
+def estimated_error(net: ResidualUNet, block: NoisyBlock) -> float:
+    """Unbiased estimate of the mean squared error in noise variances, from the noisy image alone (Stein 1981)."""
+    probe, noisy, level, outputs = _probe(net, block, _JUDGED_SIDE)
+    expected = [_expected(output, block) for output in outputs]
+    kept = probe * (expected[1] - expected[0]) / _PROBE
+    return float(((expected[0] - noisy).square() - level.square() + 2 * kept).mean())
+
+
+def _probe(
+    net: ResidualUNet, block: NoisyBlock, side: int, at: tuple[float, float] = (0.5, 0.5)
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Restore a part of each plane, without and with a probe added to its noise.
+
+    Args:
+        net: The network.
+        block: The block.
+        side: Side of the part, in pixels.
+        at: Its place along Y and X: 0 at one border, 0.5 in the middle, 1 at the other border.
+
+    Returns:
+        The probe, the noisy planes, their noise level, and both restored, each `(N, 1, Y, X)`.
+    """
+    planes, maps = _to_planes(block)
+    sides = [min(n, side) for n in planes.shape[2:]]
+    y, x = (round(place * (n - s)) for place, n, s in zip(at, planes.shape[2:], sides, strict=True))
+    planes, maps = (t[..., y : y + sides[0], x : x + sides[1]] for t in (planes, maps))
+    level = 1 + maps[:, :1]
+    probe = _noise(np.random.default_rng(block.seed), planes, block) * level
+    return probe, planes, level, [predict(net, p, maps, 1)[0] for p in (planes, planes + _PROBE * probe)]
 
 
 def _to_planes(block: NoisyBlock) -> tuple[Tensor, Tensor]:
     """Planes of a block with noise of level 1, and the maps that describe it."""
     space = block.pixels.shape[1:]
     planes = (block.pixels / block.sigma.reshape(-1, *[1] * len(space))).reshape(-1, 1, *space[-2:])
-    level = torch.ones_like(block.pixels)
-    if block.intensities:
-        pixels = block.pixels.cpu().numpy()
-        levels = np.stack([i.level(p) for i, p in zip(block.intensities, pixels, strict=True)])
-        level = torch.from_numpy(levels).to(block.pixels)
+    levels = []
+    for intensity, channel in zip(block.intensities, block.pixels, strict=True) if block.intensities else ():
+        pixels = channel.reshape(-1, 1, *space[-2:])
+        level = torch.ones_like(pixels)
+        if transform := intensity.anscombe:  # as in `Intensity.level`
+            signal = _signal(transform, pixels * intensity.std + intensity.mean)
+            margin = LEVEL_SIDE // 2
+            around = functional.avg_pool2d(functional.pad(signal, (margin,) * 4, "replicate"), LEVEL_SIDE, 1)
+            level = interpolate(around, *transform.level_table)
+        levels.append(level)
+    level = torch.cat(levels) if levels else torch.ones_like(planes)
     length = block.correlation_length if is_correlated(block.correlation_length) else 1.0
-    maps = torch.stack([level.reshape(-1, *space[-2:]) - 1, torch.full_like(planes[:, 0], length - 1)], dim=1)
-    return planes, maps
+    return planes, torch.cat([level - 1, torch.full_like(planes, length - 1)], dim=1)
+
+
+def _signal(transform: AnscombeTransform, transformed: Tensor) -> Tensor:
+    """Signal in photons with this transform."""
+    return transformed.clamp(min=0).square() / 4 - 0.375 - transform.read_photons**2
 
 
 def _to_pixels(planes: Tensor, block: NoisyBlock) -> Tensor:
     """Turn restored planes into pixels `(C, *space)`."""
-    pixels = planes.reshape(block.pixels.shape) * block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))
+    expected = _expected(planes, block).reshape(block.pixels.shape)
+    return expected * block.sigma.reshape(-1, *[1] * (expected.dim() - 1))
+
+
+def _noise(random: np.random.Generator, like: Tensor, block: NoisyBlock) -> Tensor:
+    """Noise of level 1 that is correlated as that of a block is."""
+    white = random.normal(size=like.shape).astype(np.float32)
+    return torch.from_numpy(correlate(white, block.correlation_length)).to(like)
+
+
+def _expected(planes: Tensor, block: NoisyBlock) -> Tensor:
+    """`Intensity.expected` for restored planes `(N, 1, Y, X)` of a block, by operations that torch can export."""
     if not any(intensity.anscombe for intensity in block.intensities):
-        return pixels
-    converted = [i.expected(p) for i, p in zip(block.intensities, pixels.cpu().numpy(), strict=True)]
-    return torch.from_numpy(np.stack(converted)).to(block.pixels)
+        return planes
+    channels = []
+    for intensity, sigma, channel in zip(block.intensities, block.sigma, planes.chunk(len(block.sigma)), strict=True):
+        if transform := intensity.anscombe:
+            expected, photons = transform.inverse_table
+            transformed = channel * (sigma * intensity.std) + intensity.mean
+            signal = _signal(transform, transformed)
+            channel = (interpolate(signal, photons, expected) - intensity.mean) / (sigma * intensity.std)
+        channels.append(channel)
+    return torch.cat(channels)
+
+
+def interpolate(values: Tensor, positions: NDArray[np.float64], results: NDArray[np.float64]) -> Tensor:
+    """Linear interpolation in a table, as `numpy.interp`.
+
+    Args:
+        values: Where.
+        positions: Ascending.
+        results: The value at each of them.
+    """
+    x, y = (torch.from_numpy(column.astype(np.float32)).to(values.device) for column in (positions, results))
+    upper = torch.searchsorted(x, values.contiguous()).clamp(1, len(x) - 1)
+    low, high = x[upper - 1], x[upper]
+    weight = ((values - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+    return torch.lerp(y[upper - 1], y[upper], weight)
 
 
 def _turn(planes: Tensor, number: int) -> Tensor:

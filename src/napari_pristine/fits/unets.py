@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_pristine.image.noise import is_correlated
-from napari_pristine.methods.fit_settings import TrainingParams
+from napari_pristine.methods.fit_settings import DenoiserParams, TrainingParams
 from napari_pristine.methods.method import CropSource, NoisyBlock, StopReason
+from napari_pristine.nets.residual_unet import PlaneByPlane, pretrained_network
 from napari_pristine.nets.unet import UNet, UNetConfig, small_config
+
+Denoiser: TypeAlias = UNet | PlaneByPlane
+"""A network of normalised pixels `(N, C, *space)` that restores them."""
 
 _NOISELESS = 2e-6
 """Noise level up to which a channel counts as free of noise, such as the opacity of a screenshot."""
@@ -20,6 +26,21 @@ def make_unet(params: TrainingParams, published: UNetConfig, channels: int, spac
     """Make the U-Net that the setting `unet` chooses: the small one, or the `published` one."""
     config = published if params.unet == "paper" else small_config(params.width, params.levels)
     return UNet(config, channels, len(space))
+
+
+def make_denoiser(params: DenoiserParams, published: UNetConfig, channels: int, space: tuple[int, ...]) -> Denoiser:
+    """Make the network that the setting `unet` chooses: a U-Net of `make_unet`, or the pretrained network."""
+    if params.unet != "pretrained":
+        return make_unet(params, published, channels, space)
+    return PlaneByPlane(pretrained_network(), channels)
+
+
+def describe_noise(net: nn.Module, source: CropSource) -> None:
+    """Tell the pretrained networks in `net`, if any, the noise of the pixels that they will see."""
+    length = source.correlation_length if is_correlated(source.correlation_length) else 1.0
+    for part in net.modules():
+        if isinstance(part, PlaneByPlane):
+            part.sigma, part.correlation_length = source.sigma, torch.full_like(source.sigma[0], length)
 
 
 def draw_crops(source: CropSource, params: TrainingParams, generator: torch.Generator) -> Tensor:

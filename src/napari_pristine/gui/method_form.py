@@ -212,17 +212,25 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """The settings of the chosen preset, or those that the chosen model was trained with."""
         if self.model_select.model is not None:
             return dict(self.model_select.model.recipe.params.model_dump())
-        return dict(self.method.settings(self.preset_box.value).model_dump())
+        return self._scratch_values()
+
+    def _scratch_values(self) -> dict[str, Any]:
+        """The settings of the chosen preset, with those by which the method starts from the pretrained network."""
+        start = self.model_select.start_settings
+        return dict(self.method.settings(self.preset_box.value, start).model_dump())
 
     def _apply_preset(self) -> None:
-        self.settings.set_values(self.method.settings(self.preset_box.value).model_dump())
+        self.settings.set_values(self._scratch_values())
 
     def _on_model(self) -> None:
-        """Show the settings that the model was trained with."""
+        """Show the settings that the model was trained with, or those by which the method starts anew."""
         if self.model_select.model is not None:
             with self.preset_box.changed.blocked():
                 self.preset_box.value = self.model_select.model.recipe.preset
             self.settings.set_values(self._preset_values())
+        else:
+            values = self._scratch_values()
+            self.settings.set_values({name: values[name] for name in self.method.from_pretrained})
         self._on_changed()
 
     def _on_layer(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -25,11 +26,11 @@ from napari_pristine.gui.widgets import (
 )
 from napari_pristine.methods.method import Method
 from napari_pristine.model import SUFFIX, Model, load_model, save_model
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import PRETRAINED_MODEL, Recipe
 from napari_pristine.settings import settings_of
 
 _FILE_TYPES = f"Models (*{SUFFIX})"
-_SCRATCH = "scratch"
+_SCRATCH, _PRETRAINED = "scratch", "the pretrained network"
 THIS_IMAGE, SELECTED_LAYERS = "this image", "all selected layers"
 
 
@@ -60,7 +61,8 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         self.models: dict[str, NamedModel] = {}
         self.start = ComboBox(
             choices=[(_SCRATCH, "")],
-            tooltip="A trained network restores at once; from scratch, a network is trained on the image first.",
+            tooltip="A trained network restores at once; from scratch, a network is trained on the image first; the "
+            "pretrained one is trained on the image, too, but needs fewer steps.",
         )
         limit_width(self.start)
         adapt = next(setting for setting in settings_of(Recipe) if setting.name == "adapt")
@@ -102,6 +104,11 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
     def model(self) -> Model | None:
         """The model to start from, without its file."""
         return self.named_model.model if self.named_model else None
+
+    @property
+    def start_settings(self) -> Mapping[str, Any]:
+        """Settings that follow from the choice: those with which the method starts from the pretrained network."""
+        return self.method.from_pretrained if self.start.value == PRETRAINED_MODEL else {}
 
     def set_method(self, method: Method[Any, Any]) -> None:
         """Offer the models of a method, and choose none of them; methods that train no network hide this part."""
@@ -163,7 +170,8 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
     def _offer(self, name: str) -> None:
         names = [known for known, named in self.models.items() if named.model.recipe.method == self.method.key]
         with self.start.changed.blocked():
-            self.start.choices = [(_SCRATCH, ""), *((known, known) for known in names)]
+            pretrained = [(_PRETRAINED, PRETRAINED_MODEL)] if self.method.from_pretrained else []
+            self.start.choices = [(_SCRATCH, ""), *pretrained, *((known, known) for known in names)]
             self.start.value = name
         self._on_chosen()
 

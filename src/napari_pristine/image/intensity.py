@@ -20,8 +20,15 @@ ArrayOrTensor = TypeVar("ArrayOrTensor")
 
 MIN_VALID = 0.01
 """Fraction of the pixels that must have a value, and that a mask must leave, at least."""
-_LEVEL_SIDE = 5
+LEVEL_SIDE = 5
 """Side of the squares over which the signal is averaged to find the level of its noise, in pixels."""
+_BIAS = 0.02
+"""Change of a mean, relative to the mean or the noise level, above which values should not be rounded."""
+_PADDED, _WIDTH = 81, 3
+"""Area and width of padding, in pixels, at least; a dead column is narrower."""
+_SQUARE, _BAND, _FREQUENT = 9, 13, 0.25
+"""Side of the squares that padding is made of, in pixels; side of the squares by which it is widened to look at what is
+next to it; share of the pixels there above which its value is so frequent that it may be recorded."""
 _LEAST_PHOTONS = 0.1
 """Photons, with those of the transform's offset, below which its slope is taken for that of as many."""
 _NODES, _WEIGHTS = hermegauss(31)
@@ -70,10 +77,15 @@ class AnscombeTransform:
 
     def level(self, transformed: Array) -> Array:
         """Level of the noise of transformed values `(..., Y, X)`, by the signal around: below 1 for few photons."""
-        photons, levels = _level_table(self.read_photons)
+        photons, levels = self.level_table
         signal = np.maximum(transformed, 0) ** 2 / 4 - 0.375 - self.read_photons**2
-        around = ndimage.uniform_filter(signal, (*[1] * (signal.ndim - 2), _LEVEL_SIDE, _LEVEL_SIDE), mode="nearest")
+        around = ndimage.uniform_filter(signal, (*[1] * (signal.ndim - 2), LEVEL_SIDE, LEVEL_SIDE), mode="nearest")
         return np.asarray(np.interp(around, photons, levels))
+
+    @property
+    def level_table(self) -> tuple[Array, Array]:
+        """Mean signals in photons, ascending, and the level of the transformed noise at each."""
+        return _level_table(self.read_photons)
 
     @property
     def inverse_table(self) -> tuple[Array, Array]:
@@ -212,6 +224,54 @@ def find_valid(block: NDArray[Any]) -> NDArray[np.bool_]:
     return valid
 
 
+def find_padding(block: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find areas at the edges of planes where nothing was recorded, such as around rotated images.
+
+    All of such an area has the value of a corner of the plane, or the lowest one along its edges. The dark background
+    of an image may have one value, too, but has it next to such areas as well.
+
+    Args:
+        block: `(C, *space)`; the last two axes are Y and X.
+
+    Returns:
+        `(*space)`; all False if too few pixels would be left.
+    """
+    planes = block.reshape(len(block), -1, *block.shape[-2:])
+    padding = np.zeros(planes.shape[1:], bool)
+    for number, found in enumerate(padding):
+        plane = planes[:, number]
+        edges = np.concatenate([plane[:, 0], plane[:, -1], plane[:, :, 0], plane[:, :, -1]], axis=1)
+        corners = plane[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+        lowest = edges[:, np.where(np.isfinite(edges), edges, np.inf).sum(axis=0).argmin()]
+        for value in np.unique(np.column_stack([corners, lowest]), axis=1).T:
+            equal = (plane == value[:, None, None]).all(axis=0)
+            sides = (equal[:_WIDTH], equal[-_WIDTH:], equal.T[:_WIDTH], equal.T[-_WIDTH:])
+            if sum(int(side.all(axis=0).sum()) for side in sides) >= _SQUARE:  # quick, and rare
+                found |= _padding_within(equal)
+    return padding.reshape(block.shape[1:]) if padding.mean() < 1 - MIN_VALID else np.zeros(block.shape[1:], bool)
+
+
+def _padding_within(equal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The padding among the pixels of a plane that have one value: squares that are connected with an edge."""
+    edge = np.ones(equal.shape, bool)
+    edge[1:-1, 1:-1] = False
+    squares = _open(equal, _SQUARE, _SQUARE - _WIDTH)
+    squares = ndimage.binary_propagation(edge & squares, mask=squares)
+    near = ndimage.maximum_filter(squares, _BAND) & ~squares
+    if squares.sum() < _PADDED or (near.any() and equal[near].mean() > _FREQUENT):
+        return np.zeros(equal.shape, bool)
+    # at the edges of the plane it may be narrower
+    return np.asarray(ndimage.binary_propagation(squares, mask=_open(equal, _WIDTH, _WIDTH) | squares))
+
+
+def _open(area: NDArray[np.bool_], side: int, outside: int) -> NDArray[np.bool_]:
+    """The part of an area that squares fit into, which may reach out of the plane by a number of pixels."""
+    padded = np.pad(area, outside, constant_values=True)
+    eroded = ndimage.minimum_filter(padded, side, mode="constant", cval=False)
+    opened = ndimage.maximum_filter(eroded, side, mode="constant", cval=False)
+    return np.asarray(opened[tuple(slice(outside, outside + n) for n in area.shape)])
+
+
 def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
     """Replace each invalid value of a block `(C, *space)` by the nearest valid one of its channel; float64."""
     filled = np.asarray(block, dtype=np.float64)
@@ -219,6 +279,17 @@ def fill_invalid(block: NDArray[Any], valid: NDArray[np.bool_]) -> Array:
         return filled
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return np.stack([channel[tuple(nearest)] for channel in filled])
+
+
+def is_biased(exact: float, stored: float, sigma: float) -> bool:
+    """Tell whether conversion to another type changes a mean noticeably.
+
+    Args:
+        exact: Mean before the conversion.
+        stored: Mean after it.
+        sigma: Noise level: a mean near 0 may change by more than a small part of itself.
+    """
+    return abs(stored - exact) > _BIAS * max(abs(exact), sigma)
 
 
 def cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 
 BLANK_SIDE = 9
 """Side, in pixels, of the squares of one value that count as blank: nothing was recorded there."""
+DISAGREE = 1.6
+"""Ratio of two estimates of the noise level from which one of them is wrong."""
 _CORRELATED = 1.1
 """Correlation length, in pixels, above which noise counts as correlated."""
 _PATCH_SIDE, _PATCH_STEP = 8, 3
@@ -74,6 +76,7 @@ class Noise:
             Measured from second differences over one and two pixels, see `measure_noise`; up to 5.3.
         correlation: Autocorrelation at a distance of one pixel, for the same blur.
         rows, columns: Standard deviation of the offsets of rows and of columns, which `sigma` does not include.
+        patch_sigma: Independent estimate of `sigma`, see `estimate_sigma`; None if it was not made.
     """
 
     sigma: float
@@ -83,6 +86,7 @@ class Noise:
     correlation: float = 0.0
     rows: float = 0.0
     columns: float = 0.0
+    patch_sigma: float | None = None
 
     @property
     def signal_dependent(self) -> bool:
@@ -121,7 +125,7 @@ def correlate(white: NDArray[Any], correlation_length: float) -> NDArray[Any]:
     return np.asarray(blurred * (white.std() / blurred.std()))
 
 
-def estimate_sigma(block: NDArray[Any]) -> float:
+def estimate_sigma(block: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> float:
     """Estimate the noise level of a block by the eigenvalues of its patches (Chen, Zhu & Heng, ICCV 2015).
 
     The smallest eigenvalues of the covariance of all 8 × 8 patches belong to noise alone: the largest ones are dropped
@@ -129,6 +133,7 @@ def estimate_sigma(block: NDArray[Any]) -> float:
 
     Args:
         block: `(C, Y, X)` or `(C, Z, Y, X)`, without NaN.
+        valid: The same shape without C; patches without values that were filled in are used, if these are enough.
 
     Returns:
         One level for all channels, in the units of the block.
@@ -136,7 +141,7 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     Raises:
         ImageError: The block has fewer patches than a patch has values.
     """
-    patches = _patches(np.asarray(block, dtype=np.float64))
+    patches = _patches(np.asarray(block, dtype=np.float64), valid)
     count, length = patches.shape
     if count <= length:
         raise ImageError(
@@ -154,23 +159,34 @@ def estimate_sigma(block: NDArray[Any]) -> float:
     return float(np.sqrt(max(values[-1], 0.0)))
 
 
-def _patches(block: Array) -> Array:
-    """Patches of a block `(C, *space)`, one per row, without those of one value."""
-    planes = _sample_planes(block)
-    if min(planes.shape[-2:]) < _PATCH_SIDE:
-        return np.empty((0, _PATCH_SIDE**2 * len(block)))
-    windows = np.lib.stride_tricks.sliding_window_view(planes, (_PATCH_SIDE, _PATCH_SIDE), axis=(2, 3))
-    windows = windows[:, :, ::_PATCH_STEP, ::_PATCH_STEP]
+def _patches(block: Array, valid: NDArray[np.bool_] | None) -> Array:
+    """Patches of a block `(C, *space)`, one per row, without those of one value or with values that do not count."""
+    windows = _windows(block)
     positions = np.indices(windows.shape[1:4]).reshape(3, -1)
     if positions.shape[1] > _MAX_PATCHES:
         drawn = np.random.default_rng(0).choice(positions.shape[1], _MAX_PATCHES, replace=False)
         positions = positions[:, drawn]
-    patches = windows[(slice(None), *positions)].transpose(1, 0, 2, 3).reshape(positions.shape[1], -1)
+    patches = (
+        windows[(slice(None), *positions)]
+        .transpose(1, 0, 2, 3)
+        .reshape(positions.shape[1], len(block) * _PATCH_SIDE**2)
+    )
     recorded = np.ptp(patches, axis=1) > 0  # the margins of stitched images hold one value
-    return np.asarray(patches[recorded] if recorded.mean() > 0.1 else patches)
+    if valid is not None and not valid.all():
+        recorded &= _windows(valid[None])[(0, *positions)].all(axis=(1, 2))
+    return np.asarray(patches[recorded] if recorded.sum() > 0.1 * len(recorded) else patches)
 
 
-def _sample_planes(block: Array) -> Array:
+def _windows(block: NDArray[Any]) -> NDArray[Any]:
+    """Views of all patches of a block `(C, *space)`: `(C, planes, rows, columns, Y, X)`; none if it is too small."""
+    planes = _sample_planes(block)
+    if min(planes.shape[-2:]) < _PATCH_SIDE:
+        return np.empty((len(block), 0, 0, 0, _PATCH_SIDE, _PATCH_SIDE), block.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (_PATCH_SIDE, _PATCH_SIDE), axis=(2, 3))
+    return np.asarray(windows[:, :, ::_PATCH_STEP, ::_PATCH_STEP])
+
+
+def _sample_planes(block: NDArray[Any]) -> NDArray[Any]:
     """Planes of a block `(C, *space)` as `(C, planes, Y, X)`; some planes or crops, evenly spread, if it is large."""
     planes = block.reshape(len(block), -1, *block.shape[-2:])
     planes = planes[:, spread(planes.shape[1], _MAX_PLANES)]
@@ -262,7 +278,11 @@ def measure_noise(channel: NDArray[Any], valid: NDArray[np.bool_] | None = None)
     sigma = float(np.sqrt(np.maximum(gain * signal + offset, variance.min() / 2).mean()))
     length = 1.0 if white else float(np.interp(blur, _BLURS, _LENGTHS))
     correlation = 0.0 if white else float(_blurred_autocorrelation(1, blur))
-    return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns)
+    try:
+        patch_sigma = estimate_sigma(planes[None], good)
+    except ImageError:  # too small
+        patch_sigma = None
+    return Noise(sigma, gain, offset, length, correlation, stripes.rows, stripes.columns, patch_sigma)
 
 
 def _looks_like_structure(over_one: float, over_two: float, over_three: float, rising: bool) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +41,33 @@ _FREQUENT = 4
 """Number of pixels with the same value from which that value counts as one of the steps of the values."""
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+_REMEMBERED = 2
+"""Number of results that are kept."""
+
+
+def remember_last(measure: F) -> F:
+    """Keep the last results of a measurement of arrays: the noise and the block of an image need the same ones."""
+    known: OrderedDict[bytes, Any] = OrderedDict()
+
+    @wraps(measure)
+    def remembered(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> Any:
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (planes, good):
+            if array is not None:
+                digest.update(f"{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        key = digest.digest()
+        if key not in known:
+            known[key] = measure(planes, good)
+            while len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        return known[key]
+
+    return cast("F", remembered)
+
+
+@remember_last
 def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> NDArray[np.int8]:
     """Find pixels that no light can explain, since they differ too sharply from their neighbours.
 

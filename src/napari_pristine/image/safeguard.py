@@ -28,9 +28,16 @@ _MAX_FACTOR = 2.0
 _FINE = 4.0
 """Standard deviation of the blur that separates fine structure from its surroundings, in pixels."""
 _LOST = 0.1
-"""Share of the contrast of fine structure from which a loss is made good; less is within the error of the estimate."""
-_MOST_LOST, _LEAST_POWER = 1.0, 0.03
-"""Largest loss that is made good, and the least power of what is added, in noise variances."""
+"""Share of the contrast of fine structure that must be lost for it to be given back."""
+_CLEAR_LOSSES = (3.0, 0.03), (8.0, 0.002)
+"""Least loss that is clear, in standard deviations of its estimate, and its least power, in noise variances: noise that
+a fit has kept may look like a small loss, or like an uncertain one. One of the two pairs is enough."""
+_SPOT = 2.0
+"""Standard deviation of the window in which the lost light of a spot is measured, in pixels."""
+_SPREAD, _LEAST_SPREAD, _MOST_LOST = 4.0, 0.3, 6.0
+"""Spread of the losses of spots, relative to their mean; the least spread; and the largest loss that is made good."""
+_DETAIL = 1.0
+"""Standard deviation of the blur with which fine structure of a result and a noisy image are compared, in pixels."""
 _FEW_PHOTONS = 1.0
 """Photons per pixel up to which errors of a result as a whole are compared as well."""
 _FIT_KEEPS, _LEAST_GAIN = 0.01, 0.005
@@ -41,6 +48,9 @@ _FINE_FROM = 1.5, 2.2
 """Power of the fine structure, in noise variances, from which that begins to count, and from which it counts fully."""
 _FLAT = 0.3
 """Power of fine structure, in noise variances, around a pixel at which half as much of the noisy image is mixed in."""
+_TYPICAL, _UNCERTAIN = 0.6, 0.05
+"""Weight of a trained network in its mixture with the refinement that is best on average, and the error of estimated
+covariances, in noise variances."""
 _SIGNAL_BLUR = 2.0
 _LEAST_SIGMA = 0.2
 """Least noise level of a pixel, relative to that of the channel."""
@@ -54,12 +64,18 @@ class Safe(NamedTuple):
         error: Estimate of its mean squared error, in noise variances.
         blur_error: The same for the better of the best light blur and the noisy image.
         replaced: Mean weight of blurs and noisy image in it, 0 to 1.
+        lost: Share of the contrast of fine structure that is still missing, 0 to 1; 0 if the fit kept it.
+        factor: Variance of the noise that was seen in what was removed, relative to the measured one, at least 1.
+        kept: Mean covariance of the noise and the result, in noise variances.
     """
 
     values: Array
     error: float
     blur_error: float
     replaced: float
+    lost: float
+    factor: float
+    kept: float
 
 
 def replace_worse(
@@ -70,9 +86,9 @@ def replace_worse(
     With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
     E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
     the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
-    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. Then the
-    contrast of fine structure is raised if much of it is lost, so that spots keep their light. At the end, some of the
-    noisy image is mixed in where the noise is weak, see `_cautious_share`.
+    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. Then spots
+    get back the light that they lost, see `_give_light_back`. At the end, some of the noisy image is mixed in where
+    the noise is weak, see `_cautious_share`.
 
     Args:
         noisy: `(*space)` in the units of the image; the last two axes are Y and X.
@@ -83,12 +99,14 @@ def replace_worse(
     """
     y, current = np.asarray(noisy, np.float64), np.asarray(restored, np.float64)
     variance = noise_variance(y, noise)
-    correlated = is_correlated(noise.correlation_length)
+    correlated, factor = is_correlated(noise.correlation_length), 1.0
     if not correlated:
         # without most of its structure, all of the image shows the noise, that of few photons included
         seen = fourth_differences(y - current)[valid] ** 2
-        variance *= np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR)
-    share = np.clip(PILOT * np.asarray(kept, np.float64), 0, 1)
+        factor = float(np.clip(seen.mean() / variance[valid].mean(), 1, _MAX_FACTOR))
+        variance *= factor
+    share = np.clip(np.asarray(kept, np.float64), 0, 1)
+    fit, fit_share = current, share
     margin = _MARGIN_CORRELATED if correlated else _MARGIN
     weight, blur_errors = np.ones(y.shape), []
     for blurred, blur_share in _blurs(y, noise):
@@ -106,19 +124,18 @@ def replace_worse(
         # all of it at once, since the error of a few pixels tells little
         current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, noise)
         weight *= 1 - mixed_blur
-    if not correlated:
-        fine = current - _blur(current, _FINE)
-        lost = _lost_contrast(y, current, fine, share * variance * (1 - _kept_by_blur(_FINE, 1.0)), valid)
-        lost = min(lost, _MOST_LOST)
-        # in an empty or flat image, all fine structure is noise
-        if lost > _LOST and lost * float((fine[valid] ** 2).mean()) > _LEAST_POWER * mean_variance:
-            current = current + lost * fine
-            share = share * (1 + lost)
+    lost = 0.0
+    if not correlated and _loses_light(y, fit, fit_share, variance, valid):
+        current, share = _give_light_back(y, current, share, fit, fit_share, variance, valid)
+        lost = _missing_contrast(y, current, valid)
     kept_noisy = _cautious_share(y, current, share, variance, valid)
     current = current + kept_noisy * (y - current)
     share = share + kept_noisy * (1 - share)
     replaced = 1 - float((weight * (1 - kept_noisy)).mean())
-    return Safe(current, _mean_error(y, current, share, variance, valid), min(blur_errors), replaced)
+    mean_share = float((share * variance)[valid].mean() / variance[valid].mean())
+    # the noise that is left is the least error; less is due to a variance that was measured as too high
+    error = max(_mean_error(y, current, share, variance, valid), mean_share**2)
+    return Safe(current, error, min(blur_errors), replaced, lost, factor, mean_share)
 
 
 def _mix_best_blur(
@@ -153,18 +170,67 @@ def _cautious_share(y: Array, estimate: Array, share: Array, variance: Array, va
     return np.where(valid, is_fine * best * fine / (fine + _FLAT * variance), 0.0)
 
 
-def _lost_contrast(y: Array, estimate: Array, fine: Array, kept: Array, valid: NDArray[np.bool_]) -> float:
-    """Factor, above 1, with which fine structure comes closest to the truth, minus 1.
+def _loses_light(y: Array, fit: Array, share: Array, variance: Array, valid: NDArray[np.bool_]) -> bool:
+    """Test if the fine structure of a fit has clearly less contrast than that of the noisy image.
+
+    In an empty or flat image, all fine structure is noise, and is left as it is.
+    """
+    fine = _fine(fit, valid)
+    power = float((fine**2).sum())
+    lost = float(_common(fine, y - fit, share, variance).sum())
+    deviation = float((fine**2 * variance).sum()) ** 0.5
+    noise = float(variance[valid].sum())
+    return lost > _LOST * power and any(lost > max(a * deviation, b * noise) for a, b in _CLEAR_LOSSES)
+
+
+def _give_light_back(
+    y: Array, current: Array, share: Array, fit: Array, fit_share: Array, variance: Array, valid: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """Multiply fine structure by what brings its light to that of the noisy image; also returns the noise it keeps.
+
+    The fit tells where spots are, and how much noise it has kept there, hence its product with the difference to the
+    noisy image tells without bias what is missing: in all of the image, and around each spot. The weaker a spot, the
+    less its own figure counts beside that of all (a Wiener filter).
+    """
+    fine, template = _fine(current, valid), _fine(fit, valid)
+    missing, present = _common(template, y - current, fit_share, variance), template * fine
+    mean = float(missing.sum() / max(present.sum(), 1e-300))
+    spread = max(_SPREAD * mean, _LEAST_SPREAD)
+    around = np.maximum(_blur(present, _SPOT), 1e-9 * float(np.abs(present).max()) + 1e-300)
+    uncertainty = _blur(variance * template**2, _SPOT) / (4 * np.pi * _SPOT**2) / around**2
+    trust = spread**2 / (spread**2 + uncertainty)
+    gain = np.clip(mean + trust * (_blur(missing, _SPOT) / around - mean), 0.0, _MOST_LOST)
+    # the gain itself follows the noise
+    follows = trust * np.maximum(present, 0) / (2 * np.pi * _SPOT**2 * around)
+    return current + gain * fine, share * (1 + gain) + follows
+
+
+def _missing_contrast(y: Array, estimate: Array, valid: NDArray[np.bool_]) -> float:
+    """Share of the contrast of fine structure that an estimate lacks, 0 to 1, compared with the noisy image.
+
+    Noise that the estimate keeps counts as missing, too, which matters if most of the structure is weaker than that.
+    """
+    shown, left = (_fine(_blur(np.where(valid, x, 0.0), _DETAIL), valid) for x in (estimate, y - estimate))
+    more = max(float((shown * left).sum() / max((shown**2).sum(), 1e-300)), 0.0)
+    return more / (1 + more)
+
+
+def _fine(values: Array, valid: NDArray[np.bool_]) -> Array:
+    """Fine structure: the difference to the surroundings; 0 where values do not count."""
+    return np.where(valid, values - _blur(values, _FINE), 0.0)
+
+
+def _common(fine: Array, difference: Array, share: Array, variance: Array) -> Array:
+    """Product of fine structure and the difference to the truth, free of the noise that the structure keeps.
 
     Args:
-        y: Noisy values.
-        estimate: The estimate.
-        fine: Its fine structure.
-        kept: Covariance of the noise and the fine structure.
-        valid: False where the noisy value does not count.
+        fine: Fine structure of an image that keeps a share of the noise.
+        difference: Noisy image minus estimate.
+        share: The share, in noise variances.
+        variance: Noise variance.
     """
-    common = (fine * (y - estimate) - kept)[valid].sum()
-    return float(common / max((fine[valid] ** 2).sum(), 1e-300))
+    kept = share * variance * (1 - _kept_by_blur(_FINE, 1.0))
+    return np.where(fine == 0, 0.0, fine * difference - kept)
 
 
 def least_errors(
@@ -185,21 +251,26 @@ def least_errors(
     return least, min(_mean_error(y, blurred, share, variance, valid) for blurred, share in _blurs(y, noise))
 
 
-def mixing_weight(noisy: NDArray[Any], first: NDArray[Any], second: NDArray[Any], kept: float) -> float:
+def mixing_weight(
+    noisy: NDArray[Any], first: NDArray[Any], second: NDArray[Any], kept: float, variance: float
+) -> float:
     """Weight of the first of two estimates in the mixture that is closest to the truth, 0 to 1.
 
     The mean squared error of w a + (1 - w) b is, but for a constant, that to the noisy image and twice the covariance
-    with the noise (Stein 1981).
+    with the noise (Stein 1981). Covariances are known with an error; where the estimates hardly differ it would
+    decide, so the weight is drawn towards that which is best on average.
 
     Args:
         noisy: Noisy pixels.
         first: The first estimate of them, of the same shape.
         second: The second one.
         kept: Covariance of the noise and the first estimate, minus that of the noise and the second.
+        variance: Variance of the noise.
     """
     difference = np.asarray(first, np.float64) - second
     room = float((difference**2).mean())
-    return float(np.clip(((difference * (noisy - second)).mean() - kept) / room, 0, 1)) if room else 1.0
+    best = float((difference * (noisy - second)).mean()) - kept
+    return float(np.clip((best + _TYPICAL * _UNCERTAIN * variance) / (room + _UNCERTAIN * variance), 0, 1))
 
 
 def noise_variance(noisy: Array, noise: Noise) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_pristine.image.outliers import fill_outliers, find_outliers, value_step
+from napari_pristine.image.outliers import fill_outliers, find_outliers, remember_last, value_step
 
 Array = NDArray[np.float64]
 
@@ -59,11 +59,12 @@ class Stripes(NamedTuple):
     columns: float
 
 
+@remember_last
 def measure_stripes(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -> Stripes:
     """Measure the offsets of rows and of columns.
 
-    The offset of a row is the mean difference of its pixels from their surleasts, with less weight where the
-    surleasts are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
+    The offset of a row is the mean difference of its pixels from their surroundings, with less weight where the
+    surroundings are noisy or structured. Offsets that structure or noise may make by chance are 0: those of a row are
     the same in all of its segments, and independent of those of its neighbours. Slow changes over many rows cannot be
     told from the scene and stay.
 
@@ -122,7 +123,7 @@ def _offsets_of_rows(values: Array, good: NDArray[np.bool_], least: float) -> Ar
 
 
 def _differences_of_segments(values: Array, good: NDArray[np.bool_], least: float) -> tuple[Array, Array, float]:
-    """Mean difference of each segment of each row from its surleasts, without slow changes along Y.
+    """Mean difference of each segment of each row from its surroundings, without slow changes along Y.
 
     Returns:
         The differences and their precision, `(planes, Y, segments)`, and the variance of a pixel.

@@ -17,6 +17,10 @@ Provenance = Mapping[str, Any] | None
 PROVENANCE = "pristine"
 """Key under which files and `Image.metadata` hold the provenance, the origin of a result: its recipe and more."""
 
+TITLE = "title"
+"""Key of `Image.metadata`: name that the metadata of an OME-Zarr give the image; results keep it, whatever their files
+are called."""
+
 
 @dataclass(frozen=True)
 class FileMetadata:

@@ -20,6 +20,7 @@ from napari_pristine.image.image import Image, axes_from_names
 from napari_pristine.io.metadata import (
     PIXEL,
     PROVENANCE,
+    TITLE,
     WHITE_IS_ZERO,
     FileMetadata,
     Provenance,
@@ -85,6 +86,7 @@ class _Multiscale(BaseModel):
     """The keys that are read; others may be missing or wrong, as no pixel depends on them."""
 
     version: Any = None
+    name: Any = None
     axes: list[_Axis] | None = None
     datasets: list[_Dataset] = Field(min_length=1)
     transformations: list[_Transformation] | None = Field(None, alias="coordinateTransformations")
@@ -128,7 +130,8 @@ def write_attributes(
         described.append({"name": axis.lower(), "type": _AXIS_TYPES[axis]})
         if _has_symbol(unit, axis):
             described[-1]["unit"] = unit
-    multiscale: dict[str, Any] = {"name": image.name} if image.name else {}
+    name = image.metadata.get(TITLE, image.name)
+    multiscale: dict[str, Any] = {"name": name} if name else {}
     multiscale |= {
         "axes": described,
         "datasets": [_dataset(image, axes, level) for level in range(levels)],
@@ -206,7 +209,7 @@ def read_multiscale(file: Path, attributes: Mapping[str, Any], level: str = "", 
     stated = FileMetadata(
         spacing={axis: (_valid_distance(d), unit) for axis, d, unit in zip(letters, scale, units, strict=True)},
         channels=_read_channels(ome.get("omero")),
-        metadata=_read_metadata(attributes, ome.get("omero")),
+        metadata=_read_metadata(attributes, image.name, ome.get("omero")),
         position={axis: d if math.isfinite(d) else 0.0 for axis, d in zip(letters, start, strict=True)},
         notes=tuple(notes),
     )
@@ -285,9 +288,11 @@ def _display(image: Image, contrast: Sequence[ContrastLimits]) -> list[dict[str,
     return channels
 
 
-def _read_metadata(attributes: Mapping[str, Any], omero: Any) -> dict[str, Any]:
-    """The provenance, and whether low values are shown bright."""
+def _read_metadata(attributes: Mapping[str, Any], name: Any, omero: Any) -> dict[str, Any]:
+    """The provenance, the name of the image, and whether low values are shown bright."""
     metadata = {PROVENANCE: attributes[PROVENANCE]} if isinstance(attributes.get(PROVENANCE), dict) else {}
+    if isinstance(name, str) and name.strip():
+        metadata[TITLE] = one_line(name)
     channels = omero.get("channels") if isinstance(omero, dict) else None
     channels = channels if isinstance(channels, list) else []
     inverted = [channel.get("inverted") is True for channel in channels if isinstance(channel, dict)]

@@ -16,6 +16,7 @@ import numpy as np
 from napari_pristine.image.image import AxisValues, Image
 from napari_pristine.io.metadata import (
     PROVENANCE,
+    TITLE,
     FileMetadata,
     Provenance,
     WriteSpec,
@@ -150,8 +151,8 @@ def write_spec(image: Image, provenance: Provenance) -> WriteSpec:
     """Express an image in OME's attributes."""
     axes = plane_last(image.axes)
     metadata: dict[str, Any] = {"axes": axes, "Creator": CREATOR}
-    if image.name:
-        metadata["Name"] = image.name
+    if name := image.metadata.get(TITLE, image.name):
+        metadata["Name"] = name
     start_of: dict[str, str] = {}
     kept = {"text"}
     for axis, distance, start, unit in zip(image.axes, image.scale, image.translate, image.units, strict=True):

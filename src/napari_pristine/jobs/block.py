@@ -18,6 +18,7 @@ from napari_pristine.image.intensity import (
     MIN_VALID,
     Intensity,
     fill_invalid,
+    find_padding,
     find_valid,
     measure_intensity,
 )
@@ -50,8 +51,9 @@ class Block:
     """One block `(C, *space)` as values and as pixels.
 
     Attributes:
-        filled: Values; those that do not count are replaced by their nearest neighbour.
-        valid: `(*space)`, true where values count: finite, not masked, no outliers.
+        values: Values as they are stored.
+        filled: The same as 64-bit floats; those that do not count are replaced by their nearest neighbour.
+        valid: `(*space)`, true where values count: finite, not masked, no outliers, no padding.
         outliers: `(*space)`, 1 at hot and -1 at cold pixels of any channel, else 0.
         intensities: Normalisation of each channel.
         pixels: Normalised values `(C, *space)`: zero mean, unit standard deviation.
@@ -63,9 +65,11 @@ class Block:
         others: Extra images of the scene, normalised in the same way.
         psf: Measured point spread function of the image, if there is one.
         stripes: Standard deviation of the offsets of rows and columns that were removed, in noise levels.
-        empty: `(*space)`, for chunks: true where all pixels within a few pixels have one value, which is kept.
+        empty: `(*space)`, true where nothing was recorded, so that values are kept: in padding, and in chunks also
+            where all pixels within a few pixels have one value.
     """
 
+    values: NDArray[Any]
     filled: NDArray[np.float64]
     valid: NDArray[np.bool_]
     outliers: NDArray[np.int8]
@@ -76,10 +80,10 @@ class Block:
     params: MethodParams
     axes: str
     spacing: tuple[float, ...]
-    others: tuple[NoisyBlock, ...] = ()
-    psf: MeasuredPSF | None = None
-    stripes: tuple[float, float] = (0.0, 0.0)
-    empty: NDArray[np.bool_] | None = None
+    others: tuple[NoisyBlock, ...]
+    psf: MeasuredPSF | None
+    stripes: tuple[float, float]
+    empty: NDArray[np.bool_]
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -91,13 +95,18 @@ class Block:
         """The largest correlation length of all channels."""
         return max(self.correlation_lengths)
 
+    @property
+    def patch_sigmas(self) -> tuple[float, ...]:
+        """See `BlockDone`; unknown where the noise level is set, or where the texture of a coarse image adds to it."""
+        return () if self.params.degraded else tuple(i.noise.patch_sigma or 0.0 for i in self.intensities)
+
     def noisy(self, device: torch.device, seed: int, tile: tuple[slice, ...] | None = None) -> NoisyBlock:
         """The block, or a tile of it, as a method sees it."""
         tile = (slice(None),) * len(self.space) if tile is None else tile
         inside = (slice(None), *tile)
         pixels = self.pixels[inside]
         # the level of each tile by itself where it is estimated, as photon noise follows the signal
-        sigma = [_sigma(i, p, self.params) for i, p in zip(self.intensities, pixels, strict=True)]
+        sigma = [_sigma(i, p, self.valid[tile], self.params) for i, p in zip(self.intensities, pixels, strict=True)]
         return NoisyBlock(
             pixels=torch.from_numpy(np.ascontiguousarray(pixels)).to(device),
             sigma=torch.tensor(sigma, dtype=torch.float32, device=device),
@@ -136,13 +145,10 @@ class Block:
         inside = (slice(None), *part)
         pilots = restored[inside]
         noisy = np.where(self.valid[part], self.pixels[inside], pilots)
-        return np.stack(
-            [
-                refine(n, p, s, length)
-                for n, p, s, length in zip(noisy, pilots, self.sigma, self.correlation_lengths, strict=True)
-            ],
-            axis=1,
-        )
+        parts = zip(noisy, pilots, self.sigma, self.correlation_lengths, strict=True)
+        refined = np.stack([refine(n, p, s, length) for n, p, s, length in parts], axis=1)
+        refined[1] *= PILOT
+        return refined
 
     def weights_of(
         self, restored: Pixels, refined: Pixels, kept: NDArray[np.float32], kept_refined: Pixels
@@ -153,47 +159,58 @@ class Block:
             restored: Restored pixels `(C, *space)`.
             refined: The same, refined.
             kept: Covariance of the noise and the restored pixels of each channel, in noise variances, `(C,)`.
-            kept_refined: Share of the noise that the refined pixels keep, `(C, *space)`.
+            kept_refined: The same for the refined pixels, `(C, *space)`.
         """
         weights = []
         for number, intensity in enumerate(self.intensities):
             noisy, a, b = (pixels[number][self.valid] for pixels in (self.pixels, restored, refined))
             variance = (self.sigma[number] * intensity.level(self.pixels[number])[self.valid]) ** 2
-            share = PILOT * kept_refined[number][self.valid]
-            weights.append(mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean())))
+            share = kept_refined[number][self.valid]
+            weights.append(
+                mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean()), float(variance.mean()))
+            )
         return np.array(weights, np.float32).reshape(-1, *[1] * len(self.space))
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
         """Turn restored pixels into values in the units of the image."""
-        values = np.stack([i.denormalise(channel) for i, channel in zip(self.intensities, restored, strict=True)])
-        if self.empty is not None:
-            factors = tuple(n // mine for n, mine in zip(values.shape[1:], self.space, strict=True))
-            np.copyto(values, repeat(self.filled, factors), where=repeat(self.empty, factors))
-        return values
+        return np.stack([i.denormalise(channel) for i, channel in zip(self.intensities, restored, strict=True)])
+
+    def keep_empty(self, restored: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Restored values `(C, *space)`, on the same grid or a finer one, with those that are kept."""
+        if not self.empty.any():
+            return restored
+        factors = tuple(n // mine for n, mine in zip(restored.shape[1:], self.space, strict=True))
+        return np.where(repeat(self.empty, factors), repeat(self.values, factors), restored)
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """`(*space)`, true where values were filled in, but for outliers."""
+        return np.asarray(~self.valid & ~self.empty & (self.outliers == 0))
 
     def replace_worse(
         self, values: NDArray[np.float64], kept: Pixels | None
-    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float], ...]]:
-        """Mix in light blurs where they are better, see `image.safeguard`; returns the errors of `BlockDone` too.
+    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float], ...]]:
+        """Replace what is worse than a light blur; returns the errors and the evidence of `BlockDone` too.
 
         Args:
             values: Restored values `(C, *space)`.
             kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if it is unknown.
         """
-        channels, errors = [], []
+        channels, errors, evidence = [], [], []
         for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
             noise = intensity.noise
             if noise.sigma == 0:
                 channels.append(restored)
-                errors.append((0.0, 0.0, 0.0))
+                errors.append((0.0, 0.0, 0.0, 0.0))
             elif kept is None:
                 channels.append(restored)
-                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0))
+                errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0, 0.0))
             else:
                 safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
                 channels.append(safe.values)
-                errors.append((safe.error, safe.blur_error, safe.replaced))
-        return np.stack(channels), tuple(errors)
+                errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
+                evidence.append((safe.factor, safe.kept))
+        return np.stack(channels), tuple(errors), tuple(evidence)
 
     def half_widths(
         self, half_widths: Pixels, fitted: NDArray[np.float64], values: NDArray[np.float64]
@@ -268,6 +285,10 @@ def make_block(
             raise ImageError(
                 f"the mask leaves {valid.mean():.2%} of the pixels; at least {MIN_VALID:.0%} must be visible"
             )
+    padding = find_padding(values) & valid
+    if (valid & ~padding).mean() < MIN_VALID:
+        padding &= False
+    valid &= ~padding
     filled = fill_invalid(values, valid)
     stripes = np.zeros(2)
     if params.stripes:
@@ -288,13 +309,15 @@ def make_block(
         for channel, n, known in zip(filled, noise, like or itertools.repeat(None), strict=False)
     )
     pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
+    empty = padding | (_find_empty(filled) & valid & (outliers == 0)) if like else padding
     return Block(
+        values=values,
         filled=filled,
         valid=valid & (outliers == 0),
         outliers=outliers,
         intensities=intensities,
         pixels=pixels.astype(np.float32),
-        sigma=tuple(_sigma(i, p, params) for i, p in zip(intensities, pixels, strict=True)),
+        sigma=tuple(_sigma(i, p, valid, params) for i, p in zip(intensities, pixels, strict=True)),
         # the texture of a coarse image looks like correlated noise, and what a camera bins is not correlated
         correlation_lengths=tuple(1.0 if params.degraded else n.correlation_length for n in noise),
         params=params,
@@ -303,7 +326,7 @@ def make_block(
         others=tuple(_normalise_extra(image, intensities, axes) for image in extra),
         psf=psf,
         stripes=(float(stripes[0]), float(stripes[1])),
-        empty=_find_empty(filled) & valid & (outliers == 0) if like else None,
+        empty=empty,
     )
 
 
@@ -371,7 +394,7 @@ def _normalise_extra(image: ExtraBlock, intensities: tuple[Intensity, ...], axes
     pixels = np.stack([i.normalise(channel) for i, channel in zip(intensities, filled, strict=True)])
     # its own noise: the setting sigma is that of the first image; of a sparse image, it cannot be measured
     measured = valid.mean() > _MIN_VALID_FOR_NOISE
-    sigma = [_estimate(p, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
+    sigma = [_estimate(p, valid, i.sigma) if measured else i.sigma for i, p in zip(intensities, pixels, strict=True)]
     return NoisyBlock(
         torch.from_numpy(pixels.astype(np.float32)),
         torch.tensor(sigma, dtype=torch.float32),
@@ -382,20 +405,20 @@ def _normalise_extra(image: ExtraBlock, intensities: tuple[Intensity, ...], axes
     )
 
 
-def _sigma(intensity: Intensity, pixels: NDArray[Any], params: MethodParams) -> float:
+def _sigma(intensity: Intensity, pixels: NDArray[Any], valid: NDArray[np.bool_], params: MethodParams) -> float:
     """Noise level of a channel of pixels: as set, 1 where stabilised, else by the estimator of the papers."""
     known = max(intensity.sigma, _MIN_SIGMA)
     if params.sigma is not None or (params.stabilise and not params.degraded):
         return known
     if params.degraded and intensity.noise.signal_dependent:
         return known
-    level = _estimate(pixels, intensity.sigma)
+    level = _estimate(pixels, valid, intensity.sigma)
     return min(level, known) if params.degraded else level  # the texture of a coarse image looks like noise
 
 
-def _estimate(pixels: NDArray[Any], default: float) -> float:
+def _estimate(pixels: NDArray[Any], valid: NDArray[np.bool_], default: float) -> float:
     """Noise level of a channel by the estimator of the papers; the default where it is too small for patches."""
     try:
-        return max(estimate_sigma(pixels[None]), _MIN_SIGMA)
+        return max(estimate_sigma(pixels[None], valid), _MIN_SIGMA)
     except ImageError:
         return max(default, _MIN_SIGMA)

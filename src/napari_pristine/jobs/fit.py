@@ -45,6 +45,7 @@ class FittedBlock:
         restored: The restored pixels `(C, *space)`, on the device.
         half_widths: Half the width of the 90 % interval of each of them, in the units of the pixels, if it is wanted.
         kept: After refinement, the share of the noise that the pixels keep, `(C, *space)`; none if that is not known.
+        weights: Weight of the restored pixels of each channel in the mixture with the refined ones, if there is one.
     """
 
     index: BlockIndex
@@ -53,6 +54,7 @@ class FittedBlock:
     restored: Tensor
     half_widths: Tensor | None = None
     kept: Pixels | None = None
+    weights: tuple[float, ...] = ()
 
 
 class BlockFitter:
@@ -104,7 +106,8 @@ class BlockFitter:
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
         """Preview of a block; not refined, since that is too slow for a live view."""
-        values = cast(fitted.block.denormalise(restored.cpu().numpy()), self.plan.dtype)
+        block = fitted.block
+        values = cast(block.keep_empty(block.denormalise(restored.cpu().numpy())), self.plan.dtype)
         blocks = self.plan.output_blocks
         return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
 
@@ -275,7 +278,9 @@ def refine_block(
             if shares is None or fitted.kept is None:
                 pixels, fitted.kept = refined, kept
             else:
-                weights = block.weights_of(pixels, refined, shares, kept)
+                known = plan.weights(fitted.index)
+                weights = block.weights_of(pixels, refined, shares, kept) if known is None else known
+                fitted.weights = tuple(weights.ravel().tolist())
                 pixels, fitted.kept = (
                     weights * a + (1 - weights) * b for a, b in ((pixels, refined), (fitted.kept, kept))
                 )

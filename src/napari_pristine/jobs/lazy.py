@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import ModelError, SettingError
+from napari_pristine.events import Note
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import run_plan
@@ -21,7 +23,8 @@ _MAX_BLOCKS = 1_000_000
 def lazy_restore(plan: RestorationPlan) -> Image:
     """Return the result of a plan as a lazy image; a block is read and restored when its values are needed.
 
-    Blocks are restored one at a time, in whichever thread; the noise is measured before. Notes are not returned.
+    Blocks are restored one at a time, in whichever thread; the noise is measured before. What a
+    job would warn of is a warning of Python, which napari shows, too.
 
     Args:
         plan: Plan of the restoration, by a trained network or by fits that do not start from each other.
@@ -59,8 +62,9 @@ def lazy_restore(plan: RestorationPlan) -> Image:
         index = blocks.index_of(dict(zip(blocks.axes, block_id, strict=True)))
         into = _SingleBlock(blocks.shape, dtype)
         with lock:
-            for _ in run_plan(plan, into=into, units=[[index]]):
-                pass
+            for event in run_plan(plan, into=into, units=[[index]]):
+                if isinstance(event, Note) and event.warning:
+                    warnings.warn(event.text, stacklevel=1)
         return np.expand_dims(into.values, tuple(n for n, axis in enumerate(blocks.axes) if axis in blocks.loop_axes))
 
     return plan.result_image(

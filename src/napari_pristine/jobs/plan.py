@@ -41,6 +41,7 @@ _GPU_NETWORKS = 256
 """Small networks that a GPU fits at once; it computes hundreds in the time of one."""
 _MAX_BATCH = 32
 """Maximum number of blocks that are fitted at once; after an interruption, all of them are repeated by one process."""
+_MAX_CHANNELS = 1000
 _BYTES_PER_VALUE = 120
 """Bytes for each value of a block, while it is measured, restored and refined."""
 
@@ -192,6 +193,22 @@ class RestorationPlan:
             else:
                 batches.append([index])
         return batches
+
+    @property
+    def first_of_channels(self) -> list[BlockIndex]:
+        """Index of the first block of each channel, of at most a thousand."""
+        return list(self.indices[:: len(self.indices) // self.blocks.channel_count][:_MAX_CHANNELS])
+
+    def weights(self, index: BlockIndex) -> NDArray[np.float32] | None:
+        """Weight of the restored pixels of each channel of a block, `(C, 1, …)`, if the recipe says it."""
+        choice = self.recipe.choice
+        if choice is None or not choice.weights:
+            return None
+        sizes = [self.blocks.sizes[axis] for axis in self.blocks.loop_axes if axis in COLOUR]
+        joint = self.blocks.block_shape[0]
+        number = int(np.ravel_multi_index(self.blocks.channel(index), sizes)) if sizes else 0
+        chosen = choice.weights[number * joint : (number + 1) * joint]
+        return np.array(chosen, np.float32).reshape(-1, *[1] * len(self.blocks.space))
 
     def channel_indices(self, channel: BlockIndex) -> LazySequence[BlockIndex]:
         """Indices of all blocks of a channel."""

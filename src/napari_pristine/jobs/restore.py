@@ -25,12 +25,13 @@ from napari_pristine.image.quality import Quality
 from napari_pristine.image.tiling import repeat
 from napari_pristine.io.arrays import as_image, is_dataarray, like_dataarray
 from napari_pristine.jobs.block import Block, Pixels
+from napari_pristine.jobs.choose import choose, describe_choice
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.model import Model, load_model
-from napari_pristine.recipe import Recipe
+from napari_pristine.recipe import PRETRAINED_MODEL, Recipe, from_pretrained
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.settings import make, shorten
 from napari_pristine.text import counted
@@ -119,7 +120,7 @@ def restore(
         select: Ranges to restore, such as `{"T": "0:10"}`.
         mask: Not zero where pixels are to be filled in; of the shape of the image, or of one plane.
         also: Extra images of the same scene, for methods that restore several images jointly.
-        model: A trained network, or its file.
+        model: A trained network, or its file; `"pretrained"` starts from the network of the package, and trains it on.
         adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
         uncertainty: Also find half the width of the 90 % interval of each pixel, see `Restored`; off by default.
@@ -138,7 +139,7 @@ def restore(
         raise SettingError(f"recipe is {shorten(repr(base))}; give a Recipe or its file, see load_recipe")
     axes, together = (axes or (base.axes if base else "")).upper(), together.upper()
     original, image = image, as_image(image, axes)
-    network = model if isinstance(model, Model) or model is None else load_model(model)
+    network = model if isinstance(model, Model) else open_model(str(model or ""))
     fields: dict[str, Any] = {
         "axes": axes or None, "together": together or None, "select": None if select is None else dict(select),
         "adapt": adapt, "value_type": value_type, "uncertainty": uncertainty, "device": device, "seed": seed,
@@ -208,6 +209,8 @@ def run_plan(
         PristineError: It cannot be done; the message says what to do.
     """
     context = JobContext()
+    if plan.method.candidates:
+        plan = yield from choose(plan, context, run_plan)
     result = np.empty(plan.output_blocks.shape, plan.dtype) if into is None else into
     uncertainty = uncertainty_into
     if plan.recipe.uncertainty and uncertainty is None:
@@ -280,10 +283,12 @@ def run_plan(
                     pixels = yield from refine_block(plan, context, fitter, fitted)
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
-                    errors: tuple[tuple[float, float, float], ...] = ()
+                    errors: tuple[tuple[float, float, float, float], ...] = ()
+                    evidence: tuple[tuple[float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
-                        values, errors = fitted.block.replace_worse(values, share)
+                        values, errors, evidence = fitted.block.replace_worse(values, share)
+                    values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
                     if fitted.half_widths is not None:
@@ -293,7 +298,7 @@ def run_plan(
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
                     defects = tuple(count_defects(outliers).items())
-                    invalid = int((~fitted.block.valid[interior]).sum()) - int(np.count_nonzero(outliers))
+                    invalid = int(fitted.block.missing[interior].sum())
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
@@ -303,14 +308,20 @@ def run_plan(
                             invalid,
                             stops,
                             errors=errors,
+                            evidence=evidence,
                             stripes=fitted.block.stripes,
                             means=_means(values, rounded),
+                            weights=fitted.weights,
                             below_zero=_below_zero(fitted.block, rounded),
+                            patch_sigmas=fitted.block.patch_sigmas,
                         )
                     )
 
             if summary.count == len(plan.indices) and summary.nothing_restored:
                 raise ImageError(summary.nothing_restored)
+            if plan.recipe.choice is not None:
+                plan, text = describe_choice(plan, summary)
+                yield from context.emit(Note(text))
             for note in summary.notes():
                 yield from context.emit(note)
     except RuntimeError as error:  # generator workers swallow this one
@@ -346,6 +357,11 @@ def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None)
         job.close()
 
 
+def open_model(name: str) -> Model | None:
+    """Open the file of a model; none if no file is named, since the recipe says how a method starts then."""
+    return load_model(name) if name and name != PRETRAINED_MODEL else None
+
+
 def make_recipe(
     model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Recipe:
@@ -378,7 +394,8 @@ def _change_recipe(
             raise SettingError(
                 f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
             )
-    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **settings}})
+    start = from_pretrained(recipe.method) if fields.get("model") == PRETRAINED_MODEL else {}
+    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **start, **settings}})
 
 
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_pristine.errors import ImageError
 from napari_pristine.image.axes import SAMPLE_SIDE, AxesPlan, BlockIndex, Part, sample_squares
 from napari_pristine.image.image import LazySequence, stored_parts
-from napari_pristine.image.intensity import Intensity, fill_invalid, find_valid
+from napari_pristine.image.intensity import Intensity, fill_invalid, find_padding, find_valid, is_biased
 from napari_pristine.image.noise import Noise, measure_noise, spread
 from napari_pristine.jobs.block import check_numbers, is_constant, make_block, nothing_to_restore
 from napari_pristine.methods.method import MethodParams
@@ -37,8 +37,6 @@ _MAX_SQUARES = 64
 _COARSE = 0.75
 """Noise level of the brightest parts, in grey values, below which rounding would add more error than the noise that is
 left in a result."""
-_BIAS = 0.02
-"""Relative change of the mean above which a result is not rounded."""
 
 
 class Sample(NamedTuple):
@@ -53,6 +51,13 @@ class Sample(NamedTuple):
         return _is_empty(self.values if self.masked is None else self.values[:, ~self.masked])
 
 
+class _Measured(NamedTuple):
+    """Noise of each channel of a block, and whether whole numbers are too coarse for one of them."""
+
+    noise: list[Noise]
+    too_coarse: bool
+
+
 class ImageStatistics:
     """Noise and brightness that many blocks of an image share; measured at first use.
 
@@ -65,7 +70,7 @@ class ImageStatistics:
 
     def __init__(self, blocks: AxesPlan, data: Any, mask: Any, params: MethodParams) -> None:
         self._blocks, self._data, self._mask, self._params = blocks, data, mask, params
-        self._noise: dict[BlockIndex, list[Noise]] = {}
+        self._measured: dict[BlockIndex, _Measured] = {}
         self._intensities: dict[BlockIndex, tuple[Intensity, ...]] = {}
 
     def masked(self, index: BlockIndex) -> NDArray[np.bool_] | None:
@@ -74,15 +79,7 @@ class ImageStatistics:
 
     def noise(self, index: BlockIndex) -> list[Noise]:
         """Noise of each channel of a block; the same for all blocks of the same channels."""
-        channel = self._blocks.channel(index)
-        if channel not in self._noise:
-            if len(self._noise) >= _MAX_KEPT:
-                self._noise.clear()
-            samples = self._samples(index)
-            for sample in [_concatenate(samples)] if self._blocks.chunks else samples:
-                check_numbers(sample.values)
-            self._noise[channel] = _measure_samples(samples)
-        return self._noise[channel]
+        return self._measure(index).noise
 
     @cached_property
     def too_coarse(self) -> bool:
@@ -93,14 +90,8 @@ class ImageStatistics:
         if self._data.dtype.kind not in "ui":
             return False
         indices, channels = self._blocks.indices, self._blocks.channel_count
-        for first in _spread(indices[:: len(indices) // channels], _MAX_LOOKED):  # the first block of each channel
-            for noise, sample in zip(self.noise(first), self._samples(first)[0].values, strict=True):
-                smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
-                bias = abs(float(np.rint(smooth).mean()) - float(smooth.mean()))
-                brightest = noise.gain * float(np.quantile(smooth, 0.99)) + noise.variance
-                if 0 < max(noise.sigma**2, brightest) < _COARSE**2 or bias > _BIAS * abs(float(smooth.mean())):
-                    return True
-        return False
+        first_blocks = _spread(indices[:: len(indices) // channels], _MAX_LOOKED)  # of each channel
+        return any(self._measure(index).too_coarse for index in first_blocks)
 
     def intensities(self, index: BlockIndex) -> tuple[Intensity, ...]:
         """Normalisation of each channel, the same for all chunks of a plane, or seams would show.
@@ -172,6 +163,19 @@ class ImageStatistics:
         if not _is_empty(self._blocks.read_part(self._data, index, centre)):
             return True
         return not _is_empty(self._blocks.read(self._data, index))
+
+    def _measure(self, index: BlockIndex) -> _Measured:
+        channel = self._blocks.channel(index)
+        if channel not in self._measured:
+            if len(self._measured) >= _MAX_KEPT:
+                self._measured.clear()
+            samples = self._samples(index)
+            for sample in [_concatenate(samples)] if self._blocks.chunks else samples:
+                check_numbers(sample.values)
+            noise = _measure_samples(samples)
+            coarse = self._data.dtype.kind in "ui" and any(map(_is_too_coarse, samples[0].values, noise))
+            self._measured[channel] = _Measured(noise, coarse)
+        return self._measured[channel]
 
     def _samples(self, index: BlockIndex) -> list[Sample]:
         """Samples of all blocks of the channels of a block."""
@@ -267,8 +271,19 @@ def _concatenate(samples: Sequence[Sample]) -> Sample:
 
 def _measure_samples(samples: Sequence[Sample]) -> list[Noise]:
     """Measure the noise of each channel over all samples."""
-    valid = [np.isfinite(values).all(axis=0) & (True if masked is None else ~masked) for values, masked in samples]
+    valid = [
+        np.isfinite(values).all(axis=0) & ~find_padding(values) & (True if masked is None else ~masked)
+        for values, masked in samples
+    ]
     filled = [fill_invalid(sample.values, v) for sample, v in zip(samples, valid, strict=True) if v.any()]
     good = np.stack([v for v in valid if v.any()]) if filled else np.ones((1, 1), bool)
     channels = np.stack(filled, axis=1) if filled else np.zeros((len(samples[0].values), 1, 1))
     return [measure_noise(channel, good) for channel in channels]
+
+
+def _is_too_coarse(sample: NDArray[Any], noise: Noise) -> bool:
+    """Tell whether rounding would add more error to a channel `(*space)` than noise is left, or change its mean."""
+    smooth = ndimage.gaussian_filter(np.asarray(sample, np.float64), (0,) * (sample.ndim - 2) + (2, 2))
+    brightest = noise.gain * float(np.quantile(smooth, 0.99)) + noise.variance
+    biased = is_biased(float(smooth.mean()), float(np.rint(smooth).mean()), noise.sigma)
+    return 0 < max(noise.sigma**2, brightest) < _COARSE**2 or biased

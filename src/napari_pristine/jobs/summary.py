@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.intensity import is_biased
+from napari_pristine.image.noise import DISAGREE
 from napari_pristine.image.outliers import describe_defects
 from napari_pristine.image.quality import ChannelQuality, Quality
 from napari_pristine.text import counted
@@ -22,10 +24,12 @@ _WORSE = 0.1
 """Error, in noise variances, by which a result must be worse than a light blur for a warning."""
 _REMOVED, _STRUCTURE = 1.1, 0.3
 """Residual in noise levels and its correlation with the result, above which structure counts as removed."""
+_MAX_WEIGHTS = 1000
+"""Maximum number of channels whose weights are kept."""
+_LOST = 0.1
+"""Share of the contrast of fine structure that is missing, above which a warning is given."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
-_BIAS = 0.02
-"""Relative change of the mean by conversion to the type of the image, above which a warning is given."""
 _SAMPLES = ("red", "green", "blue", "alpha")
 
 
@@ -38,6 +42,7 @@ class QualitySummary:
 
     Attributes:
         count: Number of blocks.
+        weights: Weights of the restored pixels in their mixture with the refined ones, of the first block of a channel.
     """
 
     def __init__(self, plan: RestorationPlan, dtype: np.dtype[Any]) -> None:
@@ -49,7 +54,9 @@ class QualitySummary:
         self._defects: Counter[str] = Counter()
         self._errors: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._means: dict[tuple[BlockIndex, int], np.ndarray] = {}
+        self._patch_sigmas: dict[tuple[BlockIndex, int], np.ndarray] = {}
         self._stripes = np.zeros(2)
+        self.weights: dict[BlockIndex, tuple[float, ...]] = {}
         self._below_zero, self._lowest = 0, 0.0
         self._stops: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
@@ -60,7 +67,11 @@ class QualitySummary:
         self.count += 1
         channel = self._blocks.channel(done.index)
         quality = [(sigma**2, *others) for sigma, *others in done.quality]
-        for sums, figures in ((self._sums, quality), (self._errors, done.errors), (self._means, done.means)):
+        if done.weights and len(self.weights) < _MAX_WEIGHTS:
+            self.weights.setdefault(channel, done.weights)
+        errors = [(*others, lost, float(lost > 0)) for *others, lost in done.errors]  # blocks without spots lose none
+        all_figures = [(self._sums, quality), (self._errors, errors), (self._means, done.means)]
+        for sums, figures in (*all_figures, (self._patch_sigmas, [(sigma,) for sigma in done.patch_sigmas])):
             for number, values in enumerate(figures):
                 sums[channel, number] = sums.get((channel, number), 0.0) + np.array([*values, 1.0])
         self._defects.update(dict(done.defects))
@@ -79,6 +90,12 @@ class QualitySummary:
     def nothing_restored(self) -> str:
         """Reason why all blocks were left unchanged; empty if one was restored."""
         return next(iter(self._unchanged)) if self.count and self._unchanged.total() == self.count else ""
+
+    @property
+    def error(self) -> float | None:
+        """Estimated mean squared error of the result in noise variances, over all channels, if there is an estimate."""
+        sums = [sums for sums in self._errors.values() if sums[-1]]
+        return float(np.mean([max(total[0] / total[-1], 0.0) for total in sums])) if sums else None
 
     def quality(self) -> Quality:
         """Figures of all blocks: root mean square of the noise level, mean of the others; also channel by channel."""
@@ -109,7 +126,8 @@ class QualitySummary:
                     Note(f"offsets of {name} were removed: a standard deviation of {level:.2g} noise levels (stripes)")
                 )
         for key, (exact, stored, count) in self._means.items():
-            if abs(stored - exact) > _BIAS * abs(exact):
+            sigma = _means(self._sums[key])[0] if key in self._sums else 0.0
+            if is_biased(exact / count, stored / count, sigma):
                 notes.append(
                     Note(
                         f"conversion to the type of the image changes the mean{self._in(key)} from {exact / count:.3g} "
@@ -139,7 +157,8 @@ class QualitySummary:
         """Warnings if a channel of the result is replaced, is worse than a light blur, or lacks structure."""
         notes = []
         for key, sums in self._errors.items():
-            error, blur_error, replaced = sums[:3] / sums[3]
+            error, blur_error, replaced = sums[:3] / sums[-1]
+            lost = sums[3] / max(sums[4], 1)
             if replaced > _REPLACED:
                 notes.append(
                     Note(
@@ -156,8 +175,25 @@ class QualitySummary:
                         warning=True,
                     )
                 )
+            if lost > _LOST:
+                notes.append(
+                    Note(
+                        f"structure was lost{self._in(key)}: fine structure has {1 - lost:.0%} of its contrast in the "
+                        "noisy image; spots and details that are as weak as the noise are dimmed or missing",
+                        warning=True,
+                    )
+                )
         for key, sums in self._sums.items():
-            _, residual, _, structure = _means(sums)
+            sigma, residual, _, structure = _means(sums)
+            total, count = self._patch_sigmas.get(key, (0.0, 1.0))
+            if 0 < sigma < total / count / DISAGREE:
+                notes.append(
+                    Note(
+                        f"the noise level{self._in(key)} may be too low: it was measured as {sigma:.3g}, but a second "
+                        f"estimate is {total / count:.3g}; if noise is left, set 'sigma' from a flat part of the image",
+                        warning=True,
+                    )
+                )
             if residual > _REMOVED and structure > _STRUCTURE:
                 notes.append(
                     Note(

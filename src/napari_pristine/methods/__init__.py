@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_pristine.errors import SettingError
+from napari_pristine.methods.auto import AUTO
 from napari_pristine.methods.blind2unblind import BLIND2UNBLIND
 from napari_pristine.methods.iddp import IDDP
 from napari_pristine.methods.inr import INR
@@ -16,6 +17,7 @@ from napari_pristine.methods.sampling import SAMPLING
 METHODS: dict[str, Method[Any, Any]] = {
     method.key: method
     for method in (
+        AUTO,
         PRETRAINED,
         INR,
         SAMPLING,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from napari_pristine.methods.fit_settings import TrainingParams
+from napari_pristine.methods.fit_settings import DenoiserParams
 from napari_pristine.methods.method import LazyModule, Method, MethodParams
 from napari_pristine.settings import setting
 
 compute = LazyModule("napari_pristine.fits.blind2unblind")
 
 
-class Blind2UnblindParams(TrainingParams, MethodParams):
+class Blind2UnblindParams(DenoiserParams, MethodParams):
     """Learns from the noisy images alone; for noise that is independent from pixel to pixel."""
 
     output: Literal["mixed", "blind", "visible"] = setting(
@@ -70,6 +70,14 @@ BLIND2UNBLIND = Method(
             "safeguard": False,
             "refine": False,
         },
+    },
+    from_pretrained={
+        "unet": "pretrained",
+        "steps": 60,
+        "learning_rate": 1e-4,
+        "cooling": 1.0,
+        "averaging": 0.9,
+        "visible_start": 20.0,
     },
     test_settings={"steps": 40, "width": 16, "levels": 2, "side": 32, "batch": 2},
     network=compute.network,

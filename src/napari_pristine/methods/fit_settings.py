@@ -107,3 +107,13 @@ class TrainingParams(Params):
     def steps_of(self, warm: bool) -> int:
         """Number of steps of a fit that starts from random weights, or (`warm`) from a trained network."""
         return max(1, round(self.steps * (self.warm_steps if warm else 1)))
+
+
+class DenoiserParams(TrainingParams):
+    """The settings of a U-Net that is the denoiser itself, and so can start from the pretrained network."""
+
+    unet: Literal["small", "paper", "pretrained"] = setting(  # type: ignore[assignment]  # one more choice
+        "small",
+        "U-Net with the same number of channels on all levels, as published, or the pretrained network.",
+        advanced=True,
+    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from napari_pristine.methods.fit_settings import FINAL_RATE, TrainingParams
+from napari_pristine.methods.fit_settings import FINAL_RATE, DenoiserParams
 from napari_pristine.methods.method import LazyModule, Method, MethodParams
 from napari_pristine.settings import setting
 
 compute = LazyModule("napari_pristine.fits.iddp")
 
 
-class IddpParams(TrainingParams, MethodParams):
+class IddpParams(DenoiserParams, MethodParams):
     """Learns from the noisy images alone; for noise that is independent from pixel to pixel."""
 
     stop_at: float = setting(
@@ -80,6 +80,7 @@ IDDP = Method(
             "refine": False,
         },
     },
+    from_pretrained={"unet": "pretrained", "steps": 60, "learning_rate": 1e-4, "cooling": 1.0, "averaging": 0.9},
     test_settings={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=compute.network,
     fit=compute.fit,

@@ -222,6 +222,10 @@ class Method(Generic[P, N]):
             side by side; 0 where the settings do not allow to fit several blocks at once.
         noise_kept: `(net, block, params) -> (C,)`: covariance of the noise and the restored pixels of each channel, in
             noise variances; lets the job choose between the result and its refinement. None where it is not known.
+        from_pretrained: Settings with which its network is the pretrained one, trained further; none for methods whose
+            network is another.
+        candidates: For a method that chooses another one: the methods, with a preset each, from which it does, by its
+            own presets; the quickest first.
         restore_with_error: `restore`, and half the width of the interval that holds the truth of each pixel with a
             probability of 90 %, in the units of the pixels; none for methods that do not know their error.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
@@ -245,6 +249,8 @@ class Method(Generic[P, N]):
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
     noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
+    from_pretrained: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     restore_with_error: Callable[[N, NoisyBlock, P], tuple[Tensor, Tensor]] | None = None
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)

@@ -16,10 +16,13 @@ class PretrainedParams(MethodParams):
     orientations: Literal[1, 2, 4, 8] = setting(
         8, "Flipped and rotated versions of the image that are restored and averaged."
     )
+    warm_start: bool = setting(
+        False, "Start each frame of a stack from the network of the frame before.", advanced=True
+    )
     steps: int = setting(0, "Steps of adapting the network to the image before it restores it.", ge=0, le=100_000)
-    learning_rate: float = setting(1e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
+    learning_rate: float = setting(3e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
     batch: int = setting(4, "Crops per step of the adaptation.", ge=1, le=1024, advanced=True)
-    side: int = setting(96, "Side of these crops.", unit="pixels", ge=16, le=4096, advanced=True)
+    side: int = setting(64, "Side of these crops.", unit="pixels", ge=16, le=4096, advanced=True)
     warm_steps: float = setting(
         0.4,
         "Fraction of the steps for a frame that starts from the network of the frame before.",
@@ -27,6 +30,10 @@ class PretrainedParams(MethodParams):
         le=1,
         advanced=True,
     )
+
+    def steps_of(self, warm: bool) -> int:
+        """Number of steps of an adaptation of the network of the package, or (`warm`) of an adapted one."""
+        return max(1, round(self.steps * self.warm_steps)) if warm and self.steps else self.steps
 
 
 PRETRAINED = Method(
@@ -36,11 +43,11 @@ PRETRAINED = Method(
     "correlated noise.",
     cite="The developers of napari-pristine (2026), see docs/pretrained.md",
     params=PretrainedParams,
-    presets={"balanced": {}, "fast": {"orientations": 1, "refine": False}},
+    presets={"balanced": {}, "fast": {"orientations": 1, "refine": False}, "best": {"steps": 40}},
     network=compute.network,
     fit=compute.fit,
     restore=compute.restore,
     noise_kept=compute.noise_kept,
     restore_with_error=compute.restore_with_error,
-    test_settings={"orientations": 1},
+    test_settings={"orientations": 1, "batch": 1, "side": 32},
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.resources import files
+
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -94,6 +98,52 @@ class ResidualUNet(nn.Module):
         # how wrong the restored pixels are is learned beside them, not at their cost
         error = functional.pixel_shuffle(self.error(fine.detach()), 2)
         return (noisy - noise.float())[..., :height, :width], error.float()[..., :height, :width]
+
+
+def pretrained_network() -> ResidualUNet:
+    """The network with the weights of the package."""
+    net = ResidualUNet()
+    if not net.head.weight.is_meta:  # only its shapes are asked for
+        net.load_state_dict(_shipped_weights())
+    return net.eval()
+
+
+@lru_cache(maxsize=1)
+def _shipped_weights() -> dict[str, Tensor]:
+    """The weights in the package, as 32-bit floats."""
+    data = files("napari_pristine").joinpath("weights", "denoiser.safetensors").read_bytes()
+    return {name: weight.float() for name, weight in safetensors.torch.load(data).items()}
+
+
+class PlaneByPlane(nn.Module):
+    """A `ResidualUNet` as a network of normalised pixels `(N, C, *space)`, for methods that train it further.
+
+    Each plane of each channel is restored by itself.
+
+    Attributes:
+        sigma: Noise level of each channel in the units of the pixels, `(C,)`, and
+        correlation_length: of that noise; both are set before use, see `fits.unets.describe_noise`.
+    """
+
+    sigma: Tensor
+    correlation_length: Tensor
+
+    def __init__(self, net: ResidualUNet, channels: int) -> None:
+        super().__init__()
+        self.net = net
+        for name, weight in net.named_parameters():
+            weight.requires_grad_(not name.startswith("error."))  # no loss here judges the predicted error
+        self.register_buffer("sigma", torch.ones(channels), persistent=False)
+        self.register_buffer("correlation_length", torch.ones(()), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Restore pixels `(N, C, *space)`."""
+        sigma = self.sigma.reshape(-1, *[1] * (pixels.dim() - 2))
+        planes = (pixels / sigma).reshape(-1, 1, *pixels.shape[-2:])
+        maps = torch.zeros_like(planes).repeat(1, 2, 1, 1)
+        maps[:, 1] = self.correlation_length - 1
+        restored: Tensor = self.net(planes, maps)[0]
+        return restored.reshape(pixels.shape) * sigma
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
