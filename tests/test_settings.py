@@ -170,3 +170,10 @@ def test_a_declaration_is_all_that_forms_need() -> None:
     assert (count.allowed, count.optional, count.advanced) == ("≥ 1 and ≤ 9", False, False)
     assert (rate.type, rate.default, rate.optional, rate.advanced) == (float, None, True, True)
     assert (rate.title, rate.allowed, mode.allowed) == ("Rate (pixels)", "> 0", "str")
+
+
+def test_choices_that_are_numbers_are_read_from_text() -> None:
+    assert METHODS["pretrained"].settings(changes={"orientations": "2"}) == METHODS["pretrained"].settings(
+        changes={"orientations": 2}
+    )
+    assert "one of 1, 2, 4, 8" in complaint(METHODS["pretrained"].params, {"orientations": "3"})

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.batches import ended, inside, listing, night, process, quick, saved, stack
+from tests.batches import ended, inside, listing, night, noisy, process, quick, saved, stack
 
-from napari_pristine import Image, read, restore, write
+from napari_pristine import Image, Recipe, read, restore, save_recipe, write
 from napari_pristine.batch.store import HIDDEN
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -296,3 +296,32 @@ def test_ctrl_c_and_sigterm_stop_a_batch_that_can_be_resumed(
     assert not list(out.rglob("*.lock"))
     assert ended(process(*command[3:])) == 0
     assert inside(out) == ["a.tif", "a.tif.json", "report.csv", "report.html"]
+
+
+@pytest.mark.parametrize("in_recipe", [False, True])
+def test_the_uncertainty_of_each_image_lies_beside_its_result(
+    shell: Shell, images: Path, tmp_path: Path, in_recipe: bool
+) -> None:
+    wanted = Recipe(method="pretrained", preset="fast", uncertainty=in_recipe)
+    save_recipe(tmp_path / "pretrained.yaml", wanted)
+    option = [] if in_recipe else ["--uncertainty"]
+    assert shell("batch", "pretrained.yaml", images, "-o", "out", *option)[0] == 0
+    for name in ("a", "b", "deeper/c"):
+        error = read(Path("out") / f"{name}.uncertainty.ome.tif")
+        clean = read(next(Path("out").glob(f"{name}.*tif")))
+        assert (error.axes, error.shape, error.dtype) == (clean.axes, clean.shape, np.float32)
+    code, out, _ = shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--resume")
+    assert (code, out.count("done before")) == (0, 3)
+    code, _, err = shell("batch", "pretrained.yaml", images, "-o", "out", *option)
+    assert (code, "already exists" in err) == (1, True)
+    assert shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--overwrite")[0] == 0
+
+
+def test_the_uncertainty_of_a_zarr_and_of_a_png_is_a_tiff(shell: Shell, tmp_path: Path) -> None:
+    save_recipe(tmp_path / "pretrained.yaml", Recipe(method="pretrained", preset="fast", uncertainty=True))
+    (tmp_path / "in").mkdir()
+    for name in ("a.ome.zarr", "b.png"):
+        write(tmp_path / "in" / name, Image(noisy(40, 48).astype(np.uint8), "YX"))
+    assert shell("batch", "pretrained.yaml", "in", "-o", "out")[0] == 0
+    for name in ("a", "b"):
+        assert read(Path("out") / f"{name}.uncertainty.ome.tif").shape == (40, 48)

@@ -269,3 +269,50 @@ def test_the_way_from_the_shell_to_an_optimiser_step_is_short(
     assert shell("restore", cell, "-o", "clean.tif", *FEW)[0] == 0
     assert frames[-1] == "main"
     assert len(frames) + 1 <= 12, frames
+
+
+def test_the_uncertainty_goes_to_a_file_of_its_own(shell: Shell, movie: Path, tmp_path: Path) -> None:
+    pretrained = ("--method", "pretrained", "--preset", "fast")
+    code, _, err = shell("restore", movie, "-o", "clean.ome.tif", *pretrained, "--uncertainty", "error.tif")
+    assert (code, err) == (0, "")
+    error, clean = read("error.tif"), read("clean.ome.tif")
+    assert (error.axes, error.shape, error.dtype) == (clean.axes, clean.shape, np.float32)
+    assert error.scale == clean.scale
+    python = restore(read(movie), "pretrained", preset="fast", uncertainty=True)
+    assert python.uncertainty is not None
+    np.testing.assert_array_equal(error.data, python.uncertainty.data)
+    said = json.loads((tmp_path / "clean.ome.tif.json").read_text())
+    assert said["uncertainty"] == "error.tif"
+    assert shell("restore", movie, "-o", "clean.ome.tif", *pretrained, "--uncertainty", "error.tif", "--resume")[0] == 0
+    (tmp_path / "error.tif").unlink()
+    again = shell("restore", movie, "-o", "clean.ome.tif", *pretrained, "--uncertainty", "error.tif", "--resume")
+    assert "its uncertainty 'error.tif' is missing" in again[2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "uncertainty", "said"),
+    [
+        (["cell.tif", "movie.ome.tif"], "error.tif", "cannot hold the uncertainty of 2 images"),
+        (["cell.tif"], "cell.tif", "would replace the input"),
+        (["cell.tif"], "clean", "has no known suffix"),
+        (["cell.tif"], "old.tif", "already exists"),
+        (["cell.tif"], "clean.tif", "both the result and its uncertainty"),
+        (["cell.tif"], "error.png", "error.png"),
+    ],
+)
+def test_a_file_that_cannot_hold_the_uncertainty_is_refused_first(
+    shell: Shell, cell: Path, movie: Path, inputs: list[str], uncertainty: str, said: str
+) -> None:
+    write("old.tif", read(cell))
+    output = "clean.tif" if len(inputs) == 1 else "clean/"
+    code, _, err = shell("restore", *inputs, "-o", output, "--method", "pretrained", "--uncertainty", uncertainty)
+    assert code == 2
+    assert said in err
+    assert not Path(output).exists()
+
+
+def test_a_method_that_knows_no_uncertainty_says_so(shell: Shell, cell: Path) -> None:
+    code, _, err = shell("restore", cell, "-o", "clean.tif", *FEW, "--uncertainty", "error.tif")
+    assert code == 2
+    assert "use pretrained" in err
+    assert not Path("error.tif").exists()

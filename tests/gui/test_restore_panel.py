@@ -314,3 +314,32 @@ def test_one_plan_is_made_in_the_worker_thread_and_handed_to_the_job(qtbot, view
     assert handed == [plan for plan, _ in made]
     assert len(made) == 1
     assert made[0][1] != threading.get_ident()
+
+
+def test_the_uncertainty_is_a_layer_of_methods_that_know_it(qtbot, viewer, open_panel):
+    layer = viewer.add_image(noisy((2, 48, 40)), name="cells", scale=(1, 0.5, 0.25))
+    panel = open_panel(viewer, "pretrained", orientations=1, refine=False)
+    box = panel.form.uncertainty_box
+    assert not box.native.isHidden()
+    box.value = True
+    panel.run_button.click()
+    wait_until_idle(qtbot, panel)
+    result, error = viewer.layers[1:]
+    assert error.name == f"{result.name}, uncertainty"
+    assert (error.data.shape, error.data.dtype) == ((2, 48, 40), np.float32)
+    np.testing.assert_allclose(error.scale, layer.scale)
+    assert (error.data > 0).all()
+    assert error.contrast_limits[1] == pytest.approx(error.data.max())
+    panel.form.set_method("inr")
+    assert box.native.isHidden()
+    assert not panel.form.recipe({}).uncertainty
+
+
+def test_the_uncertainty_of_colours_is_that_of_the_least_certain_sample(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((3, 48, 40)).transpose(1, 2, 0).astype(np.uint8), rgb=True, name="stain")
+    panel = open_panel(viewer, "pretrained", orientations=1, refine=False)
+    panel.form.uncertainty_box.value = True
+    panel.run_button.click()
+    wait_until_idle(qtbot, panel)
+    assert viewer.layers[-1].data.shape == (48, 40)
+    assert not viewer.layers[-1].rgb
