@@ -89,14 +89,15 @@ def leave_a_core() -> None:
     """Limit torch to all CPUs of this process but one, so that windows stay responsive."""
     torch.set_num_threads(thread_count(spare=1))
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+"""Parts of messages about lack of memory; the last is that of CUDA's libraries, such as CUBLAS_STATUS_ALLOC_FAILED."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognise errors of numpy and torch about lack of memory; torch has no class of its own for it on CPUs."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 _SEED_LOCK = threading.Lock()
@@ -105,12 +106,12 @@ _SEED_LOCK = threading.Lock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's random numbers, for drawing the weights of a network, and restore their state afterwards.
+    """Seed torch's random numbers on the CPU, for drawing the weights of a network, and restore their state afterwards.
 
     Only one thread at a time is inside.
     """
-    with _SEED_LOCK, torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _SEED_LOCK, torch.random.fork_rng(devices=()):  # those of GPUs are not used, and stay as they are
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -58,7 +58,7 @@ class FittedBlock:
 
 
 class BlockFitter:
-    """Fits the blocks of one job; uses smaller batches and tiles if the memory runs out.
+    """Fits the blocks of one job; uses smaller batches and tiles, then the CPU, if the memory runs out.
 
     Args:
         plan: What is restored, and how.
@@ -78,11 +78,11 @@ class BlockFitter:
     ) -> None:
         self.plan, self.context, self.checkpoint_dir = plan, context, checkpoint_dir
         self.batches, self.channels = batches, channels
-        self.tile = plan.params.tile
+        self.tile, self.device = plan.params.tile, plan.device
         self.trained: dict[BlockIndex, nn.Module] = {}
 
     def fit(self, number: int, blocks: Sequence[FittedBlock]) -> JobPart[None]:
-        """Fit a batch of blocks at once; one after the other, then in smaller tiles, if the memory runs out.
+        """Fit a batch of blocks at once; if the memory runs out one by one, then in smaller tiles, then on the CPU.
 
         Args:
             number: Number of the batch.
@@ -96,12 +96,12 @@ class BlockFitter:
                     yield from self._fit_tiles(number, batch)
                 continue
             except OutOfMemory:
-                if len(batch) == 1 and not self._reduce_tile(batch[0]):
+                smaller = "with one block after the other" if len(batch) > 1 else self._reduce(batch[0])
+                if not smaller:
                     raise
             for fitted in batch:
                 fitted.networks = []  # the fit may have changed them
-            smaller = "one block after the other" if len(batch) > 1 else f"tiles of {self.tile} pixels"
-            yield from self.context.warn(f"the memory ran out; continuing with {smaller}")
+            yield from self.context.warn(f"the memory ran out; continuing {smaller}")
             remaining = [[fitted] for fitted in batch] + remaining
 
     def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
@@ -127,7 +127,7 @@ class BlockFitter:
             if context.keep:
                 yield from context.warn(f"kept early: only {index} of {len(tiling.slices)} tiles are restored")
                 break
-            noisy_tiles = [fitted.block.noisy(plan.device, plan.recipe.seed, part) for fitted in batch]
+            noisy_tiles = [fitted.block.noisy(self.device, plan.recipe.seed, part) for fitted in batch]
 
             def previews(
                 nets: Sequence[nn.Module], noisy_tiles: list[NoisyBlock] = noisy_tiles, tile: int = index
@@ -146,7 +146,7 @@ class BlockFitter:
                 context.begin_stage(number * stages + index, self.batches * stages)
                 warm = bool(batch[0].networks)
                 nets = [
-                    fitted.networks[index] if warm else self._new_network(noisy)
+                    fitted.networks[index].to(self.device) if warm else self._new_network(noisy)
                     for fitted, noisy in zip(batch, noisy_tiles, strict=True)
                 ]
                 if len(batch) == 1:
@@ -172,9 +172,18 @@ class BlockFitter:
         """Tiles of a block before the fit: the noisy pixels, on the grid of the result."""
         pixels = fitted.block.pixels
         return [
-            torch.from_numpy(repeat(pixels[(slice(None), *part)], self.plan.upscaling)).to(self.plan.device)
+            torch.from_numpy(repeat(pixels[(slice(None), *part)], self.plan.upscaling)).to(self.device)
             for part in tiling.slices
         ]
+
+    def _reduce(self, fitted: FittedBlock) -> str:
+        """Need less memory of the device, and say how; returns an empty text if that is not possible."""
+        if self._reduce_tile(fitted):
+            return f"with tiles of {self.tile} pixels"
+        if self.device.type == "cpu":
+            return ""
+        self.tile, self.device = self.plan.params.tile, torch.device("cpu")
+        return "on the CPU"
 
     def _reduce_tile(self, fitted: FittedBlock) -> bool:
         """Make the tiles smaller; returns `False` if they cannot be."""
@@ -193,13 +202,13 @@ class BlockFitter:
         plan, context = self.plan, self.context
         channel = plan.blocks.channel(index)
         if channel in self.trained:
-            return self.trained[channel]
-        net = self._new_network(noisy) if plan.model is None else plan.model.network(plan.device)
+            return self.trained[channel].to(self.device)
+        net = self._new_network(noisy) if plan.model is None else plan.model.network(self.device)
         if plan.needs_training and not self._load_checkpoint(channel, net):
             assert plan.method.learn is not None
             context.begin_stage(2 * len(self.trained), 2 * self.channels)
             indices = plan.channel_indices(channel)
-            loaders = LazySequence(range(len(indices)), lambda n: partial(plan.noisy_block, indices[n]))
+            loaders = LazySequence(range(len(indices)), lambda n: partial(plan.noisy_block, indices[n], self.device))
             crops = CropSampler(loaders, plan.recipe.seed)
             fit = plan.method.learn(net, crops, plan.params, plan.model is not None)
             yield from context.run_fit(fit, partial(previews, [net]))
@@ -240,7 +249,7 @@ class BlockFitter:
             net: nn.Module = self.plan.method.network(
                 self.plan.params, len(noisy.pixels), tuple(noisy.pixels.shape[1:])
             )
-        return net.to(self.plan.device)
+        return net.to(self.device)
 
     def _render(self, net: nn.Module, noisy: NoisyBlock) -> Tensor:
         """Restore a tile: `(C, *space)`, on the device."""
@@ -259,7 +268,7 @@ def refine_block(
     block, restored = fitted.block, fitted.restored
     shares: NDArray[np.float32] | None = None
     if plan.method.noise_kept is not None:
-        noisy = block.noisy(plan.device, plan.recipe.seed)
+        noisy = block.noisy(restored.device, plan.recipe.seed)
         with torch.no_grad():
             shares = plan.method.noise_kept(fitted.networks[0], noisy, plan.params).cpu().numpy()
         fitted.kept = np.broadcast_to(shares.reshape(-1, *[1] * len(block.space)), restored.shape)
@@ -292,7 +301,7 @@ def refine_block(
     context.next_stage()
     try:
         with out_of_memory_as_error():
-            noisy = block.noisy(plan.device, plan.recipe.seed)
+            noisy = block.noisy(restored.device, plan.recipe.seed)
             refinement = plan.method.refine(plan.params, restored, noisy)
             while not context.keep and (improved := next(refinement, None)) is not None:
                 restored, rounds = improved, rounds + 1

@@ -250,14 +250,14 @@ class RestorationPlan:
             like=self.statistics.intensities(index),
         )
 
-    def noisy_block(self, index: BlockIndex) -> NoisyBlock:
-        """Read and normalise a block, as a method sees it.
+    def noisy_block(self, index: BlockIndex, device: torch.device) -> NoisyBlock:
+        """Read and normalise a block, as a method sees it on a device.
 
         Raises:
             ImageError: There is nothing to restore in it.
         """
         self.statistics.check_stored(index)
-        return self.block(index).noisy(self.device, self.recipe.seed)
+        return self.block(index).noisy(device, self.recipe.seed)
 
 
 def make_plan(
