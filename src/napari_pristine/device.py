@@ -89,6 +89,7 @@ def leave_a_core() -> None:
     """Limit torch to all CPUs of this process but one, so that windows stay responsive."""
     torch.set_num_threads(thread_count(spare=1))
 
+
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 """Parts of messages about lack of memory; the last is that of CUDA's libraries, such as CUBLAS_STATUS_ALLOC_FAILED."""
 
