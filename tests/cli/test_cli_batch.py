@@ -112,15 +112,17 @@ def test_a_finer_type_is_told_by_shell_sidecar_and_report(shell: Shell, recipe: 
     for name, values in (("few", few), ("stack", np.stack([few, few[::-1]]))):
         write(f"{name}.tif", Image(values, "TYX"[-values.ndim :]))
     says = "the result is float32, not uint16 like the image: rounding to whole numbers"
-    code, _, err = shell("restore", "few.tif", "stack.tif", "-o", "a", "--set", "steps=5")
+    code, _, err = shell("restore", "few.tif", "stack.tif", "-o", "a", "--method", "inr", "--set", "steps=5")
     assert (code, err.count(says)) == (0, 2)
     assert shell("batch", recipe, "few.tif", "stack.tif", "-o", "b")[0] == 0
     for name in ("a/few.tif", "a/stack.tif", "b/few.tif", "b/stack.tif"):
         facts = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
         assert (facts["dtype"], sum(says in note for note in facts["notes"])) == ("float32", 1)
     assert Path("b/report.html").read_text(encoding="utf-8").count(says) == 2
-    assert sum(says in note.text for note in restore(few, settings={"steps": 5}).notes) == 1
-    code, _, err = shell("restore", "few.tif", "-o", "c.tif", "--set", "steps=5", "--value-type", "float32")
+    assert sum(says in note.text for note in restore(few, method="inr", settings={"steps": 5}).notes) == 1
+    code, _, err = shell(
+        "restore", "few.tif", "-o", "c.tif", "--method", "inr", "--set", "steps=5", "--value-type", "float32"
+    )
     assert (code, says in err) == (0, False)  # it was asked for
 
 

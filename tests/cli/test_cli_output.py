@@ -51,9 +51,22 @@ def test_names_of_files_cannot_reach_the_terminal_as_they_are(shell: Shell, odd:
     recipe.write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")
     files = sorted(map(str, odd.iterdir()))
     for words, lines in (
-        (["restore", *files, "-o", "out/", "--set", "steps=2"], len(ODD)),
+        (["restore", *files, "-o", "out/", "--method", "inr", "--set", "steps=2"], len(ODD)),
         (
-            ["restore", *files, "-o", "out/", "--set", "steps=2", "--debug", "--resume", "--log", "log\x1b.txt"],
+            [
+                "restore",
+                *files,
+                "-o",
+                "out/",
+                "--method",
+                "inr",
+                "--set",
+                "steps=2",
+                "--debug",
+                "--resume",
+                "--log",
+                "log\x1b.txt",
+            ],
             len(ODD),
         ),
         (["batch", recipe, odd, "-o", "batch"], len(ODD) + 2),
@@ -81,7 +94,7 @@ def test_results_have_the_usual_permissions(shell: Shell, cell: Path) -> None:
     Path("plain").mkdir()
     Path("plain/file").write_text("")
     for name in ("a.tif", "b.ome.zarr"):
-        shell("restore", cell, "-o", f"out/{name}", "--set", "steps=2")
+        shell("restore", cell, "-o", f"out/{name}", "--method", "inr", "--set", "steps=2")
     modes = {path: path.stat().st_mode for path in Path("out").rglob("*")}
     assert len(modes) > 4
     usual = {True: Path("plain").stat().st_mode, False: Path("plain/file").stat().st_mode}
@@ -90,7 +103,9 @@ def test_results_have_the_usual_permissions(shell: Shell, cell: Path) -> None:
 
 def test_the_log_holds_all_that_is_said_with_the_time(shell: Shell, cell: Path) -> None:
     Path("run.log").write_text("2026-01-01 10:00:00 pristine before\n")
-    code, out, err = shell("restore", cell, "nowhere.tif", "-o", "out/", "--set", "steps=2", "--log", "run.log")
+    code, out, err = shell(
+        "restore", cell, "nowhere.tif", "-o", "out/", "--method", "inr", "--set", "steps=2", "--log", "run.log"
+    )
     assert code == 1
     first, *lines = Path("run.log").read_text().splitlines()
     assert first.endswith("before")
@@ -103,7 +118,7 @@ def test_the_log_holds_all_that_is_said_with_the_time(shell: Shell, cell: Path) 
     code, _, err = shell("restore", cell, "-o", "x.tif", "--log", "no/run.log")
     assert (code, err.count("\n")) == (2, 1)
     assert "the log 'no/run.log' cannot be written" in err
-    shell("restore", cell, "-o", "x.tif", "--set", "steps=2")
+    shell("restore", cell, "-o", "x.tif", "--method", "inr", "--set", "steps=2")
     assert "x.tif" not in Path("run.log").read_text().splitlines()[-1]  # logs end with the command
 
 
@@ -130,7 +145,7 @@ def test_progress_is_said_line_by_line_where_there_is_no_terminal(
     recipe.write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")
     for words, line in (
         (
-            ["restore", cell, movie, "-o", "out/", "--set", "steps=2", "--log", "log"],
+            ["restore", cell, movie, "-o", "out/", "--method", "inr", "--set", "steps=2", "--log", "log"],
             r"\d of 2 files, .*movie\.ome\.tif",
         ),
         (["batch", recipe, cell, movie, "-o", "batch"], r"\d of 2 files, .*movie\.ome\.tif \d+ %.*"),
@@ -149,7 +164,7 @@ def test_progress_is_said_line_by_line_where_there_is_no_terminal(
 
 
 def test_restore_computes_with_the_threads_that_are_given(shell: Shell, cell: Path) -> None:
-    out = shell("restore", cell, "-o", "x.tif", "--set", "steps=2", "--threads", "2")[1]
+    out = shell("restore", cell, "-o", "x.tif", "--method", "inr", "--set", "steps=2", "--threads", "2")[1]
     assert out.endswith("on cpu (2 threads)\n")
     code, _, err = shell("restore", cell, "-o", "y.tif", "--threads", "0")
     assert (code, err) == (2, "pristine: --threads is 0; give at least 1\n")
@@ -178,7 +193,7 @@ def test_help_explains_every_argument(shell: Shell, command: str) -> None:
 def test_more_threads_than_cpus_give_a_warning(shell: Shell, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     said = f"on {counted(cpu_count(), 'available CPU')} can make the computation many times slower"
-    few = ("--set", "steps=2")
+    few = ("--method", "inr", "--set", "steps=2")
     code, out, err = shell("restore", cell, "-o", "x.tif", *few, "--threads", "99")
     assert (code, err.count(f"99 threads {said}"), "(99 threads)" in out) == (0, 1, True)
     assert shell("restore", cell, "-o", "y.tif", *few, "--threads", cpu_count())[2] == ""
@@ -201,7 +216,7 @@ def test_one_file_one_column_and_one_pixel_are_told_as_such(shell: Shell) -> Non
     values[20, 30] = 5000
     values[5, 5] = np.nan
     write("a.tif", Image(values, "YX"))
-    notes = " ".join(note.text for note in restore(values, settings={"steps": 2}).notes)
+    notes = " ".join(note.text for note in restore(values, method="inr", settings={"steps": 2}).notes)
     assert "1 hot pixel stands out from its neighbours; it was filled" in notes
     assert "1 pixel without a value (NaN, infinite or masked) was filled" in notes
     Path("r.yaml").write_text("method: inr\npreset: fast\nsettings: {steps: 2}\n")

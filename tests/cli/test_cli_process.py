@@ -16,8 +16,8 @@ import pytest
 
 from napari_pristine.methods import METHODS
 
-FEW = ("--set", "steps=3")
-ENDLESS = ("--set", "steps=100000")
+FEW = ("--method", "inr", "--set", "steps=3")
+ENDLESS = ("--method", "inr", "--set", "steps=100000")
 
 
 def test_help_lists_and_wrong_words_wait_for_no_library(tmp_path: Path) -> None:

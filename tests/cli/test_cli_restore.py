@@ -22,7 +22,7 @@ from napari_pristine.jobs.plan import make_plan
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.samples import simulate_image, simulate_timelapse
 
-FEW = ("--set", "steps=3")
+FEW = ("--method", "inr", "--set", "steps=3")
 Shell = Callable[..., tuple[int, str, str]]
 
 
@@ -38,7 +38,7 @@ def test_a_restored_file_has_all_that_the_original_had(shell: Shell, movie: Path
 
 def test_shell_and_python_give_the_same_pixels(shell: Shell, cell: Path) -> None:
     shell("restore", cell, "-o", "clean.tif", "--preset", "fast", "--seed", 7, *FEW, "--set", "sigma=5e0")
-    python = restore(read(cell), preset="fast", seed=7, settings={"steps": 3, "sigma": 5.0})
+    python = restore(read(cell), preset="fast", seed=7, method="inr", settings={"steps": 3, "sigma": 5.0})
     assert np.array_equal(read("clean.tif").data, python.data)
     said = read("clean.tif").metadata["pristine"]
     assert said["recipe"] == python.recipe.model_dump(mode="json")
@@ -111,7 +111,7 @@ def test_a_plate_goes_to_a_plate_of_the_name_that_is_given(shell: Shell, tmp_pat
 
 def test_an_image_of_a_store_by_its_path_or_number(shell: Shell, tmp_path: Path) -> None:
     series(tmp_path / "two.zarr")
-    expected = restore(read("two.zarr/1"), settings={"steps": 3}).data
+    expected = restore(read("two.zarr/1"), method="inr", settings={"steps": 3}).data
     for words in (("two.zarr/1", "-o", "a.zarr"), ("two.zarr", "--series", 1, "-o", "b.ome.tif")):
         assert shell("restore", *words, *FEW)[0] == 0
         assert np.array_equal(read(words[-1]).data, expected)
@@ -223,7 +223,7 @@ def test_an_ome_zarr_is_replaced_or_skipped_like_a_file(shell: Shell, cell: Path
         code, out, err = shell("restore", cell, "-o", "clean.zarr", *FEW, *words)
         assert (code, err, said in out) == (0, "", True)
     assert shell("restore", cell, "-o", "clean.zarr", *FEW)[0] == 2
-    assert np.array_equal(read("clean.zarr").data, restore(read(cell), settings={"steps": 3}).data)
+    assert np.array_equal(read("clean.zarr").data, restore(read(cell), method="inr", settings={"steps": 3}).data)
 
 
 def test_a_sidecar_repeats_a_restoration_from_any_folder(shell: Shell, cell: Path) -> None:

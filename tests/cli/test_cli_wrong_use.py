@@ -17,8 +17,8 @@ from napari_pristine.image.image import Image
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, NoisyBlock
 
-FEW = ("--set", "steps=3")
-ENDLESS = ("--set", "steps=100000")
+FEW = ("--method", "inr", "--set", "steps=3")
+ENDLESS = ("--method", "inr", "--set", "steps=100000")
 Shell = Callable[..., tuple[int, str, str]]
 
 WRONG = [
@@ -29,9 +29,9 @@ WRONG = [
     (("restore", "cell.tif", "-o", "x.tif", "--device", "tpu"), "cuda"),
     (("restore", "cell.tif", "-o", "x.tif", "--method", "magic"), "no method 'magic'; the methods are inr"),
     (("restore", "cell.tif", "-o", "x.tif", "--preset", "magic"), "no preset 'magic'"),
-    (("restore", "cell.tif", "-o", "x.tif", "--set", "steps"), "write it like --set steps=500"),
+    (("restore", "cell.tif", "-o", "x.tif", "--method", "inr", "--set", "steps"), "write it like --set steps=500"),
     (("restore", "cell.tif", "-o", "x.tif", "--set", "stops=3"), "no setting 'stops'"),
-    (("restore", "cell.tif", "-o", "x.tif", "--set", "steps=0"), "'steps'"),
+    (("restore", "cell.tif", "-o", "x.tif", "--method", "inr", "--set", "steps=0"), "'steps'"),
     (("restore", "cell.tif", "-o", "x.tif", "--select", "Z=0"), "the axes YX"),
     (("restore", "cell.tif", "-o", "x.tif", "--select", "Z"), "write it like --select T=0:10"),
     (("restore", "cell.tif", "-o", "x.tif", "--axes", "TYX"), "axes 'TYX'"),

@@ -77,7 +77,18 @@ def test_each_file_is_opened_and_planned_once(
 
     monkeypatch.setattr(tifffile.TiffFile, "__init__", count_opened)
     monkeypatch.setattr(plan.RestorationPlan, "__init__", count_planned)
-    words = ["restore", *map(str, noisy), "-o", str(tmp_path / "out"), "--preset", "fast", "--set", "steps=2"]
+    words = [
+        "restore",
+        *map(str, noisy),
+        "-o",
+        str(tmp_path / "out"),
+        "--preset",
+        "fast",
+        "--method",
+        "inr",
+        "--set",
+        "steps=2",
+    ]
     assert main(words) == 0
     assert {name: opened[name] for name in ("a.tif", "b.tif")} == {"a.tif": 1, "b.tif": 1}
     assert dict(planned) == {"a": 1, "b": 1}

@@ -74,7 +74,7 @@ def test_a_float_image_with_a_range_of_a_thousandth_gets_better(data_folder: Pat
     folder = data_folder / "microscopy" / "flim_intensity_2p_float32"
     noisy, truth = (read(next((folder / kind).glob("*.tif"))) for kind in ("noisy", "gt"))
     assert np.ptp(noisy.data) < 0.1
-    result = restore(noisy, settings={"steps": 60})
+    result = restore(noisy, method="inr", settings={"steps": 60})
     assert result.data.dtype == np.float32
 
     def rmse(values: np.ndarray) -> float:
@@ -99,5 +99,5 @@ def test_hot_pixels_are_filled_and_the_rest_is_kept(data_folder: Path) -> None:
 def test_bright_points_and_single_photons_are_no_hot_pixels(data_folder: Path) -> None:
     for name in ("Confocal_FISH_1", "Confocal_BPAE_R_1", "TwoPhoton_MICE_1"):
         image = read(data_folder / "fmd_test_mix" / "noisy_avg1" / f"{name}.png")
-        result = restore(image, settings={"steps": 1}, select={"X": "0:256"})
+        result = restore(image, method="inr", settings={"steps": 1}, select={"X": "0:256"})
         assert not any("hot" in note.text for note in result.notes)

@@ -165,7 +165,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_recipe_with_other_settings_has_their_params() -> None:
-    recipe = Recipe(settings={"steps": 5})
+    recipe = Recipe(method="inr", settings={"steps": 5})
     assert recipe.params.model_dump()["steps"] == 5
     copy = recipe.model_copy(update={"settings": {**recipe.settings, "steps": 7}})
     assert (copy.params.model_dump()["steps"], recipe.params.model_dump()["steps"]) == (7, 5)

@@ -83,7 +83,7 @@ def test_keep_stops_early_and_leaves_the_rest_of_a_stack_as_it_was() -> None:
     def keep_in_the_second(event: Event) -> Command | None:
         return Command.KEEP if isinstance(event, Progress) and event.block == 1 else None
 
-    result = wait(run(Image(image, "TYX"), Recipe(settings={"steps": 400})), keep_in_the_second)
+    result = wait(run(Image(image, "TYX"), Recipe(method="inr", settings={"steps": 400})), keep_in_the_second)
     assert not np.array_equal(result.data[1], image[1])
     np.testing.assert_array_equal(result.data[2], image[2])
     assert any(note.warning and "2 of 3" in note.text for note in result.notes)
@@ -198,7 +198,7 @@ def test_tiles_leave_no_seams() -> None:
     rng = np.random.default_rng(0)
     truth = 30 + 20 * np.sin(np.arange(200)[:, None] / 15) * np.cos(np.arange(220) / 20)
     noisy = rng.poisson(truth).astype(np.float32)
-    tiled = restore(noisy, settings={"steps": 150, "tile": 96}).data
+    tiled = restore(noisy, method="inr", settings={"steps": 150, "tile": 96}).data
     jumps = np.abs(np.diff(tiled - truth, axis=1)).mean(axis=0)
     assert np.sqrt(np.mean((tiled - truth) ** 2)) < 0.5 * np.sqrt(np.mean((noisy - truth) ** 2))
     assert jumps.max() < 4 * np.median(jumps)
@@ -227,7 +227,7 @@ def test_select_restores_a_part_and_knows_where_it_was() -> None:
 
 def test_a_given_noise_level_rules() -> None:
     image = noise(64, 64).astype(np.float32)
-    little, much = (restore(image, settings={"steps": 150, "sigma": s}).data for s in (0.5, 20.0))
+    little, much = (restore(image, method="inr", settings={"steps": 150, "sigma": s}).data for s in (0.5, 20.0))
     assert np.std(image - little) < np.std(image - much)
 
 
@@ -288,7 +288,7 @@ def test_thin_volumes_get_better_too(depth: int) -> None:
     y, x = np.mgrid[:64, :64]
     truth = np.repeat((20 + 15 * np.sin(y / 9) * np.cos(x / 11))[None], depth, axis=0)
     noisy = np.random.default_rng(0).poisson(truth).astype(np.float32)
-    result = restore(noisy, axes="ZYX", together="ZYX", settings={"steps": 150})
+    result = restore(noisy, axes="ZYX", together="ZYX", method="inr", settings={"steps": 150})
     assert np.sqrt(np.mean((result.data - truth) ** 2)) < 0.5 * np.sqrt(np.mean((noisy - truth) ** 2))
 
 
