@@ -133,8 +133,7 @@ def replace_worse(
     share = share + kept_noisy * (1 - share)
     replaced = 1 - float((weight * (1 - kept_noisy)).mean())
     mean_share = float((share * variance)[valid].mean() / variance[valid].mean())
-    # the noise that is left is the least error; less is due to a variance that was measured as too high
-    error = max(_mean_error(y, current, share, variance, valid), mean_share**2)
+    error = _mean_error(y, current, share, variance, valid)
     return Safe(current, error, min(blur_errors), replaced, lost, factor, mean_share)
 
 
@@ -280,9 +279,13 @@ def noise_variance(noisy: Array, noise: Noise) -> Array:
 
 
 def _mean_error(y: Array, estimate: Array, share: Array | float, variance: Array, valid: NDArray[np.bool_]) -> float:
-    """Mean squared error of an estimate, in noise variances."""
-    error = (estimate - y) ** 2 - variance + 2 * share * variance
-    return float(error[valid].mean() / variance[valid].mean())
+    """Mean squared error of an estimate, in noise variances.
+
+    It is at least that of the noise which is left; less is due to a variance that was measured as too high.
+    """
+    kept = np.broadcast_to(share, y.shape)
+    error = (estimate - y) ** 2 - variance + 2 * kept * variance
+    return float(max(error[valid].mean(), (kept**2 * variance)[valid].mean()) / variance[valid].mean())
 
 
 def _blurs(y: Array, noise: Noise) -> Iterator[tuple[Array, float]]:
