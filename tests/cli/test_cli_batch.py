@@ -313,7 +313,7 @@ def test_the_uncertainty_of_each_image_lies_beside_its_result(
         clean = read(next(Path("out").glob(f"{name}.*tif")))
         assert (error.axes, error.shape, error.dtype) == (clean.axes, clean.shape, np.float32)
     code, out, _ = shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--resume")
-    assert (code, out.count("done before")) == (0, 3)
+    assert (code, out.count("skipped, done before")) == (0, 3)
     code, _, err = shell("batch", "pretrained.yaml", images, "-o", "out", *option)
     assert (code, "already exists" in err) == (1, True)
     assert shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--overwrite")[0] == 0

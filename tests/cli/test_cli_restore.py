@@ -314,5 +314,5 @@ def test_a_file_that_cannot_hold_the_uncertainty_is_refused_first(
 def test_a_method_that_knows_no_uncertainty_says_so(shell: Shell, cell: Path) -> None:
     code, _, err = shell("restore", cell, "-o", "clean.tif", *FEW, "--uncertainty", "error.tif")
     assert code == 2
-    assert "use pretrained" in err
+    assert "does not know the uncertainty" in err
     assert not Path("error.tif").exists()
