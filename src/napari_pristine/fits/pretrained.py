@@ -4,9 +4,11 @@ The network sees planes whose noise has level 1, with maps of the level where fe
 correlation length. It says the transform of the signal, not the mean of noisy transforms: see `Intensity.expected`.
 
 Adapting changes few numbers, the gain of each feature and the offsets (Mohan, Vincent, Manzorro, Crozier,
-Fernandez-Granda & Simoncelli 2021, "Adaptive denoising via GainTuning"): the network learns to restore its own result,
-the mean of all orientations, from that result with new noise like the measured one. So it learns what this image looks
-like; a loss against the noisy pixels themselves would also learn how the measured noise differs from the true one.
+Fernandez-Granda & Simoncelli 2021, "Adaptive denoising via GainTuning"), by two losses. The network learns to restore
+its own result, the mean of all orientations, from that result with new noise; and to predict noisy pixels from others
+with independent noise, which are made by adding noise to the pixels and subtracting it from them (Pang, Zheng, Quan &
+Ji 2021, "Recorrupted-to-recorrupted"). Both count for fine structure alone: brightness stays as it was, since the noise
+of real detectors is not quite what it is measured to be, and its mean would be learned from that.
 """
 
 from __future__ import annotations
@@ -44,6 +46,13 @@ _PROBE = 0.3
 _PROBED_SIDE, _JUDGED_SIDE = 80, 512
 """Side of the four parts of each plane where that is done, in pixels, and of the part where errors are estimated."""
 
+_ADDED = 0.5
+"""Strength of the noise that is added to the noisy planes while a network is adapted, in noise levels."""
+_RECORRUPTED = 0.3
+"""Weight of the error of noisy pixels that are predicted from others with independent noise."""
+_COARSE = 9
+"""Side of the squares over which brightness is kept, in pixels."""
+
 
 def network(params: PretrainedParams, channels: int, space: tuple[int, ...]) -> ResidualUNet:
     """The network with the weights of the package; it takes planes one by one."""
@@ -62,37 +71,52 @@ def error_scales() -> dict[str, float]:
 
 
 def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bool) -> Fit:
-    """Adapt the network to the block; it returns to the weights of the package if they are estimated to be better."""
+    """Adapt the network to the block; it returns to the weights of the package if they are estimated to be better.
+
+    Not for correlated noise, whose spectrum is known too little.
+    """
     steps = params.steps_of(warm)
     if not steps:
         return StopReason()
+    if is_correlated(block.correlation_length):
+        return StopReason("not adapted: the noise is correlated")
     planes, maps = _to_planes(block)
     with torch.no_grad():
         clean = predict(net, planes, maps, 8)[0]
-    average = clean.mean((2, 3), keepdim=True).expand_as(clean)
-    stack = torch.cat([clean, _expected(clean, block), maps, average], dim=1)
-    stack = stack.transpose(0, 1)  # part, plane, Y, X
+    offsets = planes.mean((2, 3), keepdim=True).expand_as(planes)
+    stack = torch.cat([planes, clean, _expected(clean, block), offsets, maps], dim=1).transpose(0, 1)
+    stacks = stack.chunk(len(block.pixels), dim=1)  # of each channel: part, plane, Y, X
     sides = (1, *(min(n, params.side) for n in planes.shape[2:]))
     generator, random = torch.Generator().manual_seed(block.seed), np.random.default_rng(block.seed)
     start = {name: w.detach().clone() for name, w in net.named_parameters() if not name.startswith("error.")}
     gains = {n: (torch.ones_like(w[:, :1, :1, :1]) if w.dim() > 1 else w.clone()) for n, w in start.items()}
     optimiser = torch.optim.Adam([gain.requires_grad_() for gain in gains.values()], betas=(0.9, 0.99))
-    cooling = linear_decay(1.0)
+    cooling, scale = linear_decay(1.0), (1 + _ADDED**2) ** -0.5
     try:
         for step in range(1, steps + 1):
-            crops = random_crops(stack, params.batch, sides, generator)[:, :, 0]
-            target, mean, crop_maps, offset = crops[:, :1], crops[:, 1:2], crops[:, 2:4], crops[:, 4:]
-            noisy = mean + _noise(random, mean, block) * (1 + crop_maps[:, :1])
+            channel = step % len(stacks)
+            crops = random_crops(stacks[channel], params.batch, sides, generator)[:, :, 0]
+            noisy, target, mean, offset = (crops[:, n : n + 1] for n in range(4))
+            added, new = (_noise(random, noisy, block) * (1 + crops[:, 4:5]) for _ in range(2))
+            # both have noise of level 1
+            seen = torch.cat([scale * (noisy + _ADDED * added - offset), mean + new - offset])
             weights = {name: start[name] * gain if gain.dim() > 1 else gain for name, gain in gains.items()}
-            restored = torch.func.functional_call(net, weights, (noisy - offset, crop_maps))[0] + offset
+            output = torch.func.functional_call(net, weights, (seen, crops[:, 4:].repeat(2, 1, 1, 1)))[0]
+            first, second = output.chunk(2)
+            first = _expected_of(first / scale + offset, block, channel)
+            loss = (
+                _RECORRUPTED * _fine(first - (noisy - added / _ADDED)).square().mean()
+                + _fine(second + offset - target).square().mean()
+                + _coarse(first - mean).square().mean()
+            )
             optimiser.zero_grad()
-            torch.autograd.backward(functional.mse_loss(restored, target))
+            torch.autograd.backward(loss)
             optimiser.param_groups[0]["lr"] = params.learning_rate * cooling((step - 1) / steps)
             optimiser.step()
             with torch.no_grad():
                 for name, gain in gains.items():
                     net.get_parameter(name).copy_(start[name] * gain if gain.dim() > 1 else gain)
-            yield Step(step, steps, (restored.detach() - noisy).square().mean())
+            yield Step(step, steps, (first.detach() - noisy).square().mean())
     finally:
         shipped = pretrained_network().to(planes.device)
         if not estimated_error(net, block) < estimated_error(shipped, block):
@@ -223,17 +247,29 @@ def _noise(random: np.random.Generator, like: Tensor, block: NoisyBlock) -> Tens
 
 def _expected(planes: Tensor, block: NoisyBlock) -> Tensor:
     """`Intensity.expected` for restored planes `(N, 1, Y, X)` of a block, by operations that torch can export."""
-    if not any(intensity.anscombe for intensity in block.intensities):
+    channels = planes.chunk(len(block.pixels))
+    return torch.cat([_expected_of(channel, block, number) for number, channel in enumerate(channels)])
+
+
+def _expected_of(planes: Tensor, block: NoisyBlock, channel: int) -> Tensor:
+    """The same for planes of one channel."""
+    transform = block.intensities[channel].anscombe if block.intensities else None
+    if transform is None:
         return planes
-    channels = []
-    for intensity, sigma, channel in zip(block.intensities, block.sigma, planes.chunk(len(block.sigma)), strict=True):
-        if transform := intensity.anscombe:
-            expected, photons = transform.inverse_table
-            transformed = channel * (sigma * intensity.std) + intensity.mean
-            signal = _signal(transform, transformed)
-            channel = (interpolate(signal, photons, expected) - intensity.mean) / (sigma * intensity.std)
-        channels.append(channel)
-    return torch.cat(channels)
+    intensity, (expected, photons) = block.intensities[channel], transform.inverse_table
+    scale = block.sigma[channel] * intensity.std
+    signal = _signal(transform, planes * scale + intensity.mean)
+    return (interpolate(signal, photons, expected) - intensity.mean) / scale
+
+
+def _coarse(planes: Tensor) -> Tensor:
+    """Mean over squares of planes `(N, 1, Y, X)`."""
+    return functional.avg_pool2d(planes, _COARSE, 1, _COARSE // 2, count_include_pad=False)
+
+
+def _fine(planes: Tensor) -> Tensor:
+    """Planes without their mean over squares."""
+    return planes - _coarse(planes)
 
 
 def interpolate(values: Tensor, positions: NDArray[np.float64], results: NDArray[np.float64]) -> Tensor:

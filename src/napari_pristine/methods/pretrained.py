@@ -18,7 +18,7 @@ class PretrainedParams(MethodParams):
         False, "Start each frame of a stack from the network of the frame before.", advanced=True
     )
     steps: int = setting(0, "Steps of adapting the network to the image before it restores it.", ge=0, le=100_000)
-    learning_rate: float = setting(3e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
+    learning_rate: float = setting(5e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
     batch: int = setting(4, "Crops per step of the adaptation.", ge=1, le=1024, advanced=True)
     side: int = setting(64, "Side of these crops.", unit="pixels", ge=16, le=4096, advanced=True)
     warm_steps: float = setting(
@@ -41,7 +41,7 @@ PRETRAINED = Method(
     "correlated noise.",
     cite="The developers of napari-pristine (2026), see docs/pretrained.md",
     params=PretrainedParams,
-    presets={"balanced": {}, "fast": {"orientations": 1, "refine": False}, "best": {"steps": 40}},
+    presets={"balanced": {}, "fast": {"orientations": 1, "refine": False}, "best": {"steps": 30}},
     network=compute.network,
     fit=compute.fit,
     restore=compute.restore,
