@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch`."""
+"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch | gpu`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.batch import TASKS, run_batch
 from benchmarks.coverage import run_coverage
 from benchmarks.entries import find_entries
+from benchmarks.gpu import PARTS, run_gpu
 from benchmarks.measure import check_noisy, measure_all
 from benchmarks.noise import run_noise
 from benchmarks.speed import FitOptions, run_speed
@@ -103,6 +104,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_changes(add)
     add("--folder", type=Path, help="folder to keep all files in (default: they are deleted)")
     add("--json", type=Path, help="file for the figures")
+
+    add = command("gpu", _gpu, "all that can be seen on a GPU alone, in at most five minutes; prints a table last")
+    usual = list(PARTS)[:-1]
+    add("--parts", type=_words, default=usual, help=f"comma-separated, of {', '.join(PARTS)} (default: not the last)")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
+    add("--tiny", action="store_true", help="sizes that a CPU manages in a minute or two, to try the command out")
+    add("--data", type=Path, help="folder of the images of FMD (default: simulated ones)")
+    add("--seconds", type=float, default=270.0, help="nothing is begun after this time (default: 270)")
+    add("--json", type=Path, help="file for the figures, complete after each of them")
     return parser
 
 
@@ -224,6 +234,12 @@ def _batch(args: argparse.Namespace) -> int:
         raise SettingError(f"there is no task '{unknown[0]}'; the tasks are {', '.join(TASKS)}")
     fields = {name: getattr(args, name) for name in ("frames", "side", "method", "preset", "changes")}
     return run_batch(args.tasks, args.folder, args.json, **fields)
+
+
+def _gpu(args: argparse.Namespace) -> int:
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        raise SettingError(f"there is no part '{unknown[0]}'; the parts are {', '.join(PARTS)}")
+    return run_gpu(args.parts, args.device, args.tiny, args.data, args.seconds, args.json)
 
 
 if __name__ == "__main__":

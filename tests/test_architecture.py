@@ -29,7 +29,8 @@ LAYERS = (
     {"recipe"},
     {"model"},
     {"recipe_file"},
-    {"samples", "comparison", "diagnosis", "jobs"},
+    {"samples", "comparison", "jobs"},
+    {"diagnosis"},
     {"batch", "export"},
     {"cli"},
     {"gui"},
@@ -212,7 +213,7 @@ def test_everything_below_gui_works_without_qt(tmp_path: Path) -> None:
         "import numpy as np\n"
         "import napari_pristine as pristine\n"
         "noisy = np.random.default_rng(0).poisson(20, (32, 32)).astype('uint16')\n"
-        "restored = pristine.restore(noisy, settings={'steps': 3})\n"
+        "restored = pristine.restore(noisy, 'inr', settings={'steps': 3})\n"
         "pristine.write(sys.argv[1], restored.image)\n"
         "again = pristine.read(sys.argv[1])\n"
         "assert np.array_equal(again.data, restored.data)",

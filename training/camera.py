@@ -18,6 +18,8 @@ _TAPS = 4
 """Reach of the kernels of correlated noise, in pixels."""
 _BRIGHTEST = 3.0
 """Brightness at which crops are cut; single spots of a few scenes would be a hundred times as bright as the rest."""
+_RATIOS = np.linspace(-1, 5, 3001)
+"""Logarithms of the ratio of powers of the noise at which its correlation length is tabulated."""
 _READ = np.linspace(0, 3, 13)
 _PHOTONS = np.linspace(0, 4, 61) ** 3
 """Read noise and mean signal, in photons, at which the level of the stabilised noise is tabulated."""
@@ -265,7 +267,17 @@ def _correlation_length(noise: Tensor) -> Tensor:
             a, b, c = (noise.narrow(axis, start, length) for start in (0, lag, 2 * lag))
             powers.append((a - 2 * b + c).square().mean((1, 2, 3), keepdim=True))
     ratio = powers[2] * powers[3] / (powers[0] * powers[1]).clamp(min=1e-12)
-    return torch.from_numpy(np.asarray(length_of_ratio(ratio.cpu().numpy()), np.float32)).to(noise.device)
+    # from a table on the device: to ask a GPU for numbers would have it wait for the next step
+    lengths = _lengths(noise.device)
+    at = ratio.log().sub(_RATIOS[0]).div(_RATIOS[1] - _RATIOS[0]).clamp(0, len(lengths) - 1.001)
+    low = at.long()
+    return torch.lerp(lengths[low], lengths[low + 1], at - low)
+
+
+@lru_cache(maxsize=4)
+def _lengths(device: torch.device) -> Tensor:
+    """Correlation length of noise for each of `_RATIOS`."""
+    return torch.tensor(length_of_ratio(np.exp(_RATIOS)), dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=4)

@@ -126,7 +126,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(training.seed)
     nets = EmaModel(ResidualUNet(training.widths)).to(device)
-    optimizers = _optimizers(nets.model, training)
+    optimizers = make_optimizers(nets.model, training)
     camera = Camera(training.seed, device, training.correlated)
     step, spent = 0, 0.0
     if resume and (folder / "state.pt").exists():
@@ -138,7 +138,7 @@ def train(
         step, spent = state["step"], state["seconds"]
     scenes = ScenePool(training.scenes, processes, device, folder / "scenes.npy")
     held_out = _held_out(device, processes)
-    net: Any = torch.compile(nets.model) if device.type == "cuda" else nets.model
+    net = compiled(nets.model, device)
     started, saved, losses = time.monotonic() - spent, spent, []
     while (done := step / steps if steps else spent / (60 * minutes)) < 1:
         rate = min(1.0, (step + 1) / training.warm_up, (1 - done) / max(training.cooling, 1e-9))
@@ -146,17 +146,9 @@ def train(
             optimizer.param_groups[0]["lr"] = rate * largest
         side = training.last_side if done > 1 - training.last else training.side
         pairs = camera.picture(camera.crops(scenes.at_step(step), training.batch, side))
-        with torch.autocast(device.type, torch.bfloat16, enabled=training.bf16):
-            restored, log_error = net(pairs.noisy, pairs.maps)
-        restored_loss, error_loss = _losses(pairs, restored, log_error, training.linear)
-        nets.model.zero_grad()
-        torch.autograd.backward(restored_loss + 0.1 * error_loss)
-        nn.utils.clip_grad_norm_(nets.model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        losses.append(take_step(net, nets, optimizers, pairs, training))
         step += 1
         nets.update(min(training.averaging, step / (step + 20)))
-        losses.append(restored_loss.detach())
         spent = time.monotonic() - started
         if spent - saved > _CHECKPOINT_SECONDS:
             _save(folder, nets, optimizers, camera, step, spent)
@@ -173,7 +165,34 @@ def train(
     return trained
 
 
-def _optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optimizer]:
+def compiled(net: ResidualUNet, device: torch.device) -> Any:
+    """The network compiled for a GPU, once for each size of crops; as it is on a CPU, or where compiling fails."""
+    if device.type != "cuda":
+        return net
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(net, dynamic=False)
+
+
+def take_step(
+    net: Any, nets: EmaModel[ResidualUNet], optimizers: list[torch.optim.Optimizer], pairs: Pairs, training: Training
+) -> Tensor:
+    """Update the weights by pictures, but not their average; `net` is `nets.model`, or the same compiled.
+
+    Returns:
+        The mean error, without axes, on the device.
+    """
+    with torch.autocast(pairs.noisy.device.type, torch.bfloat16, enabled=training.bf16):
+        restored, log_error = net(pairs.noisy, pairs.maps)
+    restored_loss, error_loss = _losses(pairs, restored, log_error, training.linear)
+    nets.model.zero_grad()
+    torch.autograd.backward(restored_loss + 0.1 * error_loss)
+    nn.utils.clip_grad_norm_(nets.model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+    return restored_loss.detach()
+
+
+def make_optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optimizer]:
     """Muon for the kernels of the residual blocks, if wanted, and AdamW for all other weights."""
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

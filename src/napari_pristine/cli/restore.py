@@ -116,8 +116,8 @@ def restore(
     from napari_pristine.batch.spec import BatchOptions, FormatChecker, assign_results, leave_out
     from napari_pristine.batch.work_item import open_task
     from napari_pristine.io.fingerprint import FileSets
-    from napari_pristine.jobs.inputs import InputCache
-    from napari_pristine.jobs.restore import make_recipe, open_model
+    from napari_pristine.jobs.inputs import InputCache, make_recipe
+    from napari_pristine.jobs.restore import open_model
     from napari_pristine.recipe import with_absolute_paths
     from napari_pristine.recipe_file import save_recipe as write_recipe
 

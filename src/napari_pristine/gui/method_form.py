@@ -23,9 +23,8 @@ from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import form_layout, label_for, wrapped_label
 from napari_pristine.image.image import Image
-from napari_pristine.jobs.inputs import RecipeInputs
+from napari_pristine.jobs.inputs import RecipeInputs, make_recipe
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
-from napari_pristine.jobs.restore import make_recipe
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pristine.errors import FileError
+from napari_pristine.errors import FileError, SettingError
 from napari_pristine.events import Note
 from napari_pristine.image.image import Image
 from napari_pristine.io.fingerprint import Fingerprint, checksum, fingerprint
@@ -19,6 +19,7 @@ from napari_pristine.io.registry import read
 from napari_pristine.model import Model, load_model
 from napari_pristine.physics.psf import MeasuredPSF, read_psf
 from napari_pristine.recipe import InputFile, Recipe
+from napari_pristine.settings import make
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,3 +138,39 @@ def find_file(path: str, source: Path | None) -> Path:
     if beside.exists():
         return beside
     raise FileError(f"'{path}', which the recipe names, does not exist; check the name")
+
+
+def make_recipe(
+    model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Recipe:
+    """Make a recipe; an empty method or preset is that of the model, or the default.
+
+    Raises:
+        PristineError: A setting is unknown or out of range, or cannot be used with the model.
+    """
+    if model is not None:
+        if preset:
+            raise SettingError(
+                f"preset '{preset}' cannot be used with a model, which has the settings that it was trained with; "
+                "leave preset out, and change single settings if need be"
+            )
+        return model.recipe_with(method, settings, fields)
+    chosen = {name: value for name, value in (("method", method), ("preset", preset)) if value}
+    return make(Recipe, {**chosen, "settings": dict(settings), **fields})
+
+
+def change_recipe(
+    recipe: Recipe, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Recipe:
+    """Change settings and fields of a recipe, but not its method or preset.
+
+    Raises:
+        PristineError: Another method or preset is given, or a setting is unknown or out of range.
+    """
+    for name, value, own in (("method", method, recipe.method), ("preset", preset, recipe.preset)):
+        if value not in ("", own):
+            raise SettingError(
+                f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
+            )
+    start = from_pretrained(recipe.method) if fields.get("model") == PRETRAINED_MODEL else {}
+    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **start, **settings}})

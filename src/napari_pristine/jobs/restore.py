@@ -28,12 +28,13 @@ from napari_pristine.jobs.block import Block, Pixels
 from napari_pristine.jobs.choose import choose, describe_choice
 from napari_pristine.jobs.context import JobContext, JobPart
 from napari_pristine.jobs.fit import BlockFitter, FittedBlock, refine_block
+from napari_pristine.jobs.inputs import change_recipe, make_recipe
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.model import Model, load_model
-from napari_pristine.recipe import PRETRAINED_MODEL, Recipe, from_pretrained
+from napari_pristine.recipe import PRETRAINED_MODEL, Recipe
 from napari_pristine.recipe_file import load_recipe
-from napari_pristine.settings import make, shorten
+from napari_pristine.settings import shorten
 from napari_pristine.text import counted
 from napari_pristine.threads import Prefetcher
 
@@ -149,7 +150,7 @@ def restore(
     if base is None:
         used = make_recipe(network, method, preset, settings or {}, given)
     else:
-        used = _change_recipe(base, method, preset, settings or {}, given)
+        used = change_recipe(base, method, preset, settings or {}, given)
     mask_image = None if mask is None else as_image(mask, default=image.axes)
     extra_images = [as_image(extra, default=image.axes) for extra in also]
     with compute_threads(threads):
@@ -360,42 +361,6 @@ def wait(job: Job[T], on_event: Callable[[Event], Command | None] | None = None)
 def open_model(name: str) -> Model | None:
     """Open the file of a model; none if no file is named, since the recipe says how a method starts then."""
     return load_model(name) if name and name != PRETRAINED_MODEL else None
-
-
-def make_recipe(
-    model: Model | None, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
-) -> Recipe:
-    """Make a recipe; an empty method or preset is that of the model, or the default.
-
-    Raises:
-        PristineError: A setting is unknown or out of range, or cannot be used with the model.
-    """
-    if model is not None:
-        if preset:
-            raise SettingError(
-                f"preset '{preset}' cannot be used with a model, which has the settings that it was trained with; "
-                "leave preset out, and change single settings if need be"
-            )
-        return model.recipe_with(method, settings, fields)
-    chosen = {name: value for name, value in (("method", method), ("preset", preset)) if value}
-    return make(Recipe, {**chosen, "settings": dict(settings), **fields})
-
-
-def _change_recipe(
-    recipe: Recipe, method: str, preset: str, settings: Mapping[str, Any], fields: Mapping[str, Any]
-) -> Recipe:
-    """Change settings and fields of a recipe, but not its method or preset.
-
-    Raises:
-        PristineError: Another method or preset is given, or a setting is unknown or out of range.
-    """
-    for name, value, own in (("method", method, recipe.method), ("preset", preset, recipe.preset)):
-        if value not in ("", own):
-            raise SettingError(
-                f"{name} '{value}' contradicts the recipe, whose {name} is '{own}'; leave out {name} or recipe"
-            )
-    start = from_pretrained(recipe.method) if fields.get("model") == PRETRAINED_MODEL else {}
-    return recipe.model_copy(update={**fields, "settings": {**recipe.settings, **start, **settings}})
 
 
 def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:
