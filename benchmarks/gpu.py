@@ -229,7 +229,9 @@ class GpuBenchmark:
             settings |= {name: value for name, value in (("side", 16), ("batch", 1), ("rounds", 1)) if name in params}
             if method in ("inr", "linr"):
                 settings |= {"batch": 256, "width": 16}
-        keep = {"axes": axes, "together": together, "preset": preset, "settings": settings, "value_type": "float32"}
+        keep: dict[str, Any] = {
+            "axes": axes, "together": together, "preset": preset, "settings": settings, "value_type": "float32",
+        }  # fmt: skip
         found = [pristine.restore(pixels, method, device=device, **keep) for device in ("cpu", self.kind)]
         cpu, here = (result.data.astype(np.float64) for result in found)
         # what is removed is at least of the order of the noise

@@ -18,7 +18,7 @@ from napari_pristine.io.fingerprint import Fingerprint, checksum, fingerprint
 from napari_pristine.io.registry import read
 from napari_pristine.model import Model, load_model
 from napari_pristine.physics.psf import MeasuredPSF, read_psf
-from napari_pristine.recipe import InputFile, Recipe
+from napari_pristine.recipe import PRETRAINED_MODEL, InputFile, Recipe, from_pretrained
 from napari_pristine.settings import make
 
 
