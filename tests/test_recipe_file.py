@@ -80,7 +80,7 @@ def test_a_recipe_is_the_same_to_other_readers_of_yaml_and_in_json(tmp_path: Pat
 
 
 def test_a_file_says_what_it_is_and_what_each_setting_means(tmp_path: Path) -> None:
-    save_recipe(tmp_path / "recipe.yaml", make(Recipe, {}))
+    save_recipe(tmp_path / "recipe.yaml", make(Recipe, {"method": "inr"}))
     first, *lines = (tmp_path / "recipe.yaml").read_text(encoding="utf-8").splitlines()
     assert first.startswith("# ")
     assert "pristine batch RECIPE INPUT... -o FOLDER" in first

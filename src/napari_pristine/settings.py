@@ -29,11 +29,8 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_texts(cls, values: Any) -> Any:
-        """Read the word `none` as None in optional settings, and None as the word where that is a choice.
-
-        Choices that are numbers are read from text too, as shell and recipe files give it.
-        """
+    def _read_none(cls, values: Any) -> Any:
+        """Read the word `none` as None in optional settings, and None as the word where that is a choice."""
         if not isinstance(values, dict):
             return values
         read = dict(values)
@@ -42,8 +39,6 @@ class Params(BaseModel):
             if field and (value is None or (isinstance(value, str) and value.lower() == "none")):
                 options = get_args(field.annotation)
                 read[name] = None if type(None) in options else "none" if "none" in options else value
-            elif field and isinstance(value, str) and get_origin(field.annotation) is Literal:
-                read[name] = {str(choice): choice for choice in get_args(field.annotation)}.get(value, value)
         return read
 
 
