@@ -108,7 +108,7 @@ def _lines(recipe: Recipe) -> Iterator[str]:
 
 def _line(indent: str, name: str, value: Any, setting: Setting | None) -> str:
     """Format one name with its value and a comment; the items of a mapping follow on lines of their own."""
-    heads = setting is not None and setting.type not in (int, float, bool, str) and value is None
+    heads = value is None and (setting is None or setting.type not in (int, float, bool, str))
     line = f"{indent}{_scalar(name)}:" if heads else f"{indent}{_scalar(name)}: {_scalar(value)}"
     return line if setting is None else f"{line:<{_COLUMN}}  # {_comment(setting)}"
 

@@ -19,7 +19,7 @@ FEW: dict[str, Any] = {"steps": 30}
 def restore_file(path: Path, folder: Path, **arguments: Any) -> tuple[Image, Image, Restored]:
     """Restore a file; return its image, the image of the result file, and the result."""
     image = read(path)
-    result = restore(image, settings=FEW, **arguments)
+    result = restore(image, method="inr", settings=FEW, **arguments)
     target = folder / f"{path.stem}.tif"
     write(target, result.image, provenance=result.provenance())
     return image, read(target), result
@@ -64,7 +64,7 @@ def test_an_offset_of_half_the_range_is_kept(data_folder: Path) -> None:
     (path,) = (data_folder / "microscopy" / "neubias").glob("*nuclei_various_shapes.tif")
     image = read(path)
     assert image.data.min() > 32768
-    result = restore(image, settings=FEW)
+    result = restore(image, method="inr", settings=FEW)
     assert result.data.min() > 32768
     assert result.data.mean() == pytest.approx(image.data.mean(), abs=2)
     assert np.corrcoef(result.data.ravel(), image.data.ravel())[0, 1] > 0.98
@@ -86,7 +86,7 @@ def test_a_float_image_with_a_range_of_a_thousandth_gets_better(data_folder: Pat
 
 def test_hot_pixels_are_filled_and_the_rest_is_kept(data_folder: Path) -> None:
     image = read(data_folder / "microscopy" / "neubias" / "xyc_16bit__membranes_nuclei_hot_pixel.tif")
-    result = restore(image, settings=FEW)
+    result = restore(image, method="inr", settings=FEW)
     for before, after in zip(image.data, result.data, strict=True):
         usual = np.sort(before.ravel())[-2]
         assert before.max() > 100 * usual

@@ -33,7 +33,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 def test_a_recipe_stands_for_all_other_arguments(tmp_path: Path) -> None:
-    first = restore(NOISY, preset="fast", settings=FEW, seed=3, value_type="float32", select={"X": "0:24"})
+    first = restore(
+        NOISY, preset="fast", method="inr", settings=FEW, seed=3, value_type="float32", select={"X": "0:24"}
+    )
     save_recipe(tmp_path / "a.yaml", first.recipe)
     for recipe in (first.recipe, load_recipe(tmp_path / "a.yaml"), tmp_path / "a.yaml", str(tmp_path / "a.yaml")):
         again = restore(NOISY, recipe=recipe)
@@ -43,7 +45,7 @@ def test_a_recipe_stands_for_all_other_arguments(tmp_path: Path) -> None:
 
 
 def test_arguments_count_instead_of_what_the_recipe_says() -> None:
-    recipe = Recipe(preset="fast", settings=FEW, axes="TYX", seed=3, device="cpu", select={"T": "1"})
+    recipe = Recipe(preset="fast", method="inr", settings=FEW, axes="TYX", seed=3, device="cpu", select={"T": "1"})
     movie = np.stack([NOISY, NOISY.T])
     made = restore(movie, "inr", recipe=recipe, settings={"steps": 1}, seed=0, select={}, value_type="same").recipe
     assert (made.settings["steps"], made.settings["width"], made.seed, made.select) == (1, 8, 0, {})
@@ -65,14 +67,18 @@ def test_arguments_count_instead_of_what_the_recipe_says() -> None:
 )
 def test_what_does_not_go_with_a_recipe_is_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(PristineError, match=said):
-        restore(NOISY, **{"recipe": Recipe(preset="fast", settings=FEW), **arguments})
+        restore(NOISY, **{"recipe": Recipe(preset="fast", method="inr", settings=FEW), **arguments})
 
 
 def test_threads_are_those_that_are_given_and_as_before_afterwards() -> None:
     before = torch.get_num_threads()
-    assert restore(NOISY, settings=FEW, device="cpu", threads=2).device == "cpu (2 threads)"
+    assert restore(NOISY, method="inr", settings=FEW, device="cpu", threads=2).device == "cpu (2 threads)"
     assert torch.get_num_threads() == before
-    (note,) = [each for each in restore(NOISY, settings=FEW, device="cpu", threads=99).notes if "CPU" in each.text]
+    (note,) = [
+        each
+        for each in restore(NOISY, method="inr", settings=FEW, device="cpu", threads=99).notes
+        if "CPU" in each.text
+    ]
     assert note.warning
     assert note.text.startswith("99 threads on ")
 
@@ -119,7 +125,7 @@ def test_extra_images_and_measured_psfs_have_roles_of_their_own(tmp_path: Path) 
 
 def test_files_are_opened_once_for_many_images_unless_they_change(tmp_path: Path) -> None:
     write(tmp_path / "mask.tif", Image(MASK.astype(np.uint8), "YX"))
-    recipe, cache = Recipe(mask=str(tmp_path / "mask.tif"), settings=FEW), InputCache()
+    recipe, cache = Recipe(mask=str(tmp_path / "mask.tif"), method="inr", settings=FEW), InputCache()
     first, second = (open_inputs(recipe, cache=cache) for _ in range(2))
     assert first.mask is second.mask
     write(tmp_path / "mask.tif", Image((~MASK).astype(np.uint8), "YX"), overwrite=True)
@@ -138,8 +144,8 @@ def test_files_of_earlier_images_are_not_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_recipe_was_made_with_and_is_not_given_is_told() -> None:
-    made = restore(NOISY, mask=MASK, settings=FEW, device="cpu").recipe
-    again = restore(NOISY, settings=FEW, device="cpu").recipe
+    made = restore(NOISY, mask=MASK, method="inr", settings=FEW, device="cpu").recipe
+    again = restore(NOISY, method="inr", settings=FEW, device="cpu").recipe
     assert "mask" in made.inputs
     assert open_inputs(again).notes == ()
     (note,) = open_inputs(made).notes
@@ -175,7 +181,7 @@ def test_quality_has_the_figures_of_each_channel_and_their_root_mean_square() ->
     rng = np.random.default_rng(0)
     clean = 500 + 50 * np.sin(np.arange(48) / 5)
     image = np.stack([clean + rng.normal(0, sigma, (48, 48)) for sigma in (3, 12)]).astype(np.float32)
-    quality = restore(image, axes="CYX", settings={**FEW, "stabilise": False}, device="cpu").quality
+    quality = restore(image, axes="CYX", method="inr", settings={**FEW, "stabilise": False}, device="cpu").quality
     assert [channel.name for channel in quality.channels] == ["C 0", "C 1"]
     levels = [channel.sigma for channel in quality.channels]
     assert levels[1] / levels[0] == pytest.approx(4, rel=0.2)

@@ -55,7 +55,7 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_progress_rises_to_the_end_and_tells_the_time_left() -> None:
-    heard, _ = events_of(noise(3, 64, 64), "TYX", settings={"steps": 150})
+    heard, _ = events_of(noise(3, 64, 64), "TYX", method="inr", settings={"steps": 150})
     progress = [event for event in heard if isinstance(event, Progress)]
     fractions = [event.fraction for event in progress]
     assert fractions == sorted(fractions)
@@ -68,7 +68,7 @@ def test_previews_are_blocks_in_the_units_of_the_image(monkeypatch: pytest.Monke
     monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.0)
     monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_PAUSE", 0.0)
     image = noise(2, 48, 40)
-    heard, result = events_of(image, "CYX", settings=FEW)
+    heard, result = events_of(image, "CYX", method="inr", settings=FEW)
     previews = [event for event in heard if isinstance(event, Preview)]
     assert {preview.index[0] for preview in previews} == {0, 1}
     last = [preview for preview in previews if preview.index[0] == 1][-1]
@@ -98,7 +98,7 @@ def test_a_closed_job_leaves_nothing_behind(instead: Any) -> None:
         return net
 
     instead(network=network)
-    job = run(Image(noise(48, 48), "YX"), Recipe(settings=FEW))
+    job = run(Image(noise(48, 48), "YX"), Recipe(method="inr", settings=FEW))
     next(job)
     job.close()
     del job
@@ -119,8 +119,8 @@ def test_a_closed_job_leaves_nothing_behind(instead: Any) -> None:
         (np.full((32, 32), np.nan), {}, ImageError, "NaN"),
         (np.zeros((0, 32)), {}, ImageError, "empty"),
         (np.zeros((8, 32)), {}, ImageError, "at least 16"),
-        (noise(32, 32), {"method": "magic"}, SettingError, "the methods are inr"),
-        (noise(32, 32), {"preset": "best"}, SettingError, "balanced"),
+        (noise(32, 32), {"method": "magic"}, SettingError, "the methods are auto"),
+        (noise(32, 32), {"preset": "finest"}, SettingError, "balanced"),
         (noise(32, 32), {"settings": {"steps": 0}}, SettingError, "'steps'"),
         (noise(32, 32), {"settings": {"stepz": 1}}, SettingError, "stepz"),
         (noise(32, 32), {"device": "tpu"}, SettingError, "device"),
@@ -147,7 +147,7 @@ def test_what_cannot_be_done_is_said_before_the_first_fit(
 def test_a_constant_frame_of_a_stack_is_left_and_reported() -> None:
     image = noise(3, 40, 40)
     image[1] = 5
-    _, result = events_of(image, "TYX", settings=FEW)
+    _, result = events_of(image, "TYX", method="inr", settings=FEW)
     np.testing.assert_array_equal(result.data[1], image[1])
     assert not np.array_equal(result.data[2], image[2])
     assert any("T = 1" in note.text for note in result.notes)
@@ -171,7 +171,7 @@ def give_back(net: nn.Module, noisy: NoisyBlock, params: Any) -> Tensor:
 def test_work_is_halved_when_the_memory_runs_out(instead: Any) -> None:
     instead(fit=fit_that_runs_out_of_memory(150), restore=give_back)
     image = noise(300, 300)
-    heard, result = events_of(image, settings={"refine": False})
+    heard, result = events_of(image, method="inr", settings={"refine": False})
     texts = [note.text for note in heard if isinstance(note, Note)]
     assert texts[0] == "the memory ran out; continuing with tiles of 150 pixels"
     assert "further from the truth than a light blur" in texts[1]  # nothing was removed
@@ -181,7 +181,7 @@ def test_work_is_halved_when_the_memory_runs_out(instead: Any) -> None:
 def test_memory_that_never_suffices_is_an_error_of_ours(instead: Any) -> None:
     instead(fit=fit_that_runs_out_of_memory(0))
     with pytest.raises(OutOfMemory, match="tile"):
-        restore(noise(300, 300))
+        restore(noise(300, 300), "inr")
 
 
 def test_an_error_of_torch_becomes_one_of_ours(instead: Any) -> None:
@@ -191,7 +191,7 @@ def test_an_error_of_torch_becomes_one_of_ours(instead: Any) -> None:
 
     instead(fit=fit)
     with pytest.raises(ComputeError, match="fell off"):
-        restore(noise(48, 48))
+        restore(noise(48, 48), "inr")
 
 
 def test_tiles_leave_no_seams() -> None:
@@ -212,13 +212,13 @@ def test_neighbours_in_time_start_warm_and_channels_do_not(instead: Any) -> None
         return (yield from INR.fit(net, noisy, params, is_warm))
 
     instead(fit=fit)
-    restore(noise(3, 2, 32, 32), axes="TCYX", settings=FEW)
+    restore(noise(3, 2, 32, 32), axes="TCYX", method="inr", settings=FEW)
     assert warm == [False, True, True, False, True, True]
 
 
 def test_select_restores_a_part_and_knows_where_it_was() -> None:
     image = Image(noise(6, 40, 40), "TYX", scale=(2.0, 0.5, 0.5), units=("second", "micrometer", "micrometer"))
-    result = wait(run(image, Recipe(settings=FEW, select={"T": "2:4", "X": "4:36"})))
+    result = wait(run(image, Recipe(method="inr", settings=FEW, select={"T": "2:4", "X": "4:36"})))
     assert result.data.shape == (2, 40, 32)
     assert result.image.translate == (4.0, 0.0, 2.0)
     assert result.image.scale == image.scale
@@ -234,7 +234,7 @@ def test_a_given_noise_level_rules() -> None:
 def test_a_device_that_is_not_there_is_replaced_and_that_is_said() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    result = restore(noise(32, 32), settings=FEW, device="cuda")
+    result = restore(noise(32, 32), method="inr", settings=FEW, device="cuda")
     assert any("no cuda device" in note.text for note in result.notes)
     assert result.device.startswith("cpu")
 
@@ -244,7 +244,7 @@ def test_the_paper_preset_stops_at_the_noise_level() -> None:
     y, x = np.mgrid[:80, :80] / 80
     truth = 120 + 60 * np.sin(4 * y + 2 * x) + 40 * np.exp(-((y - 0.5) ** 2 + (x - 0.4) ** 2) / 0.02)
     noisy = truth + rng.normal(0, 10, truth.shape)
-    result = restore(noisy, preset="paper")
+    result = restore(noisy, method="inr", preset="paper")
     assert "reached the noise level" in result.quality.stopped[0]
     assert 0.85 < result.quality.residual < 1.05
     assert np.sqrt(np.mean((result.data - truth) ** 2)) < 5
@@ -267,10 +267,10 @@ def test_values_below_zero_are_told_only_where_the_image_has_none() -> None:
     spot = 40 * np.exp(-((y - 32) ** 2 + (x - 30) ** 2) / 8)
     signed = (spot + np.random.default_rng(0).normal(0, 1, spot.shape)).astype(np.float32)
     told = "although the image has no negative values"
-    assert not any(told in note.text for note in restore(signed, settings=FEW).notes)  # it has some
-    offset = restore(signed + 100, settings=FEW)
+    assert not any(told in note.text for note in restore(signed, method="inr", settings=FEW).notes)  # it has some
+    offset = restore(signed + 100, method="inr", settings=FEW)
     assert not any(told in note.text for note in offset.notes)
-    whole = restore(np.clip(signed, 0, None).astype(np.uint8), settings=FEW, value_type="same")
+    whole = restore(np.clip(signed, 0, None).astype(np.uint8), method="inr", settings=FEW, value_type="same")
     assert not any(told in note.text for note in whole.notes)  # they cannot be
 
 
@@ -294,8 +294,8 @@ def test_thin_volumes_get_better_too(depth: int) -> None:
 
 def test_the_order_of_the_axes_does_not_matter() -> None:
     volume = noise(6, 40, 44)
-    first = restore(volume, axes="ZYX", together="ZYX", settings=FEW)
-    other = restore(volume.transpose(1, 2, 0), axes="YXZ", together="YXZ", settings=FEW)
+    first = restore(volume, axes="ZYX", together="ZYX", method="inr", settings=FEW)
+    other = restore(volume.transpose(1, 2, 0), axes="YXZ", together="YXZ", method="inr", settings=FEW)
     np.testing.assert_array_equal(other.data.transpose(2, 0, 1), first.data)
     assert other.quality.sigma == first.quality.sigma
 
@@ -304,7 +304,7 @@ def test_a_margin_without_a_picture_does_not_spoil_the_noise_level() -> None:
     image = noise(96, 96).astype(np.float32)
     framed = image.copy()
     framed[:14] = 0
-    whole, part = (restore(i, settings=FEW).quality.sigma for i in (image, framed))
+    whole, part = (restore(i, method="inr", settings=FEW).quality.sigma for i in (image, framed))
     assert part == pytest.approx(whole, rel=0.15)
 
 
@@ -319,7 +319,7 @@ def test_each_tile_of_the_paper_preset_has_its_own_noise_level(instead: Any) -> 
     instead(fit=fit)
     rng = np.random.default_rng(0)
     image = np.hstack([rng.poisson(4, (96, 96)), rng.poisson(200, (96, 96))]).astype(np.float32)
-    restore(image, preset="paper", settings={"tile": 96})
+    restore(image, method="inr", preset="paper", settings={"tile": 96})
     assert seen[0] < 0.3 * seen[-1]
 
 
@@ -333,7 +333,7 @@ def test_a_channel_never_starts_from_another_channels_network(instead: Any) -> N
     instead(fit=fit)
     image = noise(2, 2, 32, 32)
     image[0, 1] = 7  # the first frame of the second channel holds nothing
-    restore(image, axes="TCYX", settings=FEW)
+    restore(image, axes="TCYX", method="inr", settings=FEW)
     assert warm == [False, True, False]
 
 
@@ -351,19 +351,21 @@ def test_only_what_is_restored_is_read() -> None:
             return part
 
     lazy = Lazy(noise(4, 40, 40))
-    wait(run(Image(lazy, "TYX"), Recipe(settings=FEW)))
+    wait(run(Image(lazy, "TYX"), Recipe(method="inr", settings=FEW)))
     assert lazy.largest <= 40 * 40
 
 
 def test_a_given_noise_level_keeps_the_brightness() -> None:
     image = 100 + noise(64, 64).astype(np.float32)
     for sigma in (5.0, 60.0, 1e6):
-        assert restore(image, settings={**FEW, "sigma": sigma}).data.mean() == pytest.approx(image.mean(), rel=0.02)
+        assert restore(image, method="inr", settings={**FEW, "sigma": sigma}).data.mean() == pytest.approx(
+            image.mean(), rel=0.02
+        )
 
 
 def test_transparency_is_no_colour() -> None:
     image = np.stack([noise(40, 40, seed=i) for i in range(4)], axis=-1).astype(np.uint8)
-    result = restore(image, axes="YXS", settings=FEW)
+    result = restore(image, axes="YXS", method="inr", settings=FEW)
     np.testing.assert_array_equal(result.data[..., 3], image[..., 3])
     assert not np.array_equal(result.data[..., :3], image[..., :3])
 
@@ -379,7 +381,7 @@ def test_transparency_is_no_colour() -> None:
 )
 def test_numbers_that_are_no_intensities_are_refused(image: np.ndarray, words: str) -> None:
     with pytest.raises(ImageError, match=words):
-        restore(image, settings=FEW)
+        restore(image, method="inr", settings=FEW)
 
 
 @pytest.mark.parametrize("name", ["image", "mask", "also"])
@@ -388,18 +390,18 @@ def test_the_name_of_a_file_is_no_image(name: str, kind: type) -> None:
     path = kind("cell.tif")
     given: dict[str, Any] = {"image": noise(32, 32)} | {name: [path] if name == "also" else path}
     with pytest.raises(ImageError, match=r"'cell.tif'.*read it first"):
-        restore(**given, settings=FEW)
+        restore(**given, method="inr", settings=FEW)
 
 
 def test_sparse_photons_are_no_labels() -> None:
     sparse = np.random.default_rng(0).poisson(0.03, (96, 96)).astype(np.uint8)
-    assert restore(sparse, settings=FEW).data.shape == (96, 96)
+    assert restore(sparse, method="inr", settings=FEW).data.shape == (96, 96)
 
 
 def test_a_job_listens_within_long_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_pristine.nets.field._CHUNK", 1 << 14)
     monkeypatch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
-    job = run(Image(noise(96, 96), "YX"), Recipe(preset="paper"))
+    job = run(Image(noise(96, 96), "YX"), Recipe(method="inr", preset="paper"))
     started = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: started + 5)  # there is no time left to tell before the first step
     done = [event.step for event in (next(job) for _ in range(12)) if isinstance(event, Progress)]
@@ -448,7 +450,7 @@ def test_a_fit_is_not_lost_when_there_is_no_memory_to_refine_or_to_judge_it(
     monkeypatch: pytest.MonkeyPatch, instead: Any
 ) -> None:
     monkeypatch.setattr("napari_pristine.jobs.block.Block.refine", out_of_memory)
-    result = restore(noise(48, 48), settings=FEW)
+    result = restore(noise(48, 48), method="inr", settings=FEW)
     assert "the memory ran out; the fit is not refined" in [note.text for note in result.notes]
     monkeypatch.setitem(METHODS, "linr", replace(LINR, forward_model=out_of_memory))
     result = restore(noise(32, 32), "linr", settings=ROUGH)
@@ -511,7 +513,7 @@ def test_a_wish_before_the_first_step_does_not_give_an_untrained_network(instead
     instead(fit=fit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_pristine.jobs.context._PROGRESS_SECONDS", 0.0)
-        result = wait(run(Image(noise(48, 48), "YX"), Recipe()), lambda event: Command.KEEP)
+        result = wait(run(Image(noise(48, 48), "YX"), Recipe(method="inr")), lambda event: Command.KEEP)
     assert taken == [1]
     assert "kept after 1 of 5 steps" in result.provenance()["notes"]
 
@@ -596,7 +598,7 @@ def test_a_fit_that_diverged_is_an_error_and_no_picture(instead: Any) -> None:
 
     instead(restore=diverged)
     with pytest.raises(ComputeError, match=r"diverged: \d+ of 2304 .* another seed, or a lower learning_rate"):
-        restore(noise(48, 48), settings=FEW)
+        restore(noise(48, 48), method="inr", settings=FEW)
 
 
 def test_rounds_that_diverge_are_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,9 +609,9 @@ def test_rounds_that_diverge_are_an_error_too(monkeypatch: pytest.MonkeyPatch) -
 
 def test_adapt_needs_a_model() -> None:
     with pytest.raises(SettingError, match="no model is given"):
-        restore(noise(32, 32), settings=FEW, adapt=True)
+        restore(noise(32, 32), method="inr", settings=FEW, adapt=True)
     with pytest.raises(SettingError, match="no model is given"):
-        wait(run(Image(noise(32, 32), "YX"), Recipe(settings=FEW, adapt=True)))
+        wait(run(Image(noise(32, 32), "YX"), Recipe(method="inr", settings=FEW, adapt=True)))
 
 
 def test_networks_that_threads_draw_side_by_side_are_those_of_their_seeds() -> None:
