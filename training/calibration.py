@@ -43,10 +43,10 @@ _OFFSET = 100.0
 """Value that is added to the pictures, as a camera does."""
 _JUDGED = 1.5
 """Factor by which the measured variance of the noise may be wrong; of other pictures, no error can be predicted."""
-_REAL = 1.38
-"""Factor by which the network is more wrong on real images than on simulated ones; found on the developer images, on
+_REAL = {"independent": 1.8, "correlated": 1.3}
+"""Factors by which the network is more wrong on real images than on simulated ones; found on the developer images, on
 which the eight orientations help less, noise is measured less well, and the truth has some noise, too."""
-_FEW = 0.33
+_FEW = 0.52
 """Factor for few photons, relative to that for independent noise; found there as well, as simulated pictures are hardly
 ever so dark."""
 
@@ -90,7 +90,7 @@ def calibrate(weights: Path, pictures: int, seed: int, report: Callable[[str], N
     report(f"{len(samples)} of {pictures} pictures")
     scales = {}
     for kind in NOISE_KINDS:
-        scales[kind] = round(_REAL * _factor([sample for sample in samples if sample.kind == kind]), 3)
+        scales[kind] = round(_REAL[kind] * _factor([sample for sample in samples if sample.kind == kind]), 3)
     scales[FEW_PHOTONS] = round(_FEW * scales[NOISE_KINDS[0]], 3)
     for kind, scale in scales.items():
         report(f"{kind} {scale}")

@@ -189,7 +189,7 @@ class TestSets:
 
     def test_with_the_shell(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         paths = [str(path) for path in set_of_files(tmp_path / "in")]
-        settings = ["--preset", "fast", "--set", "steps=5"]
+        settings = ["--method", "inr", "--preset", "fast", "--set", "steps=5"]
         assert main(["batch", str(saved(tmp_path)), *paths, "-o", str(tmp_path / "out"), "--plan"]) == 0
         assert capsys.readouterr().out.count(BELONGS) == 2
         assert main(["restore", *paths, "-o", f"{tmp_path}/out/", *settings]) == 0
@@ -206,7 +206,7 @@ class TestSets:
         paths = [str(path) for path in set_of_files(tmp_path / "in")]
         (tmp_path / "in" / "set.companion.ome").write_text("<OME/>")
         names = [*paths, *(f"{tmp_path}/in/{name}" for name in more)]
-        words = ["--preset", "fast", "--set", "steps=2"]
+        words = ["--method", "inr", "--preset", "fast", "--set", "steps=2"]
         assert main(["restore", *names, "-o", f"{tmp_path}/x.ome.tif", *words]) == 0
         assert capsys.readouterr().out.count(f"skipped, {BELONGS}") == 2
         assert read(tmp_path / "x.ome.tif").shape[0] == 3
@@ -478,6 +478,9 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytes
 def test_a_store_of_one_image_stays_a_store_with_the_shell(tmp_path: Path, name: str) -> None:
     """An image that is named is written by itself."""
     plate(tmp_path / "plate.zarr", wells=["A/1"], fields=1)
-    assert main(["restore", str(tmp_path / name), "-o", str(tmp_path / "out.zarr"), "--set", "steps=2"]) == 0
+    assert (
+        main(["restore", str(tmp_path / name), "-o", str(tmp_path / "out.zarr"), "--method", "inr", "--set", "steps=2"])
+        == 0
+    )
     expected = "out.zarr/A/1/0" if name == "plate.zarr" else "out.zarr"
     assert list(found(tmp_path / "out.zarr").values()) == [expected]

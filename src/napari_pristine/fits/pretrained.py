@@ -126,7 +126,8 @@ def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bo
 
 def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> Tensor:
     """The mean of the restored orientations, `(C, *space)`."""
-    return _to_pixels(predict(net, *_to_planes(block), params.orientations)[0], block)
+    planes, maps = _to_planes(block)
+    return _to_pixels(_keep_brightness(predict(net, planes, maps, params.orientations)[0], planes, block), block)
 
 
 def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
@@ -137,6 +138,7 @@ def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedP
     scales, level = error_scales(), (1 + maps[:, :1]).clamp(0, 1)
     many, few = scales[kind_of_noise(block.correlation_length)], scales[FEW_PHOTONS]
     half_widths = (few + (many - few) * level) * errors
+    restored = _keep_brightness(restored, planes, block)
     return _to_pixels(restored, block), half_widths.reshape(block.pixels.shape) * unit
 
 
@@ -231,6 +233,28 @@ def _to_planes(block: NoisyBlock) -> tuple[Tensor, Tensor]:
 def _signal(transform: AnscombeTransform, transformed: Tensor) -> Tensor:
     """Signal in photons with this transform."""
     return transformed.clamp(min=0).square() / 4 - 0.375 - transform.read_photons**2
+
+
+def _keep_brightness(restored: Tensor, noisy: Tensor, block: NoisyBlock) -> Tensor:
+    """Shift the light of restored planes `(N, 1, Y, X)` to the mean of the noisy ones, channel by channel.
+
+    The mean of the noisy planes has almost no noise; with few photons, that of the network may be off by a fifth.
+    """
+    weight = block.valid.float().reshape(-1, 1, *restored.shape[-2:])
+    weight = weight / weight.sum().clamp(min=1)
+    channels = []
+    parts = zip(restored.chunk(len(block.pixels)), noisy.chunk(len(block.pixels)), strict=True)
+    for number, (mine, theirs) in enumerate(parts):
+        transform = block.intensities[number].anscombe if block.intensities else None
+        if transform is None:
+            channels.append(mine + ((theirs - mine) * weight).sum())
+            continue
+        scale, mean = block.sigma[number] * block.intensities[number].std, block.intensities[number].mean
+        signal, seen = (_signal(transform, planes * scale + mean) for planes in (mine, theirs))
+        signal = signal + ((seen - signal) * weight).sum()
+        root = 2 * (signal + 0.375 + transform.read_photons**2).clamp(min=0).sqrt()
+        channels.append((root - mean) / scale)
+    return torch.cat(channels)
 
 
 def _to_pixels(planes: Tensor, block: NoisyBlock) -> Tensor:
