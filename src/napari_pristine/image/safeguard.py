@@ -79,7 +79,13 @@ class Safe(NamedTuple):
 
 
 def replace_worse(
-    noisy: NDArray[Any], restored: NDArray[Any], kept: NDArray[Any], noise: Noise, valid: NDArray[np.bool_]
+    noisy: NDArray[Any],
+    restored: NDArray[Any],
+    kept: NDArray[Any],
+    noise: Noise,
+    valid: NDArray[np.bool_],
+    *,
+    local: bool = True,
 ) -> Safe:
     """Mix a result with light blurs and the noisy image, where they are estimated to be closer to the truth.
 
@@ -96,6 +102,8 @@ def replace_worse(
         kept: Covariance of noise and result in noise variances, `(*space)`.
         noise: Noise of the channel.
         valid: `(*space)`, False where the noisy value does not count.
+        local: True if `kept` is known pixel by pixel; a mean over all pixels does not tell if spots are dimmed, since
+            more of the noise is kept at structure.
     """
     y, current = np.asarray(noisy, np.float64), np.asarray(restored, np.float64)
     variance = noise_variance(y, noise)
@@ -125,7 +133,7 @@ def replace_worse(
         current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, noise)
         weight *= 1 - mixed_blur
     lost = 0.0
-    if not correlated and _loses_light(y, fit, fit_share, variance, valid):
+    if local and not correlated and _loses_light(y, fit, fit_share, variance, valid):
         current, share = _give_light_back(y, current, share, fit, fit_share, variance, valid)
         lost = _missing_contrast(y, current, valid)
     kept_noisy = _cautious_share(y, current, share, variance, valid)

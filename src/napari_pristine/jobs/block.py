@@ -188,13 +188,14 @@ class Block:
         return np.asarray(~self.valid & ~self.empty & (self.outliers == 0))
 
     def replace_worse(
-        self, values: NDArray[np.float64], kept: Pixels | None
+        self, values: NDArray[np.float64], kept: Pixels | None, *, local: bool = True
     ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float], ...]]:
         """Replace what is worse than a light blur; returns the errors and the evidence of `BlockDone` too.
 
         Args:
             values: Restored values `(C, *space)`.
             kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if it is unknown.
+            local: True if that is known pixel by pixel.
         """
         channels, errors, evidence = [], [], []
         for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
@@ -206,7 +207,7 @@ class Block:
                 channels.append(restored)
                 errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0, 0.0))
             else:
-                safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
+                safe = replace_worse(noisy, restored, kept[number], noise, self.valid, local=local)
                 channels.append(safe.values)
                 errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
                 evidence.append((safe.factor, safe.kept))

@@ -288,7 +288,8 @@ def run_plan(
                     evidence: tuple[tuple[float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
-                        values, errors, evidence = fitted.block.replace_worse(values, share)
+                        local = plan.method.noise_kept is None
+                        values, errors, evidence = fitted.block.replace_worse(values, share, local=local)
                     values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
