@@ -67,7 +67,7 @@ class Page(HTMLParser):
 
 def facts(image: Image, recipe: Recipe | None = None) -> dict[str, Any]:
     """A sidecar as the batch writes it."""
-    known = Restored(image, recipe or Recipe(preset="fast"), QUALITY, 12.5, "cpu").provenance()
+    known = Restored(image, recipe or Recipe(method="inr", preset="fast"), QUALITY, 12.5, "cpu").provenance()
     sizes = {"shape": list(image.shape), "axes": image.axes, "dtype": str(image.dtype)}
     return {**known, "input": {"name": "a.tif", **sizes}, "checksum": "sha256:12ab"}
 
@@ -215,7 +215,7 @@ def test_a_failed_file_of_any_claimed_size_is_not_drawn(tmp_path: Path, monkeypa
 
 
 def test_the_selected_part_is_what_is_drawn(tmp_path: Path) -> None:
-    row = restored(tmp_path, recipe=Recipe(preset="fast", select={"T": "1:3"}))
+    row = restored(tmp_path, recipe=Recipe(method="inr", preset="fast", select={"T": "1:3"}))
     write(row.target, Image(np.ones((2, 40, 50), np.float32), "TYX"), overwrite=True)
     page = Page(write_report(tmp_path / "out", [row], title="t")[1])
     assert len(page.all("img")) == 3
