@@ -134,11 +134,11 @@ def test_a_bad_channel_among_good_ones_is_named() -> None:
     summary = QualitySummary(plan, np.dtype(np.uint16))
     for index in plan.indices:
         channel = plan.blocks.position(index)["C"]
-        errors, mean = ((0.1, 0.2, 0.0), (100.0, 100.0))
+        errors, mean = ((0.1, 0.2, 0.0, 0.0), (100.0, 100.0))
         if channel == 1:
-            errors = (0.5, 0.15, 0.0)
+            errors = (0.5, 0.15, 0.0, 0.0)
         elif channel == 2:
-            errors = (0.1, 0.2, 0.95)
+            errors = (0.1, 0.2, 0.95, 0.0)
         elif channel == 3:
             mean = (0.4, 0.0)
         summary.add(BlockDone(index, ((5.0 if channel < 3 else 0.6, 1.0, 0.0, 0.0),), errors=(errors,), means=(mean,)))
