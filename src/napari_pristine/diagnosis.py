@@ -137,7 +137,7 @@ def _estimate_errors(image: Image) -> dict[str, float]:
     """Estimated errors of the best quick method and of a light blur on a part of the image; none where it is empty."""
     from napari_pristine.jobs.choose import compare_candidates  # here, as it imports torch
 
-    for choice, blur_error in compare_candidates(image, (("pretrained", "balanced"),)):
+    for choice, _, blur_error in compare_candidates(image, (("pretrained", "balanced"),)):
         return {f"{choice.method}, {choice.preset}": (choice.error or 0.0) ** 0.5, "light blur": blur_error**0.5}
     return {}
 

@@ -87,8 +87,8 @@ class BlockDone:
         stripes: Standard deviation of the offsets of rows and of columns that were removed, in noise levels.
         means: For each channel, mean of the result before and after it is converted to the type of its values.
         weights: Weight of the restored pixels of each channel in their mixture with the refined ones, if there is one.
-        evidence: For each channel, variance of the noise that was seen in what was removed, relative to the measured
-            one, and covariance of the noise and the result, in noise variances: to compare errors with those of others.
+        evidence: For each channel, mean square of what was removed, variance of the noise that was seen in it, and
+            covariance of the noise and the result, in measured noise variances: to compare errors with those of others.
         below_zero: Number of values of the result below zero, if the block has none, and the lowest of them.
         patch_sigmas: For each channel, an independent estimate of the noise level, in the units of the image; 0 if it
             was not made.
@@ -105,7 +105,7 @@ class BlockDone:
     stripes: tuple[float, float] = (0.0, 0.0)
     means: tuple[tuple[float, float], ...] = ()
     weights: tuple[float, ...] = ()
-    evidence: tuple[tuple[float, float], ...] = ()
+    evidence: tuple[tuple[float, float, float], ...] = ()
     below_zero: tuple[int, float] = (0, 0.0)
     patch_sigmas: tuple[float, ...] = ()
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -99,7 +100,12 @@ def test_frames_of_a_stack_are_treated_alike() -> None:
 
 def test_the_least_error_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method that returns the noisy pixels, only darker, loses against the network."""
-    worse = replace(METHODS["pretrained"], key="worse", restore=lambda net, block, params: 0.5 * block.pixels)
+    worse = replace(
+        METHODS["pretrained"],
+        key="worse",
+        restore=lambda net, block, params: 0.5 * block.pixels,
+        noise_kept=lambda net, block, params: torch.full((1,), 0.5),
+    )
     monkeypatch.setitem(METHODS, "worse", worse)
     monkeypatch.setitem(METHODS["auto"].candidates, "fast", (("worse", "fast"), ("pretrained", "fast")))  # type: ignore[arg-type]
     result = restore(photons(truth()), preset="fast", settings={"stripes": False})

@@ -65,6 +65,7 @@ class Safe(NamedTuple):
         blur_error: The same for the better of the best light blur and the noisy image.
         replaced: Mean weight of blurs and noisy image in it, 0 to 1.
         lost: Share of the contrast of fine structure that is still missing, 0 to 1; 0 if the fit kept it.
+        removed: Mean square of what was removed, in measured noise variances.
         factor: Variance of the noise that was seen in what was removed, relative to the measured one, at least 1.
         kept: Mean covariance of the noise and the result, in noise variances.
     """
@@ -74,6 +75,7 @@ class Safe(NamedTuple):
     blur_error: float
     replaced: float
     lost: float
+    removed: float
     factor: float
     kept: float
 
@@ -140,9 +142,10 @@ def replace_worse(
     current = current + kept_noisy * (y - current)
     share = share + kept_noisy * (1 - share)
     replaced = 1 - float((weight * (1 - kept_noisy)).mean())
+    removed = factor * float(((current - y) ** 2)[valid].mean() / variance[valid].mean())
     mean_share = float((share * variance)[valid].mean() / variance[valid].mean())
     error = _mean_error(y, current, share, variance, valid)
-    return Safe(current, error, min(blur_errors), replaced, lost, factor, mean_share)
+    return Safe(current, error, min(blur_errors), replaced, lost, removed, factor, mean_share)
 
 
 def _mix_best_blur(

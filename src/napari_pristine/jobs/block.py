@@ -189,7 +189,9 @@ class Block:
 
     def replace_worse(
         self, values: NDArray[np.float64], kept: Pixels | None, *, local: bool = True
-    ) -> tuple[NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float], ...]]:
+    ) -> tuple[
+        NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float, float], ...]
+    ]:
         """Replace what is worse than a light blur; returns the errors and the evidence of `BlockDone` too.
 
         Args:
@@ -210,7 +212,7 @@ class Block:
                 safe = replace_worse(noisy, restored, kept[number], noise, self.valid, local=local)
                 channels.append(safe.values)
                 errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
-                evidence.append((safe.factor, safe.kept))
+                evidence.append((safe.removed, safe.factor, safe.kept))
         return np.stack(channels), tuple(errors), tuple(evidence)
 
     def half_widths(

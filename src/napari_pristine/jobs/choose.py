@@ -25,12 +25,16 @@ _MARGIN = 0.005
 
 
 class Compared(NamedTuple):
-    """A candidate with its estimated error, and that of the better of the best light blur and the image itself.
+    """A candidate, and estimates of mean squared errors in noise variances; the noisy image has 1.
 
-    Both are mean squared errors in noise variances; the noisy image has 1.
+    Attributes:
+        choice: The candidate; its error is at least the noise that is left in the result.
+        relative_error: Its error, to be compared with that of the others only.
+        blur_error: That of the better of the best light blur and the image itself.
     """
 
     choice: Choice
+    relative_error: float
     blur_error: float
 
 
@@ -112,23 +116,24 @@ def _compare(
             return []
         weights = [weight for block in blocks for weight in block.weights]
         found.append((candidate.model_copy(update={"weights": weights}), blocks))
-    if not all(block.errors for _, blocks in found for block in blocks):
+    if not all(block.evidence for _, blocks in found for block in blocks):
         return []
     errors = _errors([blocks for _, blocks in found])
+    left = [float(np.mean([kept**2 for block in blocks for _, _, kept in block.evidence])) for _, blocks in found]
     blurs = [float(np.mean([blur for block in blocks for _, blur, *_ in block.errors])) for _, blocks in found]
     return [
-        Compared(choice.model_copy(update={"error": error}), max(blur, 0.0))
-        for (choice, _), error, blur in zip(found, errors, blurs, strict=True)
+        Compared(choice.model_copy(update={"error": max(error, least)}), error, blur)
+        for (choice, _), error, least, blur in zip(found, errors, left, blurs, strict=True)
     ]
 
 
 def _best(compared: Sequence[Compared]) -> Choice:
     """The candidate with the least error; a slower one only if it is clearly better."""
-    best = compared[0].choice
-    for choice, _ in compared:
-        if (choice.error or 0.0) < (best.error or 0.0) - _MARGIN:
-            best = choice
-    return best
+    best = compared[0]
+    for candidate in compared:
+        if candidate.relative_error < best.relative_error - _MARGIN:
+            best = candidate
+    return best.choice
 
 
 def compare_candidates(image: Image, candidates: Sequence[tuple[str, str]]) -> list[Compared]:
@@ -147,23 +152,15 @@ def _errors(candidates: list[list[BlockDone]]) -> list[float]:
     """Mean estimated error of each candidate over all channels, with the same variance of the noise for all.
 
     The error is R / V - 1 + 2 s, with R the mean square of what was removed, V the variance of the noise and s its
-    covariance with the result; it is at least s², the noise in the result.
-
-    Each candidate has seen a V of its own in what it removed; the least one has the least
-    structure in it.
+    covariance with the result. Each candidate has seen a V of its own in what it removed; the least one has the least
+    structure in it. If it was measured as too high, all errors are too low by the same, and some below zero.
     """
-    factors = [min(factor for factor, _ in seen) for seen in zip(*map(_evidence, candidates), strict=True)]
-    means = []
-    for blocks in candidates:
-        errors = [error for block in blocks for error, *_ in block.errors]
-        parts = zip(errors, _evidence(blocks), factors, strict=True)
-        means.append(float(np.mean([max((e + 1 - 2 * s) * f / least - 1 + 2 * s, s**2) for e, (f, s), least in parts])))
-    return means
-
-
-def _evidence(blocks: list[BlockDone]) -> list[tuple[float, float]]:
-    """The evidence of all channels of some blocks."""
-    return [seen for block in blocks for seen in block.evidence or [(1.0, 0.0)] * len(block.errors)]
+    evidence = [[seen for block in blocks for seen in block.evidence] for blocks in candidates]
+    factors = [min(factor for _, factor, _ in channels) for channels in zip(*evidence, strict=True)]
+    return [
+        float(np.mean([removed / f - 1 + 2 * kept for (removed, _, kept), f in zip(seen, factors, strict=True)]))
+        for seen in evidence
+    ]
 
 
 def _sample(plan: RestorationPlan) -> Image:

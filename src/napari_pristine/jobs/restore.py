@@ -285,7 +285,7 @@ def run_plan(
                     values = fitted.block.denormalise(pixels)
                     _check_finite(torch.from_numpy(values))
                     errors: tuple[tuple[float, float, float, float], ...] = ()
-                    evidence: tuple[tuple[float, float], ...] = ()
+                    evidence: tuple[tuple[float, float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
                         local = plan.method.noise_kept is None
