@@ -27,7 +27,7 @@ WRONG = [
     (("restore", "cell.tif", "-o", "x.tif", "--sead", "1"), "--sead"),
     (("restore", "cell.tif", "-o", "x.tif", "--seed", "one"), '"one"'),
     (("restore", "cell.tif", "-o", "x.tif", "--device", "tpu"), "cuda"),
-    (("restore", "cell.tif", "-o", "x.tif", "--method", "magic"), "no method 'magic'; the methods are inr"),
+    (("restore", "cell.tif", "-o", "x.tif", "--method", "magic"), "no method 'magic'; the methods are auto"),
     (("restore", "cell.tif", "-o", "x.tif", "--preset", "magic"), "no preset 'magic'"),
     (("restore", "cell.tif", "-o", "x.tif", "--method", "inr", "--set", "steps"), "write it like --set steps=500"),
     (("restore", "cell.tif", "-o", "x.tif", "--set", "stops=3"), "no setting 'stops'"),
@@ -77,7 +77,7 @@ def test_wrong_use_is_told_on_one_line_before_any_fit(
     write(tmp_path / "taken.tif", read(cell))
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     # a fit would not end before the test's time is up
-    endless = ENDLESS if words[0] == "restore" and "--set" not in words else ()
+    endless = ENDLESS if words[0] == "restore" and not {"--set", "--method"} & set(words) else ()
     code, out, err = shell(*words, *endless)
     assert (code, out) == (2, "")
     assert re.fullmatch(r"pristine: .*\n", err)

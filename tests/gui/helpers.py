@@ -15,6 +15,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "sampling": {**_NET, "steps": 4, "patch": 64, "function_width": 8, "function_batch": 128},
     "iddp": _NET,
     "blind2unblind": _NET,
+    "auto": {"refine": False},
     "pretrained": {"orientations": 1, "refine": False},
 }
 ENDLESS = {"steps": 100_000}

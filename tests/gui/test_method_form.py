@@ -58,8 +58,8 @@ def test_a_preset_sets_the_form_and_the_recipe_has_the_values_of_the_form(viewer
         form.preset_box.value = preset
         form.preset_box.native.activated.emit(0)  # chosen again, it undoes changes
         assert form.recipe({}).params == METHODS[method].settings(preset)
-    form.settings.set_values({"steps": 77})
-    assert form.recipe({}).params.steps == 77
+    form.settings.set_values({"tile": 77})
+    assert form.recipe({}).params.tile == 77
 
 
 def test_the_description_follows_image_axes_and_range(viewer, open_panel):
