@@ -73,7 +73,7 @@ BLIND2UNBLIND = Method(
     },
     from_pretrained={
         "unet": "pretrained",
-        "steps": 60,
+        "steps": 15,
         "learning_rate": 1e-4,
         "cooling": 1.0,
         "averaging": 0.9,

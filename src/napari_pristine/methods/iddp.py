@@ -80,7 +80,7 @@ IDDP = Method(
             "refine": False,
         },
     },
-    from_pretrained={"unet": "pretrained", "steps": 60, "learning_rate": 1e-4, "cooling": 1.0, "averaging": 0.9},
+    from_pretrained={"unet": "pretrained", "steps": 15, "learning_rate": 1e-4, "cooling": 1.0, "averaging": 0.9},
     test_settings={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
     network=compute.network,
     fit=compute.fit,
