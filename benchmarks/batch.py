@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import tifffile
 import zarr
 from numpy.typing import NDArray
@@ -236,6 +235,8 @@ def run_and_watch(command: Sequence[str]) -> int:
     Raises:
         ComputeError: The command failed; it has printed the reason.
     """
+    import psutil  # here, as machines for other benchmarks may lack it
+
     peak = 0
     with subprocess.Popen(command) as process:
         watched = psutil.Process(process.pid)

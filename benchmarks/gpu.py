@@ -230,8 +230,12 @@ class GpuBenchmark:
             if method in ("inr", "linr"):
                 settings |= {"batch": 256, "width": 16}
         keep: dict[str, Any] = {
-            "axes": axes, "together": together, "preset": preset, "settings": settings, "value_type": "float32",
-        }  # fmt: skip
+            "axes": axes,
+            "together": together,
+            "preset": preset,
+            "settings": settings,
+            "value_type": "float32",
+        }
         found = [pristine.restore(pixels, method, device=device, **keep) for device in ("cpu", self.kind)]
         cpu, here = (result.data.astype(np.float64) for result in found)
         # what is removed is at least of the order of the noise
@@ -358,7 +362,7 @@ class GpuBenchmark:
         _finish_job(first)  # what is built once for the process
         seconds = [self.seconds_of(partial(_finish_job, plan)) for plan in (together, alone)]
         return {
-            "at once": together.batch_size,
+            "at once": min(together.batch_size, len(frames)),
             "s": seconds[0],
             "one by one s": seconds[1],
             "ratio": seconds[1] / seconds[0],

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import torch
 from benchmarks.__main__ import main, make_parser
 from benchmarks.batch import write_large
 from benchmarks.entries import BASELINES, Baseline, find_entries
+from benchmarks.gpu import PARTS, GpuBenchmark, run_gpu
 from benchmarks.images import ImagePair, read_pair
 from benchmarks.measure import Measurement, Setup, check_noisy, measure, measure_in_new_process
 from benchmarks.published import FMD_NOISY, PUBLISHED, TableCell
@@ -372,3 +377,69 @@ def test_baselines_give_known_figures(data_folder: Path, image: str, key: str, p
     pair = read_pair(case.noisy, case.truth)
     score = pair.score(BASELINES[key].run(pair.noisy, 1))
     assert (score.psnr, score.psnr_affine) == (pytest.approx(psnr, abs=0.06), pytest.approx(affine, abs=0.06))
+
+
+class TestGpu:
+    def test_prints_a_table_and_writes_every_row(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "rows.json"
+        parts = "machine,tests,memory,small"
+        assert main(["gpu", "--device", "cpu", "--tiny", "--parts", parts, "--json", str(path)]) == 0
+        rows = json.loads(path.read_text())
+        assert [row["part"] for row in rows] == ["machine", "tests", "memory", "memory", "memory", "small"]
+        assert rows[0]["figures"]["copy GB/s"] > 0
+        assert "need one" in rows[1]["problem"]
+        assert rows[-1]["figures"]["at once"] == 4
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].startswith("6 rows, 0 failed")
+        assert [line.split()[0] for line in lines[-7:-1]] == [row["part"] for row in rows]
+
+    def test_profiles_a_fit(self) -> None:
+        benchmark = GpuBenchmark(torch.device("cpu"), tiny=True)
+        benchmark.paper()
+        assert [row.problem for row in benchmark.rows] == [""] * 4
+        shares = benchmark.rows[1].figures
+        parts = [float(value) for name, value in shares.items() if name.endswith("%")]
+        assert sum(parts) == pytest.approx(100)
+        assert float(shares["products %"]) > 0
+
+    def test_what_fails_is_a_row_and_not_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(benchmark: GpuBenchmark) -> None:
+            raise RuntimeError("no kernel image")
+
+        monkeypatch.setitem(PARTS, "machine", fail)
+        monkeypatch.setattr(GpuBenchmark, "_side_by_side", lambda self, frames: {}["missing"])
+        assert run_gpu(["machine", "small", "tests"], "cpu", tiny=True, data=None, seconds=60, json=None) == 1
+
+    def test_nothing_is_begun_after_the_time_is_up(self) -> None:
+        benchmark = GpuBenchmark(torch.device("cpu"), tiny=True, limit=-1)
+        benchmark.measure("training", "steps", lambda: pytest.fail("begun"))
+        assert benchmark.rows[0].problem == "not begun, the time is up"
+        assert not benchmark.rows[0].failed
+
+    def test_differences_from_the_cpu_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        benchmark, pixels = GpuBenchmark(torch.device("cpu"), tiny=True), simulated(side=24)[0]
+        compare = partial(benchmark._compare, "inr", "fast", pixels, "YX", "")
+        assert compare()["difference"] == 0
+        restored = iter([0.0, 20.0])
+        monkeypatch.setattr(
+            "benchmarks.gpu.pristine.restore",
+            lambda pixels, *_, **__: SimpleNamespace(data=pixels + next(restored) + np.eye(24), seconds=1, notes=()),
+        )
+        assert "differs from the CPU" in compare()["problem"]
+
+    def test_needs_little_software(self) -> None:
+        """No windows, shell, clusters or classical filters, which machines with a GPU may lack."""
+        absent = [
+            "napari",
+            "cyclopts",
+            "jinja2",
+            "rich",
+            "pooch",
+            "psutil",
+            "bm3d",
+            "pywt",
+            "distributed",
+            "imagecodecs",
+        ]
+        code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.__main__, training.denoiser"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import elsewhere
 from napari_pristine.device import seeded
 from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMemory, PristineError, SettingError
 from napari_pristine.events import Command, Event, Note, Preview, Progress
@@ -223,6 +224,27 @@ def test_select_restores_a_part_and_knows_where_it_was() -> None:
     assert result.image.translate == (4.0, 0.0, 2.0)
     assert result.image.scale == image.scale
     assert result.image.units == image.units
+
+
+def test_the_cpu_takes_over_when_the_memory_of_a_device_runs_out(instead: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(net: nn.Module, noisy: NoisyBlock, params: Any, warm: bool) -> Fit:
+        yield Step(1, 2, torch.tensor(1.0))
+        if noisy.pixels.device == elsewhere.DEVICE:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        yield Step(2, 2, torch.tensor(1.0))
+        return StopReason("done")
+
+    instead(fit=fit, restore=give_back)
+    image = noise(2, 160, 160)
+    expected = restore(image, "inr", axes="TYX", settings={"refine": False}, device="cpu")
+    monkeypatch.setattr("napari_pristine.jobs.plan.pick_device", lambda wanted: (elsewhere.DEVICE, None))
+    with elsewhere.elsewhere():
+        result = restore(image, "inr", axes="TYX", settings={"refine": False})
+    assert [note.text for note in result.notes if "memory" in note.text] == [
+        "the memory ran out; continuing with tiles of 128 pixels",
+        "the memory ran out; continuing on the CPU",
+    ]
+    np.testing.assert_array_equal(result.data, expected.data)
 
 
 def test_a_given_noise_level_rules() -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+import elsewhere
 from napari_pristine.events import Command, Progress
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read
@@ -188,6 +189,35 @@ def test_a_network_can_be_saved_and_loaded(method: Method[Any, Any], tmp_path: P
     loaded.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
     with torch.no_grad():
         assert torch.equal(method.restore(loaded, block, params), method.restore(net, block, params))
+
+
+@EACH
+@pytest.mark.parametrize("axes", ["YX", "TYX", "CYX"])
+def test_every_tensor_is_on_the_device(method: Method[Any, Any], axes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that minds tensors of another as any GPU does, and gives the same numbers."""
+    noisy = photons(scene((24, 24))).astype(np.float32)
+    pixels = noisy if axes == "YX" else np.stack([noisy, noisy.T])
+    names = method.params.model_fields.keys()
+    few = {
+        "steps": 2,
+        "side": 16,
+        "batch": 64 if "patch" in names and "side" not in names else 1,
+        "rounds": 1,
+        "rough_steps": 1,
+        "passes": 1,
+        "orientations": 2,
+    }
+    options: dict[str, Any] = {
+        "axes": axes,
+        "together": "CYX" if axes == "CYX" else "",
+        "settings": {name: value for name, value in few.items() if name in names},
+    }
+    expected = restore(pixels, method.key, device="cpu", **options)
+    monkeypatch.setattr("napari_pristine.jobs.plan.pick_device", lambda wanted: (elsewhere.DEVICE, None))
+    with elsewhere.elsewhere():
+        found = restore(pixels, method.key, **options)
+    assert found.device == elsewhere.DEVICE.type
+    np.testing.assert_allclose(found.data, expected.data, rtol=0.02, atol=0.05)
 
 
 @EACH
