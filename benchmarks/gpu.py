@@ -221,14 +221,10 @@ class GpuBenchmark:
 
     def _compare(self, method: str, preset: str, pixels: NDArray[Any], axes: str, together: str) -> Figures:
         """Restore by few steps on the CPU and on the device."""
-        params = METHODS[method].settings(preset).model_dump()
-        settings = {}
-        if params.get("steps"):
-            settings["steps"] = min(params["steps"], 2 if self.tiny else _STEPS_COMPARED)
-        if self.tiny:
-            settings |= {name: value for name, value in (("side", 16), ("batch", 1), ("rounds", 1)) if name in params}
-            if method in ("inr", "linr"):
-                settings |= {"batch": 256, "width": 16}
+        settings = self._few(method, preset) if self.tiny else {}
+        steps = METHODS[method].settings(preset).model_dump().get("steps", 0)
+        if steps and not self.tiny:
+            settings["steps"] = min(steps, _STEPS_COMPARED)
         keep: dict[str, Any] = {
             "axes": axes,
             "together": together,
@@ -252,6 +248,12 @@ class GpuBenchmark:
         elif ran_out:
             figures["problem"] = ran_out[0]
         return figures
+
+    def _few(self, method: str, preset: str) -> dict[str, Any]:
+        """Settings with which a method takes a moment."""
+        params = METHODS[method].settings(preset).model_dump()
+        few = {"steps": 2, "side": 16, "rounds": 1, "batch": 1 if "side" in params else 256}
+        return {name: value for name, value in few.items() if params.get(name)}
 
     def memory(self) -> None:
         """Memory that runs out: a large tile, a batch of small frames, and so little that the CPU takes over."""
@@ -475,11 +477,9 @@ class GpuBenchmark:
         """Every method with all steps of its presets, on one image of 512²."""
         pair = self._pairs(48 if self.tiny else 512)[0]
         pixels = pair.noisy.astype(np.float32)
-        few = {"steps": 2, "batch": 1}
 
         def restore(method: str, preset: str) -> Figures:
-            names = METHODS[method].settings(preset).model_dump()
-            settings = {name: few[name] for name in few if self.tiny and names.get(name)}
+            settings = self._few(method, preset) if self.tiny else {}
             result = pristine.restore(
                 pixels, method, axes="YX", preset=preset, settings=settings, device=self.kind, value_type="float32"
             )
