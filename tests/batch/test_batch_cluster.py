@@ -262,7 +262,8 @@ def test_a_cluster_with_certificates_takes_work_from_their_owner_alone(
         words = ["batch", recipe, tmp_path / "in", "-o", tmp_path / "out", "--scheduler", address]
         capsys.readouterr()
         assert main([str(word) for word in words]) == 0
-        assert capsys.readouterr().err == ""
+        # the scheduler may report the attacks late
+        assert [line for line in capsys.readouterr().err.splitlines() if "TLS handshake failed" not in line] == []
         with (
             dask.config.set({"distributed.comm.tls.ca-file": str(tmp_path / "gone.pem")}),
             pytest.raises(SettingError, match=r"cannot be used .*distributed\.comm\.tls\.ca-file"),
