@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from cyclopts import App, Parameter
 
-from napari_pristine.fits.pretrained import WEIGHTS
+from napari_pristine.nets.residual_unet import WEIGHTS
 from training.calibration import calibrate as write_calibration
 from training.denoiser import Training, train
 from training.evaluation import evaluate_on_images

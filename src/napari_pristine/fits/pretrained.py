@@ -1,7 +1,7 @@
 """Pretrained: apply the network that has learned from simulated scenes, or adapt it to an image first.
 
 The network sees planes whose noise has level 1, with maps of the level where few photons weaken it, and of the
-correlation length. It says the transform of the signal, not the mean of noisy transforms: see `Intensity.expected`.
+correlation length. It says the transform of the signal, not the mean of noisy transforms: see `_expected`.
 
 Adapting changes few numbers, the gain of each feature and the offsets (Mohan, Vincent, Manzorro, Crozier,
 Fernandez-Granda & Simoncelli 2021, "Adaptive denoising via GainTuning"), by two losses. The network learns to restore
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from functools import lru_cache
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 
 import numpy as np
 import safetensors
@@ -30,7 +30,7 @@ from napari_pristine.image.intensity import LEVEL_SIDE, AnscombeTransform
 from napari_pristine.image.noise import correlate, is_correlated
 from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason, random_crops
 from napari_pristine.methods.pretrained import PretrainedParams
-from napari_pristine.nets.residual_unet import ResidualUNet, pretrained_network
+from napari_pristine.nets.residual_unet import WEIGHTS, ResidualUNet, pretrained_network
 
 ERROR_SCALES = "error_scales"
 """Key of the metadata of the weights with the factors for the predicted errors, see `training.calibration`."""
@@ -38,7 +38,6 @@ NOISE_KINDS = ("independent", "correlated")
 """Kinds of noise whose predicted errors have a factor each."""
 FEW_PHOTONS = "few_photons"
 """The same for pixels with hardly a photon, in stabilised noise of either kind."""
-WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
 _LAPLACE = math.log(10)
 """Half the width of the 90 % interval of Laplace's distribution, in expected absolute errors."""
 _PROBE = 0.3
@@ -173,7 +172,8 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -
 
     Monte-Carlo estimate (Ramani, Blu & Unser 2008), with a probe that is correlated as the noise is.
     """
-    parts = [_probe(net, block, _PROBED_SIDE, (y, x)) for y in (0.25, 0.75) for x in (0.25, 0.75)]
+    described = _to_planes(block)
+    parts = [_probe(net, block, *described, _PROBED_SIDE, (y, x)) for y in (0.25, 0.75) for x in (0.25, 0.75)]
     shares = [(probe * (outputs[1] - outputs[0])).flatten(1).mean(dim=1) / _PROBE for probe, _, _, outputs in parts]
     kept = torch.stack(shares).mean(dim=0)
     return kept.reshape(len(block.pixels), -1).mean(dim=1)
@@ -182,27 +182,33 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -
 @torch.no_grad()
 def estimated_error(net: ResidualUNet, block: NoisyBlock) -> float:
     """Unbiased estimate of the mean squared error in noise variances, from the noisy image alone (Stein 1981)."""
-    probe, noisy, level, outputs = _probe(net, block, _JUDGED_SIDE)
+    probe, noisy, level, outputs = _probe(net, block, *_to_planes(block), _JUDGED_SIDE)
     expected = [_expected(output, block) for output in outputs]
     kept = probe * (expected[1] - expected[0]) / _PROBE
     return float(((expected[0] - noisy).square() - level.square() + 2 * kept).mean())
 
 
 def _probe(
-    net: ResidualUNet, block: NoisyBlock, side: int, at: tuple[float, float] = (0.5, 0.5)
+    net: ResidualUNet,
+    block: NoisyBlock,
+    planes: Tensor,
+    maps: Tensor,
+    side: int,
+    at: tuple[float, float] = (0.5, 0.5),
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Restore a part of each plane, without and with a probe added to its noise.
 
     Args:
         net: The network.
         block: The block.
+        planes: Its planes, and
+        maps: their description, see `_to_planes`.
         side: Side of the part, in pixels.
         at: Its place along Y and X: 0 at one border, 0.5 in the middle, 1 at the other border.
 
     Returns:
         The probe, the noisy planes, their noise level, and both restored, each `(N, 1, Y, X)`.
     """
-    planes, maps = _to_planes(block)
     sides = [min(n, side) for n in planes.shape[2:]]
     y, x = (round(place * (n - s)) for place, n, s in zip(at, planes.shape[2:], sides, strict=True))
     planes, maps = (t[..., y : y + sides[0], x : x + sides[1]] for t in (planes, maps))
@@ -270,7 +276,10 @@ def _noise(random: np.random.Generator, like: Tensor, block: NoisyBlock) -> Tens
 
 
 def _expected(planes: Tensor, block: NoisyBlock) -> Tensor:
-    """`Intensity.expected` for restored planes `(N, 1, Y, X)` of a block, by operations that torch can export."""
+    """Convert restored planes `(N, 1, Y, X)`, which stand for a signal, to the mean of noisy planes with that signal.
+
+    Only operations that torch can export.
+    """
     channels = planes.chunk(len(block.pixels))
     return torch.cat([_expected_of(channel, block, number) for number, channel in enumerate(channels)])
 

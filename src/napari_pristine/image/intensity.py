@@ -69,12 +69,6 @@ class AnscombeTransform:
         expected, photons = self.inverse_table
         return self.noise.gain * np.interp(transformed, expected, photons) + self.noise.offset
 
-    def expected(self, transformed: Array) -> Array:
-        """Convert the transform of a signal, f(signal), to the mean of the noisy transforms at that signal, E[f]."""
-        expected, photons = self.inverse_table
-        signal = np.maximum(transformed, 0) ** 2 / 4 - 0.375 - self.read_photons**2
-        return np.asarray(np.interp(signal, photons, expected))
-
     def level(self, transformed: Array) -> Array:
         """Level of the noise of transformed values `(..., Y, X)`, by the signal around: below 1 for few photons."""
         photons, levels = self.level_table
@@ -168,13 +162,6 @@ class Intensity:
         """Convert pixels to values."""
         transformed = np.asarray(pixels, dtype=np.float64) * self.std + self.mean
         return self.anscombe.inverse(transformed) if self.anscombe else transformed
-
-    def expected(self, pixels: NDArray[Any]) -> Array:
-        """Convert pixels that stand for a signal to the mean of noisy pixels with that signal."""
-        pixels = np.asarray(pixels, dtype=np.float64)
-        if self.anscombe is None:
-            return pixels
-        return (self.anscombe.expected(pixels * self.std + self.mean) - self.mean) / self.std
 
     def slope(self, values: NDArray[Any]) -> Array:
         """Change of values with the pixels that stand for them, in the units of the image."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+WEIGHTS = files("napari_pristine").joinpath("weights", "denoiser.safetensors")
+"""File of the weights in the package."""
 FACTOR = 8
 """Sides of what the network sees are padded to multiples of this."""
 _SCALE = 0.2
@@ -111,8 +113,7 @@ def pretrained_network() -> ResidualUNet:
 @lru_cache(maxsize=1)
 def _shipped_weights() -> dict[str, Tensor]:
     """The weights in the package, as 32-bit floats."""
-    data = files("napari_pristine").joinpath("weights", "denoiser.safetensors").read_bytes()
-    return {name: weight.float() for name, weight in safetensors.torch.load(data).items()}
+    return {name: weight.float() for name, weight in safetensors.torch.load(WEIGHTS.read_bytes()).items()}
 
 
 class PlaneByPlane(nn.Module):
