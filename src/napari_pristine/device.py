@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -41,6 +42,17 @@ def describe_device(device: torch.device) -> str:
         threads = torch.get_num_threads()
         return f"cpu ({counted(threads, 'thread')})"
     return device.type
+
+
+@lru_cache
+def has_bfloat16(device: torch.device) -> bool:
+    """True if a device computes products of 16-bit numbers with the range of float32 by itself, not by emulation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # new in torch 2.12
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return False
 
 
 def versions() -> dict[str, str]:

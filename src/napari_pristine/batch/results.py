@@ -16,6 +16,7 @@ from napari_pristine.events import ItemDone, Note
 from napari_pristine.io import zarr
 from napari_pristine.io.atomic import files_in, flush_to_disk, size_on_disk
 from napari_pristine.io.registry import write
+from napari_pristine.jobs.choose import describe_choice, with_choice
 from napari_pristine.jobs.summary import QualitySummary
 from napari_pristine.text import counted, short_name, valid_unicode
 from napari_pristine.threads import CheckCancelled
@@ -94,6 +95,10 @@ def finish_result(
     if blocks.quality.nothing_restored:
         work.clear()
         raise ImageError(blocks.quality.nothing_restored)
+    reason: list[str] = []
+    if (choice := plan.recipe.choice or work.choice) and plan.method.candidates:
+        plan, text = describe_choice(with_choice(plan, choice), blocks.quality)
+        reason = [text]
     like = opened.result_like
     facts = {
         "input": valid_unicode(short_name(task.source)),
@@ -106,7 +111,7 @@ def finish_result(
         "quality": blocks.quality.quality().to_dict(),
         "seconds": round(blocks.seconds, 3),
         "device": ", ".join(sorted(blocks.devices)),
-        "notes": blocks.texts,
+        "notes": [*reason, *blocks.texts],
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "versions": versions(),

@@ -28,6 +28,8 @@ from napari_pristine.io.atomic import (
 )
 from napari_pristine.io.collection_writer import ResultStore
 from napari_pristine.io.registry import SUFFIXES
+from napari_pristine.recipe import Choice
+from napari_pristine.settings import make
 
 _SHARED_HIDDEN = ".pristine"
 """The name of `HIDDEN` in version 0.1."""
@@ -106,6 +108,16 @@ class WorkDir:
     def state(self) -> dict[str, Any]:
         """Identity and batch size that the work was started with; empty if there is none or it cannot be read."""
         return read_json(self.folder / "state.json")
+
+    @property
+    def choice(self) -> Choice | None:
+        """The method that was chosen for the image; none if it is not chosen yet, or if the recipe names it."""
+        found = read_json(self.folder / "choice.json")
+        return make(Choice, found) if found else None
+
+    def keep_choice(self, choice: Choice) -> None:
+        """Keep the method that was chosen, for all processes that restore a part of the image."""
+        write_json(self.folder / "choice.json", choice.model_dump(), durable=False)
 
     @property
     def has_blocks(self) -> bool:
@@ -243,6 +255,7 @@ def _parse_record(values: dict[str, Any]) -> BlockRecord:
         means=tuple((exact, stored) for exact, stored in values.get("means", ())),
         below_zero=(count, lowest),
         patch_sigmas=tuple(values.get("patch_sigmas", ())),
+        weights=tuple(values.get("weights", ())),
     )
     return BlockRecord(done, float(values["seconds"]), str(values["device"]))
 

@@ -135,8 +135,12 @@ def describe_item(item: ItemDone) -> str:
         return f"{item.source}: skipped, {item.text}"
     quality = item.facts.get("quality", {})
     stopped = "".join(f"{reason}; " for reason in quality.get("stopped", ()))
+    chosen = ""
+    if choice := item.facts.get("recipe", {}).get("choice"):
+        error = "" if choice["error"] is None else f", estimated error {choice['error'] ** 0.5:.2f} noise levels"
+        chosen = f"{choice['method']} ({choice['preset']}){error}; "
     return (
-        f"{item.source} → {item.target}: noise level {quality.get('sigma', 0):.4g}, removed "
+        f"{item.source} → {item.target}: {chosen}noise level {quality.get('sigma', 0):.4g}, removed "
         f"{quality.get('residual', 0):.2f} noise levels; {stopped}{duration(item.facts.get('seconds', 0))} on "
         f"{item.facts.get('device', '')}"
     )

@@ -17,12 +17,14 @@ BLURS = (2.0, 1.4, 1.0, 0.7, 0.5)
 """Standard deviations of the light blurs, in pixels; the noisy image itself comes last."""
 _WINDOW = 6.0
 """Standard deviation of the window over which errors are compared, in pixels."""
+_WINDOW_SIDE = round((6 * _WINDOW**2 + 1) ** 0.5)
+"""Side of a square that has this standard deviation when it is applied twice."""
 PILOT = 1.4
 """Noise that a refined image keeps, relative to what its filter keeps: the pilot has some of it, too."""
-_MARGIN = 0.06
-"""Error, in noise variances, by which a blur must be better; the estimates are about as uncertain."""
-_MARGIN_CORRELATED = 0.15
-"""The same for correlated noise, whose spectrum is known less well."""
+_DEVIATIONS = 2.0
+"""Standard deviations of its estimate by which a gain must be clear."""
+_UNSURE, _UNSURE_CORRELATED = 0.1, 0.2
+"""Relative error of a measured variance; that of correlated noise, whose spectrum is known less well, counts more."""
 _MAX_FACTOR = 2.0
 """Factor by which the variance that was measured on the flattest parts may be too low."""
 _FINE = 4.0
@@ -86,17 +88,16 @@ def replace_worse(
     kept: NDArray[Any],
     noise: Noise,
     valid: NDArray[np.bool_],
-    *,
-    local: bool = True,
 ) -> Safe:
     """Mix a result with light blurs and the noisy image, where they are estimated to be closer to the truth.
 
     With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
     E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
     the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
-    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. Then spots
-    get back the light that they lost, see `_give_light_back`. At the end, some of the noisy image is mixed in where
-    the noise is weak, see `_cautious_share`.
+    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. What a blur
+    gains must be clear in spite of the noise, and of a variance that is measured with an error. Then spots get back
+    the light that they lost, see `_give_light_back`. At the end, some of the noisy image is mixed in where the noise
+    is weak, see `_cautious_share`.
 
     Args:
         noisy: `(*space)` in the units of the image; the last two axes are Y and X.
@@ -104,8 +105,6 @@ def replace_worse(
         kept: Covariance of noise and result in noise variances, `(*space)`.
         noise: Noise of the channel.
         valid: `(*space)`, False where the noisy value does not count.
-        local: True if `kept` is known pixel by pixel; a mean over all pixels does not tell if spots are dimmed, since
-            more of the noise is kept at structure.
     """
     y, current = np.asarray(noisy, np.float64), np.asarray(restored, np.float64)
     variance = noise_variance(y, noise)
@@ -117,14 +116,18 @@ def replace_worse(
         variance *= factor
     share = np.clip(np.asarray(kept, np.float64), 0, 1)
     fit, fit_share = current, share
-    margin = _MARGIN_CORRELATED if correlated else _MARGIN
+    unsure = _UNSURE_CORRELATED if correlated else _UNSURE
+    averaged = 4 * np.pi * (_WINDOW / noise.correlation_length) ** 2  # independent pixels in a window
     weight, blur_errors = np.ones(y.shape), []
     for blurred, blur_share in _blurs(y, noise):
         blur_errors.append(_mean_error(y, blurred, blur_share, variance, valid))
         change = blurred - current
-        benefit = change * (y - current) - variance * (blur_share - share + margin)
-        wanted = _blur(np.where(valid, benefit, 0.0), _WINDOW)
-        room = _blur(np.where(valid, change**2, 0.0), _WINDOW)
+        more = blur_share - share
+        benefit = change * (y - current) - variance * (more + unsure * np.abs(more))
+        squared = np.where(valid, change**2, 0.0)
+        deviation = (_around(variance * squared) / averaged) ** 0.5
+        wanted = _around(np.where(valid, benefit, 0.0)) - _DEVIATIONS * deviation
+        room = _around(squared)
         mixed = np.where(valid, np.clip(wanted / np.maximum(room, 1e-9 * room.max() + 1e-300), 0, 1), 0.0)
         current = current + mixed * change
         share = share + mixed * (blur_share - share)
@@ -135,7 +138,7 @@ def replace_worse(
         current, share, mixed_blur = _mix_best_blur(y, current, share, variance, valid, noise)
         weight *= 1 - mixed_blur
     lost = 0.0
-    if local and not correlated and _loses_light(y, fit, fit_share, variance, valid):
+    if not correlated and _loses_light(y, fit, fit_share, variance, valid):
         current, share = _give_light_back(y, current, share, fit, fit_share, variance, valid)
         lost = _missing_contrast(y, current, valid)
     kept_noisy = _cautious_share(y, current, share, variance, valid)
@@ -155,7 +158,8 @@ def _mix_best_blur(
     best_gain, best = _LEAST_GAIN * float(variance[valid].mean()), (current, share, 0.0)
     for blurred, blur_share in _blurs(y, noise):
         change = blurred - current
-        benefit = float((change * (y - current) - variance * (blur_share - share - _FIT_KEEPS))[valid].mean())
+        more = blur_share - share - _FIT_KEEPS
+        benefit = float((change * (y - current) - variance * (more + _UNSURE * np.abs(more)))[valid].mean())
         room = max(float((change**2)[valid].mean()), 1e-300)
         mixed = min(max(benefit / room, 0.0), 1.0)
         if (gain := 2 * mixed * benefit - mixed**2 * room) > best_gain:
@@ -176,7 +180,7 @@ def _cautious_share(y: Array, estimate: Array, share: Array, variance: Array, va
     bias = _mean_error(y, estimate, share, variance, valid) - float((share**2 * variance)[valid].mean()) / mean_variance
     lost = _CAUTION * max(bias, 0.0)
     best = np.clip((lost - share * (1 - share)) / (lost + (1 - share) ** 2 + 1e-9), 0, 1)
-    fine = _blur(fine, _WINDOW)
+    fine = _around(fine)
     return np.where(valid, is_fine * best * fine / (fine + _FLAT * variance), 0.0)
 
 
@@ -318,3 +322,11 @@ def _kept_by_blur(blur: float, correlation_length: float) -> float:
 def _blur(values: Array, sigma: float) -> Array:
     """Blur along Y and X."""
     return np.asarray(ndimage.gaussian_filter(values, (0.0,) * (values.ndim - 2) + (sigma, sigma)))
+
+
+def _around(values: Array) -> Array:
+    """Mean over the window around each pixel, along Y and X."""
+    sides = (1,) * (values.ndim - 2) + (_WINDOW_SIDE, _WINDOW_SIDE)
+    # running sums round; what is a mean of squares must not become negative
+    smooth = ndimage.uniform_filter(ndimage.uniform_filter(values, sides), sides)
+    return np.asarray(np.clip(smooth, values.min(), values.max()))

@@ -150,25 +150,21 @@ class Block:
         refined[1] *= PILOT
         return refined
 
-    def weights_of(
-        self, restored: Pixels, refined: Pixels, kept: NDArray[np.float32], kept_refined: Pixels
-    ) -> NDArray[np.float32]:
+    def weights_of(self, restored: Pixels, refined: Pixels, kept: Pixels, kept_refined: Pixels) -> NDArray[np.float32]:
         """Weight of the restored pixels of each channel in the best mixture with the refined ones, `(C, 1, …)`.
 
         Args:
             restored: Restored pixels `(C, *space)`.
             refined: The same, refined.
-            kept: Covariance of the noise and the restored pixels of each channel, in noise variances, `(C,)`.
-            kept_refined: The same for the refined pixels, `(C, *space)`.
+            kept: Covariance of the noise and the restored pixels, in noise variances, `(C, *space)`.
+            kept_refined: The same for the refined pixels.
         """
         weights = []
         for number, intensity in enumerate(self.intensities):
             noisy, a, b = (pixels[number][self.valid] for pixels in (self.pixels, restored, refined))
             variance = (self.sigma[number] * intensity.level(self.pixels[number])[self.valid]) ** 2
-            share = kept_refined[number][self.valid]
-            weights.append(
-                mixing_weight(noisy, a, b, float((variance * (kept[number] - share)).mean()), float(variance.mean()))
-            )
+            more = (kept[number] - kept_refined[number])[self.valid]
+            weights.append(mixing_weight(noisy, a, b, float((variance * more).mean()), float(variance.mean())))
         return np.array(weights, np.float32).reshape(-1, *[1] * len(self.space))
 
     def denormalise(self, restored: Pixels) -> NDArray[np.float64]:
@@ -188,7 +184,7 @@ class Block:
         return np.asarray(~self.valid & ~self.empty & (self.outliers == 0))
 
     def replace_worse(
-        self, values: NDArray[np.float64], kept: Pixels | None, *, local: bool = True
+        self, values: NDArray[np.float64], kept: Pixels | None
     ) -> tuple[
         NDArray[np.float64], tuple[tuple[float, float, float, float], ...], tuple[tuple[float, float, float], ...]
     ]:
@@ -197,7 +193,6 @@ class Block:
         Args:
             values: Restored values `(C, *space)`.
             kept: Share of the noise that they keep, `(C, *space)`; nothing is replaced if it is unknown.
-            local: True if that is known pixel by pixel.
         """
         channels, errors, evidence = [], [], []
         for number, (noisy, restored, intensity) in enumerate(zip(self.filled, values, self.intensities, strict=True)):
@@ -209,7 +204,7 @@ class Block:
                 channels.append(restored)
                 errors.append((*least_errors(noisy, restored, noise, self.valid), 0.0, 0.0))
             else:
-                safe = replace_worse(noisy, restored, kept[number], noise, self.valid, local=local)
+                safe = replace_worse(noisy, restored, kept[number], noise, self.valid)
                 channels.append(safe.values)
                 errors.append((safe.error, safe.blur_error, safe.replaced, safe.lost))
                 evidence.append((safe.removed, safe.factor, safe.kept))

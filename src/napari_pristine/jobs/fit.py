@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_pristine.device import out_of_memory_as_error, seeded
@@ -43,7 +41,7 @@ class FittedBlock:
         block: The block.
         networks: Before the fit, the networks to start from (empty for random weights); after it, one for each tile.
         restored: The restored pixels `(C, *space)`, on the device.
-        half_widths: Half the width of the 90 % interval of each of them, in the units of the pixels, if it is wanted.
+        half_widths: Half the width of the 90 % interval of each of them, in the units of the pixels, if it is known.
         kept: After refinement, the share of the noise that the pixels keep, `(C, *space)`; none if that is not known.
         weights: Weight of the restored pixels of each channel in the mixture with the refined ones, if there is one.
     """
@@ -156,8 +154,7 @@ class BlockFitter:
                     fit = plan.method.fit_batch(nets, noisy_tiles, plan.params, warm)
                 yield from context.run_fit(fit, partial(previews, nets), len(batch))
             for number_in_batch, (net, noisy) in enumerate(zip(nets, noisy_tiles, strict=True)):
-                if plan.recipe.uncertainty:
-                    assert plan.method.restore_with_error is not None
+                if plan.method.restore_with_error is not None:
                     with torch.no_grad():
                         pair = plan.method.restore_with_error(net, noisy, plan.params)
                     tiles[number_in_batch][index], half_widths[number_in_batch][index] = pair
@@ -166,7 +163,7 @@ class BlockFitter:
                 networks[number_in_batch].append(net)
         for fitted, parts, widths, tile_networks in zip(batch, tiles, half_widths, networks, strict=True):
             fitted.restored, fitted.networks = blend(tiling, parts), tile_networks
-            fitted.half_widths = blend(tiling, widths) if plan.recipe.uncertainty else None
+            fitted.half_widths = blend(tiling, widths) if plan.method.restore_with_error is not None else None
 
     def _initial_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
         """Tiles of a block before the fit: the noisy pixels, on the grid of the result."""
@@ -266,12 +263,11 @@ def refine_block(
         The restored pixels `(C, *space)`.
     """
     block, restored = fitted.block, fitted.restored
-    shares: NDArray[np.float32] | None = None
-    if plan.method.noise_kept is not None:
+    if plan.method.noise_kept is not None and fitted.half_widths is not None:
         noisy = block.noisy(restored.device, plan.recipe.seed)
         with torch.no_grad():
-            shares = plan.method.noise_kept(fitted.networks[0], noisy, plan.params).cpu().numpy()
-        fitted.kept = np.broadcast_to(shares.reshape(-1, *[1] * len(block.space)), restored.shape)
+            kept_by_net = plan.method.noise_kept(fitted.networks[0], noisy, plan.params, fitted.half_widths)
+        fitted.kept = kept_by_net.cpu().numpy()
     if not plan.params.refine or (plan.params.degraded and plan.method.refine is None):
         return restored.cpu().numpy()
     if not plan.params.degraded:
@@ -284,11 +280,11 @@ def refine_block(
                     parts.append(refined.reshape(-1, *refined.shape[2:]))
                     yield from context.repeat_progress()
                 refined, kept = tiling.blend(parts).reshape(2, *pixels.shape)
-            if shares is None or fitted.kept is None:
+            if fitted.kept is None:
                 pixels, fitted.kept = refined, kept
             else:
                 known = plan.weights(fitted.index)
-                weights = block.weights_of(pixels, refined, shares, kept) if known is None else known
+                weights = block.weights_of(pixels, refined, fitted.kept, kept) if known is None else known
                 fitted.weights = tuple(weights.ravel().tolist())
                 pixels, fitted.kept = (
                     weights * a + (1 - weights) * b for a, b in ((pixels, refined), (fitted.kept, kept))

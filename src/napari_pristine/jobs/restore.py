@@ -288,12 +288,12 @@ def run_plan(
                     evidence: tuple[tuple[float, float, float], ...] = ()
                     if not plan.params.degraded:
                         share = fitted.kept if plan.params.safeguard else None
-                        local = plan.method.noise_kept is None
-                        values, errors, evidence = fitted.block.replace_worse(values, share, local=local)
+                        values, errors, evidence = fitted.block.replace_worse(values, share)
                     values = fitted.block.keep_empty(values)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
-                    if fitted.half_widths is not None:
+                    if plan.recipe.uncertainty:
+                        assert fitted.half_widths is not None
                         first = fitted.block.denormalise(fitted.restored.cpu().numpy())
                         widths = fitted.block.half_widths(fitted.half_widths.cpu().numpy(), first, values)
                         _write_uncertainty(plan, uncertainty, fitted.index, widths)

@@ -220,8 +220,9 @@ class Method(Generic[P, N]):
             as it would alone, but for rounding. None for methods that fit one block after the other.
         networks_per_block: `(params, space) -> int`: how many small networks a fit to a block of this shape trains
             side by side; 0 where the settings do not allow to fit several blocks at once.
-        noise_kept: `(net, block, params) -> (C,)`: covariance of the noise and the restored pixels of each channel, in
-            noise variances; lets the job choose between the result and its refinement. None where it is not known.
+        noise_kept: `(net, block, params, half_widths) -> (C, *space)`: covariance of the noise and the restored pixels
+            in noise variances; lets the job choose between the result and its refinement. For methods with
+            `restore_with_error` only, whose second result it takes; none where it is not known.
         from_pretrained: Settings with which its network is the pretrained one, trained further; none for methods whose
             network is another.
         candidates: For a method that chooses another one: the methods, with a preset each, from which it does, by its
@@ -248,7 +249,7 @@ class Method(Generic[P, N]):
     refine: Callable[[P, Tensor, NoisyBlock], Iterator[Tensor]] | None = None
     fit_batch: Callable[[Sequence[N], Sequence[NoisyBlock], P, bool], Fit] | None = None
     networks_per_block: Callable[[P, tuple[int, ...]], int] = lambda _, __: 0
-    noise_kept: Callable[[N, NoisyBlock, P], Tensor] | None = None
+    noise_kept: Callable[[N, NoisyBlock, P, Tensor], Tensor] | None = None
     from_pretrained: Mapping[str, Any] = field(default_factory=dict)
     candidates: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     restore_with_error: Callable[[N, NoisyBlock, P], tuple[Tensor, Tensor]] | None = None
