@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from napari_pristine import __version__
 from napari_pristine.errors import SettingError
@@ -71,6 +71,9 @@ class Recipe(Params):
     value_type: Literal["auto", "same", "float32"] = setting(
         "auto", "Type of the values of the result; auto is that of the image, or float32 if that is too coarse."
     )
+    strength: list[float] = setting(
+        [], "How much of the noise is removed, 0 to 1: one number, or one for each channel; all of it if empty."
+    )
     choice: Choice | None = setting(
         None, "The method that 'auto' has chosen; it is chosen again if there is none.", none="not yet"
     )
@@ -79,6 +82,16 @@ class Recipe(Params):
     )
     inputs: dict[str, InputFile] = setting({}, "Checksums of the files that the result depends on, by role.")
     version: str = setting(__version__, "Version of the software.")
+
+    @field_validator("strength", mode="before")
+    @classmethod
+    def _check_strength(cls, value: Any) -> Any:
+        numbers = [value] if isinstance(value, (int, float)) else value
+        if isinstance(numbers, (list, tuple)) and not all(
+            isinstance(number, (int, float)) and 0 <= number <= 1 for number in numbers
+        ):
+            raise SettingError(f"strength is {value}; give numbers from 0 (the noisy image) to 1 (the restored one)")
+        return numbers
 
     @model_validator(mode="before")
     @classmethod

@@ -83,6 +83,7 @@ def restore(
     model: Annotated[str, option("model", "Files are made by 'pristine learn'.")] = DEFAULT["model"],
     adapt: Annotated[bool, Parameter(help="Train the model some more on each image first.", negative=())] = False,
     value_type: Annotated[Literal["auto", "same", "float32"], option("value_type")] = DEFAULT["value_type"],
+    strength: Annotated[list[float] | None, option("strength")] = None,
     uncertainty: Annotated[
         str,
         Parameter(
@@ -109,7 +110,7 @@ def restore(
     fields = {
         "axes": axes.upper(), "together": together.upper(), "select": ranges, "mask": mask, "model": model,
         "series": series, "adapt": adapt, "value_type": value_type, "device": device, "seed": seed,
-        "uncertainty": bool(uncertainty),
+        "strength": strength or [], "uncertainty": bool(uncertainty),
     }  # fmt: skip
     # here, as they import torch
     from napari_pristine.batch.runner import Batch

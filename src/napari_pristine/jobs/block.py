@@ -26,7 +26,7 @@ from napari_pristine.image.noise import BLANK_SIDE, Noise, estimate_sigma
 from napari_pristine.image.outliers import find_outliers
 from napari_pristine.image.quality import measure_residual
 from napari_pristine.image.refine import refine
-from napari_pristine.image.safeguard import PILOT, least_errors, mixing_weight, replace_worse
+from napari_pristine.image.safeguard import PILOT, least_errors, mixing_weight, noise_variance, replace_worse
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
@@ -178,6 +178,11 @@ class Block:
         factors = tuple(n // mine for n, mine in zip(restored.shape[1:], self.space, strict=True))
         return np.where(repeat(self.empty, factors), repeat(self.values, factors), restored)
 
+    def blend(self, restored: NDArray[np.float64], strength: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Restored values `(C, *space)`, mixed with the noisy ones; where those do not count, they are kept."""
+        noisy = np.where(self.valid, self.values, restored)
+        return np.asarray(noisy + strength * (restored - noisy))
+
     @property
     def missing(self) -> NDArray[np.bool_]:
         """`(*space)`, true where values were filled in, but for outliers."""
@@ -211,17 +216,25 @@ class Block:
         return np.stack(channels), tuple(errors), tuple(evidence)
 
     def half_widths(
-        self, half_widths: Pixels, fitted: NDArray[np.float64], values: NDArray[np.float64]
+        self,
+        half_widths: Pixels,
+        fitted: NDArray[np.float64],
+        values: NDArray[np.float64],
+        strength: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         """Half the width of the 90 % interval of values, in the units of the image; NaN where there was no value.
 
         Args:
             half_widths: That of the fit, in the units of the pixels, `(C, *space)`.
             fitted: Values of the fit.
-            values: Values of the result; what refinement and safeguard have changed may be wrong by as much.
+            values: Restored values; what refinement and safeguard have changed may be wrong by as much.
+            strength: Their share in the result, see `blend`; all of it if none.
         """
         slopes = np.stack([i.slope(channel) for i, channel in zip(self.intensities, values, strict=True)])
         widths = np.hypot(half_widths * slopes, _NORMAL_90 * (values - fitted))
+        if strength is not None:
+            levels = np.sqrt([noise_variance(y, i.noise) for y, i in zip(self.filled, self.intensities, strict=True)])
+            widths = np.hypot(strength * widths, (1 - strength) * _NORMAL_90 * levels)
         return np.where(self.valid, widths, np.nan).astype(np.float32)
 
     def quality(self, values: NDArray[np.float64]) -> tuple[tuple[float, float, float, float], ...]:

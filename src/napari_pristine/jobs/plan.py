@@ -202,12 +202,22 @@ class RestorationPlan:
     def weights(self, index: BlockIndex) -> NDArray[np.float32] | None:
         """Weight of the restored pixels of each channel of a block, `(C, 1, …)`, if the recipe says it."""
         choice = self.recipe.choice
-        if choice is None or not choice.weights:
+        return None if choice is None or not choice.weights else self._of_channels(index, choice.weights)
+
+    def strength(self, index: BlockIndex) -> NDArray[np.float32] | None:
+        """Share of the restored values of each channel of a block in its result, `(C, 1, …)`; none if it is all."""
+        numbers = self.recipe.strength
+        if all(number == 1 for number in numbers):
             return None
+        count = self.blocks.channel_count * self.blocks.block_shape[0]
+        return self._of_channels(index, numbers * count if len(numbers) == 1 else numbers)
+
+    def _of_channels(self, index: BlockIndex, values: Sequence[float]) -> NDArray[np.float32]:
+        """Those of all channels' values that belong to the channels of a block, `(C, 1, …)`."""
         sizes = [self.blocks.sizes[axis] for axis in self.blocks.loop_axes if axis in COLOUR]
         joint = self.blocks.block_shape[0]
         number = int(np.ravel_multi_index(self.blocks.channel(index), sizes)) if sizes else 0
-        chosen = choice.weights[number * joint : (number + 1) * joint]
+        chosen = values[number * joint : (number + 1) * joint]
         return np.array(chosen, np.float32).reshape(-1, *[1] * len(self.blocks.space))
 
     def channel_indices(self, channel: BlockIndex) -> LazySequence[BlockIndex]:
@@ -307,6 +317,13 @@ def make_plan(
     upscaling = params.finer_by(blocks.space)
     if not planned:  # these have grids of their own, and are fitted as a whole
         blocks = blocks.in_chunks(math.prod(upscaling))
+    if any(number < 1 for number in recipe.strength) and max(upscaling) > 1:
+        raise SettingError("strength mixes the noisy and the restored image, whose grid is finer here; leave it out")
+    if len(recipe.strength) not in (0, 1, blocks.channel_count * blocks.block_shape[0]):
+        raise SettingError(
+            f"strength has {len(recipe.strength)} numbers for {blocks.channel_count * blocks.block_shape[0]} channels; "
+            "give one for all, or one for each"
+        )
     model = inputs.model
     if model is not None:
         model.check_fits(blocks.block_shape[0], blocks.space, recipe.method)

@@ -100,6 +100,7 @@ def restore(
     model: Model | str | Path | None = None,
     adapt: bool | None = None,
     value_type: str | None = None,
+    strength: float | Sequence[float] | None = None,
     uncertainty: bool | None = None,
     device: str | None = None,
     seed: int | None = None,
@@ -124,6 +125,7 @@ def restore(
         model: A trained network, or its file; `"pretrained"` starts from the network of the package, and trains it on.
         adapt: Train the model further on the image before it restores it; off by default.
         value_type: Type of the values of the result: `auto` (default), `same` or `float32`; see `Recipe`.
+        strength: How much of the noise is removed, 0 to 1: one number, or one for each channel; by default all of it.
         uncertainty: Also find half the width of the 90 % interval of each pixel, see `Restored`; off by default.
         device: `auto` (default), `cpu`, `cuda` or `mps`.
         seed: Seed of all random numbers, by default 0: the same seed gives the same pixels on one device.
@@ -143,7 +145,8 @@ def restore(
     network = model if isinstance(model, Model) else open_model(str(model or ""))
     fields: dict[str, Any] = {
         "axes": axes or None, "together": together or None, "select": None if select is None else dict(select),
-        "adapt": adapt, "value_type": value_type, "uncertainty": uncertainty, "device": device, "seed": seed,
+        "adapt": adapt, "value_type": value_type, "strength": strength,
+        "uncertainty": uncertainty, "device": device, "seed": seed,
         "model": None if isinstance(model, Model) or model is None else str(model),
     }  # fmt: skip
     given = {name: value for name, value in fields.items() if value is not None}
@@ -290,12 +293,15 @@ def run_plan(
                         share = fitted.kept if plan.params.safeguard else None
                         values, errors, evidence = fitted.block.replace_worse(values, share)
                     values = fitted.block.keep_empty(values)
+                    unmixed, strength = values, plan.strength(fitted.index)
+                    if strength is not None:
+                        values = fitted.block.blend(values, strength)
                     rounded = cast(values, result.dtype)
                     yield from context.emit(_write(plan, result, fitted.index, rounded))
                     if plan.recipe.uncertainty:
                         assert fitted.half_widths is not None
                         first = fitted.block.denormalise(fitted.restored.cpu().numpy())
-                        widths = fitted.block.half_widths(fitted.half_widths.cpu().numpy(), first, values)
+                        widths = fitted.block.half_widths(fitted.half_widths.cpu().numpy(), first, unmixed, strength)
                         _write_uncertainty(plan, uncertainty, fitted.index, widths)
                     interior = plan.blocks.interior(fitted.index)
                     outliers = fitted.block.outliers[interior]
