@@ -383,6 +383,6 @@ def test_the_recipe_of_an_open_panel_is_used(
     batch.form.from_panel_button.click()
     assert batch.form.recipe.path() == str(tmp_path / "of linr.yaml")
     assert batch.form.recipe_summary.text() == "LINR restore · balanced · YX"
-    method.form.preset_box.value = "fast"  # and saved again under the same name
+    method.form.effort.value = "fast"  # and saved again under the same name
     batch.form.from_panel_button.click()
     assert batch.form.recipe_summary.text() == "LINR restore · fast · YX"

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QSizePolicy,
     QWidget,
@@ -129,6 +130,15 @@ def ask_save_path(parent: QWidget, title: str, name: str, file_types: str) -> st
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     dialog.setDefaultSuffix(file_types.rpartition(".")[2].rstrip(")"))
     return str(dialog.selectedFiles()[0]) if dialog.exec() else ""
+
+
+def ask(parent: QWidget, question: str, yes: str, no: str) -> bool:
+    """Ask a question with two answers; returns whether the first was chosen."""
+    box = QMessageBox(QMessageBox.Icon.Question, "Pristine", question, parent=parent)
+    accept = box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
+    box.addButton(no, QMessageBox.ButtonRole.RejectRole)
+    box.exec()
+    return box.clickedButton() is accept
 
 
 def button(text: str, tooltip: str, clicked: Callable[[], object]) -> QPushButton:

@@ -22,11 +22,12 @@ def _replaced(*_: Any) -> Any:
 
 AUTO = Method(
     key="auto",
-    title="Denoise",
+    title="Auto",
     summary="Takes the method with the least error, estimated from the noisy image alone; for any noise.",
     cite="Stein (1981), Estimation of the mean of a multivariate normal distribution, Annals of Statistics",
     params=AutoParams,
     presets={"balanced": {}, "fast": {}, "best": {}},
+    seconds={"fast": 0.9, "balanced": 3.8, "best": 30},
     network=_replaced,
     fit=_replaced,
     restore=_replaced,

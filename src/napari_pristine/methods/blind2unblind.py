@@ -80,6 +80,7 @@ BLIND2UNBLIND = Method(
         "visible_start": 20.0,
     },
     test_settings={"steps": 40, "width": 16, "levels": 2, "side": 32, "batch": 2},
+    seconds={"fast": 29, "balanced": 122},
     network=compute.network,
     fit=compute.fit,
     restore=compute.restore,

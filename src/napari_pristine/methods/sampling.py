@@ -138,6 +138,7 @@ SAMPLING = Method(
         },
     },
     test_settings={"steps": 40, "width": 12, "levels": 2, "side": 32, "batch": 2},
+    seconds={"fast": 15, "balanced": 56},
     network=compute.network,
     fit=compute.fit,
     restore=compute.restore,
