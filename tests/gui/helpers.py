@@ -33,7 +33,7 @@ def wait_until_idle(qtbot: Any, panel: Any, timeout: int = 60_000) -> None:
 
 
 def wait_for_preview(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: panel.result_layer is not None and panel.result_layer.layer is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: panel.result is not None and panel.result.layer is not None, timeout=60_000)
 
 
 def wait_until_active(qtbot: Any, panel: Any, fraction: float = 0.0) -> None:

@@ -336,6 +336,7 @@ class RestorePanel(JobPanel):
         self.run_button.setToolTip(self.form.problem or "Restore the region.")
         for widget in (self.keep_button, self.cancel_button):
             widget.setVisible(self.runner.active)
+            widget.setEnabled(self.runner.active)
         for widget in (self.preview_button, self.run_button):
             widget.setVisible(not self.runner.active)
         mixable = idle and self.result is not None and self.result.can_mix
