@@ -157,7 +157,8 @@ def _check_files(recipe: Recipe) -> None:
 
 def _preset_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings of the preset of a recipe."""
-    return find_method(recipe.method).settings(recipe.preset).model_dump(mode="json")
+    settings: Params = find_method(recipe.method).settings(recipe.preset)
+    return settings.model_dump(mode="json")
 
 
 def _changed_fields(recipe: Recipe, settings: Mapping[str, Any], source: Path | None = None) -> dict[str, Any]:
