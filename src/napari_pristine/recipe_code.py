@@ -66,7 +66,7 @@ def as_python(recipe: Recipe, source: Path | Image, *, threads: int | None = Non
 def as_shell(recipe: Recipe, source: Path, *, threads: int | None = None) -> str:
     """A command for bash that restores a file as the recipe says, and writes the result beside it.
 
-    What `auto` has chosen is not named: it chooses the same again.
+    The choice of `auto` is not named: it chooses the same again.
 
     Args:
         recipe: The recipe; only what differs from the defaults and the preset, or from those of its model, is written.

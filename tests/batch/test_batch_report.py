@@ -148,7 +148,7 @@ def test_the_page_holds_the_recipe_unless_there_are_several(tmp_path: Path) -> N
     _, page = write_report(tmp_path / "out", rows[:1], title="t")
     assert load_recipe(page) == recipes[0]
     _, page = write_report(tmp_path / "out", rows, title="t")
-    with pytest.raises(FileError, match="shows results of several; give the file NAME.json beside one of the results"):
+    with pytest.raises(FileError, match="shows results of several; give the file NAME"):
         load_recipe(page)
 
 
