@@ -138,7 +138,7 @@ def test_estimates_are_kept_for_a_run_with_the_same_recipe(qtbot, open_batch, re
     panel.plan()
     wait_until_idle(qtbot, panel)
     assert cells(panel, "Status")["plane.tif"].startswith(
-        "cannot be restored: 'plane.tif' already exists; 'Replace results'"
+        "cannot be restored: 'plane.tif' already exists without a record of how it was made; 'Replace results'"
     )
     (output / "plane.tif").unlink()
     panel.plan()

@@ -120,7 +120,9 @@ def test_cancel_hides_the_layer_at_once_and_ends_the_job(qtbot, viewer, open_pan
     assert [layer.name for layer in viewer.layers if layer.visible] == ["cells"]
     assert panel.progress.status.text() == "Cancelled"
     wait_until_idle(qtbot, panel)
-    assert viewer.layers.selection.active is viewer.layers["cells"]  # of 100,000 steps most were left: see test_job_runner for how soon it ends
+    assert (
+        viewer.layers.selection.active is viewer.layers["cells"]
+    )  # of 100,000 steps most were left: see test_job_runner for how soon it ends
     qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=60_000)
     qtbot.wait(1)
     assert [layer.name for layer in viewer.layers] == ["cells"]

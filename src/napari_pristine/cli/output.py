@@ -179,7 +179,7 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
         return (source, "–", "", "", "", estimate.problem)
     sizes = " × ".join(f"{axis} {size}" for axis, size in zip(estimate.axes, estimate.shape, strict=True))
     if estimate.done:
-        return (source, sizes, estimate.dtype, "", "", "done before, by the same recipe")
+        return (source, sizes, estimate.dtype, "", "", "done before, with the same recipe")
     seconds = "?" if estimate.seconds is None else duration(estimate.seconds)
     facts = "; ".join(filter(None, (estimate.loops, estimate.note)))
     return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, facts)
