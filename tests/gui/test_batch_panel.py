@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
+from helpers import ENDLESS, QUICK, cells, menu_that_triggers, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
-from qtpy.QtWidgets import QFileDialog, QMenu
+from qtpy.QtWidgets import QFileDialog
 from tests.batches import plate, series
 
 from napari_pristine import read, write
@@ -379,7 +379,7 @@ def test_the_recipe_of_an_open_panel_is_used(
     method = open_panel(viewer, "linr")
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 1)
     monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _: [str(tmp_path / "of linr.yaml")])
-    monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
+    monkeypatch.setattr("napari_pristine.gui.batch_form.QMenu", menu_that_triggers(slice(1)))
     batch.form.from_panel_button.click()
     assert batch.form.recipe.path() == str(tmp_path / "of linr.yaml")
     assert batch.form.recipe_summary.text() == "LINR restore · balanced · YX"

@@ -14,7 +14,7 @@ class AutoParams(MethodParams):
     warm_start: bool = setting(
         False,
         "Start each frame of a stack from the network of the frame before.",
-        title="Start from last frame",
+        title="Reuse last frame",
         advanced=True,
     )
 

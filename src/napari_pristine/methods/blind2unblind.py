@@ -44,7 +44,7 @@ class Blind2UnblindParams(DenoiserParams, MethodParams):
     visible_start: float = setting(
         2.0,
         "Weight of the visible error at the start.",
-        title="Seen weight, start",
+        title="Seen weight, first",
         higher="pixels count more for themselves: sharper, and noisier",
         ge=0,
         le=1000,
@@ -53,7 +53,7 @@ class Blind2UnblindParams(DenoiserParams, MethodParams):
     visible_end: float = setting(
         20.0,
         "Weight of the visible error at the end.",
-        title="Seen weight, end",
+        title="Seen weight, last",
         higher="pixels count more for themselves: sharper, and noisier",
         ge=0,
         le=1000,

@@ -20,7 +20,7 @@ class Degradation(Params):
         1,
         "Factor by which the grid of the result is finer than that of the image.",
         title="Finer grid",
-        unit="times",
+        unit="×",
         higher="smaller pixels; little is gained beyond the resolution of the optics",
         ge=1,
         le=16,
@@ -35,7 +35,7 @@ class Degradation(Params):
     downsampling: Literal["box", "lanczos"] = setting(
         "box",
         "Filter that made coarse pixels: a box (mean), as in cameras, or Lanczos, as in resized images.",
-        title="Coarse pixels from",
+        title="Coarse pixels by",
         labels={"box": "a camera (mean)", "lanczos": "resizing (Lanczos)"},
         unless=("finer", 1),
     )
@@ -64,7 +64,7 @@ class Degradation(Params):
     blur_depth: float | None = setting(
         None,
         "Standard deviation of a Gaussian blur along Z.",
-        title="Blur width along Z",
+        title="Blur along Z",
         none="as along Y and X",
         unit="planes",
         higher="more is sharpened along Z; too high, and rings appear",
@@ -85,7 +85,7 @@ class Degradation(Params):
     aperture: float = setting(
         1.2,
         "Numerical aperture of the objective, as engraved on it.",
-        title="Numerical aperture",
+        title="Aperture (NA)",
         higher="a narrower blur is undone",
         only=("blur", "airy", "gibson-lanni"),
         gt=0,
@@ -112,7 +112,7 @@ class Degradation(Params):
     depth: float = setting(
         0.0,
         "Depth of the scene below the cover glass.",
-        title="Depth in the sample",
+        title="Depth in sample",
         unit="µm",
         higher="a wider and less symmetrical blur is undone",
         only=("blur", "gibson-lanni"),
@@ -133,7 +133,7 @@ class Degradation(Params):
     boundary: Literal["reflect", "circular"] = setting(
         "reflect",
         "Continuation of the scene beyond its border, for the blur.",
-        title="Beyond the border",
+        title="Beyond border",
         labels={"reflect": "mirrored", "circular": "repeated"},
         unless=("blur", "none"),
         advanced=True,
@@ -141,7 +141,7 @@ class Degradation(Params):
     weight: float | None = setting(
         None,
         "Weight of the errors of this image relative to those of others; in the paper 0.1 if noisy, else 1.",
-        title="Weight of this image",
+        title="Image weight",
         none="by its noise",
         higher="the result follows this image more",
         ge=0,

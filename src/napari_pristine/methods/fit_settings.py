@@ -142,7 +142,7 @@ class FieldParams(Params):
     averaging: float = setting(
         0.99,
         "Decay of the average over iterates; 0 uses the last.",
-        title="Average over steps",
+        title="Step averaging",
         higher="the average reaches further back",
         ge=0,
         lt=1,
@@ -163,7 +163,7 @@ class FieldParams(Params):
     warm_steps: float = setting(
         0.4,
         "Fraction of the steps for a frame that starts from the network of the frame before.",
-        title="Steps of next frames",
+        title="Later-frame steps",
         higher="slower; frames depend less on those before",
         only=("warm_start", True),
         gt=0,
@@ -246,7 +246,7 @@ class TrainingParams(Params):
     averaging: float = setting(
         0.99,
         "Decay of the average over iterates; 0 uses the last.",
-        title="Average over steps",
+        title="Step averaging",
         higher="the average reaches further back",
         ge=0,
         lt=1,
@@ -255,7 +255,7 @@ class TrainingParams(Params):
     mixed_precision: bool = setting(
         False,
         "Train in 16-bit floats on CUDA GPUs: faster, and the result differs a little.",
-        title="16-bit on GPUs",
+        title="Half precision",
         advanced=True,
     )
     brightness: bool = setting(
@@ -264,7 +264,7 @@ class TrainingParams(Params):
     warm_steps: float = setting(
         0.4,
         "Fraction of the steps for a network that has learned before.",
-        title="Steps of next frames",
+        title="Later-frame steps",
         higher="slower; more is learned anew",
         gt=0,
         le=1,

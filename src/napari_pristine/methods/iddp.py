@@ -24,7 +24,7 @@ class IddpParams(DenoiserParams, MethodParams):
     keep_best: bool = setting(
         True,
         "Return to the network whose residual was closest to the noise level, if the fit moves away from it.",
-        title="Keep the best step",
+        title="Keep best step",
         advanced=True,
     )
     blur_weight: float = setting(

@@ -40,7 +40,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     rough_steps: int = setting(
         60,
         "Maximum number of optimiser steps before the rounds of refinement.",
-        title="Steps before them",
+        title="Steps before",
         higher="slower; the rounds start from a finer fit",
         only=("refine", True),
         ge=1,

@@ -38,7 +38,7 @@ class MethodParams(Params):
     stabilise: bool = setting(
         True,
         "Transform the values so that photon noise is equally strong in bright and in dark parts.",
-        title="Even out photon noise",
+        title="Even out noise",
     )
     hot_pixels: bool = setting(
         True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.", title="Fill hot pixels"
@@ -55,7 +55,7 @@ class MethodParams(Params):
     warm_start: bool = setting(
         True,
         "Start each frame of a stack from the network of the frame before.",
-        title="Start from last frame",
+        title="Reuse last frame",
         advanced=True,
     )
     tile: int = setting(

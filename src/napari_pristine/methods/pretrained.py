@@ -21,7 +21,7 @@ class PretrainedParams(MethodParams):
     warm_start: bool = setting(
         False,
         "Start each frame of a stack from the network of the frame before.",
-        title="Start from last frame",
+        title="Reuse last frame",
         unless=("steps", 0),
         advanced=True,
     )
@@ -65,7 +65,7 @@ class PretrainedParams(MethodParams):
     warm_steps: float = setting(
         0.4,
         "Fraction of the steps for a frame that starts from the network of the frame before.",
-        title="Steps of next frames",
+        title="Later-frame steps",
         higher="slower; frames depend less on those before",
         only=("warm_start", True),
         unless=("steps", 0),
