@@ -18,7 +18,14 @@ from scipy import ndimage
 
 from napari_pristine.errors import ImageError
 from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
-from napari_pristine.image.noise import Noise, count_saturated, fourth_differences, measure_noise, noise_autocorrelation, spread
+from napari_pristine.image.noise import (
+    Noise,
+    count_saturated,
+    fourth_differences,
+    measure_noise,
+    noise_autocorrelation,
+    spread,
+)
 from napari_pristine.image.outliers import fill_outliers, find_outliers
 from napari_pristine.image.safeguard import noise_variance
 from napari_pristine.image.stripes import measure_stripes
