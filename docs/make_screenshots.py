@@ -59,7 +59,7 @@ def show_restore_panel(preset: str) -> None:
         panel.form.layer_select.ranges[axis].value = index
     viewer.reset_view()
     pause(1)
-    panel.form.preset_box.value = preset
+    panel.form.effort.value = preset
     previews: list[object] = []
     panel.runner.yielded.connect(lambda event: previews.append(event) if isinstance(event, Preview) else None)
     panel.run()

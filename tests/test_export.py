@@ -70,7 +70,7 @@ def test_the_pretrained_network_is_exported_for_planes_of_one_channel(tmp_path: 
     answer = run_without_us(tmp_path / "model" / "weights.pt", tmp_path / "given.npy")[0, 0]
     settings = {"hot_pixels": False, "stripes": False, "safeguard": False}
     ours = restore(image, "pretrained", preset="fast", settings=settings).data
-    assert np.allclose(answer, ours, atol=5e-3 * ours.std())
+    assert np.allclose(answer, ours, atol=0.05 * (image.data - ours).std())  # some processors compute ours in 16 bits
 
 
 def run_without_us(weights: Path, given: Path) -> np.ndarray:

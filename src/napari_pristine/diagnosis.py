@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_pristine.image.image import COLOUR, Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
 from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
-from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers
+from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers, name_defects
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.io.arrays import as_image
 
@@ -23,6 +23,8 @@ _SATURATED = 1e-3
 """Fraction of saturated pixels from which they are mentioned."""
 _WEAK, _STRONG = 20.0, 3.0
 """Contrast, in noise levels, above which the noise is hardly visible, and below which it hides structures."""
+_STRONG_BELOW, _FEW_PHOTONS = 8.0, 3.0
+"""Contrast, in noise levels, below which noise is called strong, and photons per pixel below which they are few."""
 _NOISELESS = 0.02
 """Ratio of the finest noise to all noise below which an image has been filtered or computed."""
 _LITTLE_GAIN = 0.95
@@ -125,7 +127,7 @@ def diagnose(image: NDArray[Any] | Image, *, axes: str = "") -> Diagnosis:
     """
     image = as_image(image, axes)
     check_restorable(image)
-    channels = tuple(_measure(name, values) for name, values in _split_channels(image))
+    channels = measure_channels(image)
     found = recommend(channels)
     if found.method is not None and (errors := _estimate_errors(image)):
         found = recommend(channels, errors)
@@ -145,6 +147,34 @@ def _estimate_errors(image: Image) -> dict[str, float]:
 def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
     """Advise, in one to four sentences, which method suits the noise, and which defects the image has."""
     return (recommend(channels).reason, *_cautions(channels))[:_MAX_SENTENCES]
+
+
+def measure_channels(image: Image) -> tuple[ChannelNoise, ...]:
+    """Noise of each channel of an image; no method is tried."""
+    return tuple(_measure(name, values) for name, values in _split_channels(image))
+
+
+def describe_noise(noise: ChannelNoise) -> str:
+    """The noise of a channel, and what stands out in it, in words."""
+    if noise.constant is not None:
+        return f"constant (value {noise.constant:g}): nothing to restore"
+    if noise.noiseless:
+        return "no noise: computed, compressed or filtered"
+    strength = "strong" if noise.contrast < _STRONG_BELOW else "weak" if noise.contrast > _WEAK else "moderate"
+    correlated = is_correlated(noise.correlation_length)
+    parts = [
+        f"{'photon noise' if noise.photon_noise else 'noise'}, {strength} (signal to noise {noise.contrast:.2g}), "
+        f"{'correlated between neighbouring pixels' if correlated else 'independent from pixel to pixel'}"
+    ]
+    if noise.photons is not None and noise.photons < _FEW_PHOTONS:
+        parts.append(f"few photons ({noise.photons:.1g} per pixel)")
+    if noise.defects:
+        parts.append(name_defects(noise.defects))
+    if noise.rows or noise.columns:
+        parts.append("offsets of " + " and ".join(name for name in ("rows", "columns") if getattr(noise, name)))
+    if noise.saturated > _SATURATED:
+        parts.append(f"{noise.saturated:.1%} of the pixels saturated")
+    return "; ".join(parts)
 
 
 def recommend(channels: Sequence[ChannelNoise], errors: Mapping[str, float] | None = None) -> Recommendation:

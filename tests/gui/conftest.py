@@ -61,6 +61,8 @@ def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from napari_pristine.gui.restore_panel import RestorePanel
 
     monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.05)
+    monkeypatch.setattr("napari_pristine.gui.restore_panel.ask", lambda *_: True)
+    monkeypatch.setattr("napari_pristine.gui.probe.Probe._slowness", 1.0)
     runners = []
 
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> RestorePanel:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
+from helpers import ENDLESS, QUICK, cells, menu_that_triggers, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
-from qtpy.QtWidgets import QMenu
 from tests.batches import plate, series
 
 from napari_pristine import read, write
@@ -384,10 +383,10 @@ def test_the_recipe_of_an_open_panel_is_used(window_viewer, open_panel, open_bat
     assert "no panel of a method is open" in notifications[0].message
     viewer.add_image(noisy((64, 64)))
     method = open_panel(viewer, "linr")
-    monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
+    monkeypatch.setattr("napari_pristine.gui.batch_form.QMenu", menu_that_triggers(slice(1)))
     batch.form.from_panel_button.click()
     assert batch.form.recipe_summary.text().startswith("LINR restore · balanced")
-    method.form.preset_box.value = "fast"
+    method.form.effort.value = "fast"
     batch.form.from_panel_button.click()
     assert batch.form.recipe_summary.text().startswith("LINR restore · fast")
     assert batch.form.request().recipe == method.form.recipe_for_files()

@@ -25,7 +25,7 @@ def test_the_method_box_lists_all_methods_with_their_summaries(viewer, open_pane
 def test_another_method_keeps_the_image_and_the_settings_that_all_methods_have(viewer, open_panel):
     viewer.add_image(noisy((3, 64, 64)), name="cells")
     panel = open_panel(viewer, "inr", sigma=5.5, tile=256, steps=77)
-    panel.form.preset_box.value = "fast"
+    panel.form.effort.value = "fast"
     panel.form.settings.set_values({"sigma": 5.5, "tile": 256, "steps": 77})
     panel.form.layer_select.axes.value = "ZYX"
     panel.form.layer_select.ranges["Z"].value = "1:3"
@@ -55,8 +55,8 @@ def test_a_preset_sets_the_form_and_the_recipe_has_the_values_of_the_form(viewer
     panel = open_panel(viewer, method)
     form = panel.form
     for preset in METHODS[method].presets:
-        form.preset_box.value = preset
-        form.preset_box.native.activated.emit(0)  # chosen again, it undoes changes
+        form.effort.value = preset
+        form.effort.clicked.emit()  # chosen again, it undoes changes
         assert form.recipe({}).params == METHODS[method].settings(preset)
     form.settings.set_values({"tile": 77})
     assert form.recipe({}).params.tile == 77

@@ -50,11 +50,11 @@ def test_a_model_brings_its_settings_and_scratch_needs_none(viewer, open_panel, 
     wait_until_idle(qtbot, panel)
     learned = panel.form.model_select.model
     assert learned is not None
-    panel.form.preset_box.value = "fast"
+    panel.form.effort.value = "fast"
     assert panel.form.settings.values() != learned.recipe.settings
     panel.form.model_select.add(learned, "again")
     assert panel.form.settings.values() == learned.recipe.settings
-    assert panel.form.preset_box.value == learned.recipe.preset
+    assert panel.form.effort.value == learned.recipe.preset
     panel.form.model_select.adapt.value = True
     assert panel.form.recipe({}).adapt
     panel.form.model_select.start.value = ""
@@ -154,8 +154,8 @@ def test_a_fit_can_start_from_the_pretrained_network(viewer, open_panel, method)
     start = METHODS[method].from_pretrained
     assert {name: recipe.settings[name] for name in start} == start
     assert recipe.model == ""
-    panel.form.preset_box.value = "fast"
+    panel.form.effort.value = "fast"
     assert panel.form.recipe({}).settings["unet"] == "pretrained"
-    panel.form.preset_box.value = "balanced"
+    panel.form.effort.value = "balanced"
     panel.form.model_select.start.value = ""
     assert panel.form.settings.values() == METHODS[method].settings("balanced").model_dump()

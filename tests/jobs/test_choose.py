@@ -103,8 +103,8 @@ def test_the_least_error_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     worse = replace(
         METHODS["pretrained"],
         key="worse",
-        restore=lambda net, block, params: 0.5 * block.pixels,
-        noise_kept=lambda net, block, params: torch.full((1,), 0.5),
+        restore_with_error=lambda net, block, params: (0.5 * block.pixels, torch.ones_like(block.pixels)),
+        noise_kept=lambda net, block, params, half_widths: torch.full_like(half_widths, 0.5),
     )
     monkeypatch.setitem(METHODS, "worse", worse)
     monkeypatch.setitem(METHODS["auto"].candidates, "fast", (("worse", "fast"), ("pretrained", "fast")))  # type: ignore[arg-type]

@@ -114,8 +114,9 @@ def test_the_range_of_the_values_does_not_matter(method: Method[Any, Any], scale
     noisy, settings = photons(scene((40, 40))).astype(np.float64), quick(method, steps=5)
     reference = restore(noisy, method.key, settings=settings).data
     result = restore(noisy * scale + offset, method.key, settings=settings).data
-    # the noise has a level of 2 and more; with another offset, some read noise is taken for photons
-    np.testing.assert_allclose((result - offset) / scale, reference, atol=0.08)
+    # the noise has a level of 2 and more; with another offset, some read noise is taken for photons, and where the
+    # network computes in 16 bits, it rounds in another way
+    np.testing.assert_allclose((result - offset) / scale, reference, atol=0.25)
 
 
 @EACH

@@ -1,4 +1,4 @@
-"""Choice of the layer to restore, its axes, the axes that are fitted together, the mask and the range."""
+"""Choice of the layer to restore, its axes, the axes that are restored together, the mask, the range and the region."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from collections.abc import Callable
 from magicgui.widgets import ComboBox, LineEdit
 from napari import Viewer
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels, Layer
+from napari.layers import Labels, Layer, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_pristine.errors import AxesError
-from napari_pristine.gui.layers import image_from_layer, layer_axes, layer_data, mask_from_layer
+from napari_pristine.gui.layers import (
+    image_from_layer,
+    layer_axes,
+    layer_data,
+    mask_from_layer,
+    plane_ranges,
+    shape_ranges,
+    source_name,
+    visible_ranges,
+)
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image
 
+_ALL, _PLANE, _VIEW = ":all", ":plane", ":view"
+"""Values of the regions; those of shapes are the names of their layers."""
 _TOGETHER = {"Z": "volumes", "T": "with time", "C": "with all channels"}
 
 
@@ -24,6 +35,10 @@ class LayerComboBox:
 
     It holds the layer and not its name, which the user may change; a layer that is removed or is no longer accepted is
     no longer chosen.
+
+    Attributes:
+        layer: The chosen layer.
+        accepts: Tells which layers can be chosen.
 
     Args:
         viewer: The napari viewer.
@@ -35,7 +50,7 @@ class LayerComboBox:
     def __init__(self, viewer: Viewer, accept: Callable[[Layer], bool], tooltip: str, none: str = "") -> None:
         self.viewer = viewer
         self.layer: Layer | None = None
-        self._accept = accept
+        self.accepts = accept
         self._none = none
         # entries are names: plugins get layers wrapped in proxies, which Qt does not find in its lists
         self.box = ComboBox(choices=lambda _: self._entries(), tooltip=tooltip)
@@ -45,24 +60,35 @@ class LayerComboBox:
 
     def refresh(self) -> None:
         """Update the entries to the layers of the viewer."""
-        if self.layer is not None and not (self.layer in self.viewer.layers and self._accept(self.layer)):
+        if self.layer is not None and not (self.layer in self.viewer.layers and self.accepts(self.layer)):
             self.layer = None
         if self.layer is None and not self._none:
-            visible = [layer for layer in self.viewer.layers if self._accept(layer) and layer.visible]
-            active = self.viewer.layers.selection.active
-            if visible:
-                self.layer = active if active in visible else visible[-1]
+            accepted = [layer for layer in self.viewer.layers if self.accepts(layer)]
+            if accepted:
+                shown = [layer for layer in accepted if layer.visible]
+                self.layer = self._selected() or (shown or accepted)[-1]
         with self.box.changed.blocked():
             self.box.reset_choices()
             if self.layer is not None or self._none:
                 self.box.value = "" if self.layer is None else self.layer.name
+
+    def follow_selection(self) -> None:
+        """Choose the layer that is selected in the viewer; the source of a result in place of the result."""
+        if (layer := self._selected()) is not None and layer is not self.layer:
+            self.choose(layer)
+
+    def _selected(self) -> Layer | None:
+        active = self.viewer.layers.selection.active
+        if active is not None and (name := source_name(active)):
+            active = next((layer for layer in self.viewer.layers if layer.name == name), None)
+        return active if active is not None and self.accepts(active) else None
 
     def choose(self, layer: Layer) -> None:
         """Choose a layer that is accepted."""
         self.box.value = layer.name
 
     def _entries(self) -> list[tuple[str, str]]:
-        names = [layer.name for layer in self.viewer.layers if self._accept(layer)]
+        names = [layer.name for layer in self.viewer.layers if self.accepts(layer)]
         return [*([(self._none, "")] if self._none else []), *((name, name) for name in names)]
 
     def _on_changed(self, name: str | None) -> None:
@@ -76,13 +102,18 @@ class LayerSelect(QWidget):  # type: ignore[misc]
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self.image_box = LayerComboBox(viewer, lambda layer: isinstance(layer, ImageLayer), "The image to restore.")
+        self.viewer = viewer
+        self.image_box = LayerComboBox(
+            viewer,
+            lambda layer: isinstance(layer, ImageLayer) and not source_name(layer),
+            "The image to restore; follows the layer that is selected. Results are not offered.",
+        )
         self.axes = LineEdit(
             tooltip="One letter per dimension: T time, Z depth, C channel, Y and X the plane, S colours of RGB."
         )
         self.together = ComboBox(
             choices=[("", "")],
-            tooltip="Axes that one fit covers; there is a new fit for each position along the others.",
+            tooltip="Axes that are restored together; each position along the others is restored by itself.",
         )
         self.mask_box = LayerComboBox(
             viewer,
@@ -90,16 +121,19 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             "Pixels to fill in, such as dead ones: a labels layer, or an image of the same shape, that is not 0 there.",
             none="none",
         )
+        self.region = ComboBox(
+            choices=[("all", _ALL)], tooltip="The part of the image that Restore restores; Preview takes what you see."
+        )
+        limit_width(self.region)
+        self.axes_entered = False  # by the user; a recipe for other images names no axes that were guessed
         self.ranges: dict[str, LineEdit] = {}
         self._rows = form_layout(self)
-        for label, field in (
-            ("Image", self.image_box.box), ("Axes", self.axes), ("Fit together", self.together),
-            ("Mask", self.mask_box.box),
-        ):  # fmt: skip
+        for label, field in (("Axes", self.axes), ("Together", self.together), ("Mask", self.mask_box.box)):
             self._rows.addRow(label_for(field.native, label), field.native)
         limit_width(self.together)
+        self.region.changed.connect(self._emit_changed)
         self.image_box.box.changed.connect(self._on_layer)
-        self.axes.changed.connect(self._on_axes)
+        self.axes.changed.connect(self._on_axes_entered)
         self.together.changed.connect(self._emit_changed)
         self.mask_box.box.changed.connect(self._emit_changed)
         self._on_layer()
@@ -123,6 +157,26 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         """The ranges that were entered, by axis."""
         return {axis: field.value.strip() for axis, field in self.ranges.items() if field.value.strip()}
 
+    def region_ranges(self) -> dict[str, str]:
+        """The part of the image that is to be restored, as ranges by axis; see `Image.select`.
+
+        Raises:
+            AxesError: The axes do not fit, or no shape says where the region is.
+        """
+        chosen, image, dims = self.region.value, self.image(), self.viewer.dims
+        together = self.together.value or ""
+        if chosen == _VIEW:
+            return visible_ranges(self.layer, image, together, dims)
+        if chosen == _PLANE:
+            return plane_ranges(self.layer, image, together, dims)
+        if chosen == _ALL:
+            return self.selected_ranges()
+        return {**self.selected_ranges(), **shape_ranges(self.layer, image, self.viewer.layers[chosen])}
+
+    def visible_part(self) -> dict[str, str]:
+        """What is on the canvas, as ranges by axis."""
+        return visible_ranges(self.layer, self.image(), self.together.value or "", self.viewer.dims)
+
     def mask_image(self) -> Image | None:
         """The chosen mask; `None` if there is none.
 
@@ -140,9 +194,24 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             self._on_layer()
         else:
             self.mask_box.refresh()
+        self._offer_regions()
+
+    def _offer_regions(self) -> None:
+        """Offer the regions that there are: a plane only of stacks, and each layer of shapes."""
+        axes = self.axes.value.strip().upper()
+        entries = [("everything" if len(axes.replace("S", "")) > 2 else "the whole image", _ALL)]
+        if len(axes.replace("S", "")) > 2:
+            entries.append(("this plane", _PLANE))
+        entries.append(("what I see", _VIEW))
+        shapes = [layer.name for layer in self.viewer.layers if isinstance(layer, Shapes)]
+        entries += [(f"the box around ‘{name}’", name) for name in shapes]
+        before = self.region.value
+        with self.region.changed.blocked():
+            self.region.choices = entries
+            self.region.value = before if before in [value for _, value in entries] else _ALL
 
     def _accept_mask(self, layer: Layer) -> bool:
-        if layer == self.layer or not isinstance(layer, (Labels, ImageLayer)):
+        if layer == self.layer or not isinstance(layer, (Labels, ImageLayer)) or source_name(layer):
             return False
         try:
             return mask_from_layer(layer, self.image()) is not None
@@ -150,8 +219,13 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             return False
 
     def _on_layer(self) -> None:
+        self.axes_entered = False
         with self.axes.changed.blocked():
             self.axes.value = "" if self.layer is None else layer_axes(self.layer)
+        self._on_axes()
+
+    def _on_axes_entered(self) -> None:
+        self.axes_entered = True
         self._on_axes()
 
     def _on_axes(self) -> None:
@@ -172,6 +246,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             self._rows.removeRow(field.native)
         self.ranges = {axis: self._add_range(axis, axes) for axis in others}
         self.mask_box.refresh()
+        self._offer_regions()
         self.changed.emit()
 
     def _add_range(self, axis: str, axes: str) -> LineEdit:

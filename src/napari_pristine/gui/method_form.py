@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError, SettingError
+from napari_pristine.gui.effort import EffortSelect
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.layer_select import LayerSelect
-from napari_pristine.gui.layers import image_from_layer, layer_axes, visible_ranges
+from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, is_guessed, layer_axes
 from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
+from napari_pristine.gui.probe import Measured, Probe, middle
 from napari_pristine.gui.settings_form import SettingsForm
-from napari_pristine.gui.widgets import form_layout, label_for, wrapped_label
+from napari_pristine.gui.widgets import collapsible, form_layout, label_for, wrapped_label
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.inputs import RecipeInputs, make_recipe
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
@@ -55,9 +58,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.description = wrapped_label()
         self.extra_images = ExtraImages(viewer, lambda: self.layer_select.layer)
         self.model_select = ModelSelect(self.method)
-        self.preset_box = ComboBox(
-            choices=list(self.method.presets), value="balanced", tooltip="Named settings; a choice sets all fields."
-        )
+        self.effort = EffortSelect(list(self.method.presets))
         self.device_box = ComboBox(choices=_available_devices(), value="auto", tooltip="Processor that computes.")
         self.uncertainty_box = CheckBox(
             text="Uncertainty",
@@ -65,14 +66,22 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             "probability.",
         )
         self.settings = QWidget()
+        self.facts, self.noise, self.summary = wrapped_label(), wrapped_label(), wrapped_label()
+        self.probe = Probe()
+        self.measured: Measured | None = None
+        self.pixels = self.block_count = 0
+        self.problem = ""
         self._layout_sections()
         self._show_method()
         self.layer_select.changed.connect(self._on_layer)
         self.extra_images.changed.connect(self._on_changed)
         self.model_select.changed.connect(self._on_model)
         self.method_box.changed.connect(self._on_method)
-        self.preset_box.changed.connect(self._apply_preset)
-        self.preset_box.native.activated.connect(self._apply_preset)  # the same preset again, to undo changes
+        self.effort.changed.connect(self._apply_preset)
+        self.effort.clicked.connect(self._apply_preset)  # the same preset again, to undo changes
+        self.probe.measured.connect(self._on_measured)
+        self.layer_select.refresh()
+        self.measure()
 
     def refresh(self) -> None:
         """Update the entries to the layers of the viewer."""
@@ -104,7 +113,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         if self.method.restore_with_error is not None:
             fields["uncertainty"] = self.uncertainty_box.value
         model = self.model_select.model
-        return make_recipe(model, self.method.key, "" if model else self.preset_box.value, settings, fields)
+        return make_recipe(model, self.method.key, "" if model else self.effort.value, settings, fields)
 
     def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
         """A function that makes the plan for a part of the image; it may read files, and computes checksums.
@@ -136,13 +145,31 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             raise SettingError(
                 f"the mask '{mask.name}' is not saved; save the layer as a TIFF file, open that and choose it as mask"
             )
-        recipe = self.recipe(self.layer_select.selected_ranges())
-        return recipe if mask is None else recipe.model_copy(update={"mask": str(Path(mask.source.path).absolute())})
+        changes = {} if self.layer_select.axes_entered else {"axes": ""}
+        if mask is not None:
+            changes["mask"] = str(Path(mask.source.path).absolute())
+        return self.recipe(self.layer_select.selected_ranges()).model_copy(update=changes)
 
-    def visible_part(self) -> dict[str, str]:
-        """The visible part of the image, as ranges by axis."""
-        select = self.layer_select
-        return visible_ranges(select.layer, select.image(), select.together.value or "", self.viewer.dims)
+    def show_recipe(self, recipe: Recipe) -> None:
+        """Show the method and the settings of a recipe; the image, its range and mask stay as they are.
+
+        Raises:
+            PristineError: It needs a model that cannot be opened, or cannot be shown here.
+        """
+        if getattr(recipe.params, SETTING, ()):
+            raise SettingError("the recipe restores several images of one scene; choose their layers here instead")
+        self.set_method(recipe.method)
+        if recipe.model:
+            self.model_select.open(recipe.model)
+            self.model_select.adapt.value = recipe.adapt
+        elif recipe.preset in self.method.presets:
+            self.effort.value = recipe.preset
+        self.settings.set_values(recipe.settings)
+        self.uncertainty_box.value = recipe.uncertainty
+        if recipe.device in self.device_box.choices:
+            self.device_box.value = recipe.device
+        if recipe.together in self.layer_select.together.choices:
+            self.layer_select.together.value = recipe.together
 
     def training_images(self) -> list[Image]:
         """The images to train on.
@@ -182,10 +209,9 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             if name in MethodParams.model_fields and value != before[name]
         }
         self.method = find_method(key)
-        preset = self.preset_box.value if self.preset_box.value in self.method.presets else "balanced"
-        with self.preset_box.changed.blocked():
-            self.preset_box.choices = list(self.method.presets)
-            self.preset_box.value = preset
+        blocked = self.effort.blockSignals(True)
+        self.effort.set_presets(list(self.method.presets))
+        self.effort.blockSignals(blocked)
         blocked = self.model_select.blockSignals(True)
         self.model_select.set_method(self.method)
         self.model_select.blockSignals(blocked)
@@ -196,10 +222,11 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _show_method(self, kept: dict[str, Any] | None = None) -> None:
         """Show the settings of the method, with the values of the preset and `kept`."""
         self.method_box.native.setToolTip(self.method.summary)
+        self.summary.setText(self.method.summary)
         form = SettingsForm(self.method.params)
         form.set_values(self._preset_values() | (kept or {}))
         form.changed.connect(self._on_changed)
-        self._sections.replaceWidget(self.settings, form)
+        self._details.replaceWidget(self.settings, form)
         self.settings.setParent(None)
         self.settings.deleteLater()
         self.settings = form
@@ -216,7 +243,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _scratch_values(self) -> dict[str, Any]:
         """The settings of the chosen preset, with those by which the method starts from the pretrained network."""
         start = self.model_select.start_settings
-        return dict(self.method.settings(self.preset_box.value, start).model_dump())
+        return dict(self.method.settings(self.effort.value, start).model_dump())
 
     def _apply_preset(self) -> None:
         self.settings.set_values(self._scratch_values())
@@ -224,8 +251,9 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _on_model(self) -> None:
         """Show the settings that the model was trained with, or those by which the method starts anew."""
         if self.model_select.model is not None:
-            with self.preset_box.changed.blocked():
-                self.preset_box.value = self.model_select.model.recipe.preset
+            blocked = self.effort.blockSignals(True)
+            self.effort.value = self.model_select.model.recipe.preset
+            self.effort.blockSignals(blocked)
             self.settings.set_values(self._preset_values())
         else:
             values = self._scratch_values()
@@ -235,34 +263,83 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _on_layer(self) -> None:
         self.extra_images.refresh()
         self._on_changed()
+        self.measure()
+
+    def measure(self) -> None:
+        """Measure the noise of the chosen image in the background."""
+        self.measured = None
+        try:
+            image = self.layer_select.image()
+        except PristineError:
+            self.noise.clear()
+            return
+        self.noise.setText("Measuring the noise …")
+        layer = self.layer_select.layer
+        assert layer is not None
+        self.probe.start(middle(image, current_position(layer, image, self.viewer.dims)))
+
+    def _on_measured(self, measured: Measured | PristineError) -> None:
+        self.measured = measured if isinstance(measured, Measured) else None
+        self.noise.setText(measured.text if isinstance(measured, Measured) else str(measured))
+        self._show_times()
+
+    def seconds(self, preset: str, pixels: int) -> float | None:
+        """Approximate time that a preset takes for that many pixels here; none if it is not known."""
+        known = self.method.seconds.get(preset)
+        if known is None or self.measured is None or self.measured.slowness is None:
+            return None
+        return known * self.measured.slowness * pixels / 512**2
+
+    def _show_times(self) -> None:
+        """Show the time of each effort for the chosen region."""
+        times = {}
+        for preset in self.method.presets:
+            if self.pixels and (seconds := self.seconds(preset, self.pixels)) is not None:
+                times[preset] = f"≈ {_roughly(seconds)}"
+        self.effort.show_times(times)
 
     def _on_changed(self) -> None:
         """Describe the blocks, and the size of the result if it is on a finer grid."""
+        self.pixels, self.problem = 0, ""
         try:
             image = self.layer_select.image()
-            recipe = self.recipe(self.layer_select.selected_ranges()).model_copy(update={"adapt": False})
+            guessed = " (axes guessed)" if is_guessed(self.layer_select.layer) and len(image.axes) > 2 else ""
+            self.facts.setText(describe_image(image) + guessed)
+            recipe = self.recipe(self.layer_select.region_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan
             plan = make_plan(image, RecipeInputs(recipe, extra_images=tuple(self.extra_images.images(image.axes))))
         except PristineError as error:
-            self.description.setText(str(error))
+            if self.layer_select.layer is None:
+                self.facts.clear()
+            self.problem = str(error)
+            self.description.setText(self.problem)
             self.description.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
         else:
+            self.pixels, self.block_count = math.prod(plan.image.shape), len(plan.indices)
             text = plan.blocks.describe()
             grids = zip(plan.image.axes, plan.image.shape, plan.output_blocks.shape, strict=True)
             sizes = [f"{axis} {fine}" for axis, coarse, fine in grids if fine > coarse]
             finer = f" The result has a {max(plan.upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
             self.description.setText(f"{text[0].upper()}{text[1:]}.{finer}")
             self.description.setStyleSheet("")
+        self._show_times()
         self.changed.emit()
 
     def _layout_sections(self) -> None:
-        content = QWidget()
-        self._sections = QVBoxLayout(content)
-        self._sections.setContentsMargins(0, 0, 6, 0)
+        content, details = QWidget(), QWidget()
+        self._sections, self._details = QVBoxLayout(content), QVBoxLayout(details)
+        for layout, margin in ((self._sections, 6), (self._details, 0)):
+            layout.setContentsMargins(0, 0, margin, 0)
         for section in (
-            _row("Method", self.method_box), self.layer_select, self.description, self.extra_images, self.model_select,
-            _row("Preset", self.preset_box), self.settings, self.uncertainty_box.native,
-            _row("Device", self.device_box),
+            self.layer_select, self.model_select, self.settings, self.uncertainty_box.native,
+            _row("Device", self.device_box.native),
+        ):  # fmt: skip
+            self._details.addWidget(section)
+        self.more = collapsible("More settings", details)
+        for section in (
+            _row("Image", self.layer_select.image_box.box.native), self.facts, self.noise,
+            _row("Method", self.method_box.native), self.summary, self.extra_images, _row("Effort", self.effort),
+            _row("Region", self.layer_select.region.native), self.description, self.more,
         ):  # fmt: skip
             self._sections.addWidget(section)
         self._sections.addStretch()
@@ -272,12 +349,20 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.setWidget(content)
 
 
-def _row(label: str, field: ComboBox) -> QWidget:
+def _row(label: str, field: QWidget) -> QWidget:
     row = QWidget()
-    form_layout(row).addRow(label_for(field.native, label), field.native)
+    form_layout(row).addRow(label_for(field, label), field)
     return row
 
 
 def _available_devices() -> list[str]:
     kinds = get_args(Device)
     return [kind for kind in kinds if kind == "auto" or pick_device(cast("Device", kind))[1] is None]
+
+
+def _roughly(seconds: float) -> str:
+    """A time with one digit, as it is only an estimate."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{float(f'{seconds / length:.1g}'):.0f} {unit}"
+    return f"{float(f'{max(seconds, 1):.1g}'):.0f} s"

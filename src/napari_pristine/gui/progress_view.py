@@ -46,14 +46,16 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.summary.clear()
         self.summary.setVisible(False)
         self.curve.clear()
+        self.curve.setVisible(False)
 
     def show_progress(self, progress: Progress) -> None:
         """Show the progress of a job."""
-        parts = [f"block {progress.block + 1} of {progress.blocks}"] if progress.blocks > 1 else []
+        parts = [f"part {progress.block + 1} of {progress.blocks}"] if progress.blocks > 1 else []
         parts.append(f"step {progress.step} of {progress.steps}")
         if progress.remaining is not None:
             parts.append(f"{duration(progress.remaining)} left")
-        self.status.setText(" · ".join(parts) + f"\nresidual {progress.residual:.2f} noise levels")
+        self.status.setText(" · ".join(parts))
+        self.curve.setVisible(True)
         self.bar.value = round(BAR_MAXIMUM * progress.fraction)
         self.curve.add(progress)
 
@@ -64,6 +66,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
     def show_result(self, restored: Restored) -> None:
         """Summarise a result."""
         self.bar.value = BAR_MAXIMUM
+        self.curve.setVisible(False)  # it shows the fit, the result is refined
         self.status.setText(f"Done in {duration(restored.seconds)} on {restored.device}")
         self.summary.clear()
         quality = restored.quality
@@ -140,7 +143,7 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
             painter.drawText(left, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"{value:g}")
         below = QRectF(area.left(), area.bottom() + 2, area.width(), metrics.height())
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
-        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "residual (noise levels) by step")
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "what the fit leaves out, in noise levels, by step")
         if self.points:
             painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(self._steps))
         text.setAlphaF(0.6)

@@ -1,28 +1,51 @@
-"""Dock panel that restores an image of the viewer by one of the methods."""
+"""Dock panel that restores an image of the viewer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from napari import Viewer, current_viewer
+from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtWidgets import QDockWidget, QGridLayout, QLabel, QVBoxLayout
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+)
 
 from napari_pristine.errors import PristineError
-from napari_pristine.events import Note, Preview, Progress
+from napari_pristine.events import BlockDone, Note, Preview, Progress
+from napari_pristine.gui.batch_panel import open_batch_with
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
-from napari_pristine.gui.layers import ResultLayer, layer_arguments
+from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
-from napari_pristine.gui.widgets import ask_save_path, button
+from napari_pristine.gui.widgets import ask, ask_save_path, button, label_for, side_by_side
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
-from napari_pristine.recipe_file import save_recipe
+from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
+from napari_pristine.recipe_file import load_recipe, save_recipe
+from napari_pristine.text import counted, duration
+
+_MANY_PLANES, _MANY_SECONDS = 2000, 3600.0
+"""Number of planes, and time, from which a restoration is started only after a question."""
+_CONFUSABLE = 4
+"""Number of dimensions from which guessed axes may be confused, so that they are asked about."""
 
 
 class RestorePanel(JobPanel):
@@ -36,31 +59,52 @@ class RestorePanel(JobPanel):
     def __init__(self, viewer: Viewer, method: str = next(iter(METHODS))) -> None:
         super().__init__(viewer)
         self.form = MethodForm(viewer, method)
-        self.save_button = button(
-            "Save recipe…", "Save all settings to a file, to restore other images in the same way.", self.ask_and_save
-        )
-        self.preview_button = button(
-            "Preview here", "Restore only the part of the current slice that is visible.", self.run_preview
-        )
-        self.run_button = button("Run", "Restore the image.", self.run)
-        self.keep_button = button("Keep this", "Stop now and use the result so far.", self.runner.keep)
-        self.cancel_button = button("Cancel", "Stop and discard the result so far.", self.stop)
+        self.preview_button = button("&Preview", "Restore what you see, to try the settings.", self.run_preview)
+        self.run_button = button("&Restore", "Restore the region.", self.run)
+        self.run_button.setDefault(True)
+        self.keep_button = button("&Keep", "Stop now and use the result so far.", self.keep)
+        self.cancel_button = button("&Cancel", "Stop and discard the result so far.", self.stop)
+        self.more_button = QToolButton()
+        self.more_button.setText("⋯")
+        self.more_button.setToolTip("Recipes, and the same for other images.")
+        self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more_button.setMenu(self._make_menu())
         self.progress = ProgressView(viewer)
-        self.result_layer: ResultLayer | None = None
-        self.preview_layer: ResultLayer | None = None
-        buttons = QGridLayout()
-        for column, widget in enumerate((self.save_button, self.preview_button, self.run_button)):
-            buttons.addWidget(widget, 0, 2 * column, 1, 2)
-        for column, widget in enumerate((self.keep_button, self.cancel_button)):
-            buttons.addWidget(widget, 1, 3 * column, 1, 3)
+        self.strength = QSlider(Qt.Orientation.Horizontal)
+        self.strength.setRange(0, 100)
+        self.strength.setValue(100)
+        self.strength.setToolTip("Share of the restored image in the result; the rest is the noisy image.")
+        self.strength_label = QLabel("100 %")
+        self.snapshot = QSlider(Qt.Orientation.Horizontal)
+        self.snapshot.setToolTip("The fit as it was after some of its steps; the right end is the result.")
+        self.snapshot_label = QLabel()
+        self.snapshot_row = side_by_side(label_for(self.snapshot, "Fit"), self.snapshot, self.snapshot_label)
+        self.result_row = side_by_side(label_for(self.strength, "Strength"), self.strength, self.strength_label)
+        self.results: list[ResultLayer] = []
+        self.result: ResultLayer | None = None
+        self._plan: RestorationPlan | None = None
+        self._done: list[tuple[int | slice, ...]] = []
+        self._step = 0
+        self._queue: list[ImageLayer] = []
+        self._asked: weakref.WeakSet[object] = weakref.WeakSet()
+        buttons = QHBoxLayout()
+        for widget in (self.preview_button, self.run_button, self.keep_button, self.cancel_button, self.more_button):
+            buttons.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self.form, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
+        layout.addWidget(self.snapshot_row)
+        layout.addWidget(self.result_row)
         self.form.changed.connect(self._update_enabled)
         self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
         self.form.model_select.scroll_clicked.connect(self.add_lazy_layer)
+        self.strength.valueChanged.connect(self._on_strength)
+        self.snapshot.valueChanged.connect(self._on_snapshot)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_selected)
+        _bind_key(viewer, weakref.ref(self))
         self._update_enabled()
 
     def reset_choices(self, _: object = None) -> None:
@@ -69,12 +113,30 @@ class RestorePanel(JobPanel):
         self._update_enabled()
 
     def run(self) -> None:
-        """Restore the chosen range of the image."""
-        self._start(self.form.layer_select.selected_ranges, preview=False)
+        """Restore the chosen region of the image; large jobs and doubtful axes are asked about first."""
+        if self.form.layer_select.layer is not None and self._is_wanted():
+            self._start(self.form.layer_select.region_ranges, preview=False)
 
     def run_preview(self) -> None:
-        """Restore the visible part of the current slice, in a layer that replaces the previous preview."""
-        self._start(self.form.visible_part, preview=True)
+        """Restore the visible part of the current slice."""
+        self._start(self.form.layer_select.visible_part, preview=True)
+
+    def keep(self) -> None:
+        """Use the result so far; of a stack, only what is restored, if the user agrees."""
+        total = 0 if self._plan is None else len(self._plan.indices)
+        if (
+            total > 1
+            and len(self._done) < total
+            and not ask(
+                self,
+                f"{len(self._done)} of {counted(total, 'plane')} {'is' if len(self._done) == 1 else 'are'} restored. "
+                "Keep these and the one that is being restored, without the others?",
+                "Keep these",
+                "Go on",
+            )
+        ):
+            return
+        self.runner.keep()
 
     def train(self) -> None:
         """Train a network on the image or on all selected layers, without restoring them."""
@@ -90,7 +152,9 @@ class RestorePanel(JobPanel):
 
     def add_lazy_layer(self) -> None:
         """Add a layer whose slices are restored by the trained network when they are shown."""
-        select = self.form.layer_select
+        select, layer = self.form.layer_select, self.form.layer_select.layer
+        if layer is None:
+            return
         try:
             image = select.image()
             plan = self.form.deferred_plan(select.selected_ranges())()
@@ -98,8 +162,9 @@ class RestorePanel(JobPanel):
         except PristineError as error:
             show_error(str(error))
             return
-        arguments = layer_arguments(select.layer, image, result)
-        arguments["metadata"] = {**arguments["metadata"], "pristine": {"recipe": plan.recipe.model_dump(mode="json")}}
+        arguments = layer_arguments(layer, image, result)
+        made = {"recipe": plan.recipe.model_dump(mode="json"), "source": layer.name}
+        arguments["metadata"] = {**arguments["metadata"], "pristine": made}
         name = f"{image.name} · {self.form.method.title}, while scrolling"
         self.viewer.add_image(result.data, name=name, **arguments)
 
@@ -124,26 +189,26 @@ class RestorePanel(JobPanel):
         return path if path and self.save_recipe(path) else ""
 
     def stop(self) -> None:
-        """Cancel the job, if there is one, and remove its layer."""
+        """Cancel the job, if there is one; its layer is hidden at once, and removed when the job has ended."""
+        self._queue = []
         if self.runner.active:
             self.progress.reset("Cancelled")
-        self.runner.cancel()  # first: removing a layer takes a second, in which the job might end
-        if self.result_layer is not None:
-            self.result_layer.remove()
-            self.result_layer = None
+            self.runner.cancel()
+            if self.result is not None:
+                self.result.discard()
         self._update_enabled()
 
     def on_event(self, event: object) -> None:
-        if isinstance(event, RestorationPlan) and self.result_layer is not None:
-            self.result_layer.set_plan(event)
-            if self.result_layer.is_preview:
-                if self.preview_layer is not None:
-                    self.preview_layer.remove()
-                self.preview_layer = self.result_layer
+        if isinstance(event, RestorationPlan) and self.result is not None:
+            self._plan = event
+            self.result.set_plan(event)
         elif isinstance(event, Progress):
+            self._step = event.step
             self.progress.show_progress(event)
-        elif isinstance(event, Preview) and self.result_layer is not None:
-            self.result_layer.show_preview(event)
+        elif isinstance(event, Preview) and self.result is not None:
+            self.result.show_preview(event, self._step)
+        elif isinstance(event, BlockDone) and self._plan is not None:
+            self._done.append(self._plan.output_blocks.region(event.index))
         elif isinstance(event, Note):
             self.progress.add_note(event)
             if event.warning:
@@ -153,19 +218,24 @@ class RestorePanel(JobPanel):
         if isinstance(result, Model):
             self.form.model_select.add_trained(result)
             self.progress.show_model(result)
-        elif isinstance(result, Restored):
-            if self.result_layer is not None:
-                self.result_layer.show_result(result)
-                self.result_layer = None
+        elif isinstance(result, Restored) and self.result is not None and self._plan is not None:
+            partly = len(self._done) < len(self._plan.indices)
+            self.result.show_result(result, self._done if partly else None)
             self.progress.show_result(result)
 
     def on_error(self, error: Exception) -> None:
-        self.stop()
+        if self.result is not None:
+            self.result.discard()
         self.progress.reset(f"Failed: {error}")
         report_error(error, str(error))
 
     def on_finished(self) -> None:
+        self._plan, self._done = None, []
+        if self.result is not None:
+            self.result.remove()
+        self._reset_sliders()
         self._update_enabled()
+        self._run_next()
 
     def _start(self, select: Callable[[], dict[str, str]], *, preview: bool) -> None:
         """Start a restoration; its plan is made once, in the worker thread."""
@@ -176,30 +246,206 @@ class RestorePanel(JobPanel):
         except PristineError as error:
             show_error(str(error))
             return
-        name = f"{image.name} preview" if preview else f"{image.name} · {self.form.method.title}"
-        self.result_layer = ResultLayer(self.viewer, layer, image, name, is_preview=preview)
+        name = f"{image.name} · {self.form.method.title}, {self.form.effort.title()}"
+        known = [result for result in self.results if result.source == layer]
+        self.result = known[0] if known else ResultLayer(self.viewer, layer)
+        if not known:
+            self.results.append(self.result)
+        self.result.begin(image, f"{name} (preview)" if preview else name, is_preview=preview)
+        self._plan, self._done, self._step = None, [], 0
         self.progress.reset("Measuring the noise …")
         self.runner.start(_restore(make_plan))
+        self._update_enabled()
+
+    def _is_wanted(self) -> bool:
+        """Ask about axes that may be confused, and about jobs that take long; True if the user goes on."""
+        form, layer = self.form, self.form.layer_select.layer
+        axes = form.layer_select.axes.value.replace("S", "")
+        if len(axes) >= _CONFUSABLE and is_guessed(layer) and layer not in self._asked:
+            sizes = form.facts.text().split(" (")[0]
+            if not ask(
+                self,
+                f"The layer does not name its axes; they were guessed: {sizes}. Are they right?",
+                "Restore",
+                "Change them",
+            ):
+                form.more.expand()
+                form.layer_select.axes.native.setFocus()
+                return False
+            self._asked.add(layer)
+        seconds = form.seconds(form.effort.value, form.pixels) or 0.0
+        if form.block_count > _MANY_PLANES or seconds > _MANY_SECONDS:
+            time = f", about {duration(seconds)}" if seconds else ""
+            return ask(
+                self,
+                f"{form.block_count:,} planes{time}. Restore all of them? Batch does so in the background, and can be "
+                "interrupted.",
+                "Restore all",
+                "Cancel",
+            )
+        return True
+
+    def _make_menu(self) -> QMenu:
+        menu = QMenu(self)
+        for text, action in (
+            ("Save recipe…", self.ask_and_save), ("Load recipe…", self.ask_and_load), ("", None),
+            ("Copy as Python", self.copy_python), ("Copy as shell command", self.copy_command),
+            ("Copy methods paragraph", self.copy_paragraph), ("", None),
+            ("Restore the other selected layers the same way", self.run_others),
+            ("Do this to a folder…", self.ask_folder),
+        ):  # fmt: skip
+            if action is None:
+                menu.addSeparator()
+            else:
+                menu.addAction(text, action)
+        return menu
+
+    def load_recipe(self, path: str) -> None:
+        """Show the settings of a recipe, a sidecar or a report; errors are shown."""
+        try:
+            self.form.show_recipe(load_recipe(path))
+        except PristineError as error:
+            show_error(str(error))
+
+    def ask_and_load(self) -> None:
+        """Ask for a recipe, and show its settings."""
+        types = "Recipes, sidecars and reports (*.yaml *.yml *.json *.html)"
+        if path := QFileDialog.getOpenFileName(self, "Load a recipe", "", types)[0]:
+            self.load_recipe(path)
+
+    def copy_python(self) -> None:
+        """Copy Python code that does what the panel does."""
+        file = self._file()
+        self._copy(lambda: as_python(self._recipe(), file or self.form.layer_select.image()))
+
+    def copy_command(self) -> None:
+        """Copy a shell command that does what the panel does."""
+        self._copy(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")))
+
+    def copy_paragraph(self) -> None:
+        """Copy a paragraph on what the panel does for the methods section of a paper."""
+        result = self.result.layer if self.result is not None else None
+        known = result.metadata.get("pristine", {}) if result is not None else {}
+        self._copy(lambda: methods_paragraph(known if "recipe" in known else self._recipe()))
+
+    def run_others(self) -> None:
+        """Restore the other selected layers in the same way, one after the other."""
+        chosen, accepts = self.form.layer_select.layer, self.form.layer_select.image_box.accepts
+        self._queue = [layer for layer in self.viewer.layers.selection if accepts(layer) and layer != chosen]
+        if not self._queue:
+            show_info("Select the other layers in the layer list first, with Ctrl.")
+        elif not self.runner.running:
+            self._run_next()
+
+    def ask_folder(self) -> None:
+        """Ask for a folder, and open Batch filled in to restore its images in the same way."""
+        try:
+            recipe = self.form.recipe_for_files()
+        except PristineError as error:
+            show_error(str(error))
+            return
+        if folder := QFileDialog.getExistingDirectory(self, "Folder of images"):
+            open_batch_with(self.viewer, recipe, [folder])
+
+    def _recipe(self) -> Recipe:
+        """The recipe as code needs it, with the strength that is shown."""
+        strength = self.strength.value() / 100
+        return self.form.recipe_for_files().model_copy(update={"strength": [] if strength == 1 else [strength]})
+
+    def _file(self) -> Path | None:
+        """The file of the chosen layer, if it has one."""
+        layer = self.form.layer_select.layer
+        return Path(layer.source.path) if layer is not None and layer.source.path else None
+
+    def _copy(self, write: Callable[[], str]) -> None:
+        """Copy a text to the clipboard; errors are shown."""
+        try:
+            QApplication.clipboard().setText(write())
+        except PristineError as error:
+            show_error(str(error))
+        else:
+            show_info("Copied.")
+
+    def _run_next(self) -> None:
+        """Restore the next of the layers that wait."""
+        while self._queue:
+            layer = self._queue.pop(0)
+            if layer in self.viewer.layers:
+                self.form.layer_select.image_box.choose(layer)
+                self._start(self.form.layer_select.selected_ranges, preview=False)
+                return
+
+    def _reset_sliders(self) -> None:
+        """Show the result as it is: all of its strength, the end of the fit."""
+        last = max(len(self.result.snapshots) - 1, 0) if self.result is not None else 0
+        for slider, highest in ((self.strength, 100), (self.snapshot, last)):
+            blocked = slider.blockSignals(True)
+            slider.setRange(0, highest)
+            slider.setValue(highest)
+            slider.blockSignals(blocked)
+        self.strength_label.setText("100 %")
+        self.snapshot_label.setText("result")
+
+    def _on_strength(self, percent: int) -> None:
+        self.strength_label.setText(f"{percent} %")
+        if self.result is not None:
+            self.result.mix(percent / 100)
+
+    def _on_snapshot(self, number: int) -> None:
+        if self.result is None:
+            return
+        last = number == len(self.result.snapshots) - 1
+        self.snapshot_label.setText("result" if last else f"step {self.result.snapshots[number][0]}")
+        self.result.show_snapshot(number)
+        self.result.mix(self.strength.value() / 100)
+
+    def _on_selected(self, _: object = None) -> None:
+        """Follow the selected layer, unless a job is running."""
+        if not self.runner.running:
+            self.form.layer_select.image_box.follow_selection()
+
+    def _on_removed(self, _: object = None) -> None:
+        """Forget images that were removed; a job whose layer was deleted is cancelled, as its result is not wanted."""
+        if self.runner.active and self.result is not None and self.result.deleted:
+            self.progress.reset("Cancelled, as its layer was deleted")
+            self.runner.cancel()
+            self.result.discard()
+        for result in [result for result in self.results if result.source not in self.viewer.layers]:
+            self.results.remove(result)
+            if result is self.result and not self.runner.active:
+                self.result = None
         self._update_enabled()
 
     def _update_title(self) -> None:
         """Show the method in the title bar of the dock widget, which napari names after the entry of the menu."""
         dock = self.parentWidget()
         if isinstance(dock, QDockWidget) and dock.titleBarWidget() is not None:
-            dock.setWindowTitle(self.form.method.title)
+            dock.setWindowTitle("Restore")
             for label in dock.titleBarWidget().findChildren(QLabel):
-                label.setText(self.form.method.title)
+                label.setText("Restore")
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
         idle, has_image = not self.runner.running, self.form.layer_select.layer is not None
+        usable = has_image and idle and not self.form.problem
         self.form.method_box.enabled = idle
-        self.save_button.setEnabled(has_image)
-        self.run_button.setEnabled(has_image and idle)
+        self.more_button.setEnabled(has_image)
+        self.run_button.setEnabled(usable)
         # a part of several images would need the same part of each, on grids of their own
-        self.preview_button.setEnabled(has_image and idle and not self.form.extra_images.rows)
+        extra = bool(self.form.extra_images.rows)
+        self.preview_button.setEnabled(usable and not extra)
+        reason = "Not with several images of one scene: each has a grid of its own." if extra else self.form.problem
+        self.preview_button.setToolTip(reason or "Restore what you see, to try the settings.")
+        self.run_button.setToolTip(self.form.problem or "Restore the region.")
         for widget in (self.keep_button, self.cancel_button):
+            widget.setVisible(self.runner.active)
             widget.setEnabled(self.runner.active)
+        for widget in (self.preview_button, self.run_button):
+            widget.setVisible(not self.runner.active)
+        mixable = idle and self.result is not None and self.result.can_mix
+        self.result_row.setVisible(mixable)
+        snapshots = len(self.result.snapshots) if idle and self.result is not None else 0
+        self.snapshot_row.setVisible(snapshots > 1)
         self.form.model_select.update_enabled(idle=idle, has_image=has_image)
 
 
@@ -208,6 +454,21 @@ def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
     plan = make_plan()
     yield plan
     return (yield from run_plan(plan))
+
+
+def _bind_key(viewer: Viewer, panel: weakref.ref[RestorePanel]) -> None:
+    """While N is held, the noisy image is shown in place of its result."""
+
+    def show_noisy(_: Viewer) -> Iterator[None]:
+        """Show the noisy image in place of its result while the key is held."""
+        result = panel() and panel().result  # type: ignore[union-attr]
+        if result is None:
+            return
+        result.show_source(shown=True)
+        yield
+        result.show_source(shown=False)
+
+    viewer.bind_key("N", show_noisy, overwrite=True)
 
 
 def open_panel(method: str) -> RestorePanel:

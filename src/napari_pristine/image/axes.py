@@ -259,7 +259,7 @@ class AxesPlan:
         joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
         loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes if size[axis] > 1)
         chunks = f", in {len(self.chunks)} overlapping chunks" if self.chunks else ""
-        return f"fits {joint} together{chunks}" + (f", one after the other over {loops}" if loops else "")
+        return f"restores {joint} at once{chunks}" + (f", one after the other along {loops}" if loops else "")
 
 
 def plan_axes(image: Image, together: str = "") -> AxesPlan:

@@ -22,6 +22,8 @@ _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
+_MAX_CHANNELS = 6
+"""Number of channels up to which an axis without a name may be one of channels."""
 AXIS_NAMES = {
     name: letter
     for letter, names in {
@@ -249,9 +251,13 @@ def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, g
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:
-    """Guess axes from a shape alone: `YXS` for RGB(A) images, else `YX`, `TYX`, `TCYX` or `TZCYX`."""
+    """Guess axes from a shape alone: `YXS` for RGB(A) images, else `YX`, `TYX`, `TCYX` or `TZCYX`; channels are few."""
     if len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4:
         return guess_axes(shape[:-1]) + "S"
+    if len(shape) == 4 and shape[1] > _MAX_CHANNELS:
+        return "TZYX"
+    if len(shape) == 5 and shape[2] > _MAX_CHANNELS >= shape[1]:
+        return "TCZYX"
     usual = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TZCYX"}
     return usual.get(len(shape)) or "QRPONMLKJIHG"[: len(shape) - 5] + "TZCYX"
 

@@ -136,8 +136,13 @@ def describe_defects(counts: Mapping[str, int]) -> str:
     Args:
         counts: Result of `count_defects`, not empty.
     """
-    named = " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
-    return f"{named} {'stands out from its' if sum(counts.values()) == 1 else 'stand out from their'} neighbours"
+    verb = "stands out from its" if sum(counts.values()) == 1 else "stand out from their"
+    return f"{name_defects(counts)} {verb} neighbours"
+
+
+def name_defects(counts: Mapping[str, int]) -> str:
+    """Name the outliers of each kind, such as `2 hot pixels and 1 row`."""
+    return " and ".join(counted(count, kind.removesuffix("s"), kind) for kind, count in counts.items())
 
 
 def _has_line(found: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
-from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from napari_pristine.image.noise import noise_autocorrelation
 
@@ -178,6 +177,8 @@ def denoise_consensus(noisy: NDArray[Any], pilot: NDArray[Any], sigma: float) ->
     Returns:
         `(C, *space)`.
     """
+    from skimage.restoration import denoise_nl_means, denoise_tv_chambolle  # takes half a second
+
     pixels = np.asarray(noisy, np.float32)
     ndim = pixels.ndim - 1
     axis = 0 if len(pixels) > 1 else None

@@ -215,6 +215,17 @@ class Block:
                 evidence.append((safe.removed, safe.factor, safe.kept))
         return np.stack(channels), tuple(errors), tuple(evidence)
 
+    def is_useful(self, values: NDArray[np.float64]) -> bool:
+        """True if restored values `(C, *space)` may be closer to the truth than a light blur, in each channel."""
+        if values.shape != self.filled.shape:
+            return True
+        for noisy, restored, intensity in zip(self.filled, values, self.intensities, strict=True):
+            if intensity.noise.sigma > 0:
+                least, blur = least_errors(noisy, restored, intensity.noise, self.valid)
+                if least > blur:
+                    return False
+        return True
+
     def half_widths(
         self,
         half_widths: Pixels,

@@ -23,6 +23,8 @@ _PREVIEW_SECONDS = 2.0
 """Minimum number of seconds between two previews."""
 _PREVIEW_PAUSE = 10.0
 """Pause after a preview, as a multiple of the time it took, so that previews cost at most a tenth of the job."""
+_SURE_SECONDS = 2.0
+"""Seconds after the first step, which loads libraries, before the remaining time is estimated."""
 _RESIDUAL_DECAY = 0.95
 """Decay of the running mean of residuals, which depend on the crops of a step."""
 
@@ -47,6 +49,7 @@ class JobContext:
         self.last_progress: Progress | None = None
         self.mean_residual: torch.Tensor | None = None
         self._stage, self._stages = 0, 1
+        self._first: tuple[float, float] | None = None
         self._started = self._last_progress_time = self._last_preview_time = time.monotonic()
         self._preview_pause = _PREVIEW_SECONDS
 
@@ -89,6 +92,9 @@ class JobContext:
     def progress(self, step: Step) -> JobPart[None]:
         """Report the progress of the current stage."""
         done = (self._stage + step.done / step.total) / self._stages
+        if self._first is None:
+            self._first = self.seconds, done
+        since, before = self.seconds - self._first[0], self._first[1]
         self.last_progress = Progress(
             block=self._stage,
             blocks=self._stages,
@@ -96,7 +102,7 @@ class JobContext:
             steps=step.total,
             residual=float(step.residual) ** 0.5,
             seconds=self.seconds,
-            remaining=self.seconds * (1 - done) / done if self.seconds > 1 and done else None,
+            remaining=since * (1 - done) / (done - before) if since > _SURE_SECONDS and done > before else None,
         )
         yield from self.emit(self.last_progress)
 

@@ -102,12 +102,14 @@ class BlockFitter:
             yield from self.context.warn(f"the memory ran out; continuing {smaller}")
             remaining = [[fitted] for fitted in batch] + remaining
 
-    def preview(self, fitted: FittedBlock, restored: Tensor) -> Preview:
-        """Preview of a block; not refined, since that is too slow for a live view."""
-        block = fitted.block
-        values = cast(block.keep_empty(block.denormalise(restored.cpu().numpy())), self.plan.dtype)
-        blocks = self.plan.output_blocks
-        return Preview(blocks.region(fitted.index), blocks.unfold(values, fitted.index))
+    def previews(self, fitted: FittedBlock, restored: Tensor) -> list[Preview]:
+        """Preview of a block, not refined, as that is too slow for a live view; none while a light blur is better."""
+        block, blocks = fitted.block, self.plan.output_blocks
+        values = block.denormalise(restored.cpu().numpy())
+        if not self.plan.params.degraded and not block.is_useful(values):
+            return []
+        shown = cast(block.keep_empty(values), self.plan.dtype)
+        return [Preview(blocks.region(fitted.index), blocks.unfold(shown, fitted.index))]
 
     def _fit_tiles(self, number: int, batch: Sequence[FittedBlock]) -> JobPart[None]:
         """Fit and restore the tiles of a batch one after the other, and blend them."""
@@ -133,7 +135,7 @@ class BlockFitter:
                 made = []
                 for fitted, parts, net, noisy in zip(batch, tiles, nets, noisy_tiles, strict=True):
                     current = [*parts[:tile], self._render(net, noisy), *parts[tile + 1 :]]
-                    made.append(self.preview(fitted, blend(tiling, current)))
+                    made += self.previews(fitted, blend(tiling, current))
                 return made
 
             if plan.method.learn is not None:
@@ -314,4 +316,4 @@ def refine_block(
 
 
 def _preview_list(fitter: BlockFitter, fitted: FittedBlock, restored: Tensor) -> list[Preview]:
-    return [fitter.preview(fitted, restored)]
+    return fitter.previews(fitted, restored)

@@ -12,7 +12,10 @@ class AutoParams(MethodParams):
     """Chooses by an estimate of the error that needs no clean image."""
 
     warm_start: bool = setting(
-        False, "Start each frame of a stack from the network of the frame before.", advanced=True
+        False,
+        "Start each frame of a stack from the network of the frame before.",
+        title="Reuse last frame",
+        advanced=True,
     )
 
 
@@ -22,11 +25,12 @@ def _replaced(*_: Any) -> Any:
 
 AUTO = Method(
     key="auto",
-    title="Denoise",
+    title="Auto",
     summary="Takes the method with the least error, estimated from the noisy image alone; for any noise.",
     cite="Stein (1981), Estimation of the mean of a multivariate normal distribution, Annals of Statistics",
     params=AutoParams,
     presets={"balanced": {}, "fast": {}, "best": {}},
+    seconds={"fast": 0.9, "balanced": 3.8, "best": 30},
     network=_replaced,
     fit=_replaced,
     restore=_replaced,

@@ -50,6 +50,7 @@ INR = Method(
         },
     },
     test_settings={"steps": 60},
+    seconds={"fast": 12, "balanced": 28},
     network=compute.network,
     fit=compute.fit,
     fit_batch=compute.fit_batch,
