@@ -27,11 +27,12 @@ def manifest(methods: Mapping[str, Any]) -> str:
     commands = [(command(key), title, f"restore_panel:open_{key}") for key, title in titles.items()]
     commands += [
         (command("batch"), "Restore many files", "batch_panel:open_panel"),
+        (command("compare"), "Compare results", "compare_panel:open_panel"),
         (command("timelapse"), "Simulated time-lapse", "samples:open_timelapse"),
         (command("fmd"), "Confocal mouse brain", "samples:open_fmd"),
     ]
     widgets = [(command(key), title) for key, title in titles.items()]
-    widgets.insert(1, (command("batch"), "Batch"))
+    widgets[1:1] = [(command("batch"), "Batch"), (command("compare"), "Compare")]
     samples = [
         ("timelapse", "Simulated two-channel time-lapse with known truth"),
         ("fmd", "Confocal mouse brain, one frame and the mean of 50 (FMD, downloaded)"),

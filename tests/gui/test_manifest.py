@@ -34,6 +34,7 @@ def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_file
     widgets = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
     assert widgets.pop("napari-pristine.batch") == "Batch"
+    assert widgets.pop("napari-pristine.compare") == "Compare"
     assert widgets == {f"napari-pristine.{key}": method.title for key, method in METHODS.items()}
     assert filters == set(widgets)
 

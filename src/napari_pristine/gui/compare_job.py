@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -14,15 +12,12 @@ from napari.components import Dims
 from napari.layers import Image as ImageLayer
 from numpy.typing import NDArray
 
-from napari_pristine.errors import AxesError, FileError, PristineError
+from napari_pristine.errors import AxesError, PristineError
 from napari_pristine.gui.layers import current_position, image_from_layer, layer_axes, layer_data
 from napari_pristine.image.figures import (
-    FINEST,
     Curve,
     Figures,
     NoisyPlane,
-    Resolution,
-    Scores,
     line_profile,
     measure_figures,
     noise_level,
@@ -145,7 +140,9 @@ def plane_over(layer: ImageLayer, noisy: ImageLayer, dims: Dims) -> LayerPlane:
     ratios = np.array(noisy.scale)[noisy_rows] / np.array(layer.scale)[rows]
     factors = np.maximum(np.rint(ratios).astype(int), 1)
     if np.any(np.abs(ratios / factors - 1) > _SAME_STEP):
-        raise AxesError(f"the pixels of '{layer.name}' do not fit those of '{noisy.name}'; give both the same pixel size")
+        raise AxesError(
+            f"the pixels of '{layer.name}' do not fit those of '{noisy.name}'; give both the same pixel size"
+        )
     place = index.astype(float)
     place[rows] = (factors - 1) / 2  # the centre of those that one pixel of the noisy layer covers
     start = np.rint(np.array(noisy.world_to_data(layer.data_to_world(place)))[noisy_rows]).astype(int)
@@ -309,7 +306,9 @@ class Removal:
         """
         image, over = image_from_layer(noisy, layer_axes(noisy)), plane_over(result, noisy, dims)
         if over.axes != image.axes:
-            raise AxesError(f"'{result.name}' has the axes {over.axes}, '{noisy.name}' {image.axes}; give both the same")
+            raise AxesError(
+                f"'{result.name}' has the axes {over.axes}, '{noisy.name}' {image.axes}; give both the same"
+            )
         factors = dict(zip("YX", over.factors, strict=True))
         sizes = [size // factors.get(axis, 1) for axis, size in zip(over.axes, over.data.shape, strict=True)]
         starts = [0] * len(sizes)
@@ -358,127 +357,3 @@ def _as_dask(plane: LayerPlane) -> Any:
         return plane.data
     chunks = tuple(-1 if axis in "YXS" else 1 for axis in plane.axes)
     return da.from_array(plane.data, chunks=chunks, name=False, asarray=True)  # type: ignore[no-untyped-call]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure in the table.
-
-    Attributes:
-        key: Name in a CSV file.
-        title: Name in the panel, with its unit.
-        tooltip: Explanation.
-        digits: Format of the number.
-        value: Its value of a result; none if it has none.
-        noisy: Its value of the noisy image.
-        needs_reference: True if it is shown only with a reference.
-    """
-
-    key: str
-    title: str
-    tooltip: str
-    digits: str
-    value: Callable[[Figures], float | None]
-    noisy: Callable[[Figures], float | None] = lambda _: None
-    needs_reference: bool = False
-
-    def text(self, value: float | None) -> str:
-        """Format a value for the table."""
-        if value is None or np.isnan(value):
-            return "–"
-        return "∞" if np.isinf(value) else format(value, self.digits)
-
-
-def _scored(key: str, title: str, tooltip: str, digits: str, value: Callable[[Scores], float]) -> Row:
-    """A row of a comparison with the reference."""
-
-    def of(scores: Scores | None) -> float | None:
-        return None if scores is None else value(scores)
-
-    return Row(
-        key, title, tooltip, digits, lambda f: of(f.scores_after), lambda f: of(f.scores_before), needs_reference=True
-    )
-
-
-_FITTED = "after the gain and offset that fit the reference best, since brightness drifts between exposures."
-ROWS = (
-    Row(
-        "noise_level", "Noise level", "Of the noisy image, and what of its noise is left in the result; grey values.",
-        ".3g", lambda f: f.noise_after, lambda f: f.noise_before,
-    ),
-    Row(
-        "removed_noise_levels", "Removed (noise levels)",
-        "Root mean square of noisy minus restored: 1 if all noise was removed, above 1 structure may be missing.",
-        ".2f", lambda f: f.residual,
-    ),
-    Row(
-        "removed_structure_correlation", "Structure in what was removed",
-        "Correlation of what was removed with the result: 0 if no structure was lost, negative if noise was left.",
-        ".2f", lambda f: f.structure,
-    ),
-    Row(
-        "removed_neighbour_correlation", "Its correlation of neighbours",
-        "Correlation of what was removed with itself one pixel further: 0 for noise that is independent.",
-        ".2f", lambda f: f.whiteness,
-    ),
-    Row("slope", "Brightness, slope", "Of means over 8 × 8 pixels: 1 if bright places keep their brightness.",
-        ".3f", lambda f: f.slope),
-    Row("offset", "Brightness, offset", "Of the same line, in grey values: 0 if the background is kept.",
-        ".3g", lambda f: f.offset),
-    _scored("psnr_db", "PSNR (dB)", "Peak signal to noise ratio against the reference.", ".2f", lambda s: s.plain.psnr),
-    _scored("psnr_fitted_db", "PSNR, fitted (dB)", f"PSNR {_FITTED}", ".2f", lambda s: s.fitted.psnr),
-    _scored("ssim", "SSIM", "Structural similarity to the reference, 7 × 7 window.", ".3f", lambda s: s.plain.ssim),
-    _scored("ssim_fitted", "SSIM, fitted", f"SSIM {_FITTED}", ".3f", lambda s: s.fitted.ssim),
-    _scored("nrmse", "NRMSE", "Root mean square error over the root mean square of the reference.",
-            ".4f", lambda s: s.plain.nrmse),
-    _scored("nrmse_fitted", "NRMSE, fitted", f"NRMSE {_FITTED}", ".4f", lambda s: s.fitted.nrmse),
-)  # fmt: skip
-
-
-def describe_resolution(resolution: Resolution | None, pixel: float, unit: str) -> str:
-    """The finest resolved detail, such as `0.43 µm`."""
-    if resolution is None:
-        return "–"
-    if np.isinf(resolution.pixels):
-        return "none"
-    length = f"{resolution.pixels * pixel:.3g} {unit}"
-    return f"≤ {length}" if resolution.pixels <= FINEST else f"{'≥ ' if resolution.at_best else ''}{length}"
-
-
-def write_csv(path: Path, comparisons: Comparisons) -> None:
-    """Write one row for each result, and one for the noisy image, with the figures that have a value.
-
-    Raises:
-        FileError: The file cannot be written.
-    """
-    request = comparisons.request
-    rows = []
-    for number, result in enumerate(comparisons.usable):
-        figures, box = result.figures, result.box
-        assert figures is not None
-        assert box is not None
-        recipe = (result.candidate.facts.get("recipe")) or {}
-        place = {
-            "plane": request.position, "rows": f"{box.top}:{box.bottom}", "columns": f"{box.left}:{box.right}",
-        }  # fmt: skip
-        unit = {"px": "pixels", "µm": "um"}.get(request.unit, request.unit)
-
-        def finest(resolution: Resolution | None) -> Any:
-            return "" if resolution is None else resolution.pixels * request.pixel
-
-        if number == 0:
-            row = {"image": request.name, "kind": "noisy", "method": "", "preset": "", **place}
-            row |= {known.key: known.noisy(figures) for known in ROWS}
-            rows.append({**row, "estimated_rms_error_noise_levels": "", f"finest_detail_{unit}": finest(figures.before)})
-        row = {"image": result.name, "kind": "result", "method": recipe.get("method", "")}
-        row |= {"preset": recipe.get("preset", ""), **place, **{known.key: known.value(figures) for known in ROWS}}
-        error = result.candidate.error
-        row["estimated_rms_error_noise_levels"] = "" if error is None else error
-        rows.append({**row, f"finest_detail_{unit}": finest(figures.after)})
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise FileError(f"'{path}' cannot be written: {error}") from error

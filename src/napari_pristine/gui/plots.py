@@ -1,4 +1,4 @@
-"""Plots of comparisons, in the colours of a theme, and a figure with all of them; matplotlib only."""
+"""Plots of comparisons, in the colours of a theme, and a figure with all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_pristine.errors import FileError
-from napari_pristine.gui.compare_job import ROWS, Compared, Comparisons, describe_resolution
+from napari_pristine.gui.compare_job import Compared, Comparisons
+from napari_pristine.gui.compare_table import ROWS, describe_resolution
 from napari_pristine.image.figures import Curve
 
 NOISY, REMOVED = "#999999", "#E69F00"
@@ -28,7 +29,7 @@ _FONT = 7
 
 @dataclass(frozen=True)
 class Colours:
-    """Colours of text and background, and of the reference."""
+    """Colours of text, which are those of the reference, and of the background."""
 
     text: str = "#000000"
     background: str = "#ffffff"

@@ -107,8 +107,9 @@ class Figures:
             the units of the image.
         residual, whiteness, structure: See `ResidualFigures`.
         slope, offset: The line `restored = slope · noisy + offset` through the means of squares of 8 × 8 pixels.
-        before, after: Fourier ring correlation of the noisy and the restored plane with the reference. Without one, that
-            of two halves of the noisy plane, see `split_plane`; a result cannot be split, as its pixels share errors.
+        before, after: Fourier ring correlation of the noisy and the restored plane with the reference. Without one,
+            that of two halves of the noisy plane, see `split_plane`; the pixels of a result share errors, so that it
+            cannot be split.
         histogram: Density of the residual in noise levels, which is normal if only noise was removed.
         spectra: Power of `noisy`, `restored` and `removed`, relative to that of white noise of the noise level.
         means: Means of squares of the restored plane (y) by those of the noisy one (x).
@@ -138,9 +139,8 @@ def prepare_plane(noisy: NDArray[Any]) -> NoisyPlane:
         ImageError: It is too small, or hardly any value is finite.
     """
     if noisy.ndim != 2 or min(noisy.shape) < MIN_SIDE:
-        raise ImageError(
-            f"the plane has {' × '.join(map(str, noisy.shape))} pixels; comparing takes at least {MIN_SIDE} × {MIN_SIDE}"
-        )
+        sizes = " × ".join(map(str, noisy.shape))
+        raise ImageError(f"the plane has {sizes} pixels; comparing takes at least {MIN_SIDE} × {MIN_SIDE}")
     valid = find_valid(noisy[None])
     filled = fill_invalid(noisy[None], valid)
     valid &= ~find_padding(filled)
