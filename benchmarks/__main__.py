@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch | gpu`."""
+"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch | gpu | panel`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmarks.entries import find_entries
 from benchmarks.gpu import PARTS, run_gpu
 from benchmarks.measure import check_noisy, measure_all
 from benchmarks.noise import run_noise
+from benchmarks.panel import run_panel
 from benchmarks.speed import FitOptions, run_speed
 from benchmarks.suites import SUITES, Case, find_cases
 from benchmarks.tables import heading, line, markdown, merge
@@ -72,6 +73,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--suite", type=_words, default=[], help="suites, comma-separated (default: all)")
     add("--levels", type=_numbers, default=[], help="numbers of frames averaged, comma-separated (default: all)")
     add("--markdown", type=Path, help="file for the tables (default: print them)")
+
+    add = command("panel", _panel, "how fast the window answers while the Restore panel works; needs a display")
+    add("--busy", type=int, default=0, help="other processes that compute meanwhile (default: 0)")
+    add("--side", type=int, default=1024, help="side of the image that is fitted (default: 1024)")
+    add("--json", type=Path, help="file for the figures")
 
     add = command("coverage", _coverage, "how much of the truth the stated 90 % intervals hold")
     _add_images(add, ["fmd"])
@@ -206,6 +212,10 @@ def _table(args: argparse.Namespace) -> int:
     else:
         print(text)
     return 0
+
+
+def _panel(args: argparse.Namespace) -> int:
+    return run_panel(args.busy, args.side, args.json)
 
 
 def _coverage(args: argparse.Namespace) -> int:

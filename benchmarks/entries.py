@@ -151,6 +151,11 @@ class Entry:
             return BASELINES[self.method].task in case.degradation.tasks
         return case.degradation.tasks == ("denoise",) or self.method == "linr"
 
+    @property
+    def chooses(self) -> bool:
+        """True for a method that chooses another one."""
+        return bool(self.preset and pristine.METHODS[self.method].candidates)
+
     def settings_for(self, case: Case) -> Mapping[str, Any]:
         """Complete the settings by those that describe how the images of a case were degraded."""
         if self.method != "linr":

@@ -51,6 +51,7 @@ class Setup:
     seed: int
     suite: str = "fmd"
     scope: str = ""
+    preset: str = ""  # of methods that choose another one by it; all others are decided by their settings
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ def measure(setup: Setup, case: Case) -> Measurement:
             result = pristine.restore(noisy, model=_learned[0], device=device, seed=seed)
         else:
             also = [_as_image(extra) for extra in pair.extra_images]
-            settings = setup.settings
-            result = pristine.restore(noisy, setup.method, settings=settings, also=also, device=device, seed=seed)
+            result = pristine.restore(
+                noisy, setup.method, preset=setup.preset, settings=setup.settings, also=also, device=device, seed=seed
+            )
         restored, device, notes = result.data, result.device, tuple(note.text for note in result.notes)
     seconds = time.perf_counter() - start
     memory, memory_of = _peak_memory()
@@ -269,6 +271,7 @@ def measure_all(
                 seed=seed,
                 suite=case.suite,
                 scope=entry.scope,
+                preset=entry.preset if entry.chooses else "",
             )
             known = next((m for m in measurements if m.setup == setup), None)
             if known:

@@ -18,10 +18,12 @@ def settings_table(key: str) -> str:
         "|" + "---|" * (len(presets) + 3),
     ]
     for setting in settings_of(method.params):
-        unit = f" ({setting.unit})" if setting.unit else ""
+        name = f"`{setting.name}`<br>{setting.title}" + (f" ({setting.unit})" if setting.unit else "")
+        higher = f" Higher: {setting.higher}." if setting.higher else ""
+        condition = f" *{setting.condition[0].upper()}{setting.condition[1:]}.*" if setting.condition else ""
         values = [_text(getattr(params, setting.name), setting.none) for params in presets.values()]
         allowed = setting.allowed + (f", or none: {setting.none}" if setting.optional else "")
-        rows.append(f"| `{setting.name}`{unit} | {setting.text} | {' | '.join(values)} | {allowed} |")
+        rows.append(f"| {name} | {setting.text}{higher}{condition} | {' | '.join(values)} | {allowed} |")
     return "\n".join(rows)
 
 

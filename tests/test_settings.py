@@ -88,7 +88,43 @@ def test_every_setting_says_what_it_is(params: type[Params], declared: Setting) 
     assert declared.text.endswith(".")
     assert declared.title[0].isupper()
     assert declared.allowed
+    assert params is Recipe or bool(declared.higher) == (declared.type in (int, float) and not declared.choices)
+    assert set(declared.labels) <= set(map(str, declared.choices))
+    assert declared.help.startswith(declared.text)
     assert make(params, {declared.name: declared.default}) == make(params, {})
+
+
+@pytest.mark.parametrize(("params", "declared"), DECLARED, ids=lambda x: getattr(x, "name", ""))
+def test_every_condition_names_a_setting_and_values_that_exist(params: type[Params], declared: Setting) -> None:
+    values = params().model_dump()
+    for name, *allowed in (rule for rule in (declared.only, declared.unless) if rule):
+        for value in allowed:
+            try:
+                make(params, {name: value})
+            except SettingError:
+                # the pretrained network is a choice of some of the methods that share a setting
+                assert (name, value) == ("unet", "pretrained")
+        for value in allowed:
+            assert declared.applies({**values, **_others(declared), name: value}) == (name == _first(declared.only))
+    assert bool(declared.condition) == bool(declared.only or declared.unless)
+
+
+def _first(rule: tuple[Any, ...]) -> Any:
+    return rule[0] if rule else None
+
+
+def _others(declared: Setting) -> dict[str, Any]:
+    """Values with which the other condition holds."""
+    only = {declared.only[0]: declared.only[1]} if declared.only else {}
+    return only | ({declared.unless[0]: object()} if declared.unless else {})
+
+
+def test_a_condition_is_told_in_words() -> None:
+    declared = {s.name: s for s in settings_of(METHODS["linr"].params)}
+    assert declared["aperture"].condition == "only if blur is airy or gibson-lanni"
+    assert declared["rounds"].condition == "only if refine is on"
+    assert declared["finer_axes"].condition == "not if finer is 1"
+    assert declared["sigma"].condition == ""
 
 
 OUTSIDE = [(params, s, bound) for params, s in DECLARED for bound in s.bounds]
@@ -169,4 +205,4 @@ def test_a_declaration_is_all_that_forms_need() -> None:
     assert (count.name, count.type, count.default, count.text) == ("count", int, 3, "How many.")
     assert (count.allowed, count.optional, count.advanced) == ("≥ 1 and ≤ 9", False, False)
     assert (rate.type, rate.default, rate.optional, rate.advanced) == (float, None, True, True)
-    assert (rate.title, rate.allowed, mode.allowed) == ("Rate (pixels)", "> 0", "str")
+    assert (rate.title, rate.unit, rate.allowed, mode.allowed) == ("Rate", "pixels", "> 0", "str")

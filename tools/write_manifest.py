@@ -29,13 +29,17 @@ def manifest(methods: Mapping[str, Any]) -> str:
         (command("batch"), "Restore many files", "batch_panel:open_panel"),
         (command("compare"), "Compare results", "compare_panel:open_panel"),
         (command("timelapse"), "Simulated time-lapse", "samples:open_timelapse"),
+        (command("microtubules"), "Simulated image with few photons", "samples:open_microtubules"),
+        (command("blurred"), "Simulated blurred image", "samples:open_blurred"),
         (command("fmd"), "Confocal mouse brain", "samples:open_fmd"),
     ]
     widgets = [(command(key), title) for key, title in titles.items()]
     widgets[1:1] = [(command("batch"), "Batch"), (command("compare"), "Compare")]
     samples = [
         ("timelapse", "Simulated two-channel time-lapse with known truth"),
-        ("fmd", "Confocal mouse brain, one frame and the mean of 50 (FMD, downloaded)"),
+        ("microtubules", "Simulated microtubules, 8 photons, with known truth"),
+        ("blurred", "Simulated blurred nuclei, with the image of a bead and known truth"),
+        ("fmd", "Confocal mouse brain, one frame and the mean of 50 (downloaded once)"),
     ]
     contributions = {
         "commands": [{"id": id_, "title": title, "python_name": f"{GUI}.{name}"} for id_, title, name in commands],

@@ -145,8 +145,8 @@ class ItemDone:
     Attributes:
         source: The input file.
         target: Path of the result, whether it exists or not.
-        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored again,
-            because the same result already exists and neither `resume` nor `overwrite` is set.
+        status: `skipped`: done before, done by another batch, or not an image. `exists`: not restored, because
+            another result, by another recipe or of another input, already exists and may not be replaced.
         text: The error, or the reason why the file was skipped.
         facts: The sidecar of the result, of this batch or an earlier one; empty if there is none.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -19,11 +20,14 @@ from napari_pristine.model import load_model
 from napari_pristine.recipe import Recipe, map_paths, newer_version_hint
 from napari_pristine.settings import Setting, make, settings_of, shorten
 
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json", ".html")
+"""Suffixes of files that hold a recipe: recipes, the sidecars of results, and reports of batches."""
 _LARGEST = 2**17
 """Maximum size of a YAML file in bytes; a recipe has three thousand, and YAML takes seconds to parse a million."""
 _LARGEST_JSON = 2**23
 """Maximum size of a JSON file in bytes; the sidecar of a result also holds up to a thousand notes."""
+_IN_REPORT = re.compile(r'<pre id="recipe">(.*?)</pre>', re.DOTALL)
+"""The recipe in the report of a batch, near its beginning."""
 _COLUMN = 32
 """Column of the comments."""
 
@@ -42,7 +46,7 @@ def save_recipe(path: str | os.PathLike[str], recipe: Recipe, *, overwrite: bool
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe from a YAML or JSON file, such as that beside a result of a batch.
+    """Read a recipe from a YAML or JSON file, such as that beside a result, or from the report of a batch.
 
     Relative names of files are relative to the folder of the recipe.
 
@@ -58,6 +62,24 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         return make(Recipe, _with_model_settings(_with_folder(path, values)))
     except PristineError as error:
         raise SettingError(f"'{path}': {error}{newer_version_hint(values.get('version'))}") from error
+
+
+def recipe_of(facts: Recipe | Mapping[str, Any]) -> Recipe:
+    """The recipe in the description of a result: in a sidecar, or in the metadata of a file or of a layer of napari.
+
+    Raises:
+        SettingError: There is none, or something in it is unknown or out of range.
+    """
+    if isinstance(facts, Recipe):
+        return facts
+    found = facts.get("pristine", facts)
+    values = found.get("recipe") if isinstance(found, Mapping) else None
+    if not isinstance(values, Mapping):
+        raise SettingError("there is no recipe in these metadata; take a result of napari-pristine")
+    try:
+        return make(Recipe, values)
+    except PristineError as error:
+        raise SettingError(f"{error}{newer_version_hint(values.get('version'))}") from error
 
 
 def _with_model_settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +161,8 @@ def _read(path: Path) -> str:
         raise FileError(f"'{path}' is a folder; give a recipe in it, a .yaml file")
     if path.exists() and not path.is_file():
         raise FileError(f"'{path}' is not a file; give a recipe, a .yaml file")
-    largest = _LARGEST_JSON if path.suffix.lower() == ".json" else _LARGEST
+    is_report = path.suffix.lower() == ".html"
+    largest = _LARGEST if path.suffix.lower() in SUFFIXES[:2] else _LARGEST_JSON
     try:
         with path.open("rb") as file:
             data = file.read(largest + 1)
@@ -147,12 +170,27 @@ def _read(path: Path) -> str:
         raise FileError(f"'{path}' does not exist; check the name") from None
     except (OSError, ValueError) as error:  # ValueError: names that no file can have
         raise FileError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if is_report:
+        return _recipe_in_report(path, data.decode("utf-8", errors="replace"))
     if len(data) > largest:
         raise FileError(f"'{path}' is too large for a recipe (more than {largest} bytes); is it another file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FileError(f"'{path}' is not a recipe: it is not text in UTF-8; give a .yaml file") from None
+
+
+def _recipe_in_report(path: Path, page: str) -> str:
+    """The text of the recipe in the report of a batch.
+
+    Raises:
+        FileError: There is none, or there are several.
+    """
+    if found := _IN_REPORT.search(page):
+        return html.unescape(found[1])
+    raise FileError(
+        f"'{path}' holds no recipe, or shows results of several; give the file NAME.json beside one of the results"
+    )
 
 
 def _mapping(path: Path, text: str) -> dict[str, Any]:

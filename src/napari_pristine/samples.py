@@ -6,7 +6,8 @@ optics blur them, and a camera counts their photons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -124,6 +125,33 @@ def simulate_image(
         )
 
     return frame(noisy), frame(truth)
+
+
+def simulate_blurred(
+    shape: tuple[int, int] = (256, 256), *, width: float = 2.0, seed: int = 2, photons: float = 200.0
+) -> tuple[Image, Image, Image]:
+    """Simulate an image out of focus, the image of a bead that was blurred in the same way, and the truth.
+
+    Args:
+        shape: Pixels along Y and X, at least 16.
+        width: Standard deviation of the blur, in pixels.
+        seed: Seed of the scene and of the noise.
+        photons: Photons per pixel in the brightest structures, before the blur.
+
+    Returns:
+        The blurred image (uint16), its point spread function (float32, 1 in the middle) and the truth (float32).
+    """
+    _, truth = simulate_image(shape, channel="nuclei", seed=seed, photons=photons)
+    light = ndimage.gaussian_filter((truth.data.astype(np.float64) - OFFSET) / GAIN, width)
+    blurred = _expose(light, np.random.default_rng(seed))
+    half = math.ceil(4 * width)
+    squares = np.arange(-half, half + 1) ** 2
+    spot = np.exp(-(squares[:, None] + squares) / (2 * width**2)).astype(np.float32)
+    return (
+        replace(truth, data=blurred, name="simulated nuclei, blurred"),
+        replace(truth, data=spot, name="simulated point spread function"),
+        truth,
+    )
 
 
 def _expose(photons: Array, rng: np.random.Generator) -> NDArray[np.uint16]:

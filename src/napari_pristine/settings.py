@@ -43,19 +43,38 @@ class Params(BaseModel):
 
 
 def setting(
-    default: Any, text: str, *, unit: str = "", none: str = "none", advanced: bool = False, **bounds: float
+    default: Any,
+    text: str,
+    *,
+    title: str = "",
+    unit: str = "",
+    none: str = "none",
+    higher: str = "",
+    labels: Mapping[str, str] | None = None,
+    only: tuple[Any, ...] = (),
+    unless: tuple[Any, ...] = (),
+    advanced: bool = False,
+    **bounds: float,
 ) -> Any:
     """Declare a setting of a `Params` class.
 
     Args:
         default: Default value.
         text: One sentence of help for the user.
-        unit: Unit of the value.
+        title: Name for the user, without unit; by default the name in words.
+        unit: Unit of the value, in the plural.
         none: Meaning of None for optional settings, in a few words.
+        higher: Effect of a higher value, in a few words.
+        labels: Names for the user of those choices that need one.
+        only: Name of another setting, and the values of it with which this one has an effect.
+        unless: Name of another setting, and the values of it with which this one has no effect.
         advanced: Show the setting only in a collapsed section of forms.
         **bounds: Range, as pydantic's `ge`, `gt`, `le`, `lt`.
     """
-    extra: dict[str, JsonValue] = {"unit": unit, "none": none, "advanced": advanced}
+    extra: dict[str, JsonValue] = {
+        "title": title, "unit": unit, "none": none, "higher": higher, "labels": dict(labels or {}),
+        "only": list(only), "unless": list(unless), "advanced": advanced,
+    }  # fmt: skip
     limits: dict[str, Any] = dict(bounds)
     return Field(default, description=text, json_schema_extra=extra, **limits)
 
@@ -66,11 +85,16 @@ class Setting:
 
     Attributes:
         name: Name in recipes and on the command line.
+        title: Name for the user, such as the label in forms; without unit.
         type: Type of the values; that of the choices if there are any.
         default: Default value.
         text: One sentence of help.
-        unit: Unit of the value; may be empty.
+        unit: Unit of the value, in the plural; may be empty.
         none: Meaning of None, in a few words.
+        higher: Effect of a higher value, in a few words; may be empty.
+        labels: Names for the user of those choices that need one.
+        only: Name of another setting, and the values of it with which this one has an effect; may be empty.
+        unless: Name of another setting, and the values of it with which this one has no effect; may be empty.
         advanced: Shown only in a collapsed section of forms.
         optional: None is allowed.
         choices: All allowed values, if they can be listed.
@@ -78,21 +102,52 @@ class Setting:
     """
 
     name: str
+    title: str
     type: type
     default: Any
     text: str
     unit: str
     none: str
+    higher: str
+    labels: Mapping[str, str]
+    only: tuple[Any, ...]
+    unless: tuple[Any, ...]
     advanced: bool
     optional: bool
     choices: tuple[Any, ...]
     bounds: Mapping[str, float]
 
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """True if the setting has an effect, given the values of all settings."""
+        return not (
+            (self.only and values.get(self.only[0], self.only[1]) not in self.only[1:])
+            or (self.unless and values.get(self.unless[0]) in self.unless[1:])
+        )
+
     @property
-    def title(self) -> str:
-        """Label in forms: the name as words, with the unit in brackets."""
-        words = self.name.replace("_", " ").capitalize().replace("Psf", "PSF")
-        return f"{words} ({self.unit})" if self.unit else words
+    def condition(self) -> str:
+        """When the setting has an effect, such as `only if blur is airy or gibson-lanni`; empty if always."""
+        rules = (("only if", self.only), ("not if", self.unless))
+        return ", ".join(f"{word} {rule[0]} is {' or '.join(map(_word, rule[1:]))}" for word, rule in rules if rule)
+
+    @property
+    def help(self) -> str:
+        """All that a user needs to know beside the title: the text, what a higher value does, and the range."""
+        higher = f"Higher: {self.higher}." if self.higher else ""
+        return "\n".join(filter(None, (self.text, higher, self._range)))
+
+    @property
+    def _range(self) -> str:
+        """Range and meaning of none, as a sentence; empty for choices, switches and texts."""
+        limits = {key: f"{bound:,.10g}" for key, bound in self.bounds.items()}
+        words = [f"{word} {limits[key]}" for key, word in _LIMITS.items() if key in limits]
+        if {"ge", "le"} <= limits.keys():
+            words = [f"from {limits['ge']} to {limits['le']}"]
+        text = " and ".join(words)
+        text = f"{text} {self.unit}".strip() if self.bounds else f"in {self.unit}" if self.unit else ""
+        if self.optional:
+            text += f"; or {self.none}" if text else f"May be left at: {self.none}"
+        return f"{text[0].upper()}{text[1:]}." if text else ""
 
     @property
     def allowed(self) -> str:
@@ -114,6 +169,12 @@ class Setting:
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list"}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _word(value: Any) -> str:
+    """A value of a setting in a condition."""
+    return str(value) if not isinstance(value, bool) else "on" if value else "off"
 
 
 def settings_of(params: type[Params]) -> tuple[Setting, ...]:
@@ -131,11 +192,16 @@ def _setting_of(name: str, field: Any) -> Setting:
     extra = field.json_schema_extra or {}
     return Setting(
         name=name,
+        title=extra.get("title") or name.replace("_", " ").capitalize(),
         type=type(choices[0]) if choices else plain,
         default=field.default,
         text=field.description or "",
         unit=extra.get("unit", ""),
         none=extra.get("none", "none"),
+        higher=extra.get("higher", ""),
+        labels=extra.get("labels", {}),
+        only=tuple(extra.get("only", ())),
+        unless=tuple(extra.get("unless", ())),
         advanced=extra.get("advanced", False),
         optional=type(None) in options,
         choices=choices,

@@ -40,6 +40,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def singular(plural: str) -> str:
+    """Singular of a unit that is written in the plural, such as `pixel`; units without a plural stay as they are."""
+    return plural.removesuffix("s") if len(plural) > 2 else plural
+
+
 def one_line(text: object) -> str:
     """Put a text on one line, with single spaces."""
     return " ".join(str(text).split())

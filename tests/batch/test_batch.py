@@ -232,22 +232,22 @@ def test_results_are_left_replaced_or_refused(tmp_path: Path) -> None:
     assert restore(tmp_path / "in", out)["a.tif"].status == "restored"
     first = (out / "a.tif").read_bytes()
 
-    again = restore(tmp_path / "in", out)["a.tif"]
-    assert (again.status, again.is_error) == ("exists", True)
-    assert "already exists; --overwrite replaces it, --resume skips finished files" in again.text
-    assert again.facts["output"] == "a.tif"
-    left = restore(tmp_path / "in", out, resume=True)["a.tif"]
-    assert (left.status, left.text, left.facts["output"]) == ("skipped", "done before", "a.tif")
+    for resume in (False, True):
+        left = restore(tmp_path / "in", out, resume=resume)["a.tif"]
+        assert (left.status, left.text, left.facts["output"]) == ("skipped", "done before", "a.tif")
+        assert restore(tmp_path / "in", out, quick(axes="YX"), resume=resume)["a.tif"].text == "done before"
 
-    other = restore(tmp_path / "in", out, quick(seed=1), resume=True)["a.tif"]
-    assert (other.status, "by another recipe (seed 0, now 1)" in other.text) == ("failed", True)
+    for resume in (False, True):
+        other = restore(tmp_path / "in", out, quick(seed=1), resume=resume)["a.tif"]
+        assert (other.status, other.is_error, other.facts) == ("exists", True, {})
+        assert "by another recipe (seed 0, now 1); --overwrite replaces it, or give another folder" in other.text
     assert (out / "a.tif").read_bytes() == first
     assert restore(tmp_path / "in", out, quick(seed=1), overwrite=True)["a.tif"].status == "restored"
     assert (out / "a.tif").read_bytes() != first
 
     write(tmp_path / "in" / "a.tif", Image(noisy(24, 24, seed=5), "YX"), overwrite=True)
     other = restore(tmp_path / "in", out, quick(seed=1), resume=True)["a.tif"]
-    assert (other.status, "from another input" in other.text) == ("failed", True)
+    assert (other.status, "from another input" in other.text) == ("exists", True)
     assert inside(out) == ["a.tif", "a.tif.json"]
 
 
@@ -402,10 +402,10 @@ def test_a_file_that_the_recipe_names_is_known_by_its_content(tmp_path: Path) ->
 
     np.save(tmp_path / "renamed.npy", np.outer(*[np.hanning(13)[1:-1]] * 2))
     row = restore(tmp_path / "in", tmp_path / "out", renamed, resume=True)["a.tif"]
-    assert (row.status, "was made with another psf;" in row.text) == ("failed", True)
+    assert (row.status, "made with another psf;" in row.text) == ("exists", True)
     write(tmp_path / "mask.tif", Image(np.eye(24, k=1, dtype=np.uint8), "YX"), overwrite=True)
     row = restore(tmp_path / "in", tmp_path / "out", renamed, resume=True)["a.tif"]
-    assert (row.status, "was made with another mask and another psf;" in row.text) == ("failed", True)
+    assert (row.status, "made with another mask and another psf;" in row.text) == ("exists", True)
 
 
 @pytest.mark.parametrize("warm_steps", [0.25, 1.0])

@@ -28,6 +28,7 @@ from napari_pristine.image.quality import Quality
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.restore import Restored
 from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_file import load_recipe
 
 VOID = {"meta", "img", "br"}
 SIGMA = 20.0
@@ -139,6 +140,16 @@ def test_the_page_shows_failures_first_and_pictures_and_figures_of_the_others(tm
         assert text in page.text
     assert [image["alt"] for image in page.all("img")] == ["before", "after", "removed"]
     assert (shown.parent / str(page.all("a")[0]["href"])).samefile(row.target)
+
+
+def test_the_page_holds_the_recipe_unless_there_are_several(tmp_path: Path) -> None:
+    recipes = [Recipe(method="inr", settings={"steps": n}, mask="/data/dürre \"<b>\" & 'c'.tif") for n in (7, 8)]
+    rows = [restored(tmp_path, f"{number}.tif", recipe) for number, recipe in enumerate(recipes)]
+    _, page = write_report(tmp_path / "out", rows[:1], title="t")
+    assert load_recipe(page) == recipes[0]
+    _, page = write_report(tmp_path / "out", rows, title="t")
+    with pytest.raises(FileError, match="shows results of several; give the file NAME"):
+        load_recipe(page)
 
 
 def test_the_page_asks_for_no_other_and_holds_no_script(tmp_path: Path) -> None:

@@ -78,11 +78,29 @@ def test_junk_is_left_and_a_bad_image_fails_with_exit_code_1(shell: Shell, recip
 
 def test_results_are_not_replaced_by_mistake(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images, "-o", "out")
-    code, _, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, err.count("already exists; --overwrite replaces it, --resume skips finished files")) == (1, 3)
-    code, out, err = shell("batch", recipe, images, "-o", "out", "--resume")
-    assert (code, err, out.count("skipped, done before")) == (0, "", 3)
+    for more in ([], ["--resume"]):
+        code, out, err = shell("batch", recipe, images, "-o", "out", *more)
+        assert (code, err, out.count("skipped, done before")) == (0, "", 3)
+        assert "0 restored, 3 done before" in out
+    code, out, err = shell("batch", saved(Path(), quick(seed=3)), images, "-o", "out")
+    assert (code, "0 restored, 3 not replaced" in out) == (1, True)
+    assert err.count("by another recipe (seed 0, now 3); --overwrite replaces it, or give another folder") == 3
+    assert [float(row["sigma"]) > 0 for row in table(Path("out"))] == [True] * 3  # the results that are there
     assert shell("batch", recipe, images, "-o", "out", "--overwrite")[0] == 0
+
+
+def test_axes_are_those_of_the_files_with_as_many_dimensions(shell: Shell, images: Path, tmp_path: Path) -> None:
+    """A recipe that was saved for a picture restores a folder with movies as well."""
+    recipe = saved(tmp_path, quick(axes="YX"))
+    assert shell("batch", recipe, images, "-o", "out")[:2][0] == 0
+    sidecars = {name: json.loads(Path(f"out/{name}.json").read_text()) for name in ("a.tif", "b.ome.tif")}
+    assert {name: (facts["axes"], facts["recipe"]["axes"]) for name, facts in sidecars.items()} == {
+        "a.tif": ("TYX", ""), "b.ome.tif": ("YX", "YX"),
+    }  # fmt: skip
+    assert sidecars["a.tif"]["notes"].count("the axes YX do not fit its 3 dimensions; read as TYX") == 1
+    code, out, _ = shell("batch", recipe, images, "-o", "volumes", "--axes", "zyx", "--plan")
+    assert (code, "Z 3 × Y 32 × X 32" in out, "Y 32 × X 40" in out) == (0, True, True)
+    assert shell("batch", recipe, images / "a.tif", "-o", "out", "--axes", "ZZX")[0] == 1
 
 
 def test_the_report_stays_true_when_a_batch_is_started_again(shell: Shell, recipe: Path, images: Path) -> None:
@@ -92,19 +110,19 @@ def test_the_report_stays_true_when_a_batch_is_started_again(shell: Shell, recip
         stack(images / name, 32, 32)
     stack(Path("out/other.tif"), 32, 32)  # not made by a batch
     code, out, err = shell("batch", recipe, images, "-o", "out")
-    assert (code, "1 restored, 3 already existed, 2 failed" in out) == (1, True)
-    assert "other.tif' already exists, and there is no record of how it was made; --overwrite replaces it" in err
+    assert (code, "1 restored, 3 done before, 1 not replaced, 1 failed" in out) == (1, True)
+    assert "other.tif' already exists without a record of how it was made; --overwrite replaces it" in err
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: row["status"] for name, row in rows.items()} == {
-        "a.tif": "exists", "b.ome.tif": "exists", "c.tif": "exists", "new.tif": "restored", "bad.tif": "failed",
-        "other.tif": "failed",
+        "a.tif": "skipped", "b.ome.tif": "skipped", "c.tif": "skipped", "new.tif": "restored", "bad.tif": "failed",
+        "other.tif": "exists",
     }  # fmt: skip
     assert all(float(rows[name]["sigma"]) > 0 for name in ("a.tif", "b.ome.tif", "c.tif"))
     page = Path("out/report.html").read_text(encoding="utf-8")
-    assert "Failed (2)" in page
-    assert page.count("not restored again") == 3
+    assert "Failed (1)" in page
+    assert (page.count(">done before<"), page.count("not replaced: ")) == (3, 1)
     code, out, _ = shell("batch", recipe, images / "a.tif", "-o", "out", "--json")
-    assert (code, json.loads(out)["status"], json.loads(out)["recipe"]["method"]) == (1, "exists", "inr")
+    assert (code, json.loads(out)["status"], json.loads(out)["recipe"]["method"]) == (0, "skipped", "inr")
 
 
 def test_a_finer_type_is_told_by_shell_sidecar_and_report(shell: Shell, recipe: Path) -> None:
@@ -150,8 +168,11 @@ def test_the_plan_says_what_would_be_done_and_writes_nothing(shell: Shell, recip
 def test_the_plan_knows_of_results_that_are_there(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images / "a.tif", "-o", "out")
     code, out, _ = shell("batch", recipe, images / "a.tif", "-o", "out", "--plan")
-    assert (code, "already exists" in out) == (1, True)
-    assert shell("batch", recipe, images / "a.tif", "-o", "out", "--plan", "--resume")[0] == 0
+    assert (code, "done before, with the same recipe" in out) == (0, True)
+    other = saved(Path(), quick(seed=3))
+    code, out, _ = shell("batch", other, images / "a.tif", "-o", "out", "--plan")
+    assert (code, "already exists, made by another recipe (seed 0, now 3)" in out) == (1, True)
+    assert shell("batch", other, images / "a.tif", "-o", "out", "--plan", "--overwrite")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -227,10 +248,10 @@ def test_a_gpu_that_is_not_there_is_said_once(shell: Shell, tmp_path: Path, imag
 def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, images: Path) -> None:
     shell("batch", recipe, images, "-o", "out")
     first = table(Path("out"))
-    assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 1  # a mistake: --resume is missing
+    assert shell("batch", recipe, images / "a.tif", "-o", "out")[0] == 0
     rows = {Path(row["input"]).name: row for row in table(Path("out"))}
     assert {name: (row["status"], row["message"][-15:]) for name, row in rows.items()} == {
-        "a.tif": ("exists", " finished files"),
+        "a.tif": ("skipped", "done before"),
         "b.ome.tif": ("skipped", "restored before"),
         "c.tif": ("skipped", "restored before"),
     }
@@ -242,7 +263,7 @@ def test_a_second_batch_does_not_hide_the_first(shell: Shell, recipe: Path, imag
     stack(Path("other/a.tif"), 24, 24)
     assert shell("batch", recipe, "other", "-o", "out")[0] == 1  # of another file, and is not shown with its figures
     found = [(row["input"], row["status"], bool(row["sigma"])) for row in table(Path("out"))]
-    assert (str(Path("other/a.tif")), "failed", False) in found
+    assert (str(Path("other/a.tif")), "exists", False) in found
     assert (str(images / "a.tif"), "skipped", True) in found
 
 
@@ -314,8 +335,9 @@ def test_the_uncertainty_of_each_image_lies_beside_its_result(
         assert (error.axes, error.shape, error.dtype) == (clean.axes, clean.shape, np.float32)
     code, out, _ = shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--resume")
     assert (code, out.count("skipped, done before")) == (0, 3)
+    Path("out/a.uncertainty.ome.tif").unlink()
     code, _, err = shell("batch", "pretrained.yaml", images, "-o", "out", *option)
-    assert (code, "already exists" in err) == (1, True)
+    assert (code, "its uncertainty" in err, "is missing; --overwrite restores it again" in err) == (1, True, True)
     assert shell("batch", "pretrained.yaml", images, "-o", "out", *option, "--overwrite")[0] == 0
 
 

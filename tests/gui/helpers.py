@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMenu
 
 _FIELD = {"steps": 20, "patch": 64, "width": 8, "batch": 128, "refine": False}
 _NET = {"steps": 4, "side": 32, "batch": 2, "width": 8, "levels": 2, "refine": False}
@@ -33,12 +34,23 @@ def wait_until_idle(qtbot: Any, panel: Any, timeout: int = 60_000) -> None:
 
 
 def wait_for_preview(qtbot: Any, panel: Any) -> None:
-    qtbot.waitUntil(lambda: panel.result_layer is not None and panel.result_layer.layer is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: panel.result is not None and panel.result.layer is not None, timeout=60_000)
 
 
 def wait_until_active(qtbot: Any, panel: Any, fraction: float = 0.0) -> None:
     """Wait until more than a fraction of one of the files of a batch is done."""
     qtbot.waitUntil(lambda: any((row.fraction or 0) > fraction for row in panel.table.rows), timeout=60_000)
+
+
+def menu_that_triggers(actions: slice) -> type[QMenu]:
+    """A menu that does not open but triggers some of its actions; to replace `QMenu.exec` does not work in PySide6."""
+
+    class Menu(QMenu):
+        def exec(self, *_: Any) -> None:
+            for action in self.actions()[actions]:
+                action.trigger()
+
+    return Menu
 
 
 def cells(panel: Any, title: str) -> dict[str, str]:

@@ -9,23 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
+from helpers import ENDLESS, QUICK, cells, menu_that_triggers, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import QMimeData, QPointF, Qt, QThreadPool, QUrl
 from qtpy.QtGui import QDesktopServices, QDropEvent
-from qtpy.QtWidgets import QFileDialog, QMenu
 from tests.batches import plate, series
 
 from napari_pristine import read, write
 from napari_pristine.batch.store import HIDDEN
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
-from napari_pristine.gui.batch_panel import BatchPanel
+from napari_pristine.gui.batch_panel import BatchPanel, open_batch_with
 from napari_pristine.gui.file_layers import add_file
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
-from napari_pristine.recipe_file import save_recipe
+from napari_pristine.recipe_file import load_recipe, save_recipe
 from napari_pristine.resources import cpu_count
 
 pytestmark = pytest.mark.gui
@@ -75,14 +74,25 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
 
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert "'Replace results' replaces it, 'Resume' skips finished files" in cells(panel, "Status")["plane.tif"]
-    panel.form.settings.set_values({"resume": True})
-    panel.run()
-    wait_until_idle(qtbot, panel)
     assert cells(panel, "Status")["plane.tif"] == "done before"
+    assert panel.status.text().startswith("Done: 0 restored, 2 done before, 1 skipped, 1 failed, of 4 files.")
+    panel.plan()
+    wait_until_idle(qtbot, panel)
+    assert panel.status.text() == "0 of 4 files can be restored, 2 done before."
+
+    panel.form.use_recipe(Recipe(method="inr", preset="fast", settings=QUICK["inr"] | {"steps": 21}, device="cpu"))
+    for replace in (False, True):
+        panel.form.settings.set_values({"replace_results": replace})
+        panel.run()
+        wait_until_idle(qtbot, panel)
+        expected = "restored: noise level" if replace else (
+            "not replaced: 'plane.tif' already exists, made by another recipe (steps 20, now 21); 'Replace results' "
+        )  # fmt: skip
+        assert cells(panel, "Status")["plane.tif"].startswith(expected)
+    assert "INR denoise: 4 files" in (Path(panel.form.output.path()) / "report.html").read_text()
 
 
-def test_stop_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recipe):
+def test_stop_keeps_what_is_finished_and_run_goes_on(qtbot, open_batch, recipe):
     slow = QUICK["inr"] | {"steps": 80, "holdout": 0.1}  # one block after the other: each may stop at another step
     save_recipe(recipe, Recipe(method="inr", preset="fast", settings=slow, device="cpu"), overwrite=True)
     whole = open_batch()
@@ -102,7 +112,6 @@ def test_stop_keeps_what_is_finished_and_resume_goes_on(qtbot, open_batch, recip
     assert cells(panel, "Status")["a stack.ome.tif"] == "partial; finished blocks are kept"
     assert cells(panel, "Status")["plane.tif"] == "not restored"
     assert list((recipe.parent / "again").glob("*.tif")) == []
-    assert panel.form.settings.values()["resume"]  # ticked by the panel
     panel.run_button.click()
     wait_until_idle(qtbot, panel)
     for name, values in expected.items():
@@ -153,7 +162,6 @@ def test_a_plan_can_be_stopped(qtbot, open_batch):
     assert panel.status.text().startswith("Stopped: ")
     assert "of 4 files were not planned" in panel.status.text()
     assert cells(panel, "Status")["plane.tif"] == "not planned"
-    assert not panel.form.settings.values()["resume"]
 
 
 @pytest.mark.parametrize(
@@ -367,9 +375,7 @@ def test_the_batch_gives_the_pixels_of_the_panel(qtbot, viewer, open_panel, open
     np.testing.assert_array_equal(result(batch, "cells.tif"), viewer.layers[-1].data)
 
 
-def test_the_recipe_of_an_open_panel_is_used(
-    window_viewer, open_panel, open_batch, notifications, tmp_path, monkeypatch
-):
+def test_the_recipe_of_an_open_panel_is_used(window_viewer, open_panel, open_batch, notifications, monkeypatch):
     viewer = window_viewer
     batch = open_batch(in_viewer=viewer)
     batch.form.recipe.set_path("")
@@ -377,12 +383,39 @@ def test_the_recipe_of_an_open_panel_is_used(
     assert "no panel of a method is open" in notifications[0].message
     viewer.add_image(noisy((64, 64)))
     method = open_panel(viewer, "linr")
-    monkeypatch.setattr(QFileDialog, "exec", lambda _: 1)
-    monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _: [str(tmp_path / "of linr.yaml")])
-    monkeypatch.setattr(QMenu, "exec", lambda menu, _: menu.actions()[0].trigger())
+    monkeypatch.setattr("napari_pristine.gui.batch_form.QMenu", menu_that_triggers(slice(1)))
     batch.form.from_panel_button.click()
-    assert batch.form.recipe.path() == str(tmp_path / "of linr.yaml")
-    assert batch.form.recipe_summary.text() == "LINR restore · balanced · YX"
-    method.form.effort.value = "fast"  # and saved again under the same name
+    assert batch.form.recipe_summary.text().startswith("LINR restore · balanced")
+    method.form.effort.value = "fast"
     batch.form.from_panel_button.click()
-    assert batch.form.recipe_summary.text() == "LINR restore · fast · YX"
+    assert batch.form.recipe_summary.text().startswith("LINR restore · fast")
+    assert batch.form.request().recipe == method.form.recipe_for_files()
+
+
+def test_a_recipe_of_a_panel_restores_a_folder_without_being_saved(qtbot, window_viewer, folder):
+    recipe = Recipe(method="inr", preset="fast", settings=QUICK["inr"], device="cpu")
+    panel = open_batch_with(window_viewer, recipe, [folder])
+    assert (panel.form.recipe.path(), panel.form.inputs.paths()) == ("", [str(folder)])
+    assert panel.form.output.path() == str(folder.parent / "night shift restored")
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert panel.status.text().startswith("Done: 2 restored")
+    report = Path(panel.form.output.path()) / "report.html"
+    for made in (report, report.with_name("plane.tif.json")):
+        assert load_recipe(made).model_copy(update={"inputs": {}}) == recipe
+    panel.form.recipe.set_path(str(report))  # a file that is chosen later counts
+    assert panel.form.request().recipe == report
+    assert open_batch_with(window_viewer, recipe.model_copy(update={"seed": 1})) is panel
+    assert panel.form.request().recipe.seed == 1
+
+
+def test_axes_are_for_files_with_as_many_dimensions(qtbot, open_batch, folder):
+    write(folder / "volume.tif", Image(noisy((3, 32, 32)), "TYX"))
+    panel = open_batch()
+    panel.form.axes.setText("zyx")
+    panel.plan()
+    wait_until_idle(qtbot, panel)
+    assert cells(panel, "Size") == {
+        "a stack.ome.tif": "T 3 × C 2 × Y 32 × X 40", "empty.tif": "", "notes.txt": "", "plane.tif": "Y 32 × X 32",
+        "volume.tif": "Z 3 × Y 32 × X 32",
+    }  # fmt: skip

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ENDLESS, QUICK, cells, noisy, wait_until_active, wait_until_idle
+from helpers import ENDLESS, QUICK, cells, menu_that_triggers, noisy, wait_until_active, wait_until_idle
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QApplication, QMenu
+from qtpy.QtWidgets import QApplication
 
 from napari_pristine import write
 from napari_pristine.batch.processes import local_executor
@@ -138,7 +138,7 @@ def test_estimates_are_kept_for_a_run_with_the_same_recipe(qtbot, open_batch, re
     panel.plan()
     wait_until_idle(qtbot, panel)
     assert cells(panel, "Status")["plane.tif"].startswith(
-        "cannot be restored: 'plane.tif' already exists; 'Replace results'"
+        "cannot be restored: 'plane.tif' already exists without a record of how it was made; 'Replace results'"
     )
     (output / "plane.tif").unlink()
     panel.plan()
@@ -161,7 +161,7 @@ def test_the_menu_of_a_row_opens_its_folder_and_copies_its_status(qtbot, open_ba
     wait_until_idle(qtbot, panel)
     opened: list[QUrl] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
-    monkeypatch.setattr(QMenu, "exec", lambda menu, _: [action.trigger() for action in menu.actions()[1:]])
+    monkeypatch.setattr("napari_pristine.gui.batch_table.QMenu", menu_that_triggers(slice(1, None)))
     rows = {row.task.source.name: number for number, row in enumerate(panel.table.rows)}
     for name in ("plane.tif", "empty.tif"):
         place = panel.view.visualRect(panel.table.index(rows[name], 0)).center()

@@ -62,13 +62,13 @@ def test_a_thing_lies_at_the_same_place_in_the_image_the_preview_and_the_result(
 
     def look(event: object) -> None:
         if isinstance(event, Preview) and event.index[0] == 1:
-            shown.append(middle(panel.result_layer.layer))
+            shown.append(middle(panel.result.layer))
 
     panel.runner.yielded.connect(look)
     panel.run()
     wait_until_idle(qtbot, panel)
     result = viewer.layers[-1]
-    assert result.name == f"cells · {METHODS[method].title}"
+    assert result.name == f"cells · {METHODS[method].title}, balanced"
     assert result.data.shape == (2, 128, 128)
     np.testing.assert_allclose(result.scale, (3, 0.25, 0.125))
     assert result.units == layer.units
@@ -121,7 +121,7 @@ def test_several_images_are_restored_together(qtbot, viewer, open_panel, method)
     panel.form.extra_images.add().settings.set_values({"finer": 2})
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert [layer.name for layer in viewer.layers] == ["coarse", "fine", f"fine · {METHODS[method].title}"]
+    assert [layer.name for layer in viewer.layers] == ["coarse", "fine", f"fine · {METHODS[method].title}, balanced"]
     assert viewer.layers[-1].data.shape == (64, 64)
 
 

@@ -83,6 +83,8 @@ def test_the_panel_follows_the_layers_of_the_window(window_viewer, open_panel):
     first = viewer.add_image(noisy((64, 64)), name="first")
     viewer.add_image(noisy((3, 64, 64)), name="second")
     assert box.box.choices == ("first", "second")
+    assert box.layer.name == "second"  # napari selects what is added
+    viewer.layers.selection.active = first
     assert box.layer.name == "first"
     first.name = "renamed"
     assert box.box.value == "renamed"

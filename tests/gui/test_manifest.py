@@ -35,7 +35,9 @@ def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_file
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
     assert widgets.pop("napari-pristine.batch") == "Batch"
     assert widgets.pop("napari-pristine.compare") == "Compare"
-    assert widgets == {f"napari-pristine.{key}": method.title for key, method in METHODS.items()}
+    titles = {key: "Restore" if key == "auto" else method.title for key, method in METHODS.items()}
+    assert widgets == {f"napari-pristine.{key}": title for key, title in titles.items()}
+    assert next(iter(widgets)) == "napari-pristine.auto"
     assert filters == set(widgets)
 
 
@@ -60,7 +62,7 @@ def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
     assert panel.form.method is METHODS[method]
     assert panel.viewer is viewer
     panel.form.set_method("inr")
-    assert METHODS["inr"].title in [label.text() for label in dock.titleBarWidget().findChildren(QLabel)]
+    assert "Restore" in [label.text() for label in dock.titleBarWidget().findChildren(QLabel)]
     panel.form.set_method(method)
     _, batch = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
     assert batch.form.open_panels().keys() == {METHODS[method].title}

@@ -76,11 +76,30 @@ def test_the_download_is_refused_when_its_checksum_is_wrong(serve, tmp_path):
 
 
 def test_a_missing_file_is_told_clearly(serve, tmp_path):
-    with pytest.raises(FileError, match=r"could not be downloaded .*simulated time-lapse"):
+    with pytest.raises(FileError, match=r"could not be downloaded because 127.0.0.1 answered with error 404"):
         fetch_fmd(serve(tmp_path), tmp_path / "store")
 
 
 def test_without_a_network_the_message_says_what_to_do(serve, tmp_path):
     url = serve(tmp_path)
-    with pytest.raises(FileError, match=r"could not be downloaded .*check the connection"):
+    with pytest.raises(FileError) as caught:
         fetch_fmd(url.replace(url.split(":")[-1], "1/"), tmp_path / "store")
+    assert str(caught.value) == (
+        "the sample could not be downloaded because 127.0.0.1 cannot be reached; check the connection to the internet, "
+        "or open one of the simulated samples, which need none"
+    )
+
+
+@pytest.mark.parametrize("key", ["timelapse", "microtubules", "blurred"])
+def test_simulated_samples_open_without_a_network(viewer, npe2pm, monkeypatch, key):
+    def refuse(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    with npe2pm.tmp_plugin(package="napari-pristine"):
+        viewer.open_sample("napari-pristine", key)
+    *hidden, noisy = viewer.layers
+    assert noisy.visible
+    assert noisy.data.dtype == np.uint16
+    assert not any(layer.visible for layer in hidden)
+    assert str(noisy.units[-1]) == "micrometer"

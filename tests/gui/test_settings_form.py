@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
+import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
 
+from napari_pristine.errors import SettingError
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import FileField, FloatBox
 from napari_pristine.methods import METHODS
+from napari_pristine.methods.degradation import Degradation
 from napari_pristine.settings import Params, setting, settings_of
 
 pytestmark = pytest.mark.gui
@@ -40,9 +46,11 @@ def test_the_form_gives_back_every_preset_exactly(qtbot, key, preset):
 
 class Odd(Params):
     tiny: float = setting(1.5e-7, "A small number.", gt=0)
-    maybe: float | None = setting(None, "A number or none.", unit="pixels", ge=0.5)
+    maybe: float | None = setting(
+        None, "A number or none.", title="Perhaps", unit="pixels", none="measured", higher="more", ge=0.5
+    )
     number: int | None = setting(7, "A whole number or none.", ge=1, le=9)
-    kind: Literal["a", "b"] = setting("b", "A choice.")
+    kind: Literal["a", "b"] = setting("b", "A choice.", labels={"a": "first"})
     count: Literal[1, 2, 4] = setting(2, "A choice of numbers.", advanced=True)
     name: str = setting("x y", "A text.", advanced=True)
     big: int = setting(2_000_000, "A large number.", ge=0)
@@ -63,10 +71,135 @@ def test_rows_carry_label_text_unit_and_range(qtbot):
     form = SettingsForm(Odd)
     qtbot.addWidget(form)
     row = form.rows["maybe"]
-    assert "A number or none." in row.widget.toolTip()
-    assert "≥ 0.5 pixels, or none" in row.widget.toolTip()
-    assert row.widget.findChild(FloatBox).suffix() == " pixels"
+    assert row.widget.toolTip() == "A number or none.\nHigher: more.\nAt least 0.5 pixels; or measured."
+    assert row.label.text() == "Perhaps"
+    assert row.label.toolTip() == row.widget.toolTip()
     assert row.widget.findChild(FloatBox).minimum() == 0.5
+
+
+def test_the_unit_of_one_is_in_the_singular(qtbot):
+    form = SettingsForm(Odd)
+    qtbot.addWidget(form)
+    box = form.rows["maybe"].widget.findChild(FloatBox)
+    shown = []
+    for value in (1, 1.5, 0.5, 1):
+        form.set_values({"maybe": value})
+        shown.append(box.text())
+    assert shown == ["1 pixel", "1.5 pixels", "0.5 pixels", "1 pixel"]
+
+
+def test_a_number_that_is_being_typed_counts(qtbot):
+    form = SettingsForm(Odd)
+    qtbot.addWidget(form)
+    form.set_values({"maybe": 1})
+    box = form.rows["maybe"].widget.findChild(FloatBox)
+    box.selectAll()
+    qtbot.keyClicks(box, "1.05")
+    assert box.text() == "1.05 pixel"  # nothing jumps while somebody types
+    assert form.values()["maybe"] == 1.05
+    assert box.text() == "1.05 pixels"
+
+
+def test_switches_choices_and_texts_have_no_range(qtbot):
+    form = SettingsForm(Odd)
+    qtbot.addWidget(form)
+    assert form.rows["yes"].widget.toolTip() == "A switch."
+    assert form.rows["kind"].widget.toolTip() == "A choice."
+    assert form.rows["name"].widget.toolTip() == "A text."
+
+
+def test_choices_have_names_for_people(qtbot):
+    form = SettingsForm(Odd)
+    qtbot.addWidget(form)
+    box = form.rows["kind"].widget.findChild(QComboBox) or form.rows["kind"].widget
+    assert [box.itemText(row) for row in range(box.count())] == ["first", "b"]
+
+
+def shown(form: SettingsForm) -> set[str]:
+    return {name for name, row in form.rows.items() if not row.widget.isHidden() and not row.label.isHidden()}
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_only_settings_that_have_an_effect_are_shown(qtbot, key):
+    form = SettingsForm(METHODS[key].params)
+    qtbot.addWidget(form)
+    conditional = {s.name for s in settings_of(METHODS[key].params) if s.only or s.unless}
+    changes = [(name, value) for name, values in SWITCHES.items() for value in values]
+    for name, value in changes:
+        if name not in form.rows or not isinstance(value, form.rows[name].setting.type):
+            continue
+        form.set_values({name: value})
+        hidden = {n for n, row in form.rows.items() if not row.setting.applies(form.values())}
+        assert shown(form) == form.rows.keys() - hidden
+        assert hidden <= conditional
+
+
+SWITCHES: dict[str, list[Any]] = {
+    "blur": ["gaussian", "airy", "gibson-lanni", "file", "none"],
+    "finer": [2, 1], "steps": [30, 1], "optimiser": ["adam", "muon"], "unet": ["paper", "small"], "warm_start": [False],
+}  # fmt: skip
+
+
+def test_the_fields_of_the_optics_are_those_of_the_blur(qtbot):
+    form = SettingsForm(Degradation)
+    qtbot.addWidget(form)
+    optics = {"blur_width", "blur_depth", "wavelength", "aperture", "refractive_index", "immersion", "depth"}
+    optics |= {"pixel_size", "psf_file", "boundary"}
+    wanted = {
+        "none": set(),
+        "gaussian": {"blur_width", "blur_depth", "boundary"},
+        "airy": {"wavelength", "aperture", "refractive_index", "pixel_size", "boundary"},
+        "gibson-lanni": optics - {"blur_width", "blur_depth", "psf_file"},
+        "file": {"psf_file", "boundary"},
+    }
+    for blur, fields in wanted.items():
+        form.set_values({"blur": blur})
+        assert shown(form) & optics == fields, blur
+
+
+def test_a_section_without_fields_is_hidden(qtbot):
+    form = SettingsForm(WithFile)
+    qtbot.addWidget(form)
+    assert form.advanced.isHidden()
+
+
+def test_tab_goes_from_top_to_bottom(qtbot):
+    form = SettingsForm(METHODS["linr"].params)
+    qtbot.addWidget(form)
+    form.advanced.expand(animate=False)
+    form.grab()  # which lays it out
+    chain = [form]
+    while (part := chain[-1].nextInFocusChain()) is not form:
+        chain.append(part)
+    parts = [p for p in chain if p.isVisibleTo(form) and p.focusPolicy() & Qt.FocusPolicy.TabFocus and p is not form]
+    heights = [part.mapTo(form, part.rect().center()).y() for part in parts]
+    assert len(heights) > 20
+    assert all(below > above - 12 for above, below in itertools.pairwise(heights))
+
+
+def test_a_layer_can_be_the_measured_psf(qtbot, viewer, tmp_path):
+    form = SettingsForm(Degradation, viewer)
+    qtbot.addWidget(form)
+    assert form.psf() is None
+    form.set_values({"blur": "file"})
+    with pytest.raises(SettingError, match="none is chosen; choose a layer or a file"):
+        form.psf()
+    viewer.add_image(np.zeros((600, 600)), name="cells")
+    bead = viewer.add_image(np.eye(9, dtype=np.float32), name="bead")
+    form.refresh()
+    box = form.psf_select.layer_box.box
+    assert list(box.choices) == ["", "bead"]
+    form.psf_select.layer_box.choose(bead)
+    assert form.psf_select.file.isHidden()
+    assert form.values()["psf_file"] == ""
+    np.testing.assert_array_equal(form.psf().data, bead.data)
+    with pytest.raises(SettingError, match="'bead' is not saved"):
+        form.values_for_files()
+    form.set_values({"psf_file": "bead.tif"})
+    assert form.psf() is None
+    assert form.values_for_files()["psf_file"] == "bead.tif"
+    form.set_values({"blur": "none"})
+    assert form.psf() is None
 
 
 def test_advanced_settings_are_folded_away(qtbot):
@@ -129,7 +262,8 @@ def test_nothing_in_a_form_is_cut_off(qtbot, key):
     form.resize(form.minimumSizeHint())
     form.show()
     qtbot.waitExposed(form)
-    for name, row in form.rows.items():
+    for name in shown(form):
+        row = form.rows[name]
         label = row.widget.parentWidget().layout().labelForField(row.widget)
         for widget in (label, row.widget):
             assert widget.width() >= widget.minimumSizeHint().width(), name

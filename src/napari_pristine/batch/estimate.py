@@ -43,7 +43,7 @@ class FileEstimate:
         seconds: Approximate time of one process, in seconds; `None` if that was not measured.
         problem: Reason that it cannot be restored; empty if it can.
         note: Sentence for the user on what could not be found out; empty in most cases.
-        done: True if there is a result by this recipe, which `--resume` skips if the input has not changed.
+        done: True if there is a result by this recipe, which is kept if the input has not changed.
     """
 
     task: Task
@@ -129,19 +129,20 @@ class _Reader:
         plan = opened.plan
         if task.result_store:
             task.result_store.check()
-        if target.exists() and not (options.overwrite or options.resume):
-            raise ResultExists(target, {})
+        # whether the input has changed is not checked: that would take reading all of it
+        wanted = {**recipe_identity(plan.recipe), "axes": plan.image.axes}
+        existing = read_identity(read_sidecar(target).get("identity"), task.source) if target.exists() else {}
+        done = bool(existing) and same_recipe(existing, wanted) and existing["axes"] == plan.image.axes
+        if target.exists() and not (options.overwrite or done):
+            raise ResultExists(target, existing, wanted)
         check_memory(plan, options.memory, self._free)
         self._formats.check(target, opened.result_like)
         estimate = FileEstimate(
             task, plan.image.axes, plan.image.shape, plan.image.dtype.name, len(plan.indices),
             plan.blocks.describe(), plan.memory,
         )  # fmt: skip
-        if options.resume and target.exists():
-            # whether the input has changed is not checked: that would take reading all of it
-            existing = read_identity(read_sidecar(target).get("identity"), task.source)
-            if existing and same_recipe(existing, recipe_identity(plan.recipe)):
-                return replace(estimate, seconds=0.0, done=True), None, None
+        if done and options.keeps_equal:
+            return replace(estimate, seconds=0.0, done=True), None, None
         index, note = plan.statistics.find_varied()
         return replace(estimate, note=note), plan, index
 

@@ -49,7 +49,8 @@ def identify(sources: Sequence[Path], plan: RestorationPlan, check_cancelled: Ch
 
 def recipe_identity(recipe: Recipe) -> Identity:
     """The part of an identity that a recipe decides, see `identify`."""
-    values = map_paths(recipe.model_dump(mode="json", exclude={"inputs", "version"}), lambda path: "")
+    # the axes of the image are a part of the identity, whether a recipe or the file has stated them
+    values = map_paths(recipe.model_dump(mode="json", exclude={"axes", "inputs", "version"}), lambda path: "")
     values["settings"] = map_paths(values["settings"], lambda path: "")
     return {"recipe": values, "inputs": {role: file.sha256 for role, file in recipe.inputs.items()}}
 
@@ -100,31 +101,38 @@ def same_recipe(found: Identity, wanted: Identity) -> bool:
 
 
 def _difference(found: Identity, wanted: Identity) -> str:
-    """Describe the difference between an existing result and the requested one."""
+    """Describe the difference between an existing result and the requested one, whose checksum may be unknown."""
     if not found:
-        return ", and there is no record of how it was made"
-    if found["checksum"] != wanted["checksum"]:
-        return " and was made from another input of this name"
-    old, new = ({**each["recipe"], **each["recipe"]["settings"]} for each in (found, wanted))
+        return " without a record of how it was made"
+    if found["checksum"] != wanted.get("checksum", found["checksum"]):
+        return ", made from another input of this name"
+    old, new = ({"axes": each["axes"], **each["recipe"], **each["recipe"]["settings"]} for each in (found, wanted))
     changed = [f"{key} {old.get(key)!r}, now {new[key]!r}" for key in new if old.get(key) != new[key]]
     changed = [text for text in changed if not text.startswith("settings ")]
+    changed.sort(key=lambda text: not text.startswith("method "))
     if changed:
-        return f" and was made by another recipe ({'; '.join(changed[:3])})"
+        shown = changed[:1] if changed[0].startswith("method ") else changed[:3]  # other settings follow from that
+        return f", made by another recipe ({'; '.join(shown)})"
     ours, theirs = wanted["inputs"], found["inputs"]
     roles = [role for role in sorted({*ours, *theirs}) if not ours.get(role, "").startswith(theirs.get(role) or "-")]
-    return f" and was made with another {' and another '.join(role.replace('_', ' ') for role in roles)}"
+    if not roles:
+        return ", of another part or type of the image"
+    return f", made with another {' and another '.join(role.replace('_', ' ') for role in roles)}"
 
 
 class ResultExists(FileError):
-    """The requested result already exists, and neither `resume` nor `overwrite` is set.
+    """Another result than the requested one already exists, and may not be replaced.
 
-    Attributes:
-        facts: The sidecar of the result; empty if there is none.
+    Args:
+        target: The result that exists.
+        found: Its identity; empty if there is no record of it.
+        wanted: Identity of the requested result.
     """
 
-    def __init__(self, target: Path, facts: dict[str, Any]) -> None:
-        super().__init__(f"'{target}' already exists; --overwrite replaces it, --resume skips finished files")
-        self.facts = facts
+    def __init__(self, target: Path, found: Identity, wanted: Identity) -> None:
+        super().__init__(
+            f"'{target}' already exists{_difference(found, wanted)}; --overwrite replaces it, or give another folder"
+        )
 
 
 def find_existing(
@@ -136,7 +144,7 @@ def find_existing(
 
     Args:
         task: The file.
-        options: Options `resume` and `overwrite` of the batch.
+        options: Options of the batch.
         wanted: Identity of the result that is wanted.
         since: Start of the batch; an equal result that is younger was made by another batch at the same time.
 
@@ -144,41 +152,33 @@ def find_existing(
         The reason for skipping the file, and the sidecar of its result; `None` if the result has to be made.
 
     Raises:
-        ResultExists: The same result already exists, and neither `resume` nor `overwrite` is set.
-        FileError: A different result or unfinished work exists, and the options do not say what to do with it.
+        ResultExists: A different result already exists, and `overwrite` is not set.
+        FileError: A result is incomplete, or unfinished work exists and the options do not say what to do with it.
     """
     target, work, store = task.target, WorkDir(task.target), task.result_store
     if store:
         store.check()
     started = read_identity(work.state.get("identity"), task.source)
-    if options.resume and work.is_complete and same_identity(started, wanted):
+    if options.keeps_equal and work.is_complete and same_identity(started, wanted):
         work.publish(work.array if task.is_zarr else work.part, store, task.uncertainty)
     facts = read_sidecar(target) if target.exists() else {}
     found = read_identity(facts.get("identity"), task.source)
     finished = _finish_time(facts)
-    if same_identity(found, wanted) and (options.resume or finished >= since):
-        if task.uncertainty is not None and not task.uncertainty.exists():
-            raise FileError(
-                f"'{target}' was restored before, but its uncertainty '{task.uncertainty}' is missing; --overwrite "
-                "restores it again"
-            )
-        if facts.get("bytes") not in (None, size := size_on_disk(target)):
-            raise FileError(
-                f"'{target}' has {counted(size, 'byte')} instead of the {facts['bytes']} that were written; its copy "
-                "may be incomplete; --overwrite restores it again"
-            )
-        work.clear()
-        return ("done before" if finished < since else "done by another batch meanwhile"), facts
+    if same_identity(found, wanted) and (options.keeps_equal or finished >= since):
+        missing = _missing_part(task, facts)
+        if not missing:
+            work.clear()
+            return ("done before" if finished < since else "done by another batch meanwhile"), facts
+        if not options.overwrite:
+            raise FileError(f"{missing}; --overwrite restores it again")
 
+    check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
+    if target.exists() and not options.overwrite:
+        raise ResultExists(target, found, wanted)
     if task.uncertainty is not None and task.uncertainty.exists():
         if not options.overwrite:
             raise FileError(f"'{task.uncertainty}' already exists; --overwrite replaces it")
         check_writable(task.uncertainty, overwrite=True)
-    check_writable(store.path if store else target, overwrite=True)  # a folder that is no result is never replaced
-    if target.exists() and not options.overwrite:
-        if same_identity(found, wanted):
-            raise ResultExists(target, facts)
-        raise FileError(f"'{target}' already exists{_difference(found, wanted)}; --overwrite replaces it")
     sidecar = sidecar_of(target)
     if sidecar.exists() and "identity" not in read_sidecar(target):
         raise FileError(f"'{sidecar}' was made by another program and would be replaced; rename it")
@@ -190,6 +190,18 @@ def find_existing(
             )
         work.clear()
     return None
+
+
+def _missing_part(task: Task, facts: Mapping[str, Any]) -> str:
+    """Describe what is missing of a finished result; empty if it is complete."""
+    if task.uncertainty is not None and not task.uncertainty.exists():
+        return f"'{task.target}' was restored before, but its uncertainty '{task.uncertainty}' is missing"
+    if facts.get("bytes") not in (None, size := size_on_disk(task.target)):
+        return (
+            f"'{task.target}' has {counted(size, 'byte')} instead of the {facts['bytes']} that were written; its copy "
+            "may be incomplete"
+        )
+    return ""
 
 
 def _finish_time(facts: Mapping[str, Any]) -> datetime:

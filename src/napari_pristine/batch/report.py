@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import quote
 
+import yaml
 from jinja2 import Environment, FileSystemLoader
 
 from napari_pristine.batch.inputs import REPORTS
-from napari_pristine.batch.results import ResultFacts, count_outcomes, result_facts, source_of
+from napari_pristine.batch.results import ResultFacts, count_outcomes, result_facts, source_of, was_done
 from napari_pristine.batch.store import SIDECAR, folder_lock, read_sidecar, target_of
 from napari_pristine.batch.thumbnails import RANGE, draw_pictures, thumbnail
 from napari_pristine.errors import FileError
@@ -28,7 +30,7 @@ from napari_pristine.image.image import Image
 from napari_pristine.io import atomic
 from napari_pristine.io.fingerprint import path_key
 from napari_pristine.io.registry import read
-from napari_pristine.text import duration, one_line, printable, short_name
+from napari_pristine.text import duration, one_line, printable, short_name, to_json
 
 MAX_PICTURED = 200
 """Maximum number of files that are shown with pictures, about 50 kB each."""
@@ -166,8 +168,8 @@ def _with_others(folder: Path, items: Sequence[ItemDone], since: datetime) -> li
     for item in [*items, *others]:
         key = path_key(item.target)
         facts = read_sidecar(results[key]) if key in results else {}
-        # a file that failed is shown with its result from before, unless that is the result of another file
-        if item.status != "failed" or one_line(sources.get(key, item.source)) == one_line(item.source):
+        # a file that was not restored is shown with its result from before, unless that is the result of another file
+        if not item.is_error or one_line(sources.get(key, item.source)) == one_line(item.source):
             results.pop(key, None)
             item = replace(item, facts=item.facts or facts)
         shown.append(item)
@@ -255,7 +257,7 @@ def _render(folder: Path, items: Sequence[ItemDone], title: str) -> Iterator[str
             *([f"method {', '.join(filter(None, methods))}"] if any(methods) else []),
             *([f"napari-pristine {', '.join(versions)}"] if versions else []),
         ],
-        recipe=_flat_recipe(next(iter(recipes.values()), {})),
+        recipe=_recipe_lines(next(iter(recipes.values()), {})),
         recipes=len(recipes),
         failed=[_FailedFile(items[n], n in pictured and not items[n].facts) for n in failed],
         listed=[_ListedFile(items[n], facts[n], folder, n in pictured) for n in listed],
@@ -276,11 +278,10 @@ def _choose_pictured(items: Sequence[ItemDone]) -> set[int]:
     return {*failed[: MAX_PICTURED - _SAMPLE], *(others[k * len(others) // count] for k in range(count))}
 
 
-def _flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe and the settings in it as one mapping."""
-    settings = recipe.get("settings")
-    rest = {key: value for key, value in recipe.items() if key != "settings"}
-    return {**rest, **(settings if isinstance(settings, Mapping) else {})}
+def _recipe_lines(recipe: Mapping[str, Any]) -> list[str]:
+    """The recipe as lines of YAML, from which `load_recipe` reads it; empty if there is none."""
+    plain = json.loads(to_json(recipe))  # no part is there twice: YAML would refer to the first
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).splitlines() if recipe else []
 
 
 @dataclass(frozen=True)
@@ -320,10 +321,12 @@ class _ListedFile:
     def message(self) -> str:
         if self.item.status == "restored":
             return ""
+        if was_done(self.item):
+            return one_line(self.item.text)
         if self.item.status == "skipped":
             return f"skipped: {one_line(self.item.text)}"
         if self.item.status == "exists":
-            return f"not restored again: {one_line(self.item.text)}"
+            return f"not replaced: {one_line(self.item.text)}"
         return "failed, see above; this is the result from before"
 
     @property

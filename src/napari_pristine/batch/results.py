@@ -155,7 +155,7 @@ def count_outcomes(items: Sequence[ItemDone]) -> dict[str, int]:
     return {
         "restored": sum(item.status == "restored" for item in items),
         "done before": before,
-        "already existed": sum(item.status == "exists" for item in items),
+        "not replaced": sum(item.status == "exists" for item in items),
         "skipped": sum(item.status == "skipped" for item in items) - before,
         "failed": sum(item.status == "failed" for item in items),
     }

@@ -305,7 +305,7 @@ class Batch:
             active.lock.discard_unless_useful()
         self._on_error(task, translated)  # it is not kept: its traceback holds the block that was being restored
         if isinstance(error, ResultExists):
-            self._end(task, "exists", text, error.facts)
+            self._end(task, "exists", text)
         else:
             self._end(task, "failed", text)
 

@@ -47,6 +47,7 @@ class Task:
         clash: Reason why the result cannot be written there; empty if there is none.
         store: The store that the input is an image of; None if it is a file by itself.
         uncertainty: File that the uncertainty of the result goes to, if the recipe asks for it.
+        axes: Axes of the input if it has as many dimensions; else those that it states. Empty for those of the recipe.
     """
 
     source: Path
@@ -56,6 +57,7 @@ class Task:
     clash: str = ""
     store: Path | None = None
     uncertainty: Path | None = None
+    axes: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -82,8 +84,8 @@ class BatchOptions:
 
     Attributes:
         recipe: The recipe.
-        resume: Continue an interrupted batch, and skip results that exist.
-        overwrite: Replace results that exist.
+        resume: Continue an interrupted batch.
+        overwrite: Replace results that exist; with `resume`, only those that differ from the requested ones.
         memory: Bytes that a process may use; all that are free if `None`.
         threads: Threads of each process; if `None`, as many as there are CPUs. Networks that are trained differ in
             the last digits with another number of threads.
@@ -94,6 +96,11 @@ class BatchOptions:
     overwrite: bool = False
     memory: int | None = None
     threads: int | None = None
+
+    @property
+    def keeps_equal(self) -> bool:
+        """True if results that were made from the same input by the same recipe are not made again."""
+        return self.resume or not self.overwrite
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,11 @@ class BatchSpec:
 
 
 def resolve_batch(
-    recipe: Path,
+    recipe: Path | Recipe,
     inputs: Sequence[str],
     output: Path,
     *,
+    axes: str = "",
     resume: bool = False,
     overwrite: bool = False,
     memory: int | None = None,
@@ -124,10 +132,11 @@ def resolve_batch(
     """Read the recipe and find the files; nothing is written.
 
     Args:
-        recipe: File of the recipe.
+        recipe: The recipe, or its file.
         inputs: Files, folders and patterns.
         output: Folder for the results.
-        resume: Continue an interrupted batch, and skip results that exist.
+        axes: Axes of the files with as many dimensions, in place of those of the recipe; the others keep their own.
+        resume: Continue an interrupted batch.
         overwrite: Replace results that exist.
         memory: Bytes that a process may use; if `None`, an equal part of the free memory for each worker.
         workers: Number of processes on this machine; `None` if they are elsewhere.
@@ -138,12 +147,15 @@ def resolve_batch(
         PristineError: The recipe or its model cannot be read, there are no files, or their results cannot be
             written to `output`.
     """
-    loaded = load_recipe(recipe)
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if uncertainty:
         loaded = loaded.model_copy(update={"uncertainty": True})
     if loaded.model:
         load_model(loaded.model)
+    axes = (axes or loaded.axes).upper()
+    loaded = loaded.model_copy(update={"axes": ""})  # each file has its own
     tasks = assign_targets(find_inputs(inputs, output, series=loaded.series), output, loaded)
+    tasks = [replace(task, axes=axes) for task in tasks]
     if not tasks:
         raise FileError(f"there are no files in {', '.join(inputs)}; give images, folders of images, or patterns")
     if workers is not None:

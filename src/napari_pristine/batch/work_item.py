@@ -18,7 +18,7 @@ import numpy as np
 from napari_pristine.batch.spec import Task
 from napari_pristine.batch.store import BlockRecord, LockedElsewhere, WorkDir
 from napari_pristine.device import describe_device
-from napari_pristine.errors import FileError
+from napari_pristine.errors import AxesError, FileError
 from napari_pristine.events import BlockDone, Event, Note
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.image import Image, LazySequence
@@ -59,7 +59,8 @@ class OpenedTask:
 
     Attributes:
         task: The file, and where its result goes.
-        recipe: The recipe of the batch; that of the plan also holds the checksums of its inputs.
+        recipe: The recipe of the batch, with the axes of this file if they are not those that it states; that of the
+            plan also holds the checksums of its inputs.
         plan: Plan of its restoration.
         fingerprint: State of all files that the result depends on.
     """
@@ -127,16 +128,32 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
     if task.store is not None:  # the number of the image has been heeded: its path says which one it is
         recipe = recipe.model_copy(update={"series": None})
     state = task_fingerprint(task, recipe) if task.source.exists() else ()  # `read` says what is wrong
-    image = read(task.source, axes=recipe.axes, series=recipe.series, lazy=True)
+    image, unused = _read_input(task, recipe)
+    if task.axes and not unused:
+        recipe = recipe.model_copy(update={"axes": task.axes})
     for file in files_of_set(task, image):
         state += fingerprint(file) if file != task.source else ()
     _check_files_are_kept(task, state)
     plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
+    plan = replace(plan, notes=(*plan.notes, *unused))
     opened = OpenedTask(task, recipe, plan, state)
     with suppress(FileError):  # `check_format` says what is wrong
         if lost := loss(task.target, opened.result_like):
             plan = replace(plan, notes=(*plan.notes, Note(lost, warning=True)))
     return replace(opened, plan=plan)
+
+
+def _read_input(task: Task, recipe: Recipe) -> tuple[Image, list[Note]]:
+    """Read the input of a task lazily; with a note if the axes of the task do not fit it, and its own are taken."""
+    try:
+        return read(task.source, axes=task.axes or recipe.axes, series=recipe.series, lazy=True), []
+    except AxesError:
+        if not task.axes:
+            raise
+        image = read(task.source, series=recipe.series, lazy=True)
+        if len(task.axes) == len(image.axes):  # letters that name no axes
+            raise
+        return image, [Note(f"the axes {task.axes} do not fit its {len(image.axes)} dimensions; read as {image.axes}")]
 
 
 def _check_files_are_kept(task: Task, files: Fingerprint) -> None:

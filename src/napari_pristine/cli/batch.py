@@ -48,6 +48,13 @@ def batch(
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o", help="Folder for the results and the report.")],
+    axes: Annotated[
+        str,
+        Parameter(
+            help="Axes of the files with as many dimensions, such as ZYX; the others have those that they state.",
+            show_default=False,
+        ),
+    ] = "",
     plan: Annotated[
         bool, Parameter(help="Only list the files, with the time and memory they take; write nothing.", negative=())
     ] = False,
@@ -84,7 +91,7 @@ def batch(
     from napari_pristine.device import pick_device
 
     spec = resolve_batch(
-        recipe, inputs, output, resume=resume, overwrite=overwrite, memory=most, threads=threads,
+        recipe, inputs, output, axes=axes, resume=resume, overwrite=overwrite, memory=most, threads=threads,
         workers=None if scheduler else workers or 1, uncertainty=uncertainty,
     )  # fmt: skip
     note = None if scheduler else pick_device(spec.options.recipe.device)[1]

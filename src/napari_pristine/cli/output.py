@@ -179,7 +179,7 @@ def _plan_row(estimate: FileEstimate) -> tuple[str, ...]:
         return (source, "–", "", "", "", estimate.problem)
     sizes = " × ".join(f"{axis} {size}" for axis, size in zip(estimate.axes, estimate.shape, strict=True))
     if estimate.done:
-        return (source, sizes, estimate.dtype, "", "", "done before, by the same recipe")
+        return (source, sizes, estimate.dtype, "", "", "done before, with the same recipe")
     seconds = "?" if estimate.seconds is None else duration(estimate.seconds)
     facts = "; ".join(filter(None, (estimate.loops, estimate.note)))
     return (source, sizes, estimate.dtype, f"{estimate.memory / 1e9:.2g} GB", seconds, facts)
@@ -254,7 +254,8 @@ def method_facts(method: Method[Any, Any], *, settings: bool) -> dict[str, Any]:
                 "name": setting.name, "type": setting.type.__name__, "optional": setting.optional,
                 "presets": dict(zip(method.presets, _values(method, setting.name), strict=True)),
                 "choices": list(setting.choices), "bounds": dict(setting.bounds), "unit": setting.unit,
-                "advanced": setting.advanced, "text": setting.text,
+                "advanced": setting.advanced, "title": setting.title, "text": setting.text, "higher": setting.higher,
+                "condition": setting.condition,
             }
             for setting in settings_of(method.params)
         ]  # fmt: skip
@@ -268,7 +269,7 @@ def describe_method(method: Method[Any, Any]) -> list[str]:
 
 
 def describe_settings(method: Method[Any, Any]) -> list[str]:
-    """Lines on all settings of a method, each with type, allowed range, unit, meaning, and value in each preset."""
+    """Lines on all settings of a method: title, type, range, unit, meaning, condition, and value in each preset."""
     lines = [*describe_method(method), ""]
     for setting in settings_of(method.params):
         kind = setting.type.__name__ + (" or none" if setting.optional else "")
@@ -276,7 +277,10 @@ def describe_settings(method: Method[Any, Any]) -> list[str]:
         unit = f" [{setting.unit}]" if setting.unit else ""
         values = _values(method, setting.name)
         presets = ", ".join(f"{name} {_shown(value)}" for name, value in zip(method.presets, values, strict=True))
-        lines += [f"{setting.name}: {kind}{allowed}{unit}", f"    {setting.text}", f"    {presets}"]
+        lines += [f"{setting.name}: {setting.title} · {kind}{allowed}{unit}", f"    {setting.text}"]
+        lines += [f"    higher: {setting.higher}"] if setting.higher else []
+        lines += [f"    {setting.condition}"] if setting.condition else []
+        lines += [f"    {presets}"]
     return lines
 
 

@@ -12,7 +12,7 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QKeyEvent, QPainter, QPaintEvent
-from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QListWidget, QMenu, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QLineEdit, QListWidget, QMenu, QVBoxLayout, QWidget
 
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
@@ -20,6 +20,7 @@ from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import FileField, button, form_layout, label_for, side_by_side, wrapped_label
 from napari_pristine.io.registry import SUFFIXES
 from napari_pristine.methods import find_method
+from napari_pristine.recipe import Recipe, with_absolute_paths
 from napari_pristine.recipe_file import SUFFIXES as RECIPE_SUFFIXES
 from napari_pristine.recipe_file import load_recipe
 from napari_pristine.settings import make
@@ -100,23 +101,23 @@ class BatchForm(QWidget):  # type: ignore[misc]
 
     Args:
         viewer: The napari viewer.
-        open_panels: Returns the open restore panels: the title of each, and a function that saves its recipe and
-            returns the path.
+        open_panels: Returns the open restore panels: the title of each, and a function that returns its recipe.
     """
 
     changed = Signal()
 
-    def __init__(self, viewer: Viewer, open_panels: Callable[[], dict[str, Callable[[], str]]]) -> None:
+    def __init__(self, viewer: Viewer, open_panels: Callable[[], dict[str, Callable[[], Recipe]]]) -> None:
         super().__init__()
         self.viewer = viewer
         self.open_panels = open_panels
         self.recipe = FileField(
             _ask_recipe,
-            "Method and settings for all images: a file saved with 'Save recipe…' in the panel of a method.",
+            "Method and settings for all images: a recipe, the file NAME.json beside a result, or report.html.",
             "choose a recipe",
         )
+        self.given_recipe: Recipe | None = None
         self.from_panel_button = button(
-            "From panel…", "Save the settings of an open panel as a recipe and use that.", self._ask_panel
+            "From panel…", "Use the settings of an open panel as they are now.", self._ask_panel
         )
         self.recipe_summary = wrapped_label()
         self.inputs = InputList()
@@ -128,6 +129,13 @@ class BatchForm(QWidget):  # type: ignore[misc]
         )
         self.remove_button = button(
             "Remove", "Remove the selected entries from the list; the files are kept.", self.inputs.remove_selected
+        )
+        self.axes = QLineEdit()
+        self.axes.setPlaceholderText("as the files say; if they do not, such as ZYX")
+        self.axes.setClearButtonEnabled(True)
+        self.axes.setToolTip(
+            "Axes, if the files do not say them: one letter for each dimension, such as ZYX or TCYX.\n"
+            "They are those of the files with as many dimensions; the others keep their own. 'Plan' shows them."
         )
         self.output = FileField(_ask_folder, "Folder for the results and the report.", "choose a folder")
         self.settings = SettingsForm(BatchSettings)
@@ -142,6 +150,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
             label_for(self.add_files_button, ""),
             side_by_side(self.add_files_button, self.add_folder_button, self.remove_button),
         )
+        rows.addRow(label_for(self.axes, "Axes"), self.axes)
         rows.addRow(label_for(self.output, "Results to"), self.output)
         layout.addWidget(top)
         layout.addWidget(self.settings)
@@ -149,6 +158,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         self.inputs.itemSelectionChanged.connect(self.changed)
         for part in (self.inputs, self.output, self.settings):
             part.changed.connect(self.changed)
+        self.axes.textChanged.connect(lambda _: self.changed.emit())
         self._summarise_recipe()
 
     def request(self) -> BatchRequest:
@@ -157,8 +167,9 @@ class BatchForm(QWidget):  # type: ignore[misc]
         Raises:
             SettingError: Something is missing.
         """
+        recipe = Path(self.recipe.path()).expanduser() if self.recipe.path() else self.given_recipe
         for value, advice in (
-            (self.recipe.path(), "choose a recipe: 'Save recipe…' in the panel of a method makes one"),
+            (recipe, "choose a recipe: a file, or the settings of an open panel ('From panel…')"),
             (self.inputs.paths(), "add images, or folders of images, to restore"),
             (self.output.path(), "choose a folder for the results"),
         ):
@@ -167,13 +178,21 @@ class BatchForm(QWidget):  # type: ignore[misc]
         self._summarise_recipe()  # the file may have changed
         settings = make(BatchSettings, self.settings.values())
         output = Path(self.output.path()).expanduser().absolute()
-        return BatchRequest(Path(self.recipe.path()).expanduser(), tuple(self.inputs.paths()), output, settings)
+        assert recipe is not None
+        return BatchRequest(recipe, tuple(self.inputs.paths()), output, settings, self.axes.text().strip())
+
+    def use_recipe(self, recipe: Recipe) -> None:
+        """Take a recipe that is in no file; a file that is chosen later takes its place."""
+        self.given_recipe = with_absolute_paths(recipe)
+        self.recipe.set_path("")
+        self.recipe.line.setPlaceholderText("settings of the panel")
+        self._summarise_recipe()
 
     def enable(self, enabled: bool) -> None:
         """Enable or disable all fields and buttons."""
         for part in (
             self.recipe, self.from_panel_button, self.inputs, self.add_files_button, self.add_folder_button,
-            self.output, self.settings,
+            self.axes, self.output, self.settings,
         ):  # fmt: skip
             part.setEnabled(enabled)
         self.remove_button.setEnabled(enabled and bool(self.inputs.selectedItems()))
@@ -181,14 +200,12 @@ class BatchForm(QWidget):  # type: ignore[misc]
     def _summarise_recipe(self) -> None:
         """Show the method of the recipe, or what is wrong with it."""
         text, style = "", ""
-        if path := self.recipe.path():
-            try:
-                recipe = load_recipe(Path(path).expanduser())
-                model = f"model {Path(recipe.model).name}" if recipe.model else ""
-                parts = (find_method(recipe.method).title, recipe.preset, recipe.axes, model)
-                text = " · ".join(filter(None, parts))
-            except PristineError as error:
-                text, style = str(error), f"color: {get_theme(self.viewer.theme).warning.as_hex()}"
+        path = self.recipe.path()
+        try:
+            recipe = load_recipe(Path(path).expanduser()) if path else self.given_recipe
+            text = _describe_recipe(recipe) if recipe else ""
+        except PristineError as error:
+            text, style = str(error), f"color: {get_theme(self.viewer.theme).warning.as_hex()}"
         self.recipe_summary.setText(text)
         self.recipe_summary.setVisible(bool(text))
         self.recipe_summary.setStyleSheet(style)
@@ -200,14 +217,15 @@ class BatchForm(QWidget):  # type: ignore[misc]
             show_error("no panel of a method is open; open one from Plugins → Pristine, or choose a file")
             return
         menu = QMenu(self)
-        for title, save in panels.items():
-            menu.addAction(title).triggered.connect(partial(self._use_panel, save))
+        for title, recipe in panels.items():
+            menu.addAction(title).triggered.connect(partial(self._use_panel, recipe))
         menu.exec(self.from_panel_button.mapToGlobal(self.from_panel_button.rect().bottomLeft()))
 
-    def _use_panel(self, save: Callable[[], str], _: bool = False) -> None:
-        if path := save():
-            self.recipe.set_path(path)
-            self._summarise_recipe()  # the path may be the same, and the content another
+    def _use_panel(self, recipe: Callable[[], Recipe], _: bool = False) -> None:
+        try:
+            self.use_recipe(recipe())
+        except PristineError as error:
+            show_error(str(error))
 
     def _ask_files(self) -> None:
         suffixes = " ".join(f"*{suffix}" for suffix in SUFFIXES if suffix != ".zarr")
@@ -217,6 +235,14 @@ class BatchForm(QWidget):  # type: ignore[misc]
     def _ask_input_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Folder of images to restore, or an OME-Zarr")
         self.inputs.add([path] if path else [])
+
+
+def _describe_recipe(recipe: Recipe) -> str:
+    """The most important parts of a recipe on one line."""
+    parts = [find_method(recipe.method).title, recipe.preset, recipe.axes]
+    parts += [f"{axis} {part}" for axis, part in recipe.select.items()]
+    parts += [f"{name} {Path(file).name}" for name, file in (("model", recipe.model), ("mask", recipe.mask)) if file]
+    return " · ".join(filter(None, parts))
 
 
 def paint_hint(view: QAbstractItemView, text: str) -> None:

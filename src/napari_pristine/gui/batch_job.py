@@ -13,20 +13,23 @@ from napari_pristine.batch.runner import Batch
 from napari_pristine.batch.spec import BatchSpec, make_folder, resolve_batch
 from napari_pristine.device import pick_device
 from napari_pristine.gui.job_runner import Job
+from napari_pristine.methods import find_method
+from napari_pristine.recipe import Recipe
 from napari_pristine.resources import cpu_count, thread_count
 from napari_pristine.settings import Params, setting
 from napari_pristine.text import counted
 from napari_pristine.threads import run_in_thread
 
 _MAX_PROCESSES = cpu_count()
-_OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Resume'", "(--memory)": "('Memory')"}
+_OPTION_LABELS = {"--overwrite": "'Replace results'", "--resume": "'Run'", "(--memory)": "('Memory')"}
 
 
 class BatchSettings(Params):
     """Settings of a batch run."""
 
-    resume: bool = setting(False, "Skip files that are done, and continue interrupted ones.")
-    replace_results: bool = setting(False, "Replace results that exist.")
+    replace_results: bool = setting(
+        False, "Replace results that were made by another recipe or are incomplete; the others are kept in any case."
+    )
     workers: int = setting(1, "Processes that restore files at the same time.", ge=1, le=_MAX_PROCESSES)
     threads: int | None = setting(
         None,
@@ -46,16 +49,23 @@ class BatchRequest:
     """The input of the Batch panel.
 
     Attributes:
-        recipe: Path of the recipe.
+        recipe: The recipe, or its path.
         inputs: Files, folders and patterns.
         output: Folder for the results and the report.
         settings: Settings of the run.
+        axes: Axes of the files with as many dimensions; empty for those that they state.
     """
 
-    recipe: Path
+    recipe: Path | Recipe
     inputs: tuple[str, ...]
     output: Path
     settings: BatchSettings = field(default_factory=BatchSettings)
+    axes: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe, for the report: that of its file, or its method."""
+        return self.recipe.stem if isinstance(self.recipe, Path) else find_method(self.recipe.method).title
 
     def resolve(self) -> BatchSpec:
         """Read the recipe and find the files.
@@ -67,7 +77,7 @@ class BatchRequest:
         # one CPU is left for the window, as in the restore panel, which gives the same pixels
         threads = settings.threads or thread_count(settings.workers, spare=1)
         return resolve_batch(
-            self.recipe, self.inputs, self.output, resume=settings.resume, overwrite=settings.replace_results,
+            self.recipe, self.inputs, self.output, axes=self.axes, resume=True, overwrite=settings.replace_results,
             memory=None if settings.memory is None else int(settings.memory * 1e9), workers=settings.workers,
             threads=threads,
         )  # fmt: skip
@@ -99,7 +109,7 @@ def run_batch(request: BatchRequest) -> Job:
         yield from batch.job()
     finally:
         if batch.rows:
-            title = f"{request.recipe.stem}: {counted(len(batch.rows), 'file')}"
+            title = f"{request.name}: {counted(len(batch.rows), 'file')}"
             write_report(request.output, batch.rows, title=title, since=batch.since)
     return None
 

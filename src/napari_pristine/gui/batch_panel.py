@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 from napari import Viewer, current_viewer
 from napari.utils.notifications import show_error
@@ -27,6 +28,7 @@ from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
+from napari_pristine.recipe import Recipe
 from napari_pristine.text import counted, duration, short_name
 
 _SHOWN_NOTES = 3
@@ -43,11 +45,14 @@ class BatchPanel(JobPanel):
             self.plan,
         )  # fmt: skip
         self.run_button = button("Run", "Restore all files.", self.run)
-        self.stop_button = button("Stop", "Stop. To continue later, tick 'Resume' and run again.", self.stop)
+        self.stop_button = button("Stop", "Stop; finished files and blocks are kept, and 'Run' continues.", self.stop)
         self.report_button = button("Open report", "Show the results, with pictures, in the browser.", self.open_report)
         self.bar = QProgressBar()
         self.bar.setRange(0, BAR_MAXIMUM)
         self.bar.setTextVisible(False)
+        policy = self.bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.bar.setSizePolicy(policy)
         self.status = wrapped_label()
         self.notes = wrapped_label()
         self.table = BatchTableModel(viewer)
@@ -101,7 +106,7 @@ class BatchPanel(JobPanel):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Wide enough for the most important columns."""
-        return super().sizeHint().expandedTo(QSize(660, 760))
+        return super().sizeHint().expandedTo(QSize(560, 720))
 
     def on_event(self, event: object) -> None:
         if isinstance(event, BatchSpec):
@@ -148,8 +153,7 @@ class BatchPanel(JobPanel):
             partial = [row for row in self.table.rows if row.item is None and WorkDir(row.task.target).has_blocks]
             self.table.show_end(lambda row: "partial; finished blocks are kept" if row in partial else "not restored")
             if partial or any(row.item for row in self.table.rows):
-                self.form.settings.set_values({"resume": True})
-                kept = "Finished files and blocks are kept; 'Resume' is ticked now, so that 'Run' continues."
+                kept = "Finished files and blocks are kept; 'Run' continues."
                 self.status.setText(f"Stopped: {self._counts(len(partial))}. {kept}")
             else:
                 self.status.setText("Stopped before anything was written.")
@@ -174,11 +178,13 @@ class BatchPanel(JobPanel):
         self.table.show_end(lambda row: "can be restored" if row.estimate else "not planned")
         self.bar.setValue(0)  # nothing is restored yet
         estimates = [row.estimate for row in self.table.rows if row.estimate]
-        usable = [estimate for estimate in estimates if not estimate.problem]
+        done = sum(estimate.done for estimate in estimates)
+        usable = [estimate for estimate in estimates if not (estimate.problem or estimate.done)]
         times = [estimate.seconds for estimate in usable if estimate.seconds is not None]
         time = f", about {duration(sum(times))} with one process" if times else ""
         memory = f", {max(estimate.memory for estimate in usable) / 1e9:.2g} GB of memory" if usable else ""
-        summary = f"{len(usable)} of {counted(len(estimates), 'file')} can be restored{time}{memory}."
+        before = f", {done} done before" if done else ""
+        summary = f"{len(usable)} of {counted(len(estimates), 'file')} can be restored{time}{memory}{before}."
         total = len(self.table.rows)
         if self._stopped:
             were = "was" if total == 1 else "were"
@@ -204,16 +210,19 @@ class BatchPanel(JobPanel):
         report = Path(self.form.output.path()).expanduser().absolute() / REPORTS[1]
         return report if report.is_file() else None
 
-    def _open_panels(self) -> dict[str, Callable[[], str]]:
-        """The open restore panels: title of the method, and a function that saves the recipe."""
+    def _open_panels(self) -> dict[str, Callable[[], Recipe]]:
+        """The open restore panels: title of the method, and a function that returns the recipe."""
         main_window: QWidget = self
         while (parent := main_window.parentWidget()) is not None:
             main_window = parent
-        return {panel.form.method.title: panel.ask_and_save for panel in main_window.findChildren(RestorePanel)}
+        return {
+            panel.form.method.title: panel.form.recipe_for_files for panel in main_window.findChildren(RestorePanel)
+        }
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
         idle = not self.runner.running
+        self.bar.setVisible(not idle)
         self.form.enable(idle)
         self.plan_button.setEnabled(idle)
         self.run_button.setEnabled(idle)
@@ -232,6 +241,25 @@ def progress_text(progress: BatchProgress) -> str:
     return " · ".join(
         filter(None, (f"{progress.items} of {counted(progress.total, 'file')}", f"{phase}{name}", remaining))
     )
+
+
+def open_batch_with(viewer: Viewer, recipe: Recipe, inputs: Iterable[str | Path] = ()) -> BatchPanel:
+    """Open the Batch panel as a tab beside the other panels, filled in; one that is open is used.
+
+    Args:
+        viewer: The napari viewer.
+        recipe: The recipe, which need not be in a file.
+        inputs: Files and folders; for a single folder, a folder beside it is proposed for the results.
+    """
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch", tabify=True)
+    panel.form.use_recipe(recipe)
+    panel.form.inputs.add(map(str, inputs))
+    folders = [Path(path) for path in panel.form.inputs.paths()]
+    if not panel.form.output.path() and len(folders) == 1 and folders[0].is_dir():
+        panel.form.output.set_path(str(folders[0].with_name(f"{folders[0].name} restored")))
+    dock.show()
+    dock.raise_()
+    return cast("BatchPanel", panel)
 
 
 def open_panel() -> BatchPanel:

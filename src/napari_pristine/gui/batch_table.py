@@ -83,7 +83,7 @@ class Row:
         if item.status == "skipped":
             return text if was_done(item) else f"skipped: {text}"
         if item.status == "exists":
-            return f"not restored: {text}"
+            return f"not replaced: {text}"
         quality = result_facts(item)
         if not text and quality.sigma is not None and quality.residual is not None:
             text = f"noise level {quality.sigma:.3g}, residual {quality.residual:.2f} noise levels"
@@ -92,9 +92,9 @@ class Row:
     @property
     def time(self) -> str:
         """Time that the file took, or will take."""
-        seconds = result_facts(self.item).seconds if self.item and self.item.status == "restored" else None
-        if seconds is not None:
-            return duration(seconds)
+        if self.item is not None:
+            seconds = result_facts(self.item).seconds if self.item.status == "restored" else None
+            return "" if seconds is None else duration(seconds)
         if self.estimate is None or self.estimate.problem:
             return ""
         return "?" if self.estimate.seconds is None else f"≈ {duration(self.estimate.seconds)}"

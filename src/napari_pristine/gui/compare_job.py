@@ -146,7 +146,7 @@ def plane_over(layer: ImageLayer, noisy: ImageLayer, dims: Dims) -> LayerPlane:
     place = index.astype(float)
     place[rows] = (factors - 1) / 2  # the centre of those that one pixel of the noisy layer covers
     start = np.rint(np.array(noisy.world_to_data(layer.data_to_world(place)))[noisy_rows]).astype(int)
-    return LayerPlane(data, axes, (*map(int, index), *[0] * (len(axes) - layer.ndim)), tuple(start), tuple(factors))  # type: ignore[arg-type]
+    return LayerPlane(data, axes, (*map(int, index), *[0] * (len(axes) - layer.ndim)), tuple(start), tuple(factors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,7 +333,7 @@ class Removal:
         restored = _as_dask(self.restored)
         if self.restored.factors != (1, 1):
             coarse = {axes.index(axis): factor for axis, factor in factors.items()}
-            restored = da.coarsen(np.mean, restored, coarse, trim_excess=True)  # type: ignore[no-untyped-call]
+            restored = da.coarsen(np.mean, restored, coarse, trim_excess=True)
         if "S" in axes:
             raw, restored = (part[..., :3].mean(axis=-1) for part in (raw, restored))
         channel = axes.find("C")

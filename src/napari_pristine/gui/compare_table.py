@@ -6,14 +6,13 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_pristine.errors import FileError
-from napari_pristine.gui.compare_job import Comparisons
+from napari_pristine.gui.compare_job import Compared, Comparisons
 from napari_pristine.image.figures import FINEST, Figures, Resolution, Scores
 
 _ERROR_TIP = "Root mean square error that was estimated from the noisy image alone when the method was chosen."
@@ -115,32 +114,8 @@ def write_csv(path: Path, comparisons: Comparisons) -> None:
     Raises:
         FileError: The file cannot be written.
     """
-    request = comparisons.request
-    rows = []
-    for number, result in enumerate(comparisons.usable):
-        figures, box = result.figures, result.box
-        assert figures is not None
-        assert box is not None
-        recipe = (result.candidate.facts.get("recipe")) or {}
-        place = {
-            "plane": request.position, "rows": f"{box.top}:{box.bottom}", "columns": f"{box.left}:{box.right}",
-        }  # fmt: skip
-        unit = {"px": "pixels", "µm": "um"}.get(request.unit, request.unit)
-
-        def finest(resolution: Resolution | None) -> Any:
-            return "" if resolution is None else resolution.pixels * request.pixel
-
-        if number == 0:
-            row = {"image": request.name, "kind": "noisy", "method": "", "preset": "", **place}
-            row |= {known.key: known.noisy(figures) for known in ROWS}
-            rows.append(
-                {**row, "estimated_rms_error_noise_levels": "", f"finest_detail_{unit}": finest(figures.before)}
-            )
-        row = {"image": result.name, "kind": "result", "method": recipe.get("method", "")}
-        row |= {"preset": recipe.get("preset", ""), **place, **{known.key: known.value(figures) for known in ROWS}}
-        error = result.candidate.error
-        row["estimated_rms_error_noise_levels"] = "" if error is None else error
-        rows.append({**row, f"finest_detail_{unit}": finest(figures.after)})
+    rows = [_csv_row(comparisons, comparisons.usable[0], noisy=True)] if comparisons.usable else []
+    rows += [_csv_row(comparisons, result) for result in comparisons.usable]
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["image"])
@@ -148,6 +123,29 @@ def write_csv(path: Path, comparisons: Comparisons) -> None:
             writer.writerows(rows)
     except OSError as error:
         raise FileError(f"'{path}' cannot be written: {error}") from error
+
+
+def _csv_row(comparisons: Comparisons, result: Compared, *, noisy: bool = False) -> dict[str, object]:
+    """A row of the CSV file: of a result, or of its noisy image."""
+    request, figures, box = comparisons.request, result.figures, result.box
+    assert figures is not None
+    assert box is not None
+    recipe = {} if noisy else result.candidate.facts.get("recipe") or {}
+    unit = {"px": "pixels", "µm": "um"}.get(request.unit, request.unit)
+    resolution = figures.before if noisy else figures.after
+    row: dict[str, object] = {
+        "image": request.name if noisy else result.name,
+        "kind": "noisy" if noisy else "result",
+        "method": recipe.get("method", ""),
+        "preset": recipe.get("preset", ""),
+        "plane": request.position,
+        "rows": f"{box.top}:{box.bottom}",
+        "columns": f"{box.left}:{box.right}",
+    }
+    row |= {known.key: known.noisy(figures) if noisy else known.value(figures) for known in ROWS}
+    row["estimated_rms_error_noise_levels"] = None if noisy else result.candidate.error
+    row[f"finest_detail_{unit}"] = None if resolution is None else resolution.pixels * request.pixel
+    return row
 
 
 class FigureTable(QTableWidget):  # type: ignore[misc]

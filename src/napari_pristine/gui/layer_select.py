@@ -36,6 +36,10 @@ class LayerComboBox:
     It holds the layer and not its name, which the user may change; a layer that is removed or is no longer accepted is
     no longer chosen.
 
+    Attributes:
+        layer: The chosen layer.
+        accepts: Tells which layers can be chosen.
+
     Args:
         viewer: The napari viewer.
         accept: Tells which layers can be chosen.
@@ -46,7 +50,7 @@ class LayerComboBox:
     def __init__(self, viewer: Viewer, accept: Callable[[Layer], bool], tooltip: str, none: str = "") -> None:
         self.viewer = viewer
         self.layer: Layer | None = None
-        self._accept = accept
+        self.accepts = accept
         self._none = none
         # entries are names: plugins get layers wrapped in proxies, which Qt does not find in its lists
         self.box = ComboBox(choices=lambda _: self._entries(), tooltip=tooltip)
@@ -56,10 +60,10 @@ class LayerComboBox:
 
     def refresh(self) -> None:
         """Update the entries to the layers of the viewer."""
-        if self.layer is not None and not (self.layer in self.viewer.layers and self._accept(self.layer)):
+        if self.layer is not None and not (self.layer in self.viewer.layers and self.accepts(self.layer)):
             self.layer = None
         if self.layer is None and not self._none:
-            accepted = [layer for layer in self.viewer.layers if self._accept(layer)]
+            accepted = [layer for layer in self.viewer.layers if self.accepts(layer)]
             if accepted:
                 shown = [layer for layer in accepted if layer.visible]
                 self.layer = self._selected() or (shown or accepted)[-1]
@@ -77,14 +81,14 @@ class LayerComboBox:
         active = self.viewer.layers.selection.active
         if active is not None and (name := source_name(active)):
             active = next((layer for layer in self.viewer.layers if layer.name == name), None)
-        return active if active is not None and self._accept(active) else None
+        return active if active is not None and self.accepts(active) else None
 
     def choose(self, layer: Layer) -> None:
         """Choose a layer that is accepted."""
         self.box.value = layer.name
 
     def _entries(self) -> list[tuple[str, str]]:
-        names = [layer.name for layer in self.viewer.layers if self._accept(layer)]
+        names = [layer.name for layer in self.viewer.layers if self.accepts(layer)]
         return [*([(self._none, "")] if self._none else []), *((name, name) for name in names)]
 
     def _on_changed(self, name: str | None) -> None:
@@ -121,6 +125,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             choices=[("all", _ALL)], tooltip="The part of the image that Restore restores; Preview takes what you see."
         )
         limit_width(self.region)
+        self.axes_entered = False  # by the user; a recipe for other images names no axes that were guessed
         self.ranges: dict[str, LineEdit] = {}
         self._rows = form_layout(self)
         for label, field in (("Axes", self.axes), ("Together", self.together), ("Mask", self.mask_box.box)):
@@ -128,7 +133,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         limit_width(self.together)
         self.region.changed.connect(self._emit_changed)
         self.image_box.box.changed.connect(self._on_layer)
-        self.axes.changed.connect(self._on_axes)
+        self.axes.changed.connect(self._on_axes_entered)
         self.together.changed.connect(self._emit_changed)
         self.mask_box.box.changed.connect(self._emit_changed)
         self._on_layer()
@@ -214,8 +219,13 @@ class LayerSelect(QWidget):  # type: ignore[misc]
             return False
 
     def _on_layer(self) -> None:
+        self.axes_entered = False
         with self.axes.changed.blocked():
             self.axes.value = "" if self.layer is None else layer_axes(self.layer)
+        self._on_axes()
+
+    def _on_axes_entered(self) -> None:
+        self.axes_entered = True
         self._on_axes()
 
     def _on_axes(self) -> None:

@@ -145,8 +145,31 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             raise SettingError(
                 f"the mask '{mask.name}' is not saved; save the layer as a TIFF file, open that and choose it as mask"
             )
-        recipe = self.recipe(self.layer_select.selected_ranges())
-        return recipe if mask is None else recipe.model_copy(update={"mask": str(Path(mask.source.path).absolute())})
+        changes = {} if self.layer_select.axes_entered else {"axes": ""}
+        if mask is not None:
+            changes["mask"] = str(Path(mask.source.path).absolute())
+        return self.recipe(self.layer_select.selected_ranges()).model_copy(update=changes)
+
+    def show_recipe(self, recipe: Recipe) -> None:
+        """Show the method and the settings of a recipe; the image, its range and mask stay as they are.
+
+        Raises:
+            PristineError: It needs a model that cannot be opened, or cannot be shown here.
+        """
+        if getattr(recipe.params, SETTING, ()):
+            raise SettingError("the recipe restores several images of one scene; choose their layers here instead")
+        self.set_method(recipe.method)
+        if recipe.model:
+            self.model_select.open(recipe.model)
+            self.model_select.adapt.value = recipe.adapt
+        elif recipe.preset in self.method.presets:
+            self.effort.value = recipe.preset
+        self.settings.set_values(recipe.settings)
+        self.uncertainty_box.value = recipe.uncertainty
+        if recipe.device in self.device_box.choices:
+            self.device_box.value = recipe.device
+        if recipe.together in self.layer_select.together.choices:
+            self.layer_select.together.value = recipe.together
 
     def training_images(self) -> list[Image]:
         """The images to train on.

@@ -21,6 +21,7 @@ from napari_pristine.gui.widgets import (
     form_layout,
     label_for,
     limit_width,
+    set_enabled,
     side_by_side,
     wrapped_label,
 )
@@ -31,6 +32,7 @@ from napari_pristine.settings import settings_of
 
 _FILE_TYPES = f"Models (*{SUFFIX})"
 _SCRATCH, _PRETRAINED = "scratch", "the pretrained network"
+_NO_MODEL = "No network is trained or open yet: there is none to save, to adapt, or to apply while scrolling."
 THIS_IMAGE, SELECTED_LAYERS = "this image", "all selected layers"
 
 
@@ -158,14 +160,16 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         self.add(saved.model, Path(path).stem, path)
 
     def update_enabled(self, *, idle: bool, has_image: bool) -> None:
-        """Enable what can be used now."""
-        for field in (self.start, self.source):
-            field.enabled = idle
-        self.adapt.enabled = idle and self.named_model is not None
-        self.open_button.setEnabled(idle)
-        self.train_button.setEnabled(idle and has_image)
-        self.save_button.setEnabled(idle and self.named_model is not None)
-        self.scroll_button.setEnabled(has_image and self.named_model is not None)
+        """Enable what can be used now, and say why the rest cannot."""
+        busy = "" if idle else "Wait until the running job has ended, or cancel it."
+        no_image = "" if has_image else "Open an image first."
+        no_model = "" if self.named_model is not None else "Train a network first, or open one."
+        for widget, reason in (
+            (self.start.native, busy), (self.source.native, busy), (self.open_button, busy),
+            (self.adapt.native, busy or no_model), (self.train_button, busy or no_image),
+            (self.save_button, busy or no_model), (self.scroll_button, no_image or no_model),
+        ):  # fmt: skip
+            set_enabled(widget, reason)
 
     def _offer(self, name: str) -> None:
         names = [known for known, named in self.models.items() if named.model.recipe.method == self.method.key]
@@ -176,8 +180,7 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         self._on_chosen()
 
     def _on_chosen(self) -> None:
-        self.facts.setText(describe_model(self.start.value, self.named_model.model) if self.named_model else "")
-        self.facts.setVisible(self.named_model is not None)
+        self.facts.setText(describe_model(self.start.value, self.named_model.model) if self.named_model else _NO_MODEL)
         self.changed.emit()
 
     def _ask_open_path(self) -> None:

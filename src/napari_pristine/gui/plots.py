@@ -155,7 +155,8 @@ def make_figure(comparisons: Comparisons, result: Compared) -> Figure:
     ]
     if result.reference is not None:
         images.append(("reference", result.reference, (low, high)))
-    top, below = figure.subfigures(2, 1, height_ratios=(_SIZE[0] / len(images) + 0.3, 4.6))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(_SIZE[0] / len(images) + 0.3, 4.6))
+    top, below = parts
     for number, (axes, (name, plane, limits)) in enumerate(
         zip(np.atleast_1d(top.subplots(1, len(images))), images, strict=True)
     ):

@@ -69,7 +69,7 @@ class Probe(QObject):  # type: ignore[misc]
         image, self._next = self._next, None
         if image is None:
             return
-        worker = create_worker(_measure, image, Probe._slowness, _worker_class=FunctionWorker, _ignore_errors=True)
+        worker = create_worker(_measure, [image], Probe._slowness, _worker_class=FunctionWorker, _ignore_errors=True)
         worker.returned.connect(self._on_returned)
         worker.errored.connect(self._on_errored)
         worker.finished.connect(self._on_finished)
@@ -109,9 +109,11 @@ def middle(image: Image, position: dict[str, int]) -> Image:
     return image.select(ranges)
 
 
-def _measure(image: Image, slowness: float | None) -> Measured:
-    image = replace(image, data=np.asarray(image.data))
-    channels = measure_channels(image)
+def _measure(images: list[Image], slowness: float | None) -> Measured:
+    """Measure the only image of a list, which is emptied: the worker lives on, its data must not."""
+    image = images.pop()
+    channels = measure_channels(replace(image, data=np.asarray(image.data)))
+    del image
     if slowness is None:
         from napari_pristine.jobs.restore import restore  # loads torch's kernels, which takes a second
 

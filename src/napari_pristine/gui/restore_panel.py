@@ -5,14 +5,27 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from napari import Viewer, current_viewer
+from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QMenu, QSlider, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+)
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Note, Preview, Progress
+from napari_pristine.gui.batch_panel import open_batch_with
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
@@ -24,7 +37,9 @@ from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
-from napari_pristine.recipe_file import save_recipe
+from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
+from napari_pristine.recipe_file import load_recipe, save_recipe
 from napari_pristine.text import counted, duration
 
 _MANY_PLANES, _MANY_SECONDS = 2000, 3600.0
@@ -70,6 +85,7 @@ class RestorePanel(JobPanel):
         self._plan: RestorationPlan | None = None
         self._done: list[tuple[int | slice, ...]] = []
         self._step = 0
+        self._queue: list[ImageLayer] = []
         self._asked: weakref.WeakSet[object] = weakref.WeakSet()
         buttons = QHBoxLayout()
         for widget in (self.preview_button, self.run_button, self.keep_button, self.cancel_button, self.more_button):
@@ -174,6 +190,7 @@ class RestorePanel(JobPanel):
 
     def stop(self) -> None:
         """Cancel the job, if there is one; its layer is hidden at once, and removed when the job has ended."""
+        self._queue = []
         if self.runner.active:
             self.progress.reset("Cancelled")
             self.runner.cancel()
@@ -218,6 +235,7 @@ class RestorePanel(JobPanel):
             self.result.remove()
         self._reset_sliders()
         self._update_enabled()
+        self._run_next()
 
     def _start(self, select: Callable[[], dict[str, str]], *, preview: bool) -> None:
         """Start a restoration; its plan is made once, in the worker thread."""
@@ -269,8 +287,93 @@ class RestorePanel(JobPanel):
 
     def _make_menu(self) -> QMenu:
         menu = QMenu(self)
-        menu.addAction("Save recipe…", self.ask_and_save)
+        for text, action in (
+            ("Save recipe…", self.ask_and_save), ("Load recipe…", self.ask_and_load), ("", None),
+            ("Copy as Python", self.copy_python), ("Copy as shell command", self.copy_command),
+            ("Copy methods paragraph", self.copy_paragraph), ("", None),
+            ("Restore the other selected layers the same way", self.run_others),
+            ("Do this to a folder…", self.ask_folder),
+        ):  # fmt: skip
+            if action is None:
+                menu.addSeparator()
+            else:
+                menu.addAction(text, action)
         return menu
+
+    def load_recipe(self, path: str) -> None:
+        """Show the settings of a recipe, a sidecar or a report; errors are shown."""
+        try:
+            self.form.show_recipe(load_recipe(path))
+        except PristineError as error:
+            show_error(str(error))
+
+    def ask_and_load(self) -> None:
+        """Ask for a recipe, and show its settings."""
+        types = "Recipes, sidecars and reports (*.yaml *.yml *.json *.html)"
+        if path := QFileDialog.getOpenFileName(self, "Load a recipe", "", types)[0]:
+            self.load_recipe(path)
+
+    def copy_python(self) -> None:
+        """Copy Python code that does what the panel does."""
+        file = self._file()
+        self._copy(lambda: as_python(self._recipe(), file or self.form.layer_select.image()))
+
+    def copy_command(self) -> None:
+        """Copy a shell command that does what the panel does."""
+        self._copy(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")))
+
+    def copy_paragraph(self) -> None:
+        """Copy a paragraph on what the panel does for the methods section of a paper."""
+        result = self.result.layer if self.result is not None else None
+        known = result.metadata.get("pristine", {}) if result is not None else {}
+        self._copy(lambda: methods_paragraph(known if "recipe" in known else self._recipe()))
+
+    def run_others(self) -> None:
+        """Restore the other selected layers in the same way, one after the other."""
+        chosen, accepts = self.form.layer_select.layer, self.form.layer_select.image_box.accepts
+        self._queue = [layer for layer in self.viewer.layers.selection if accepts(layer) and layer != chosen]
+        if not self._queue:
+            show_info("Select the other layers in the layer list first, with Ctrl.")
+        elif not self.runner.running:
+            self._run_next()
+
+    def ask_folder(self) -> None:
+        """Ask for a folder, and open Batch filled in to restore its images in the same way."""
+        try:
+            recipe = self.form.recipe_for_files()
+        except PristineError as error:
+            show_error(str(error))
+            return
+        if folder := QFileDialog.getExistingDirectory(self, "Folder of images"):
+            open_batch_with(self.viewer, recipe, [folder])
+
+    def _recipe(self) -> Recipe:
+        """The recipe as code needs it, with the strength that is shown."""
+        strength = self.strength.value() / 100
+        return self.form.recipe_for_files().model_copy(update={"strength": [] if strength == 1 else [strength]})
+
+    def _file(self) -> Path | None:
+        """The file of the chosen layer, if it has one."""
+        layer = self.form.layer_select.layer
+        return Path(layer.source.path) if layer is not None and layer.source.path else None
+
+    def _copy(self, write: Callable[[], str]) -> None:
+        """Copy a text to the clipboard; errors are shown."""
+        try:
+            QApplication.clipboard().setText(write())
+        except PristineError as error:
+            show_error(str(error))
+        else:
+            show_info("Copied.")
+
+    def _run_next(self) -> None:
+        """Restore the next of the layers that wait."""
+        while self._queue:
+            layer = self._queue.pop(0)
+            if layer in self.viewer.layers:
+                self.form.layer_select.image_box.choose(layer)
+                self._start(self.form.layer_select.selected_ranges, preview=False)
+                return
 
     def _reset_sliders(self) -> None:
         """Show the result as it is: all of its strength, the end of the fit."""
@@ -336,6 +439,7 @@ class RestorePanel(JobPanel):
         self.run_button.setToolTip(self.form.problem or "Restore the region.")
         for widget in (self.keep_button, self.cancel_button):
             widget.setVisible(self.runner.active)
+            widget.setEnabled(self.runner.active)
         for widget in (self.preview_button, self.run_button):
             widget.setVisible(not self.runner.active)
         mixable = idle and self.result is not None and self.result.can_mix

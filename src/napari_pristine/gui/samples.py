@@ -1,16 +1,17 @@
-"""Sample images of File → Open Sample: a simulated time-lapse, and a confocal image that is downloaded."""
+"""Sample images of File → Open Sample: simulated ones, and a confocal image that is downloaded once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
 
 from napari_pristine.errors import FileError
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read
-from napari_pristine.samples import simulate_timelapse
+from napari_pristine.samples import simulate_blurred, simulate_image, simulate_timelapse
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -26,6 +27,22 @@ def open_timelapse() -> list[LayerData]:
     """Return a simulated two-channel time-lapse and, hidden below it, the same without noise."""
     noisy, truth = simulate_timelapse()
     return [_layer(truth, "time-lapse, truth", visible=False), _layer(noisy, "time-lapse")]
+
+
+def open_microtubules() -> list[LayerData]:
+    """Return a simulated image with very few photons and, hidden below it, the same without noise."""
+    noisy, truth = simulate_image((512, 512), seed=1, photons=8)
+    return [_layer(truth, "microtubules, truth", visible=False), _layer(noisy, "microtubules, 8 photons")]
+
+
+def open_blurred() -> list[LayerData]:
+    """Return a simulated blurred image and, hidden below it, its point spread function and the sharp image."""
+    blurred, psf, truth = simulate_blurred()
+    return [
+        _layer(truth, "nuclei, truth", visible=False),
+        _layer(psf, "point spread function", visible=False),
+        _layer(blurred, "nuclei, blurred"),
+    ]
 
 
 def open_fmd() -> list[LayerData]:
@@ -49,9 +66,12 @@ def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:
     try:
         return [Path(store.fetch(name)) for name in FMD_FILES]
     except OSError as error:
+        host = urlsplit(url).hostname
+        answer = getattr(getattr(error, "response", None), "status_code", None)
+        cause = f"{host} cannot be reached" if answer is None else f"{host} answered with error {answer}"
         raise FileError(
-            f"the sample could not be downloaded from {url} ({type(error).__name__}: {str(error)[:120]}); "
-            "check the connection, or open the simulated time-lapse, which needs none"
+            f"the sample could not be downloaded because {cause}; check the connection to the internet, or open "
+            "one of the simulated samples, which need none"
         ) from error
     except ValueError as error:
         raise FileError(

@@ -10,18 +10,23 @@ from qtpy.QtGui import QDropEvent, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QDockWidget,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMainWindow,
     QMessageBox,
     QPushButton,
     QSizePolicy,
+    QSpinBox,
     QWidget,
 )
 from superqt import QCollapsible
+
+from napari_pristine.text import singular
 
 _DECIMALS = 12
 """Decimal places that a number keeps: enough for a float32 image with values of about 1e-6."""
@@ -53,6 +58,23 @@ class FloatBox(QDoubleSpinBox):  # type: ignore[misc]
 
     def _without_suffix(self, text: str) -> str:
         return text.removesuffix(self.suffix()).strip().replace(",", ".")
+
+
+def show_unit(box: QSpinBox | QDoubleSpinBox, unit: str) -> None:
+    """Show the unit behind the number, in the singular behind a 1.
+
+    Args:
+        box: Number field; it reports a number that is typed when that is complete, so that the unit never changes
+            while somebody types.
+        unit: Unit in the plural.
+    """
+
+    def update(value: float) -> None:
+        box.setSuffix(f" {singular(unit) if value == 1 else unit}")
+
+    box.setKeyboardTracking(False)
+    box.valueChanged.connect(update)
+    update(box.value())
 
 
 class _DropLine(QLineEdit):  # type: ignore[misc]
@@ -149,6 +171,46 @@ def button(text: str, tooltip: str, clicked: Callable[[], object]) -> QPushButto
     return push_button
 
 
+def set_enabled(widget: QWidget, reason: str = "") -> None:
+    """Enable a widget, or disable it and put the reason before its tooltip.
+
+    Args:
+        widget: The widget.
+        reason: Reason why it cannot be used now, as a sentence; empty if it can.
+    """
+    text = widget.property("tooltip")
+    if text is None:
+        text = widget.toolTip()
+        widget.setProperty("tooltip", text)
+    widget.setEnabled(not reason)
+    widget.setToolTip("\n".join(filter(None, (reason, text))))
+
+
+def open_as_tab(panel: QWidget) -> None:
+    """Put the dock widget of a panel, which is about to be shown, in one place with the others on its side, in front.
+
+    Args:
+        panel: The panel; nothing is done if it is in no dock widget, or if that is a tab or a window of its own.
+    """
+    dock = panel.parentWidget()
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    if dock is None or dock.isFloating():
+        return
+    window = dock.parentWidget()
+    if not isinstance(window, QMainWindow) or window.tabifiedDockWidgets(dock):
+        return
+    area = window.dockWidgetArea(dock)
+    others = [
+        other
+        for other in window.findChildren(QDockWidget, options=Qt.FindChildOption.FindDirectChildrenOnly)
+        if other is not dock and other.isVisible() and not other.isFloating() and window.dockWidgetArea(other) == area
+    ]
+    if others:
+        window.tabifyDockWidget(others[-1], dock)
+        dock.raise_()
+
+
 def form_layout(parent: QWidget) -> QFormLayout:
     """Give a widget an empty form layout: labels on the left, fields as wide as the panel allows."""
     layout = QFormLayout(parent)
@@ -162,6 +224,7 @@ def form_layout(parent: QWidget) -> QFormLayout:
 def label_for(field: QWidget, text: str) -> QLabel:
     """Make the label of a field; all labels are equally wide, so that the fields of all forms are aligned."""
     label = QLabel(text)
+    label.setBuddy(field)  # screen readers name the field by it
     label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index    "))
     label.setToolTip(field.toolTip())
     return label

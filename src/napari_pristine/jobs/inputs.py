@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def open_inputs(
     *,
     mask: Image | None = None,
     extra_images: Sequence[Image] = (),
+    psfs: Sequence[Image | None] = (),
     model: Model | None = None,
     cache: InputCache | None = None,
 ) -> RecipeInputs:
@@ -76,11 +78,13 @@ def open_inputs(
         source: File of the image; files that do not exist as named are looked for beside it.
         mask: A mask in place of the recipe's.
         extra_images: Extra images in place of those that the settings name.
+        psfs: Measured point spread functions in place of those that the settings name, of the image and of each extra
+            image; `None` for those that a file holds, or that are not measured.
         model: A trained network in place of the recipe's.
         cache: Files that were opened before.
 
     Raises:
-        PristineError: A file does not exist or cannot be read.
+        PristineError: A file does not exist or cannot be read, or a measured point spread function is missing.
     """
     cache = InputCache() if cache is None else cache
     inputs: dict[str, InputFile] = {}
@@ -109,7 +113,17 @@ def open_inputs(
         roles = [role for role in files if role.startswith("extra_image_") and not role.endswith("_psf")]
         extra_images = [open_file(role, files[role], partial(read, lazy=True)) for role in roles]
     psf_roles = ["psf", *(f"extra_image_{number}_psf" for number in range(1, len(extra_images) + 1))]
-    psfs = tuple(open_file(role, files[role], read_psf) if role in files else None for role in psf_roles)
+    opened: list[MeasuredPSF | None] = []
+    for role, given in zip_longest(psf_roles, psfs):
+        if role not in files:
+            opened.append(None)
+        elif given is not None:
+            add_object(role, image_checksum(given))
+            opened.append(MeasuredPSF(np.asarray(given.data, np.float64)))
+        elif files[role]:
+            opened.append(open_file(role, files[role], read_psf))
+        else:
+            raise SettingError("blur 'file' needs a measured point spread function; give its file as psf_file")
     notes = []
     for role, old in recipe.inputs.items():
         if role not in inputs:
@@ -118,7 +132,7 @@ def open_inputs(
         elif old.sha256 and old.sha256 != inputs[role].sha256:
             notes.append(Note(f"{role}: '{inputs[role].path}' has changed since the recipe was made", warning=True))
     completed = recipe if inputs == recipe.inputs else recipe.model_copy(update={"inputs": inputs})
-    return RecipeInputs(completed, mask, tuple(extra_images), psfs, model, tuple(notes))
+    return RecipeInputs(completed, mask, tuple(extra_images), tuple(opened), model, tuple(notes))
 
 
 def image_checksum(image: Image) -> str:

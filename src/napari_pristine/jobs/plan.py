@@ -276,6 +276,7 @@ def make_plan(
     *,
     mask: Image | None = None,
     extra_images: Sequence[Image] = (),
+    psfs: Sequence[Image | None] = (),
     model: Model | None = None,
     batch_size: int | None = None,
 ) -> RestorationPlan:
@@ -286,6 +287,7 @@ def make_plan(
         recipe: A recipe, whose files are opened here, or one whose files are open already.
         mask: A mask in place of that of a recipe, see `open_inputs`.
         extra_images: Extra images in place of those that the settings of a recipe name.
+        psfs: Measured point spread functions in place of those that the settings name, see `open_inputs`.
         model: A trained network in place of that of a recipe.
         batch_size: Number of blocks that are fitted at once; by default as many as the device has room for.
 
@@ -298,7 +300,7 @@ def make_plan(
     check_restorable(image)
     inputs = recipe
     if isinstance(inputs, Recipe):
-        inputs = open_inputs(inputs, mask=mask, extra_images=extra_images, model=model)
+        inputs = open_inputs(inputs, mask=mask, extra_images=extra_images, psfs=psfs, model=model)
     recipe, params = inputs.recipe, inputs.recipe.params
     masked = None
     if inputs.mask is not None:

@@ -12,7 +12,10 @@ class AutoParams(MethodParams):
     """Chooses by an estimate of the error that needs no clean image."""
 
     warm_start: bool = setting(
-        False, "Start each frame of a stack from the network of the frame before.", advanced=True
+        False,
+        "Start each frame of a stack from the network of the frame before.",
+        title="Reuse last frame",
+        advanced=True,
     )
 
 

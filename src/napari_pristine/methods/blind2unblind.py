@@ -18,20 +18,72 @@ class Blind2UnblindParams(DenoiserParams, MethodParams):
     """Learns from the noisy images alone; for noise that is independent from pixel to pixel."""
 
     output: Literal["mixed", "blind", "visible"] = setting(
-        "mixed", "Result: predicted without seeing the pixel, with seeing it, or a mixture of both."
+        "mixed",
+        "Result: predicted without seeing the pixel, with seeing it, or a mixture of both.",
+        title="Result",
+        labels={"blind": "predicted blindly", "visible": "predicted by seeing"},
     )
-    cell: int = setting(4, "Side of the cells in which one pixel at a time is hidden.", unit="pixels", ge=2, le=8)
+    cell: int = setting(
+        4,
+        "Side of the cells in which one pixel at a time is hidden from the network.",
+        title="Cell size",
+        unit="pixels",
+        higher="fewer pixels are hidden at once: predictions are better, but a step learns less",
+        ge=2,
+        le=8,
+    )
     copies: int | None = setting(
-        1, "Masked copies of each crop per step, of as many as a cell has pixels.", none="all", ge=1, advanced=True
+        1,
+        "Masked copies of each crop per step, of as many as a cell has pixels.",
+        title="Masked copies",
+        none="all",
+        higher="slower steps, each of which learns more",
+        ge=1,
+        advanced=True,
     )
-    visible_start: float = setting(2.0, "Weight of the visible error at the start.", ge=0, le=1000, advanced=True)
-    visible_end: float = setting(20.0, "Weight of the visible error at the end.", ge=0, le=1000, advanced=True)
+    visible_start: float = setting(
+        2.0,
+        "Weight of the visible error at the start.",
+        title="Seen weight, first",
+        higher="pixels count more for themselves: sharper, and noisier",
+        ge=0,
+        le=1000,
+        advanced=True,
+    )
+    visible_end: float = setting(
+        20.0,
+        "Weight of the visible error at the end.",
+        title="Seen weight, last",
+        higher="pixels count more for themselves: sharper, and noisier",
+        ge=0,
+        le=1000,
+        advanced=True,
+    )
     visible_from: float = setting(
-        0.4, "Fraction of the steps after which that weight grows.", ge=0, lt=1, advanced=True
+        0.4,
+        "Fraction of the steps after which that weight grows.",
+        title="Seen weight, from",
+        higher="it grows later",
+        ge=0,
+        lt=1,
+        advanced=True,
     )
-    blind_weight: float = setting(1.0, "Weight of the blind error alone.", ge=0, le=100, advanced=True)
+    blind_weight: float = setting(
+        1.0,
+        "Weight of the blind error alone.",
+        higher="pixels count less for themselves: smoother",
+        ge=0,
+        le=100,
+        advanced=True,
+    )
     halvings: int = setting(
-        0, "Number of times that the learning rate is halved, at equal intervals.", ge=0, le=20, advanced=True
+        0,
+        "Number of times that the learning rate is halved, at equal intervals.",
+        title="Rate halvings",
+        higher="the network changes less and less towards the end",
+        ge=0,
+        le=20,
+        advanced=True,
     )
 
     def visible_weight(self, progress: float) -> float:

@@ -16,49 +16,134 @@ _ASSIGNMENT = re.compile(r"(?:^|\s)(\w+)=(\"[^\"]*\"|\S+)")
 class Degradation(Params):
     """Degradation of a scene to its image: blur, then sampling."""
 
-    finer: int = setting(1, "Factor by which the grid of the result is finer than that of the image.", ge=1, le=16)
-    finer_axes: Literal["YX", "Z", "ZYX"] = setting("YX", "Axes along which the grid of the result is finer.")
+    finer: int = setting(
+        1,
+        "Factor by which the grid of the result is finer than that of the image.",
+        title="Finer grid",
+        unit="×",
+        higher="smaller pixels; little is gained beyond the resolution of the optics",
+        ge=1,
+        le=16,
+    )
+    finer_axes: Literal["YX", "Z", "ZYX"] = setting(
+        "YX",
+        "Axes along which the grid of the result is finer.",
+        title="Finer along",
+        labels={"YX": "Y and X", "ZYX": "Z, Y and X"},
+        unless=("finer", 1),
+    )
     downsampling: Literal["box", "lanczos"] = setting(
-        "box", "Filter that made coarse pixels: a box (mean), as in cameras, or Lanczos, as in resized images."
+        "box",
+        "Filter that made coarse pixels: a box (mean), as in cameras, or Lanczos, as in resized images.",
+        title="Coarse pixels by",
+        labels={"box": "a camera (mean)", "lanczos": "resizing (Lanczos)"},
+        unless=("finer", 1),
     )
     blur: Literal["none", "gaussian", "airy", "gibson-lanni", "file"] = setting(
-        "none", "Point spread function: by formula, or measured (psf_file)."
+        "none",
+        "Blur to undo: the point spread function (PSF), by a formula, or measured (psf_file). With gibson-lanni, light "
+        "from below the cover glass is described as well.",
+        labels={"gaussian": "Gaussian", "airy": "Airy", "gibson-lanni": "Gibson–Lanni", "file": "measured PSF"},
     )
-    blur_width: float = setting(1.0, "Standard deviation of a Gaussian blur.", unit="pixels", ge=0, le=100)
+    psf_file: str = setting(
+        "",
+        "Measured point spread function, such as the image of a bead: a TIFF or .npy file with pixels as large as "
+        "those of the image.",
+        title="PSF",
+        only=("blur", "file"),
+    )
+    blur_width: float = setting(
+        1.0,
+        "Standard deviation of a Gaussian blur.",
+        unit="pixels",
+        higher="more is sharpened; too high, and rings appear",
+        only=("blur", "gaussian"),
+        ge=0,
+        le=100,
+    )
     blur_depth: float | None = setting(
         None,
         "Standard deviation of a Gaussian blur along Z.",
-        none="as blur_width",
+        title="Blur along Z",
+        none="as along Y and X",
         unit="planes",
+        higher="more is sharpened along Z; too high, and rings appear",
+        only=("blur", "gaussian"),
         ge=0,
         le=100,
         advanced=True,
     )
-    wavelength: float = setting(520.0, "Wavelength of the emitted light.", unit="nm", ge=100, le=10_000)
-    aperture: float = setting(1.2, "Numerical aperture of the objective.", gt=0, le=2)
-    refractive_index: float = setting(1.33, "Refractive index of the sample.", ge=1, le=2.5)
-    immersion: float = setting(1.33, "Refractive index of the immersion medium.", ge=1, le=2.5, advanced=True)
+    wavelength: float = setting(
+        520.0,
+        "Wavelength of the emitted light.",
+        unit="nm",
+        higher="a wider blur is undone",
+        only=("blur", "airy", "gibson-lanni"),
+        ge=100,
+        le=10_000,
+    )
+    aperture: float = setting(
+        1.2,
+        "Numerical aperture of the objective, as engraved on it.",
+        title="Aperture (NA)",
+        higher="a narrower blur is undone",
+        only=("blur", "airy", "gibson-lanni"),
+        gt=0,
+        le=2,
+    )
+    refractive_index: float = setting(
+        1.33,
+        "Refractive index of the sample: 1.33 in water, about 1.45 in glycerol.",
+        higher="a longer blur along Z is undone",
+        only=("blur", "airy", "gibson-lanni"),
+        ge=1,
+        le=2.5,
+    )
+    immersion: float = setting(
+        1.33,
+        "Refractive index of the immersion medium: 1 for air, 1.33 for water, 1.52 for oil.",
+        title="Immersion index",
+        higher="further from the index of the sample, the blur is less symmetrical",
+        only=("blur", "gibson-lanni"),
+        ge=1,
+        le=2.5,
+        advanced=True,
+    )
     depth: float = setting(
-        0.0, "Depth of the scene below the cover glass, for gibson-lanni.", unit="µm", ge=0, le=1000, advanced=True
+        0.0,
+        "Depth of the scene below the cover glass.",
+        title="Depth in sample",
+        unit="µm",
+        higher="a wider and less symmetrical blur is undone",
+        only=("blur", "gibson-lanni"),
+        ge=0,
+        le=1000,
+        advanced=True,
     )
     pixel_size: float | None = setting(
         None,
         "Distance between neighbouring pixels along Y and X.",
-        none="as stated by the image",
+        none="as the image says",
         unit="µm",
+        higher="the blur covers fewer pixels",
+        only=("blur", "airy", "gibson-lanni"),
         gt=0,
         advanced=True,
     )
-    psf_file: str = setting(
-        "", "Measured point spread function: a TIFF or .npy file with pixels as large as those of the image."
-    )
     boundary: Literal["reflect", "circular"] = setting(
-        "reflect", "Continuation of the scene beyond its border, for the blur.", advanced=True
+        "reflect",
+        "Continuation of the scene beyond its border, for the blur.",
+        title="Beyond border",
+        labels={"reflect": "mirrored", "circular": "repeated"},
+        unless=("blur", "none"),
+        advanced=True,
     )
     weight: float | None = setting(
         None,
         "Weight of the errors of this image relative to those of others; in the paper 0.1 if noisy, else 1.",
+        title="Image weight",
         none="by its noise",
+        higher="the result follows this image more",
         ge=0,
         le=1000,
         advanced=True,

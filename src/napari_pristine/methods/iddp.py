@@ -14,35 +14,85 @@ class IddpParams(DenoiserParams, MethodParams):
 
     stop_at: float = setting(
         0.0,
-        "Stop when the residual is as low as this, or no longer falls; 0 takes all steps.",
+        "Stop when the difference between image and result is as small as this, or no longer falls; 0 takes all steps.",
+        title="Stop at residual",
         unit="noise levels",
+        higher="stops sooner; the result is smoother",
         ge=0,
         le=10,
     )
     keep_best: bool = setting(
         True,
         "Return to the network whose residual was closest to the noise level, if the fit moves away from it.",
+        title="Keep best step",
         advanced=True,
     )
-    blur_weight: float = setting(0.005, "Weight of the distance to the blurred image (α).", ge=0, le=10)
+    blur_weight: float = setting(
+        0.005,
+        "Weight of the distance to the blurred image (α).",
+        title="Pull to the blur",
+        higher="closer to the blurred image: less noise, less structure",
+        ge=0,
+        le=10,
+    )
     renoised_weight: float = setting(
-        1.0, "Weight of restoring the output with its residual added again (β).", ge=0, le=10, advanced=True
+        1.0,
+        "Weight of restoring the output with its residual added again (β).",
+        title="Pull to itself",
+        higher="the network trusts its own output more: smoother",
+        ge=0,
+        le=10,
+        advanced=True,
     )
     blur: int = setting(
-        5, "Side of the squares that the blur averages over.", unit="pixels", ge=3, le=15, advanced=True
+        5,
+        "Side of the squares that the blur averages over.",
+        title="Blur size",
+        unit="pixels",
+        higher="smoother",
+        unless=("blur_weight", 0.0),
+        ge=3,
+        le=15,
+        advanced=True,
     )
     clamp: bool = setting(
-        False, "Keep the output with its residual added within the range of the noisy image.", advanced=True
+        False,
+        "Keep the output with its residual added within the range of the noisy image.",
+        title="Keep in range",
+        advanced=True,
     )
     stop_gradient: bool = setting(
-        True, "Do not let the first output learn to make its own restoration easier.", advanced=True
+        True,
+        "Do not let the first output learn to make its own restoration easier.",
+        title="Fixed first output",
+        advanced=True,
     )
-    momentum: float = setting(0.9, "Decay of Adam's mean of gradients (β₁).", ge=0, lt=1, advanced=True)
+    momentum: float = setting(
+        0.9,
+        "Decay of Adam's mean of gradients (β₁).",
+        higher="steps keep their direction longer",
+        ge=0,
+        lt=1,
+        advanced=True,
+    )
     cooling: float = setting(
-        0.6, "Fraction of the steps, at the end, over which the learning rate falls.", ge=0, le=1, advanced=True
+        0.6,
+        "Fraction of the steps, at the end, over which the learning rate falls.",
+        title="Slow down over",
+        higher="the rate falls sooner",
+        ge=0,
+        le=1,
+        advanced=True,
     )
     final_rate: float = setting(
-        FINAL_RATE, "Fraction of the learning rate that is left at the end.", ge=0, le=1, advanced=True
+        FINAL_RATE,
+        "Fraction of the learning rate that is left at the end.",
+        title="Rate at the end",
+        higher="the network still changes at the end",
+        unless=("cooling", 0.0),
+        ge=0,
+        le=1,
+        advanced=True,
     )
 
 

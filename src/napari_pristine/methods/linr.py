@@ -24,16 +24,35 @@ class LinrParams(FieldParams, MethodParams, Degradation):
     """Fits a continuous function to degraded images of a scene; nothing to train beforehand."""
 
     extra_images: tuple[ExtraImage, ...] = setting(
-        (), "Extra images of the scene, each with its degradation: FILE NAME=VALUE …, separated by semicolons."
+        (),
+        "Extra images of the scene, each with its degradation: FILE NAME=VALUE …, separated by semicolons.",
     )
     rounds: int = setting(
-        20, "Rounds of refinement, for images with blur, coarse pixels or extra images.", ge=1, le=1000, advanced=True
+        20,
+        "Rounds of refinement, for images with blur, coarse pixels or extra images.",
+        title="Rounds to refine",
+        higher="slower; sharper, and at last noisier",
+        only=("refine", True),
+        ge=1,
+        le=1000,
+        advanced=True,
     )
     rough_steps: int = setting(
-        60, "Maximum number of optimiser steps before the rounds of refinement.", ge=1, le=100_000, advanced=True
+        60,
+        "Maximum number of optimiser steps before the rounds of refinement.",
+        title="Steps before",
+        higher="slower; the rounds start from a finer fit",
+        only=("refine", True),
+        ge=1,
+        le=100_000,
+        advanced=True,
     )
     scaling: Literal["spread", "range"] = setting(
-        "spread", "Unit of the networks: the standard deviation of the values, or half their range.", advanced=True
+        "spread",
+        "Unit of the networks: the standard deviation of the values, or half their range.",
+        title="Unit of values",
+        labels={"spread": "standard deviation", "range": "half the range"},
+        advanced=True,
     )
 
     @model_validator(mode="before")

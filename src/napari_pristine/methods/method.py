@@ -27,18 +27,46 @@ class MethodParams(Params):
     """Settings that every method has; the jobs apply them, a method can ignore them."""
 
     sigma: float | None = setting(
-        None, "Noise level, in the units of the image.", none="measured", unit="grey values", gt=0
+        None,
+        "Strength of the noise: its standard deviation, in the units of the image.",
+        title="Noise level",
+        none="measured",
+        unit="grey values",
+        higher="more is removed as noise; too high, and faint structure goes with it",
+        gt=0,
     )
-    stabilise: bool = setting(True, "Transform the values so that photon noise is equally strong everywhere.")
-    hot_pixels: bool = setting(True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.")
-    stripes: bool = setting(True, "Remove the measured offsets of rows and columns.")
-    refine: bool = setting(True, "Bring back contrast and fine structure from the noisy image, guided by the fit.")
+    stabilise: bool = setting(
+        True,
+        "Transform the values so that photon noise is equally strong in bright and in dark parts.",
+        title="Even out noise",
+    )
+    hot_pixels: bool = setting(
+        True, "Detect hot and cold pixels, leave them out of the fit, and fill them in.", title="Fill hot pixels"
+    )
+    stripes: bool = setting(True, "Remove the measured offsets of rows and columns.", title="Remove stripes")
+    refine: bool = setting(
+        True,
+        "Bring back contrast and fine structure from the noisy image, guided by the fit.",
+        title="Bring back detail",
+    )
     safeguard: bool = setting(
         True, "Mix in a light blur, or the noisy image, where it is estimated to be closer to the truth than the fit."
     )
-    warm_start: bool = setting(True, "Start each frame of a stack from the network of the frame before.", advanced=True)
+    warm_start: bool = setting(
+        True,
+        "Start each frame of a stack from the network of the frame before.",
+        title="Reuse last frame",
+        advanced=True,
+    )
     tile: int = setting(
-        1024, "Side of the largest square that is restored in one piece.", unit="pixels", ge=64, le=16384, advanced=True
+        1024,
+        "Side of the largest square that is restored in one piece.",
+        title="Largest tile",
+        unit="pixels",
+        higher="more memory at once",
+        ge=64,
+        le=16384,
+        advanced=True,
     )
 
     def finer_by(self, axes: str) -> tuple[int, ...]:

@@ -12,18 +12,63 @@ class PretrainedParams(MethodParams):
     """Restores within a second; has learned from simulated scenes, not from images of anybody."""
 
     orientations: int = setting(
-        8, "Number of flipped and rotated versions of the image that are restored and averaged.", ge=1, le=8
+        8,
+        "Number of flipped and rotated versions of the image that are restored and averaged.",
+        higher="slower in proportion; a little less noise",
+        ge=1,
+        le=8,
     )
     warm_start: bool = setting(
-        False, "Start each frame of a stack from the network of the frame before.", advanced=True
+        False,
+        "Start each frame of a stack from the network of the frame before.",
+        title="Reuse last frame",
+        unless=("steps", 0),
+        advanced=True,
     )
-    steps: int = setting(0, "Steps of adapting the network to the image before it restores it.", ge=0, le=100_000)
-    learning_rate: float = setting(5e-4, "Learning rate of the adaptation.", gt=0, le=1, advanced=True)
-    batch: int = setting(4, "Crops per step of the adaptation.", ge=1, le=1024, advanced=True)
-    side: int = setting(64, "Side of these crops.", unit="pixels", ge=16, le=4096, advanced=True)
+    steps: int = setting(
+        0,
+        "Steps of adapting the network to the image before it restores it.",
+        title="Steps to adapt",
+        higher="slower; structure unlike that of cells is kept better",
+        ge=0,
+        le=100_000,
+    )
+    learning_rate: float = setting(
+        5e-4,
+        "Learning rate of the adaptation.",
+        higher="larger steps; too high, and the network forgets what it knew",
+        unless=("steps", 0),
+        gt=0,
+        le=1,
+        advanced=True,
+    )
+    batch: int = setting(
+        4,
+        "Crops per step of the adaptation.",
+        higher="slower steps, each of which learns more",
+        unless=("steps", 0),
+        ge=1,
+        le=1024,
+        advanced=True,
+    )
+    side: int = setting(
+        64,
+        "Side of these crops.",
+        title="Crop size",
+        unit="pixels",
+        higher="slower steps, each of which learns more",
+        unless=("steps", 0),
+        ge=16,
+        le=4096,
+        advanced=True,
+    )
     warm_steps: float = setting(
         0.4,
         "Fraction of the steps for a frame that starts from the network of the frame before.",
+        title="Later-frame steps",
+        higher="slower; frames depend less on those before",
+        only=("warm_start", True),
+        unless=("steps", 0),
         gt=0,
         le=1,
         advanced=True,
