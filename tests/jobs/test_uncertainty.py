@@ -158,3 +158,14 @@ def test_the_calibration_finds_the_factor_that_covers_nine_tenths() -> None:
     sample = Sample("independent", 1.0, wrong, expected, np.zeros_like(wrong), np.ones_like(wrong))
     assert _factor([sample]) == pytest.approx(np.log(10), rel=0.02)
     assert sample.covered(np.log(10)) == pytest.approx(0.9, abs=0.005)
+
+
+def test_structure_far_stronger_than_the_noise_gives_finite_values() -> None:
+    random = np.random.default_rng(0)
+    squares = np.kron(random.integers(0, 2, (16, 16)), np.ones((8, 8))) * 20_000
+    noisy = (squares + random.normal(100, 0.5, squares.shape)).astype(np.float32)
+    result = restore(noisy, "pretrained", preset="fast", uncertainty=True)
+    assert result.uncertainty is not None
+    assert np.isfinite(result.data).all()
+    assert np.isfinite(result.uncertainty.data).all()
+    assert np.abs(result.data - noisy).max() < 0.0025 * 20_000

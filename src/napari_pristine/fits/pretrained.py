@@ -48,6 +48,9 @@ _PROBE = 0.3
 _PROBED_SIDE, _JUDGED_SIDE = 80, 512
 """Side of the four parts of each plane where that is done, in pixels, and of the part where errors are estimated."""
 
+_MOST_ERROR = 6.0
+"""Logarithm of the largest error that is predicted, in noise levels: a network that sees what it has never seen, such as
+structure a thousand times stronger than the noise, may predict any."""
 _ADDED = 0.5
 """Strength of the noise that is added to the noisy planes while a network is adapted, in noise levels."""
 _RECORRUPTED = 0.3
@@ -170,7 +173,7 @@ def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) 
             outputs = net(*turned)
         for total, output in zip((restored, errors), outputs, strict=True):
             total += _turn_back(output, number) / orientations
-    return restored + mean, errors.exp()
+    return restored + mean, errors.clamp(max=_MOST_ERROR).exp()
 
 
 def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, half_widths: Tensor) -> Tensor:

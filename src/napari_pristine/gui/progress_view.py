@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+
 from magicgui.widgets import ProgressBar
 from napari import Viewer
 from napari.utils.theme import get_theme
@@ -12,10 +15,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_pristine.events import Note, Progress
 from napari_pristine.gui.widgets import wrapped_label
 from napari_pristine.image.quality import ChannelQuality
+from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.restore import Restored
 from napari_pristine.model import Model
 from napari_pristine.text import duration
 
+_GOOD, _CAUTION = "#56B4E9", "#E69F00"
+"""Colours of the marks of verdicts, which also differ for those who are colour-blind."""
 BAR_MAXIMUM = 1000
 """Value of a progress bar when the job is done."""
 
@@ -28,11 +34,12 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.bar = ProgressBar(min=0, max=BAR_MAXIMUM, value=0)
         self.status = wrapped_label()
         self.curve = ResidualCurve(viewer)
+        self.verdict = wrapped_label()
         self.summary = wrapped_label()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.bar.native, self.status, self.curve, self.summary):
+        for widget in (self.bar.native, self.status, self.curve, self.verdict, self.summary):
             layout.addWidget(widget)
         # room for two lines, so that the panel keeps its layout when a job starts
         self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing())
@@ -45,6 +52,9 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.status.setText(status)
         self.summary.clear()
         self.summary.setVisible(False)
+        self.verdict.clear()
+        self.verdict.setVisible(False)
+        self.bar.native.setVisible(bool(status))
         self.curve.clear()
         self.curve.setVisible(False)
 
@@ -76,6 +86,16 @@ class ProgressView(QWidget):  # type: ignore[misc]
             self._add_line(f"{name}noise level {figures.sigma:.3g} · residual {figures.residual:.2f} noise levels")
         for line in (*quality.stopped, *(note.text for note in restored.notes)):
             self._add_line(line)
+
+    def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        """Show what a result did to each channel, with a mark."""
+        lines = []
+        for verdict in verdicts:
+            mark, colour = ("✓", _GOOD) if verdict.good else ("⚠", _CAUTION)
+            name = f"{verdict.name}: " if verdict.name else ""
+            lines.append(f'<span style="color: {colour}">{mark}</span> {escape(name + verdict.sentence)}')
+        self.verdict.setText("<br>".join(lines))
+        self.verdict.setVisible(True)
 
     def show_model(self, model: Model) -> None:
         """Show that training is done; the facts about the model are shown where it is chosen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +25,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pristine.errors import PristineError
-from napari_pristine.events import BlockDone, Note, Preview, Progress
+from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
 from napari_pristine.gui.batch_panel import open_batch_with
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.widgets import ask, ask_save_path, button, label_for, side_by_side
+from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored, run_plan
@@ -41,6 +44,7 @@ from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
 from napari_pristine.recipe_file import load_recipe, save_recipe
 from napari_pristine.text import counted, duration
+from napari_pristine.verdict import judge
 
 _MANY_PLANES, _MANY_SECONDS = 2000, 3600.0
 """Number of planes, and time, from which a restoration is started only after a question."""
@@ -209,6 +213,8 @@ class RestorePanel(JobPanel):
             self.result.show_preview(event, self._step)
         elif isinstance(event, BlockDone) and self._plan is not None:
             self._done.append(self._plan.output_blocks.region(event.index))
+        elif isinstance(event, Judged):
+            self.progress.show_verdicts(event.verdicts)
         elif isinstance(event, Note):
             self.progress.add_note(event)
             if event.warning:
@@ -449,11 +455,36 @@ class RestorePanel(JobPanel):
         self.form.model_select.update_enabled(idle=idle, has_image=has_image)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts on the channels of a result."""
+
+    verdicts: tuple[Verdict, ...]
+
+
 def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
-    """Make the plan, yield it, and run it."""
+    """Make the plan, yield it, run it, and judge some planes of the result."""
     plan = make_plan()
     yield plan
-    return (yield from run_plan(plan))
+    done: list[BlockIndex] = []
+    job = run_plan(plan)
+    command: Command | None = None
+    try:
+        while True:
+            event = job.send(command)
+            if isinstance(event, BlockDone) and not event.unchanged:
+                done.append(event.index)
+            command = yield event
+    except StopIteration as end:
+        restored: Restored = end.value
+    finally:
+        job.close()
+    if done and not plan.params.degraded and max(plan.upscaling) == 1:
+        middle = dict(zip(plan.blocks.loop_axes, done[len(done) // 2], strict=False))
+        ranges = {axis: str(index) for axis, index in middle.items() if axis not in "CS"}
+        if not plan.blocks.chunks:
+            yield Judged(judge(plan.image.select(ranges), restored.image.select(ranges)))
+    return restored
 
 
 def _bind_key(viewer: Viewer, panel: weakref.ref[RestorePanel]) -> None:
