@@ -27,13 +27,14 @@ def manifest(methods: Mapping[str, Any]) -> str:
     commands = [(command(key), title, f"restore_panel:open_{key}") for key, title in titles.items()]
     commands += [
         (command("batch"), "Restore many files", "batch_panel:open_panel"),
+        (command("compare"), "Compare results", "compare_panel:open_panel"),
         (command("timelapse"), "Simulated time-lapse", "samples:open_timelapse"),
         (command("microtubules"), "Simulated image with few photons", "samples:open_microtubules"),
         (command("blurred"), "Simulated blurred image", "samples:open_blurred"),
         (command("fmd"), "Confocal mouse brain", "samples:open_fmd"),
     ]
     widgets = [(command(key), title) for key, title in titles.items()]
-    widgets.insert(1, (command("batch"), "Batch"))
+    widgets[1:1] = [(command("batch"), "Batch"), (command("compare"), "Compare")]
     samples = [
         ("timelapse", "Simulated two-channel time-lapse with known truth"),
         ("microtubules", "Simulated microtubules, 8 photons, with known truth"),

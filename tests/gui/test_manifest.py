@@ -37,6 +37,7 @@ def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_file
     widgets = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
     assert widgets.pop("napari-pristine.batch") == "Batch"
+    assert widgets.pop("napari-pristine.compare") == "Compare"
     titles = {key: "Restore" if key == "auto" else method.title for key, method in METHODS.items()}
     assert widgets == {f"napari-pristine.{key}": title for key, title in titles.items()}
     assert next(iter(widgets)) == "napari-pristine.auto"

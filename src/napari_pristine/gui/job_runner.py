@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from threading import Event as Flag
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import QWidget
-from superqt.utils import GeneratorWorker
+from superqt.utils import FunctionWorker, GeneratorWorker
 
 from napari_pristine.device import leave_a_core
 from napari_pristine.errors import ComputeError, PristineError
@@ -96,6 +96,60 @@ class JobRunner(QObject):  # type: ignore[misc]
             self._job.close()  # closed already, unless napari has quit the worker since its window was closed
         self._worker = self._job = None
         self.finished.emit()
+
+
+class LatestCall(QObject):  # type: ignore[misc]
+    """Calls one function at a time in a thread; of those that come meanwhile, only the last one is called.
+
+    Signals:
+        returned: What the function returned.
+        errored: The exception that it raised.
+    """
+
+    returned = Signal(object)
+    errored = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker: FunctionWorker[Any, Any] | None = None
+        self._next: Callable[[], object] | None = None
+
+    @property
+    def running(self) -> bool:
+        """True while a function is called or waits."""
+        return self._worker is not None
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Call a function, after the one that is being called."""
+        self._next = function
+        if self._worker is None:
+            self._start()
+
+    def stop(self) -> None:
+        """Call no more functions."""
+        self._next = None
+
+    def _start(self) -> None:
+        function, self._next = self._next, None
+        if function is None:
+            return
+        worker = create_worker(function, _worker_class=FunctionWorker, _ignore_errors=True)
+        worker.returned.connect(self._on_returned)
+        worker.errored.connect(self._on_errored)
+        worker.finished.connect(self._on_finished)
+        self._worker = worker
+        worker.start()
+
+    def _on_returned(self, result: object) -> None:
+        if self._next is None:
+            self.returned.emit(result)
+
+    def _on_errored(self, error: object) -> None:
+        self.errored.emit(error)
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        self._start()
 
 
 def _run(job: Job, cancelled: Flag, threads: int) -> Job:

@@ -1,0 +1,234 @@
+"""Plots of comparisons, in the colours of a theme, and a figure with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from napari_pristine.errors import FileError
+from napari_pristine.gui.compare_job import Compared, Comparisons
+from napari_pristine.gui.compare_table import ROWS, describe_resolution
+from napari_pristine.image.figures import Curve
+
+NOISY, REMOVED = "#999999", "#E69F00"
+RESULTS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
+"""Colours of Okabe & Ito, which colour-blind people can tell apart."""
+_MAX_NAME = 34
+_MAX_POINTS = 2000
+_SIZE = (7.1, 7.6)
+"""Width and height of the figure in inches: two columns of a journal."""
+_FONT = 7
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of text, which are those of the reference, and of the background."""
+
+    text: str = "#000000"
+    background: str = "#ffffff"
+
+
+def draw_histogram(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
+    """The residual in noise levels, with the normal curve that noise alone has."""
+    for result, figures, colour in _shown(comparisons):
+        axes.step(figures.histogram.x, figures.histogram.y, where="mid", color=colour, label=_short(result.name))
+    x = np.linspace(-5, 5, 201)
+    axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=colours.text, ls="--", lw=1, label="noise alone")
+    axes.set(xlim=(-5, 5), ylim=(0, None), xlabel="removed (noise levels)", ylabel="density")
+
+
+def draw_spectrum(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
+    """Power of noisy, restored and removed at each spatial frequency."""
+    request = comparisons.request
+    for number, (result, figures, colour) in enumerate(_shown(comparisons)):
+        if number == 0:
+            _plot(axes, _per_unit(figures.spectra["noisy"], request.pixel), color=NOISY, label="noisy")
+        _plot(axes, _per_unit(figures.spectra["restored"], request.pixel), color=colour, label=_short(result.name))
+        _plot(axes, _per_unit(figures.spectra["removed"], request.pixel), color=colour, ls=":", label="its removed")
+    axes.axhline(1, color=colours.text, ls="--", lw=1)
+    axes.set(yscale="log", xlabel=f"spatial frequency (1/{request.unit})", ylabel="power (white noise = 1)")
+
+
+def draw_means(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
+    """Means of small squares of the restored image by those of the noisy one."""
+    for result, figures, colour in _shown(comparisons):
+        step = max(len(figures.means.x) // _MAX_POINTS, 1)
+        points = figures.means.x[::step], figures.means.y[::step]
+        axes.plot(*points, ".", ms=2.5, color=colour, label=_short(result.name), alpha=0.7, rasterized=True)
+    for _, figures, _ in _shown(comparisons)[:1]:
+        ends = [min(figures.means.x.min(), figures.means.y.min()), max(figures.means.x.max(), figures.means.y.max())]
+        axes.plot(ends, ends, color=colours.text, ls="--", lw=1, label="same brightness")
+    axes.set(xlabel="noisy, means of 8 × 8 pixels", ylabel="restored")
+
+
+def draw_resolution(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
+    """Fourier ring correlation of noisy and restored."""
+    request = comparisons.request
+    for number, (result, figures, colour) in enumerate(_shown(comparisons)):
+        if number == 0:
+            _plot(axes, _per_unit(figures.before.curve, request.pixel), color=NOISY, label="noisy")
+            axes.axhline(figures.before.threshold, color=colours.text, ls="--", lw=1)
+        if figures.after is not None:
+            _plot(axes, _per_unit(figures.after.curve, request.pixel), color=colour, label=_short(result.name))
+    with_what = "two halves of it" if request.reference is None else "the reference"
+    axes.set(ylim=(-0.1, 1.02), xlabel=f"spatial frequency (1/{request.unit})", ylabel=f"correlation with {with_what}")
+
+
+def draw_profile(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
+    """Values along the line."""
+    request = comparisons.request
+    known = [(result, colour) for result, _, colour in _shown(comparisons) if result.profiles]
+    for number, (result, colour) in enumerate(known):
+        profiles = result.profiles or {}
+        if number == 0:
+            _plot(axes, _scaled(profiles["noisy"], request.pixel), color=NOISY, lw=0.8, label="noisy")
+        _plot(axes, _scaled(profiles["restored"], request.pixel), color=colour, label=_short(result.name))
+        if number == len(known) - 1 and "reference" in profiles:
+            curve = _scaled(profiles["reference"], request.pixel)
+            _plot(axes, curve, color=colours.text, ls="--", lw=1, label="reference")
+    axes.set(xlabel=f"distance ({request.unit})", ylabel="grey value")
+
+
+PLOTS: dict[str, Callable[[Axes, Comparisons, Colours], None]] = {
+    "Histogram": draw_histogram,
+    "Spectrum": draw_spectrum,
+    "Brightness": draw_means,
+    "Resolution": draw_resolution,
+    "Profile": draw_profile,
+}
+"""All plots by their names."""
+
+
+def draw(axes: Axes, name: str, comparisons: Comparisons, colours: Colours, *, size: float = 8) -> None:
+    """Draw a plot on empty axes, with its legend."""
+    PLOTS[name](axes, comparisons, colours)
+    axes.set_facecolor(colours.background)
+    axes.tick_params(colors=colours.text, labelsize=size - 1)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=colours.text, fontsize=size)
+    for name_, spine in axes.spines.items():
+        spine.set(color=colours.text, visible=name_ in ("left", "bottom"))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=size - 1, labelcolor=colours.text)
+
+
+def save_figure(path: Path, comparisons: Comparisons, chosen: int = 0) -> None:
+    """Save a figure of one result: images with the same contrast, plots, figures.
+
+    Args:
+        path: File, whose suffix gives the format, such as `.pdf` or `.png`.
+        comparisons: The comparisons.
+        chosen: Number of the result, of those with figures.
+
+    Raises:
+        FileError: The file cannot be written, or its format is unknown.
+    """
+    result = comparisons.usable[chosen]
+    one = Comparisons(comparisons.request, (result,))
+    figure = make_figure(one, result)
+    try:
+        figure.savefig(path, dpi=300, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise FileError(f"'{path}' cannot be written: {error}") from error
+
+
+def make_figure(comparisons: Comparisons, result: Compared) -> Figure:
+    """The figure of `save_figure`."""
+    request = comparisons.request
+    assert result.noisy is not None
+    assert result.restored is not None
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    low, high = request.contrast
+    half = (high - low) / 2
+    images: list[tuple[str, Any, tuple[float, float]]] = [
+        ("noisy", result.noisy, (low, high)),
+        ("restored", result.restored, (low, high)),
+        ("removed", result.noisy.astype(np.float64) - result.restored, (-half, half)),
+    ]
+    if result.reference is not None:
+        images.append(("reference", result.reference, (low, high)))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(_SIZE[0] / len(images) + 0.3, 4.6))
+    top, below = parts
+    for number, (axes, (name, plane, limits)) in enumerate(
+        zip(np.atleast_1d(top.subplots(1, len(images))), images, strict=True)
+    ):
+        axes.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+        axes.set_title(f"{'abcd'[number]}  {name}", fontsize=_FONT + 1, loc="left")
+        axes.set_axis_off()
+        if number == 0:
+            _add_scale_bar(axes, plane.shape, request.pixel, request.unit)
+            if request.line is not None and result.box is not None:
+                (y0, x0), (y1, x1) = request.line
+                axes.plot((x0 - result.box.left, x1 - result.box.left), (y0 - result.box.top, y1 - result.box.top),
+                          color=REMOVED, lw=1, scalex=False, scaley=False)  # fmt: skip
+    names = [name for name in PLOTS if name != "Profile" or result.profiles]
+    cells = below.subplots(2, 3).ravel()
+    for number, (axes, name) in enumerate(zip(cells, names, strict=False)):
+        draw(axes, name, comparisons, Colours(), size=_FONT)
+        axes.set_title("efghi"[number], fontsize=_FONT + 1, loc="left")
+    for axes in cells[len(names) :]:
+        axes.set_axis_off()
+    cells[-1].text(0, 1, _listed(comparisons, result), fontsize=_FONT, va="top", linespacing=1.5)
+    return figure
+
+
+def _listed(comparisons: Comparisons, result: Compared) -> str:
+    """Figures of a result, line by line."""
+    figures, request = result.figures, comparisons.request
+    assert figures is not None
+    lines = [_short(request.name), _short(result.name), request.position]
+    for row in ROWS:
+        values = [row.text(value) for value in (row.noisy(figures), row.value(figures))]
+        if values[1] != "–":
+            lines.append(f"{row.title}: {' → '.join(value for value in values if value != '–')}")
+    detail = [describe_resolution(found, request.pixel, request.unit) for found in (figures.before, figures.after)]
+    lines.append(f"Finest detail: {' → '.join(text for text in detail if text != '–')}")
+    return "\n".join(filter(None, lines))
+
+
+def _add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel: float, unit: str) -> None:
+    """A scale bar of about a fifth of the image, if the pixel size is known."""
+    if unit == "px":
+        return
+    most = shape[1] * pixel / 4
+    power = 10 ** np.floor(np.log10(most))
+    length = power * max(step for step in (1, 2, 5) if step * power <= most)
+    right, bottom = shape[1] * 0.95, shape[0] * 0.93
+    axes.plot((right - length / pixel, right), (bottom, bottom), color="white", lw=2.5, solid_capstyle="butt")
+    axes.text(right - length / pixel / 2, bottom - shape[0] * 0.02, f"{length:g} {unit}", color="white",
+              ha="center", va="bottom", fontsize=_FONT)  # fmt: skip
+
+
+def _shown(comparisons: Comparisons) -> list[tuple[Compared, Any, str]]:
+    """Results with their figures and colours."""
+    shown = []
+    for number, result in enumerate(comparisons.results):
+        if result.figures is not None:
+            shown.append((result, result.figures, RESULTS[number % len(RESULTS)]))
+    return shown
+
+
+def _plot(axes: Axes, curve: Curve, **style: Any) -> None:
+    axes.plot(curve.x, curve.y, **{"lw": 1.3, **style})
+
+
+def _per_unit(curve: Curve, pixel: float) -> Curve:
+    """Frequencies per unit of length in place of per pixel."""
+    return Curve(curve.x / pixel, curve.y)
+
+
+def _scaled(curve: Curve, pixel: float) -> Curve:
+    return Curve(curve.x * pixel, curve.y)
+
+
+def _short(name: str) -> str:
+    """A name that fits a legend."""
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME // 2]}…{name[-_MAX_NAME // 2 :]}"
