@@ -83,7 +83,12 @@ class RestorePanel(JobPanel):
         self.snapshot.setToolTip("The fit as it was after some of its steps; the right end is the result.")
         self.snapshot_label = QLabel()
         self.snapshot_row = side_by_side(label_for(self.snapshot, "Fit"), self.snapshot, self.snapshot_label)
-        self.result_row = side_by_side(label_for(self.strength, "Strength"), self.strength, self.strength_label)
+        self.compare_button = button(
+            "Compare…", "Noisy, restored and removed side by side, with figures and plots.", self.compare
+        )
+        self.result_row = side_by_side(
+            label_for(self.strength, "Strength"), self.strength, self.strength_label, self.compare_button
+        )
         self.results: list[ResultLayer] = []
         self.result: ResultLayer | None = None
         self._plan: RestorationPlan | None = None
@@ -141,6 +146,13 @@ class RestorePanel(JobPanel):
         ):
             return
         self.runner.keep()
+
+    def compare(self) -> None:
+        """Open the panel that compares the result with the noisy image."""
+        from napari_pristine.gui.compare_panel import open_compare  # imports matplotlib, which takes a while
+
+        if self.result is not None and self.result.layer is not None and not self.result.deleted:
+            open_compare(self.viewer, self.result.source, self.result.layer)
 
     def train(self) -> None:
         """Train a network on the image or on all selected layers, without restoring them."""
