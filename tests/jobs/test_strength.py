@@ -13,7 +13,7 @@ SETTINGS = {"stripes": False, "hot_pixels": False}
 
 
 def stack() -> Image:
-    noisy = np.stack([simulate_image((48, 48), seed=seed)[0] for seed in range(2)])
+    noisy = np.stack([simulate_image((48, 48), seed=seed)[0].data for seed in range(2)])
     return Image(noisy.astype(np.float32), "CYX")
 
 

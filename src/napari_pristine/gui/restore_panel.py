@@ -26,7 +26,6 @@ from qtpy.QtWidgets import (
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
-from napari_pristine.gui.batch_panel import open_batch_with
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
@@ -357,6 +356,8 @@ class RestorePanel(JobPanel):
 
     def ask_folder(self) -> None:
         """Ask for a folder, and open Batch filled in to restore its images in the same way."""
+        from napari_pristine.gui.batch_panel import open_batch_with  # which finds the panels of this module
+
         try:
             recipe = self.form.recipe_for_files()
         except PristineError as error:
@@ -424,10 +425,12 @@ class RestorePanel(JobPanel):
 
     def _on_removed(self, _: object = None) -> None:
         """Forget images that were removed; a job whose layer was deleted is cancelled, as its result is not wanted."""
-        if self.runner.active and self.result is not None and self.result.deleted:
-            self.progress.reset("Cancelled, as its layer was deleted")
-            self.runner.cancel()
-            self.result.discard()
+        for result in [result for result in self.results if result.deleted]:
+            if self.runner.active and result is self.result:
+                self.progress.reset("Cancelled, as its layer was deleted")
+                self.runner.cancel()
+            result.discard()
+            result.remove()
         for result in [result for result in self.results if result.source not in self.viewer.layers]:
             self.results.remove(result)
             if result is self.result and not self.runner.active:
