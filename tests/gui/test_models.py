@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import ENDLESS, noisy, wait_until_idle
+from helpers import ENDLESS, QUICK, noisy, wait_until_idle
 
 from napari_pristine.jobs.restore import restore
 from napari_pristine.methods import METHODS
@@ -108,6 +108,7 @@ def test_a_second_model_does_not_throw_away_the_first(qtbot, viewer, open_panel,
     learned = []
     for _ in range(2):
         panel.form.model_select.start.value = ""
+        panel.form.settings.set_values(QUICK[method])  # the choice has set the steps of the preset
         panel.train()
         wait_until_idle(qtbot, panel)
         learned.append(panel.form.model_select.model)
