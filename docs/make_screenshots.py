@@ -51,7 +51,7 @@ def show_restore_panel(preset: str) -> None:
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1400, 1000)
     viewer.open_sample("napari-pristine", "timelapse")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Denoise")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Restore")
     noisy = viewer.layers["time-lapse"]
     noisy.contrast_limits = (98, 165)
     viewer.dims.set_current_step((0, 1), (0, 1))

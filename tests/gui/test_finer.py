@@ -125,6 +125,7 @@ def test_only_layers_that_can_show_the_same_scene_are_proposed(viewer, open_pane
     assert button.toolTip().startswith("There is no other layer whose pixels fit those of the image.\n")
     viewer.add_image(noisy((4, 4)), name="much coarser", visible=False)
     viewer.add_image(noisy((32, 32)), name="coarse", visible=False)
+    viewer.layers.selection.active = viewer.layers["cells"]
     panel.form.refresh()
     assert button.isEnabled()
     row = panel.form.extra_images.add()

@@ -155,7 +155,7 @@ class Candidate:
 
     Attributes:
         name: Name of its layer.
-        facts: How it was made, from the metadata of the layer; empty if it is not a result of this software.
+        facts: The record of how it was made, from the metadata of the layer; empty if it is not a result of ours.
         plane: Its current plane; none if it cannot be compared.
         problem: Reason why it cannot be compared.
     """
@@ -282,7 +282,7 @@ def _compare_one(
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """What is needed to compute what a result has removed, taken from the layers at once.
+    """Everything that is needed to compute what a result has removed, taken from the layers at once.
 
     Attributes:
         noisy, restored: Current planes of both layers.

@@ -102,7 +102,7 @@ class LatestCall(QObject):  # type: ignore[misc]
     """Calls one function at a time in a thread; of those that come meanwhile, only the last one is called.
 
     Signals:
-        returned: What the function returned.
+        returned: The value that the function returned.
         errored: The exception that it raised.
     """
 

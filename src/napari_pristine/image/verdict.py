@@ -97,12 +97,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a result did to one channel of an image.
+    """The changes that a result made to one channel of an image.
 
     Attributes:
         kind: The most important finding.
         sentence: The same in plain words.
-        place: Where it is strongest, an index for each axis of the array; None for the image as a whole.
+        place: Place of the strongest change, an index for each axis of the array; None for the image as a whole.
         findings: All faults, the most important one first; empty if only noise was removed.
         evidence: The figures.
         name: Name of the channel; empty if there is only one.
