@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | table | coverage | speed | warm | noise | batch | gpu | panel`."""
+"""`python -m benchmarks quality | table | coverage | speed | warm | noise | verdict | batch | gpu | panel`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from benchmarks.panel import run_panel
 from benchmarks.speed import FitOptions, run_speed
 from benchmarks.suites import SUITES, Case, find_cases
 from benchmarks.tables import heading, line, markdown, merge
+from benchmarks.verdict import run_verdict
 from benchmarks.warm import run_warm
 from napari_pristine.errors import ComputeError, PristineError, SettingError
 
@@ -100,6 +101,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--count", type=int, default=500, help="number of images (default: 500)")
     add("--seed", type=int, default=0, help="seed of the scenes (default: 0)")
     add("--picture", type=Path, help="file for a picture of all ratios")
+
+    add = command("verdict", _verdict, "how often planted faults are found, and honest results are suspected")
+    add("--data", type=Path, default=Path(os.environ.get("PRISTINE_DATA", _DATA)), help="folder of folders of images")
+    add("--tuning", action="store_true", help="judge the images that served to choose the limits, not the others")
+    add("--details", action="store_true", help="print each fault that is missed and each false alarm")
+    add("--json", type=Path, help="file for all verdicts")
 
     add = command("batch", _batch, "frames per minute and memory of batches; warm starts, workers, large images")
     usual = list(TASKS)[:4]
@@ -237,6 +244,10 @@ def _warm(args: argparse.Namespace) -> int:
 
 def _noise(args: argparse.Namespace) -> int:
     return run_noise(args.count, args.seed, args.picture)
+
+
+def _verdict(args: argparse.Namespace) -> int:
+    return run_verdict(args.data, tuning=args.tuning, json=args.json, details=args.details)
 
 
 def _batch(args: argparse.Namespace) -> int:

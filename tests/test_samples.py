@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_pristine.errors import SettingError
-from napari_pristine.samples import GAIN, OFFSET, READ, simulate_image, simulate_timelapse
+from napari_pristine.samples import GAIN, OFFSET, READ, simulate_blurred, simulate_image, simulate_timelapse
 
 
 def test_metadata_of_a_timelapse() -> None:
@@ -18,6 +19,16 @@ def test_metadata_of_a_timelapse() -> None:
     assert noisy.scale == truth.scale
     assert len(noisy.channels) == 2
     assert noisy.name != truth.name
+
+
+def test_the_blurred_image_is_the_truth_seen_through_its_psf() -> None:
+    blurred, psf, truth = simulate_blurred((96, 96))
+    assert blurred.shape == truth.shape == (96, 96)
+    assert psf.data.max() == psf.data[psf.shape[0] // 2, psf.shape[1] // 2] == 1
+    expected = ndimage.convolve(truth.data.astype(float), psf.data / psf.data.sum(), mode="reflect")
+    deviation = (blurred.data - expected) / np.sqrt(GAIN * np.maximum(expected - OFFSET, 0) + READ**2)
+    assert abs(deviation.mean()) < 0.05
+    assert abs(deviation.std() - 1) < 0.05
 
 
 def test_noise_of_photons_and_camera() -> None:

@@ -123,7 +123,7 @@ def _sample(noisy: Array, truth: Array) -> Sample | None:
     assert fit.uncertainty is not None
     intensity = block.intensities[0]
     first = fit.data.astype(np.float64)
-    changed = block.half_widths(np.zeros_like(block.pixels), first[None], result[None])[0]
+    changed = block.half_widths(np.zeros_like(block.pixels), first[None], result[None], None)[0]
     inside = np.isfinite(changed)
     measured = float(np.mean(intensity.noise.variance + intensity.noise.gain * truth))
     return Sample(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_pristine.events import Command, Note, Preview, Progress
     from napari_pristine.image.image import Image
     from napari_pristine.image.quality import Comparison
+    from napari_pristine.image.verdict import Verdict
     from napari_pristine.io.registry import read, write
     from napari_pristine.jobs.restore import Restored, restore, run
     from napari_pristine.jobs.train import learn
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_pristine.model import Model, load_model, save_model
     from napari_pristine.recipe import Recipe
     from napari_pristine.recipe_file import load_recipe, save_recipe
+    from napari_pristine.verdict import judge
 
 try:
     __version__ = version("napari-pristine")
@@ -51,9 +53,11 @@ _HOME = {
     "Progress": "events",
     "Recipe": "recipe",
     "Restored": "jobs.restore",
+    "Verdict": "image.verdict",
     "Command": "events",
     "compare": "comparison",
     "diagnose": "diagnosis",
+    "judge": "verdict",
     "learn": "jobs.train",
     "load_model": "model",
     "load_recipe": "recipe_file",
@@ -67,8 +71,8 @@ _HOME = {
 
 __all__ = [
     "METHODS", "Command", "Comparison", "Diagnosis", "Image", "Model", "Note", "Preview", "PristineError", "Progress",
-    "Recipe", "Restored", "__version__", "compare", "diagnose", "learn", "load_model", "load_recipe", "read", "restore",
-    "run", "save_model", "save_recipe", "write",
+    "Recipe", "Restored", "Verdict", "__version__", "compare", "diagnose", "judge", "learn", "load_model",
+    "load_recipe", "read", "restore", "run", "save_model", "save_recipe", "write",
 ]  # fmt: skip
 
 

@@ -55,6 +55,21 @@ def test_the_order_of_axes_does_not_matter_in_a_comparison(shell: Shell, tmp_pat
     assert json.loads(out)["nrmse"] == 0
 
 
+def test_a_result_is_judged_by_the_noisy_image_alone(shell: Shell, tmp_path: Path) -> None:
+    noisy, truth = simulate_timelapse((64, 64), frames=1)
+    write(tmp_path / "noisy.tif", noisy)
+    write(tmp_path / "truth.tif", truth)
+    code, out, _ = shell("compare", "truth.tif", "--noisy", "noisy.tif")
+    assert code == 0
+    assert "nuclei: Only noise was removed.\n" in out
+    assert "PSNR" not in out
+    _, out, _ = shell("compare", "noisy.tif", "--noisy", "noisy.tif", "--reference", "truth.tif", "--json")
+    found = json.loads(out)
+    assert [verdict["kind"] for verdict in found["verdicts"]] == ["noise remains"] * 2
+    assert found["verdicts"][0]["evidence"]["kept"] == pytest.approx(1)
+    assert found["psnr"] > 0
+
+
 def test_what_is_too_small_to_compare_is_refused(shell: Shell, tmp_path: Path) -> None:
     write(tmp_path / "a.tif", Image(np.eye(8, dtype=np.uint8), "YX"))
     code, _, err = shell("compare", "a.tif", "--reference", "a.tif")

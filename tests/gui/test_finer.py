@@ -114,6 +114,27 @@ def test_the_degradation_of_each_image_is_in_the_recipe(viewer, open_panel, meth
 
 
 @pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
+def test_only_layers_that_can_show_the_same_scene_are_proposed(viewer, open_panel, method):
+    viewer.add_image(np.ones((9, 9)), name="point spread function")
+    viewer.add_image(noisy((60, 64)), name="other")
+    viewer.add_image(noisy((64, 64)), name="result", metadata={"pristine": {}})
+    viewer.add_image(noisy((64, 64)), name="cells")
+    panel = open_panel(viewer, method)
+    button = panel.form.extra_images.add_button
+    assert not button.isEnabled()
+    assert button.toolTip().startswith("There is no other layer whose pixels fit those of the image.\n")
+    viewer.add_image(noisy((4, 4)), name="much coarser", visible=False)
+    viewer.add_image(noisy((32, 32)), name="coarse", visible=False)
+    panel.form.refresh()
+    assert button.isEnabled()
+    row = panel.form.extra_images.add()
+    assert row.layer_box.layer.name == "coarse"
+    assert row.settings.values()["finer"] == 2
+    assert list(row.layer_box.box.choices) == ["", "much coarser", "coarse"]
+    panel.form.recipe({})
+
+
+@pytest.mark.skipif(not TOGETHER, reason="no method restores several images together")
 def test_several_images_are_restored_together(qtbot, viewer, open_panel, method):
     viewer.add_image(noisy((32, 32), 1), name="coarse", scale=(2, 2))
     viewer.add_image(noisy((64, 64)), name="fine")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from npe2 import PluginManifest
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QLabel, QWidget
 
 import napari_pristine
+from napari_pristine.gui.widgets import open_as_tab
 from napari_pristine.methods import METHODS
 
 pytestmark = pytest.mark.gui
@@ -66,6 +69,29 @@ def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
     panel.form.set_method(method)
     _, batch = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
     assert batch.form.open_panels().keys() == {METHODS[method].title}
+
+
+def test_a_panel_opens_as_a_tab_beside_the_others_of_its_side(qtbot, make_napari_viewer):
+    class Panel(QWidget):
+        def showEvent(self, event):  # noqa: N802
+            super().showEvent(event)
+            open_as_tab(self)
+
+    viewer = make_napari_viewer(show=True)
+    first, second = (viewer.window.add_dock_widget(Panel(), name=name, area="right") for name in ("a", "b"))
+    window = first.parentWidget()
+    qtbot.wait(50)
+    assert window.tabifiedDockWidgets(second) == [first]
+    assert first.visibleRegion().isEmpty()  # the new one is in front
+    below = viewer.window.add_dock_widget(Panel(), name="c", area="bottom")
+    qtbot.wait(50)
+    assert window.tabifiedDockWidgets(below) == []
+
+
+def test_the_manifest_is_valid():
+    done = subprocess.run([sys.executable, "-m", "npe2", "validate", str(MANIFEST)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid" in done.stdout
 
 
 def test_a_name_that_is_no_method_is_no_command():

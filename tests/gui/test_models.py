@@ -141,6 +141,24 @@ def test_a_model_of_another_method_is_refused(qtbot, viewer, open_panel, notific
     assert other.form.model_select.model is None
 
 
+def test_what_cannot_be_used_says_why(viewer, open_panel, method):
+    panel = open_panel(viewer, method)
+    select = panel.form.model_select
+    assert "there is none to save" in select.facts.text()
+    reasons = {
+        select.train_button: "Open an image first.", select.scroll_button: "Open an image first.",
+        select.save_button: "Train a network first, or open one.",
+        select.adapt.native: "Train a network first, or open one.",
+    }  # fmt: skip
+    for widget, reason in reasons.items():
+        assert not widget.isEnabled()
+        assert widget.toolTip().startswith(f"{reason}\n")
+    select.update_enabled(idle=False, has_image=True)
+    assert select.open_button.toolTip().startswith("Wait until the running job has ended, or cancel it.\n")
+    select.update_enabled(idle=True, has_image=True)
+    assert select.open_button.toolTip() == "Open a trained network."
+
+
 def test_only_methods_that_learn_have_the_part(viewer, open_panel, method):
     assert not open_panel(viewer, method).form.model_select.isHidden()
     assert open_panel(viewer, "inr").form.model_select.isHidden()

@@ -13,7 +13,7 @@ import torch
 
 from napari_pristine import Image, PristineError, Recipe, learn, load_recipe, restore, save_model, save_recipe, write
 from napari_pristine.batch.spec import resolve_batch
-from napari_pristine.errors import FileError
+from napari_pristine.errors import FileError, SettingError
 from napari_pristine.jobs.inputs import InputCache, open_inputs
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.methods import METHODS
@@ -121,6 +121,23 @@ def test_extra_images_and_measured_psfs_have_roles_of_their_own(tmp_path: Path) 
     assert [note.text for note in again.notes if note.text.startswith("psf:")] == [
         "psf: 'psf.npy' has changed since the recipe was made"
     ]
+
+
+def test_a_measured_psf_can_be_given_as_an_image_and_must_be_given() -> None:
+    spot = Image(np.exp(-(np.hypot(*np.mgrid[-3:4, -3:4]) ** 2)), "YX")
+    recipe = Recipe(method="linr", settings={**FEW, "blur": "file", "extra_images": [{"blur": "file"}]})
+    also = [Image(NOISY, "YX")]
+    inputs = open_inputs(recipe, extra_images=also, psfs=[spot, spot])
+    assert sorted(inputs.recipe.inputs) == ["extra_image_1", "extra_image_1_psf", "psf"]
+    assert (inputs.recipe.inputs["psf"].path, len(inputs.recipe.inputs["psf"].sha256)) == ("", 64)
+    for psf in inputs.psfs:
+        assert psf is not None
+        np.testing.assert_array_equal(psf.image, spot.data)
+    for given in ([], [spot], [None, spot]):
+        with pytest.raises(SettingError, match="needs a measured point spread function; give its file as psf_file"):
+            open_inputs(recipe, extra_images=also, psfs=given)
+    sharp = Recipe(method="linr", settings=FEW)
+    assert open_inputs(sharp, psfs=[spot]).psfs == (None,)  # chosen before, and not needed
 
 
 def test_files_are_opened_once_for_many_images_unless_they_change(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,32 +19,64 @@ from napari_pristine.cli.output import (
     report_error,
     say,
 )
+from napari_pristine.errors import SettingError
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.text import to_json
+
+if TYPE_CHECKING:
+    from napari_pristine.image.verdict import Verdict
 
 
 def compare(
     result: Annotated[Path, Parameter(help="Image to compare, such as a result.")],
     /,
     *,
-    reference: Annotated[Path, Parameter(help="The image as it should be.")],
+    reference: Annotated[Path | None, Parameter(help="The image as it should be.")] = None,
+    noisy: Annotated[Path | None, Parameter(help="The noisy image: was only noise removed from it?")] = None,
     data_range: Annotated[
         float | None, Parameter(help="Range of values; by default 255 for 8 bits, else that of the reference.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."""
-    from napari_pristine import comparison
+    """Compare a result with a reference (PSNR, SSIM, NRMSE), or judge it by the noisy image alone."""
+    from napari_pristine import comparison, verdict
     from napari_pristine.io.registry import read
 
-    truth = read(reference)
-    found = comparison.compare(read(result), truth, data_range)
-    origin = "given"
-    if data_range is None:
-        rule = "of 8 bits" if truth.dtype == "uint8" else "largest minus smallest value of the reference"
-        origin = f"{rule}; --data-range sets another"
-    facts = {"result": result, "reference": reference, **vars(found), "identical": found.identical}
-    say(*([to_json(facts)] if json else describe_comparison(found, origin)))
+    if reference is None and noisy is None:
+        raise SettingError(
+            "there is nothing to compare with; give the true image with --reference, or the noisy image with --noisy"
+        )
+    image, lines = read(result), list[str]()
+    facts: dict[str, Any] = {"result": result}
+    if reference is not None:
+        truth = read(reference)
+        found = comparison.compare(image, truth, data_range)
+        origin = "given"
+        if data_range is None:
+            rule = "of 8 bits" if truth.dtype == "uint8" else "largest minus smallest value of the reference"
+            origin = f"{rule}; --data-range sets another"
+        facts |= {"reference": reference, **vars(found), "identical": found.identical}
+        lines += describe_comparison(found, origin)
+    if noisy is not None:
+        verdicts = verdict.judge(read(noisy), image)
+        facts |= {"noisy": noisy, "verdicts": [asdict(channel) for channel in verdicts]}
+        lines += _describe_verdicts(verdicts)
+    say(*([to_json(facts)] if json else lines))
+
+
+def _describe_verdicts(verdicts: Sequence[Verdict]) -> list[str]:
+    """Lines with the verdict on each channel and the figures that it rests on."""
+    lines = []
+    for verdict in verdicts:
+        found, name = verdict.evidence, f"{verdict.name}: " if verdict.name else ""
+        lines += [f"{name}{sentence}" for sentence in ([f.sentence for f in verdict.findings] or [verdict.sentence])]
+        if found.judged:
+            lines.append(
+                f"  removed: {found.residual:.2f} noise levels, whiteness {found.whiteness:+.2f}, correlation with the "
+                f"result {found.structure:+.2f}; kept: {found.kept:.0%} of the finest noise; brightness "
+                f"{found.brightness:+.1%}"
+            )
+    return lines
 
 
 def diagnose(

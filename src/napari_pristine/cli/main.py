@@ -47,7 +47,11 @@ for _name, _module, _help in (
     ("restore", "restore", "Restore images. 'pristine methods NAME' lists the settings for --set."),
     ("batch", "batch", "Restore folders of files by a recipe; can be interrupted, resumed, and run on many machines."),
     ("learn", "learn", "Train a network on many noisy images, for 'pristine restore --model'."),
-    ("compare", "inspect", "Compare an image with a reference: PSNR, SSIM in both common forms, NRMSE."),
+    (
+        "compare",
+        "inspect",
+        "Compare a result with a reference (PSNR, SSIM, NRMSE), or judge it by the noisy image alone.",
+    ),
     ("diagnose", "inspect", "Measure the noise of an image, and recommend a method."),
     ("methods", "inspect", "List the methods, or all settings of one."),
     ("export", "inspect", "Export a model for other programs, in the format of bioimage.io."),

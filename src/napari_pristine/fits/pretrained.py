@@ -49,8 +49,8 @@ _PROBED_SIDE, _JUDGED_SIDE = 80, 512
 """Side of the four parts of each plane where that is done, in pixels, and of the part where errors are estimated."""
 
 _MOST_ERROR = 6.0
-"""Logarithm of the largest error that is predicted, in noise levels: a network that sees what it has never seen, such as
-structure a thousand times stronger than the noise, may predict any."""
+"""Logarithm of the largest predicted error, in noise levels: where the network sees what it has never seen, such as
+structure a thousand times stronger than the noise, it may predict any."""
 _ADDED = 0.5
 """Strength of the noise that is added to the noisy planes while a network is adapted, in noise levels."""
 _RECORRUPTED = 0.3

@@ -26,7 +26,6 @@ from napari_pristine.gui.batch_table import BatchTableModel, BatchTableView
 from napari_pristine.gui.file_layers import show_pair
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
-from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.gui.widgets import button, wrapped_label
 from napari_pristine.recipe import Recipe
 from napari_pristine.text import counted, duration, short_name
@@ -212,6 +211,8 @@ class BatchPanel(JobPanel):
 
     def _open_panels(self) -> dict[str, Callable[[], Recipe]]:
         """The open restore panels: title of the method, and a function that returns the recipe."""
+        from napari_pristine.gui.restore_panel import RestorePanel  # here, as it opens this panel
+
         main_window: QWidget = self
         while (parent := main_window.parentWidget()) is not None:
             main_window = parent

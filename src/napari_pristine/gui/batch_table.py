@@ -330,6 +330,6 @@ class _ProgressDelegate(QStyledItemDelegate):  # type: ignore[misc]
             theme = get_theme(self._viewer.theme)
             bar = QRect(option.rect).adjusted(2, 0, -2, -1)
             bar.setTop(bar.bottom() - _BAR_HEIGHT + 1)
-            painter.fillRect(bar, QColor(theme.foreground.as_hex("long")))
+            painter.fillRect(bar, QColor(theme.foreground.as_hex()))
             bar.setWidth(round(bar.width() * fraction))
-            painter.fillRect(bar, QColor(theme.current.as_hex("long")))
+            painter.fillRect(bar, QColor(theme.current.as_hex()))

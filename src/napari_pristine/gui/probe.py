@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from threading import Thread
 
 import numpy as np
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import FunctionWorker
 
 from napari_pristine.diagnosis import ChannelNoise, describe_noise, measure_channels
 from napari_pristine.errors import PristineError
@@ -48,45 +47,43 @@ class Probe(QObject):  # type: ignore[misc]
     """Measures one image at a time in a thread; `measured` is emitted with a `Measured`, or a `PristineError`."""
 
     measured = Signal(object)
+    _found = Signal(object)
     _slowness: float | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self._worker: FunctionWorker[Any, Any] | None = None
+        self._busy = False
         self._next: Image | None = None
+        self._found.connect(self._on_found)
 
     def start(self, image: Image) -> None:
         """Measure an image, after the one that is being measured; those between are left out."""
         self._next = image
-        if self._worker is None:
+        if not self._busy:
             self._start()
-
-    def stop(self) -> None:
-        """Measure no more images."""
-        self._next = None
 
     def _start(self) -> None:
         image, self._next = self._next, None
-        if image is None:
-            return
-        worker = create_worker(_measure, [image], Probe._slowness, _worker_class=FunctionWorker, _ignore_errors=True)
-        worker.returned.connect(self._on_returned)
-        worker.errored.connect(self._on_errored)
-        worker.finished.connect(self._on_finished)
-        self._worker = worker
-        worker.start()
+        self._busy = image is not None
+        if image is not None:
+            # a daemon, so that it does not keep a closed window waiting
+            Thread(target=self._measure, args=([image],), daemon=True).start()
 
-    def _on_returned(self, measured: Measured) -> None:
-        Probe._slowness = measured.slowness
-        if self._next is None:
-            self.measured.emit(measured)
+    def _measure(self, images: list[Image]) -> None:
+        """Measure the only image of a list, which is emptied, so that its data are not kept."""
+        found: Measured | Exception
+        try:
+            found = _measure(images.pop(), Probe._slowness)
+        except Exception as error:  # noqa: BLE001 - nothing that is wrong with an image may end the thread
+            found = error
+        with suppress(RuntimeError):  # the window was closed meanwhile
+            self._found.emit(found)
 
-    def _on_errored(self, error: Exception) -> None:
-        if self._next is None and isinstance(error, PristineError):
-            self.measured.emit(error)
-
-    def _on_finished(self) -> None:
-        self._worker = None
+    def _on_found(self, found: Measured | Exception) -> None:
+        if isinstance(found, Measured):
+            Probe._slowness = found.slowness
+        if self._next is None and isinstance(found, (Measured, PristineError)):
+            self.measured.emit(found)
         self._start()
 
 
@@ -109,11 +106,8 @@ def middle(image: Image, position: dict[str, int]) -> Image:
     return image.select(ranges)
 
 
-def _measure(images: list[Image], slowness: float | None) -> Measured:
-    """Measure the only image of a list, which is emptied: the worker lives on, its data must not."""
-    image = images.pop()
+def _measure(image: Image, slowness: float | None) -> Measured:
     channels = measure_channels(replace(image, data=np.asarray(image.data)))
-    del image
     if slowness is None:
         from napari_pristine.jobs.restore import restore  # loads torch's kernels, which takes a second
 

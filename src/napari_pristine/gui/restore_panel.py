@@ -26,7 +26,6 @@ from qtpy.QtWidgets import (
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
-from napari_pristine.gui.batch_panel import open_batch_with
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
@@ -83,7 +82,12 @@ class RestorePanel(JobPanel):
         self.snapshot.setToolTip("The fit as it was after some of its steps; the right end is the result.")
         self.snapshot_label = QLabel()
         self.snapshot_row = side_by_side(label_for(self.snapshot, "Fit"), self.snapshot, self.snapshot_label)
-        self.result_row = side_by_side(label_for(self.strength, "Strength"), self.strength, self.strength_label)
+        self.compare_button = button(
+            "Compare…", "Noisy, restored and removed side by side, with figures and plots.", self.compare
+        )
+        self.result_row = side_by_side(
+            label_for(self.strength, "Strength"), self.strength, self.strength_label, self.compare_button
+        )
         self.results: list[ResultLayer] = []
         self.result: ResultLayer | None = None
         self._plan: RestorationPlan | None = None
@@ -141,6 +145,13 @@ class RestorePanel(JobPanel):
         ):
             return
         self.runner.keep()
+
+    def compare(self) -> None:
+        """Open the panel that compares the result with the noisy image."""
+        from napari_pristine.gui.compare_panel import open_compare  # imports matplotlib, which takes a while
+
+        if self.result is not None and self.result.layer is not None and not self.result.deleted:
+            open_compare(self.viewer, self.result.source, self.result.layer)
 
     def train(self) -> None:
         """Train a network on the image or on all selected layers, without restoring them."""
@@ -345,6 +356,8 @@ class RestorePanel(JobPanel):
 
     def ask_folder(self) -> None:
         """Ask for a folder, and open Batch filled in to restore its images in the same way."""
+        from napari_pristine.gui.batch_panel import open_batch_with  # which finds the panels of this module
+
         try:
             recipe = self.form.recipe_for_files()
         except PristineError as error:
@@ -412,10 +425,12 @@ class RestorePanel(JobPanel):
 
     def _on_removed(self, _: object = None) -> None:
         """Forget images that were removed; a job whose layer was deleted is cancelled, as its result is not wanted."""
-        if self.runner.active and self.result is not None and self.result.deleted:
-            self.progress.reset("Cancelled, as its layer was deleted")
-            self.runner.cancel()
-            self.result.discard()
+        for result in [result for result in self.results if result.deleted]:
+            if self.runner.active and result is self.result:
+                self.progress.reset("Cancelled, as its layer was deleted")
+                self.runner.cancel()
+            result.discard()
+            result.remove()
         for result in [result for result in self.results if result.source not in self.viewer.layers]:
             self.results.remove(result)
             if result is self.result and not self.runner.active:

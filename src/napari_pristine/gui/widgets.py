@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QDropEvent, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -204,7 +204,10 @@ def open_as_tab(panel: QWidget) -> None:
     others = [
         other
         for other in window.findChildren(QDockWidget, options=Qt.FindChildOption.FindDirectChildrenOnly)
-        if other is not dock and other.isVisible() and not other.isFloating() and window.dockWidgetArea(other) == area
+        if other is not dock
+        and not other.isHidden()
+        and not other.isFloating()
+        and window.dockWidgetArea(other) == area
     ]
     if others:
         window.tabifyDockWidget(others[-1], dock)
@@ -221,11 +224,21 @@ def form_layout(parent: QWidget) -> QFormLayout:
     return layout
 
 
+class _FormLabel(QLabel):  # type: ignore[misc]
+    """Label that is as wide as the longest ones, in the font that the window gives it."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        wide = self.fontMetrics().horizontalAdvance("Refractive index    ")
+        return super().minimumSizeHint().expandedTo(QSize(wide, 0))
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+
 def label_for(field: QWidget, text: str) -> QLabel:
     """Make the label of a field; all labels are equally wide, so that the fields of all forms are aligned."""
-    label = QLabel(text)
+    label = _FormLabel(text)
     label.setBuddy(field)  # screen readers name the field by it
-    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("Refractive index    "))
     label.setToolTip(field.toolTip())
     return label
 

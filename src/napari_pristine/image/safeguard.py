@@ -287,7 +287,7 @@ def mixing_weight(
     return float(np.clip((best + _TYPICAL * _UNCERTAIN * variance) / (room + _UNCERTAIN * variance), 0, 1))
 
 
-def noise_variance(noisy: Array, noise: Noise) -> Array:
+def noise_variance(noisy: NDArray[Any], noise: Noise) -> Array:
     """Variance of the noise at each pixel `(*space)`, by the brightness around it."""
     signal = _blur(noisy, _SIGNAL_BLUR)
     return np.asarray(np.maximum(noise.gain * signal + noise.variance, (_LEAST_SIGMA * noise.sigma) ** 2))
@@ -319,7 +319,7 @@ def _kept_by_blur(blur: float, correlation_length: float) -> float:
     return float((kernel * noise_autocorrelation(lags, correlation_length)).sum() ** 2)
 
 
-def _blur(values: Array, sigma: float) -> Array:
+def _blur(values: NDArray[Any], sigma: float) -> Array:
     """Blur along Y and X."""
     return np.asarray(ndimage.gaussian_filter(values, (0.0,) * (values.ndim - 2) + (sigma, sigma)))
 

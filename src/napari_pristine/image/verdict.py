@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -23,68 +22,31 @@ from napari_pristine.image.noise import (
     count_saturated,
     fourth_differences,
     measure_noise,
-    noise_autocorrelation,
     spread,
 )
 from napari_pristine.image.outliers import fill_outliers, find_outliers
+from napari_pristine.image.removed import LIMITS, Kind, Peak, look_at, measure_levels
 from napari_pristine.image.safeguard import noise_variance
 from napari_pristine.image.stripes import measure_stripes
 
-Array = NDArray[np.float32]
 Map = NDArray[np.floating[Any]]
 
 MIN_SIDE = 32
 """Least number of pixels along Y and X for a verdict."""
 _MAX_PLANES, _TILE, _MAX_TILES = 8, 1024, 16
 """Planes that are judged, evenly spread; side of the tiles in which larger planes are judged; number of these."""
-_SCALES = (1.0, 2.0, 4.0)
-"""Standard deviations of the blurs at which what was removed is compared with noise, in pixels."""
-_SURROUNDINGS = 3.0
-"""Width of the blur that separates structure from its surroundings, relative to that of a scale."""
-_TOLERANCE = 0.1
-"""Error that a good result may have where there is structure, relative to the strength of that structure."""
-_WEAK = 0.1
-"""Power of structure, in noise variances, below which hardly anything can be said about it."""
-_KEPT_BIAS = 0.1
-"""Product of what was removed and of the result, in noise variances, that a good filter has where it keeps noise."""
-_LEAST = 0.2
-"""Least noise level of a place, relative to that of the channel."""
-_TAIL = 0.995, 2.81
-"""A quantile of the magnitudes of normal noise, and its value: stronger noise raises it."""
-_LIMITS = {"place": 5.8, "dimmed": 6.3, "dimmed, wide": 7.6, "added, narrow": 5.0, "added": 5.2}
-"""Tests of places and windows, and the deviations, in standard deviations, above which noise does not explain them."""
 _USUAL_SIZE = 512**2
-"""Pixels to which these limits refer: the largest of more deviations is larger."""
+"""Pixels to which `LIMITS` refer: the largest of more deviations is larger."""
 _KEPT = 0.25
 """Share of the noise in the result, above which noise remains."""
 _CELL, _FLAT = 16, 0.25
 """Side of the squares, in pixels, whose flattest part shows the noise that is left; that part of them."""
-_BRIGHTER, _STEEPER, _CLEAR = 0.02, 0.04, 6.0
+_BRIGHTER, _STEEPER, _CLEAR = 0.02, 0.06, 6.0
 """Relative changes of the mean and of the slope of the brightness that count; their least standard deviations."""
 _DARK = 1e-3
 """Quantile of the blurred image that counts as dark, where the noise does not tell the offset of the camera."""
 _MANY = 0.05
 """Share of the image with a fault, above which it is not that of a single place."""
-
-
-class Kind(StrEnum):
-    """Kinds of verdicts."""
-
-    GOOD = "only noise removed"
-    BRIGHTNESS = "brightness changed"
-    REMOVED = "structure removed"
-    ADDED = "structure added"
-    REMAINS = "noise remains"
-    UNKNOWN = "not judged"
-
-
-_WINDOWS = {
-    "dimmed": (Kind.REMOVED, 8.0),
-    "dimmed, wide": (Kind.REMOVED, 16.0),
-    "added, narrow": (Kind.ADDED, 4.0),
-    "added": (Kind.ADDED, 8.0),
-}
-"""Kind of fault and standard deviation of the window, in pixels, of the tests that compare structure."""
 
 
 @dataclass(frozen=True)
@@ -210,14 +172,15 @@ def judge_channel(
     brightness = _measure_brightness(values, restored, valid, noise)
     steady = brightness.corrected(restored) if brightness.changed else restored
     kept = _measure_kept(values, restored, noise)
-    looks = [(part, _look(values[part], steady[part], valid[part], noise, step)) for part in _tiles(values.shape)]
+    levels = measure_levels(values, restored, valid, noise)
+    looks = [(part, look_at(values[part], steady[part], valid[part], levels, step)) for part in _tiles(values.shape)]
     judged = sum(int(np.prod(_sides(part))) for part, _ in looks)
     # the largest of more deviations is larger
     slack = 2 * float(np.log(max(judged / _USUAL_SIZE, 1.0)))
     peaks = [
         replace(
             peak,
-            value=peak.value / (1 + slack / peak.limit**2) ** 0.5,
+            value=peak.value / (1 + slack / LIMITS[peak.test] ** 2) ** 0.5,
             y=peak.y + part[1].start,
             x=peak.x + part[2].start,
             plane=int(chosen[part[0]]),
@@ -226,6 +189,7 @@ def judge_channel(
         for peak in look.peaks
     ]
     findings = [*brightness.findings(), *_describe_peaks(peaks, shape, axes), *_describe_kept(kept)]
+    findings.sort(key=lambda finding: -finding.strength)
     first = findings[0] if findings else Finding(Kind.GOOD, "Only noise was removed.", 0.0)
     evidence = Evidence(
         sigma=noise.sigma,
@@ -236,7 +200,7 @@ def judge_channel(
         brightness=brightness.mean,
         slope=brightness.slope,
         offset=brightness.offset,
-        strengths={test: max(p.value / p.limit for p in peaks if p.test == test) for test in _LIMITS},
+        strengths={test: max(p.strength for p in peaks if p.test == test) for test in LIMITS},
         judged=judged / noisy.size,
     )
     return Verdict(first.kind, first.sentence, first.place, tuple(findings), evidence, name)
@@ -248,9 +212,8 @@ def _not_judged(sentence: str) -> Verdict:
 
 def _tiles(shape: tuple[int, ...]) -> list[tuple[int, slice, slice]]:
     """Plane, rows and columns of the parts of planes `(planes, Y, X)` that are judged one by one."""
-    rows, columns = (
-        [slice(start, min(start + _TILE, n)) for start in range(0, max(n - MIN_SIDE, 1), _TILE)] for n in shape[1:]
-    )
+    edges = [np.linspace(0, n, -(-n // _TILE) + 1).astype(int).tolist() for n in shape[1:]]
+    rows, columns = ([slice(*pair) for pair in itertools.pairwise(ends)] for ends in edges)
     tiles = list(itertools.product(range(shape[0]), rows, columns))
     return [tiles[number] for number in spread(len(tiles), _MAX_TILES)]
 
@@ -259,161 +222,15 @@ def _sides(part: tuple[int, slice, slice]) -> tuple[int, int]:
     return part[1].stop - part[1].start, part[2].stop - part[2].start
 
 
-# places
-
-
-@dataclass(frozen=True)
-class _Peak:
-    """The strongest deviation that a test found in a tile.
-
-    Attributes:
-        test: Name of the test, a key of `_LIMITS`.
-        kind: Structure removed, or added.
-        value: The deviation, in standard deviations.
-        y, x: Its place.
-        share: Contrast that was lost, relative to that of the noisy image; or added, relative to that of the result.
-        area: Share of the tile where the limit is exceeded.
-        plane: Index of the plane.
-    """
-
-    test: str
-    kind: Kind
-    value: float
-    y: int
-    x: int
-    share: float
-    area: float
-    plane: int = 0
-
-    @property
-    def limit(self) -> float:
-        return _LIMITS[self.test]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The figures of one tile, see `Evidence`, and its peaks."""
-
-    residual: float
-    whiteness: float
-    structure: float
-    peaks: tuple[_Peak, ...]
-
-
-def _look(noisy: Map, result: Map, valid: NDArray[np.bool_], noise: Noise, step: float) -> _Look:
-    """Compare what was removed from a tile `(Y, X)` with noise, at several scales.
-
-    The noise of a place is the mean of the levels that the brightness of both images foretells, which makes few
-    photons comparable as a square root does.
-
-    Args:
-        noisy: The noisy image.
-        result: The result.
-        valid: False where the noisy value does not count.
-        noise: Noise of the channel.
-        step: Step of the values of the result; rounding adds errors that do not average out where the image is flat.
-    """
-    y, f = np.asarray(noisy, np.float32), np.asarray(result, np.float32)
-    removed = np.where(valid, y - f, 0)
-    level = np.sqrt(noise_variance(y, noise))
-    lags = [np.mean(removed[:, 1:] * removed[:, :-1]), np.mean(removed[1:] * removed[:-1])]
-    power = max(float(np.mean(removed**2)), 1e-30)
-    peaks: list[_Peak] = []
-    structure = 0.0
-    for scale in _SCALES:
-        band = _band(y, f, valid, noise, step, scale)
-        peaks += band.places()
-        if scale == _SCALES[0]:
-            products = float((band.shown * band.removed).sum())
-            structure = products / max(float((band.shown**2).sum() * (band.removed**2).sum()) ** 0.5, 1e-30)
-            peaks += band.windows()
-    residual = float(((removed / level)[valid] ** 2).mean() ** 0.5) if valid.any() else 0.0
-    return _Look(residual, float(np.mean(lags)) / power, structure, tuple(peaks))
-
-
-@dataclass(frozen=True, eq=False)
-class _Band:
-    """A tile at one scale, in standard deviations of the noise, all `(Y, X)`.
-
-    Attributes:
-        scale: Standard deviation of the blur, in pixels.
-        removed: What was removed, blurred.
-        tolerated: The same, relative to noise and the error that a good result may have.
-        shown: Structure of the result.
-        seen: Structure of the noisy image.
-    """
-
-    scale: float
-    removed: Array
-    tolerated: Array
-    shown: Array
-    seen: Array
-
-    def places(self) -> list[_Peak]:
-        """The place whose deviation noise explains least; wrong noise levels widen all deviations."""
-        size = np.abs(self.tolerated)
-        wider = max(float(np.quantile(size[::2, ::2], _TAIL[0])) / _TAIL[1], 1.0)
-        y, x = np.unravel_index(int(size.argmax()), size.shape)
-        shown, seen = float(self.shown[y, x]), float(self.seen[y, x])
-        kind = Kind.REMOVED if abs(seen) > abs(shown) else Kind.ADDED
-        more, less = (seen, shown) if kind is Kind.REMOVED else (shown, seen)
-        share = float(np.clip(1 - less / more, 0, 1)) if more else 0.0
-        area = float((size > _LIMITS["place"] * wider).mean())
-        return [_Peak("place", kind, float(size[y, x]) / wider, int(y), int(x), share, area)]
-
-    def windows(self) -> list[_Peak]:
-        """Where the result's own structure is part of what was removed, or is missing in the noisy image."""
-        product, power = self.shown * self.tolerated, self.shown**2
-        found = []
-        for test, (kind, window) in _WINDOWS.items():
-            common, own = _blur(product, window), _blur(power, window) + _WEAK
-            signed = common - _KEPT_BIAS if kind is Kind.REMOVED else -common
-            values = signed / np.sqrt(own) * (window / self.scale)
-            y, x = np.unravel_index(int(values.argmax()), values.shape)
-            share = max(float(signed[y, x] / own[y, x]), 0.0)
-            share = share / (1 + share) if kind is Kind.REMOVED else min(share, 1.0)
-            area = float((values > _LIMITS[test]).mean())
-            found.append(_Peak(test, kind, float(values[y, x]), int(y), int(x), share, area))
-        return found
-
-
-def _band(y: Array, f: Array, valid: NDArray[np.bool_], noise: Noise, step: float, scale: float) -> _Band:
-    """Blur a tile to one scale, in standard deviations of the noise."""
-    kept = _blurred_variance(scale, noise.correlation_length)
-    blurred, smooth = _blur(y, scale), _blur(f, scale)
-    # fewer photons than one in the window are no certainty that there are none
-    least = max((_LEAST * noise.sigma) ** 2, 3 / 8 * noise.gain**2 * kept)
-    levels = [np.sqrt(np.maximum(noise.gain * a + noise.variance, least)) for a in (blurred, smooth)]
-    level = np.sqrt(((levels[0] + levels[1]) / 2) ** 2 * kept + step**2 / 6)
-    removed = np.where(valid, (blurred - smooth) / level, 0)
-    wider = max(float(np.median(np.abs(removed[::2, ::2]))) / 0.6745, 1.0)
-    around = _blur(np.stack([blurred, smooth]), _SURROUNDINGS * scale)
-    seen, shown = (np.where(valid, (a - b) / level, 0) for a, b in zip((blurred, smooth), around, strict=True))
-    tolerated = removed / np.sqrt(wider**2 + _TOLERANCE**2 * _blur(shown**2, 2 * scale))
-    return _Band(scale, removed, tolerated, shown, seen)
-
-
-def _blurred_variance(blur: float, correlation_length: float) -> float:
-    """Variance of blurred noise, relative to that before."""
-    lags = np.arange(-32, 33)
-    kernel = np.exp(-((lags / blur) ** 2) / 4)
-    return float((kernel / kernel.sum() * noise_autocorrelation(lags, correlation_length)).sum() ** 2)
-
-
-def _blur(values: Array, sigma: float) -> Array:
-    """Blur along Y and X."""
-    return np.asarray(ndimage.gaussian_filter(values, (*[0.0] * (values.ndim - 2), sigma, sigma), truncate=3))
-
-
-def _describe_peaks(peaks: Sequence[_Peak], shape: tuple[int, ...], axes: str) -> Iterator[Finding]:
+def _describe_peaks(peaks: Sequence[Peak], shape: tuple[int, ...], axes: str) -> Iterator[Finding]:
     """The strongest place of each kind that exceeds its limit, the stronger kind first."""
     strongest = [
-        max(group, key=_strength)
+        max(group, key=lambda peak: peak.strength)
         for kind in (Kind.REMOVED, Kind.ADDED)
         if (group := [p for p in peaks if p.kind is kind])
     ]
-    for peak in sorted(strongest, key=_strength, reverse=True):
-        if (strength := _strength(peak)) <= 1:
+    for peak in sorted(strongest, key=lambda peak: peak.strength, reverse=True):
+        if peak.strength <= 1:
             continue
         leading = tuple(int(n) for n in np.unravel_index(peak.plane, shape[:-2])) if len(shape) > 2 else ()
         names = [axis.lower() for axis in axes[:-2]] or [f"axis {number}" for number in range(len(leading))]
@@ -425,11 +242,7 @@ def _describe_peaks(peaks: Sequence[_Peak], shape: tuple[int, ...], axes: str) -
             text = f"Structure was removed {many}near {where} (the result lost {peak.share:.0%} of the contrast there)."
         else:
             text = f"Structure was added {many}near {where}, which the noisy image does not show."
-        yield Finding(peak.kind, text, strength, (*leading, peak.y, peak.x))
-
-
-def _strength(peak: _Peak) -> float:
-    return peak.value / peak.limit
+        yield Finding(peak.kind, text, peak.strength, (*leading, peak.y, peak.x))
 
 
 # noise that remains, and brightness

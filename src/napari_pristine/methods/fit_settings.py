@@ -90,7 +90,7 @@ class FieldParams(Params):
     frequency: float | None = setting(
         0.5,
         "Highest initial frequency; the paper: 15 radians per half side.",
-        title="Highest frequency",
+        title="Top frequency",
         none="as in the paper",
         unit="radians per pixel",
         higher="fine structure and noise are fitted sooner",

@@ -130,7 +130,7 @@ class SamplingParams(TrainingParams, MethodParams):
     frequency: float | None = setting(
         0.5,
         "Highest initial frequency of the function.",
-        title="Highest frequency",
+        title="Top frequency",
         none="as in the paper",
         unit="radians per pixel",
         higher="fine structure and noise are fitted sooner",
