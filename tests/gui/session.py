@@ -14,7 +14,7 @@ from typing import Any
 
 import napari
 import qtpy
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QSpinBox
 
@@ -73,7 +73,9 @@ def main() -> None:
     assert len(viewer.layers) > before, "the preview added no layer"
     assert all(dock is not None for dock in docks)
     viewer.close()
-    wait(0.2)
+    assert wait(60, lambda: QThreadPool.globalInstance().activeThreadCount() == 0), (
+        "a thread goes on without its window"
+    )
 
 
 if __name__ == "__main__":
