@@ -24,8 +24,8 @@ from training.scenes import make_scene
 from benchmarks.measure import save_json
 from napari_pristine.image.image import Image
 from napari_pristine.image.noise import Noise, measure_noise
-from napari_pristine.image.safeguard import noise_variance
 from napari_pristine.image.removed import Kind
+from napari_pristine.image.safeguard import noise_variance
 from napari_pristine.image.verdict import judge_channel
 from napari_pristine.io.registry import read
 from napari_pristine.jobs.restore import restore

@@ -94,8 +94,8 @@ def replace_worse(
     With noise n of variance V, an estimate f of the image x from y = x + n has the mean squared error
     E(f - y)² - V + 2 cov(f, n) (Stein 1981, Efron 2004). The covariance of a blur is known; that of a refined fit is
     the share of the noise that its filter keeps. In the same way follows the weight with which a blur is mixed in: one
-    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. What a blur
-    gains must be clear in spite of the noise, and of a variance that is measured with an error. Then spots get back
+    after the other, from the strongest to the weakest, with weights that are the same over a few pixels. The gain of a
+    blur must be clear in spite of the noise, and of a variance that is measured with an error. Then spots get back
     the light that they lost, see `_give_light_back`. At the end, some of the noisy image is mixed in where the noise
     is weak, see `_cautious_share`.
 
