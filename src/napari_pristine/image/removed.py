@@ -35,7 +35,7 @@ _LEAST = 0.2
 """Least noise level of a place, relative to that of the channel."""
 _TAIL = 0.995, 2.81
 """A quantile of the magnitudes of normal noise, and its value: stronger noise raises it."""
-LIMITS = {"place": 5.8, "dimmed": 6.3, "dimmed, wide": 7.6, "added, narrow": 5.0, "added": 5.2}
+LIMITS = {"place": 5.8, "dimmed": 6.3, "dimmed, wide": 7.6, "added, narrow": 4.4, "added": 4.5}
 """Tests of places and windows, and the deviations, in standard deviations, above which noise does not explain them."""
 _MEDIAN = 0.4549
 """Median of the square of normal noise of unit variance."""
