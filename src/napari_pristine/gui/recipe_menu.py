@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RecipeMenu(QMenu):  # type: ignore[misc]
-    """What can be done with the settings of a Restore panel.
+    """Everything that can be done with the settings of a Restore panel.
 
     Args:
         panel: The panel.
