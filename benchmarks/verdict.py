@@ -181,10 +181,6 @@ class Restoration:
     noise: Noise
     level: Array
 
-    def evidence(self, change: Array) -> float:
-        """Strength of a change in standard deviations of the noise, for one who knew its shape."""
-        return float(np.sqrt(((change / self.level) ** 2).sum())) / self.noise.correlation_length
-
 
 Fault = Callable[[np.random.Generator, Restoration], Array | None]
 """Plants a fault into a result; None if the image has nothing of the kind that would stand out of the noise."""

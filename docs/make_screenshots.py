@@ -1,7 +1,8 @@
 """Take the pictures of the panels: `xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py [PRESET]`.
 
 Opens napari, restores the simulated time-lapse with the restore panel, and writes docs/pictures/panel_running.png and
-docs/pictures/panel_done.png; then restores a folder with the Batch panel and writes docs/pictures/batch_panel.png.
+docs/pictures/panel_done.png; compares two results and writes docs/pictures/compare_panel.png; then restores a folder
+with the Batch panel and writes docs/pictures/batch_panel.png.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from contextlib import chdir
 from pathlib import Path
 
 import napari
+from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_pristine import write
 from napari_pristine.events import Preview
+from napari_pristine.gui.compare_panel import open_compare
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_file import save_recipe
 from napari_pristine.samples import simulate_timelapse
@@ -51,7 +54,7 @@ def show_restore_panel(preset: str) -> None:
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1400, 1000)
     viewer.open_sample("napari-pristine", "timelapse")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Denoise")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Restore")
     noisy = viewer.layers["time-lapse"]
     noisy.contrast_limits = (98, 165)
     viewer.dims.set_current_step((0, 1), (0, 1))
@@ -69,6 +72,33 @@ def show_restore_panel(preset: str) -> None:
     wait(lambda: not panel.runner.running, 300)
     pause(0.5)
     save_screenshot(viewer, "panel_done.png")
+    viewer.close()
+
+
+def show_compare_panel() -> None:
+    """Take a picture of the Compare panel with two results, side by side."""
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(1280, 800)
+    viewer.open_sample("napari-pristine", "timelapse")
+    noisy, truth = viewer.layers["time-lapse"], viewer.layers["time-lapse, truth"]
+    noisy.contrast_limits = truth.contrast_limits = (98, 165)
+    viewer.dims.set_current_step((0, 1), (2, 1))
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Pretrained denoise")
+    for effort in ("fast", "balanced"):
+        panel.form.layer_select.image_box.choose(noisy)
+        panel.form.effort.value = effort
+        panel.run()
+        wait(lambda: not panel.runner.running, 600)
+    compare = open_compare(viewer, noisy)
+    compare.form.reference_box.choose(truth)
+    compare.show_grid()
+    wait(lambda: compare.grid.shown and compare.comparisons is not None, 60)
+    compare.tabs.setCurrentIndex(1)
+    pause(1)
+    wait(lambda: not compare.busy, 60)
+    save_screenshot(viewer, "compare_panel.png")
+    with Image.open(PICTURES / "compare_panel.png") as picture:  # noise takes much space in all its colours
+        picture.convert("RGB").quantize(128).save(PICTURES / "compare_panel.png", optimize=True)
     viewer.close()
 
 
@@ -103,5 +133,6 @@ if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     chosen = sys.argv[1] if len(sys.argv) > 1 else "balanced"
     show_restore_panel(chosen)
+    show_compare_panel()
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):  # so that the picture shows short paths
         show_batch_panel(chosen)

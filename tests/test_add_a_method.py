@@ -89,5 +89,5 @@ def test_the_new_method_is_everywhere(tree: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "radius: Radius · int" in done.stdout, done.stderr
+    assert "Distance of the farthest neighbours" in done.stdout, done.stderr
     assert done.returncode == 0  # without torch

@@ -23,11 +23,15 @@ from benchmarks.published import FMD_NOISY, PUBLISHED, TableCell
 from benchmarks.speed import Fit, FitOptions, Point, Race, take_turns, textbook_fit
 from benchmarks.suites import Case, find_cases
 from benchmarks.tables import markdown
+from benchmarks.verdict import FAULTS, Restoration
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import napari_pristine as pristine
 from napari_pristine.errors import ComputeError, FileError, ImageError, SettingError
 from napari_pristine.image.image import Image
+from napari_pristine.image.noise import measure_noise
+from napari_pristine.image.verdict import judge_channel
 from napari_pristine.methods import METHODS
 from napari_pristine.samples import simulate_image
 
@@ -442,3 +446,19 @@ class TestGpu:
         ]
         code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import benchmarks.__main__, training.denoiser"
         subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_for_the_verdict_are_planted_where_there_is_something_to_spoil(fault: str) -> None:
+    plant, expected = FAULTS[fault]
+    spots = np.zeros((128, 128))
+    spots[14::16, 14::16] = 300
+    ramp = np.tile(np.linspace(5, 45, 128), (128, 1))
+    truth = ramp + ndimage.gaussian_filter(spots, 1.5)
+    noisy = np.random.default_rng(0).poisson(truth).astype(np.float64)
+    changed = plant(np.random.default_rng(1), Restoration(noisy, truth, measure_noise(noisy), np.sqrt(truth)))
+    assert changed is not None
+    assert judge_channel(noisy, changed).kind == expected
+    if fault in ("plane over-smoothed", "spot erased"):
+        empty = Restoration(noisy, ramp, measure_noise(noisy), np.sqrt(truth))
+        assert plant(np.random.default_rng(1), empty) is None

@@ -366,7 +366,7 @@ def test_the_batch_gives_the_pixels_of_the_panel(qtbot, viewer, open_panel, open
         panel.form.model_select.save(str(tmp_path / "model.safetensors"))
     panel.run()
     wait_until_idle(qtbot, panel)
-    assert panel.save_recipe(str(tmp_path / "of the panel.yaml"))
+    assert panel.menu.save_recipe(str(tmp_path / "of the panel.yaml"))
     batch = open_batch(tmp_path / "cells.tif")
     batch.form.recipe.set_path(str(tmp_path / "of the panel.yaml"))
     batch.run()

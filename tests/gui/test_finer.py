@@ -118,15 +118,14 @@ def test_only_layers_that_can_show_the_same_scene_are_proposed(viewer, open_pane
     viewer.add_image(np.ones((9, 9)), name="point spread function")
     viewer.add_image(noisy((60, 64)), name="other")
     viewer.add_image(noisy((64, 64)), name="result", metadata={"pristine": {}})
-    cells = viewer.add_image(noisy((64, 64)), name="cells")
+    viewer.add_image(noisy((64, 64)), name="cells")
     panel = open_panel(viewer, method)
     button = panel.form.extra_images.add_button
     assert not button.isEnabled()
     assert button.toolTip().startswith("There is no other layer whose pixels fit those of the image.\n")
     viewer.add_image(noisy((4, 4)), name="much coarser", visible=False)
     viewer.add_image(noisy((32, 32)), name="coarse", visible=False)
-    viewer.layers.selection.active = cells
-    panel.form.layer_select.image_box.choose(cells)
+    viewer.layers.selection.active = viewer.layers["cells"]
     panel.form.refresh()
     assert button.isEnabled()
     row = panel.form.extra_images.add()

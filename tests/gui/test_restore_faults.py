@@ -113,8 +113,8 @@ def test_the_strength_is_shown_recorded_and_repeated(qtbot, viewer, open_panel, 
     mixed = cells.data + 0.4 * (restored - cells.data)
     np.testing.assert_allclose(viewer.layers[-1].data, mixed, atol=0.51)
     assert viewer.layers[-1].metadata["pristine"]["recipe"]["strength"] == [0.4]
-    panel.copy_python()
-    assert panel.save_recipe(str(tmp_path / "a.yaml"))
+    panel.menu.copy_python()
+    assert panel.menu.save_recipe(str(tmp_path / "a.yaml"))
     assert load_recipe(tmp_path / "a.yaml").axes == ""
 
 

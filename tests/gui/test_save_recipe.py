@@ -35,7 +35,7 @@ def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, notif
     panel.form.layer_select.axes.value = "ZYX"
     panel.form.layer_select.ranges["Z"].value = "1:3"
     panel.form.device_box.value = "cpu"
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert str(answer) in notifications[0].message
     recipe = load_recipe(answer)
     assert recipe == panel.form.recipe(panel.form.layer_select.selected_ranges())
@@ -53,7 +53,7 @@ def test_it_can_be_saved_while_a_job_runs_and_not_without_an_image(qtbot, viewer
     viewer.add_image(noisy((64, 64)))
     assert panel.more_button.isEnabled()
     panel.run()
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert load_recipe(answer).method == "inr"
     wait_until_idle(qtbot, panel)
 
@@ -63,7 +63,7 @@ def test_nothing_is_written_if_the_dialog_is_cancelled(viewer, open_panel, notif
     monkeypatch.setattr(QFileDialog, "exec", lambda _: 0)
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer)
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert (list(tmp_path.iterdir()), notifications) == ([], [])
 
 
@@ -76,11 +76,11 @@ def test_a_mask_is_named_by_its_file(napari_readers, viewer, open_panel, notific
     opened = viewer.open(tmp_path / "dead.tif", plugin="napari", layer_type="labels")[0]
     panel = open_panel(viewer)
     panel.form.layer_select.mask_box.choose(drawn)
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert "the mask 'drawn' is not saved" in notifications[0].message
     assert not answer.exists()
     panel.form.layer_select.mask_box.choose(opened)
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert load_recipe(answer).mask == str(tmp_path / "dead.tif")
 
 
@@ -89,12 +89,12 @@ def test_a_network_has_to_be_saved_first(qtbot, viewer, open_panel, notification
     panel = open_panel(viewer, "blind2unblind")
     panel.train()
     wait_until_idle(qtbot, panel)
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert "save it first" in notifications[0].message
     assert not answer.exists()
     panel.form.model_select.save(str(tmp_path / "cells.safetensors"))
     panel.form.model_select.adapt.value = True
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     recipe = load_recipe(answer)
     assert (recipe.model, recipe.adapt) == (str(tmp_path / "cells.safetensors"), True)
 
@@ -104,7 +104,7 @@ def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_pane
         viewer.add_image(noisy((64, 64)), name=name)
     panel = open_panel(viewer, "linr")
     panel.form.extra_images.add()
-    panel.ask_and_save()
+    panel.menu.ask_and_save()
     assert "extra images" in notifications[0].message
     assert not answer.exists()
 
@@ -112,5 +112,5 @@ def test_further_pictures_of_the_scene_are_for_one_image_alone(viewer, open_pane
 def test_what_cannot_be_written_is_told(viewer, open_panel, notifications, tmp_path):
     viewer.add_image(noisy((64, 64)))
     panel = open_panel(viewer)
-    panel.save_recipe(str(tmp_path / "nowhere" / "recipe.yaml"))
+    panel.menu.save_recipe(str(tmp_path / "nowhere" / "recipe.yaml"))
     assert "there is no folder" in notifications[0].message

@@ -377,7 +377,13 @@ class TestOme:
 class TestPlainFiles:
     @pytest.mark.parametrize(
         ("shape", "axes"),
-        [((8, 9), "YX"), ((7, 8, 9), "TYX"), ((2, 7, 8, 9), "TCYX"), ((2, 3, 4, 8, 9), "TZCYX")],
+        [
+            ((8, 9), "YX"),
+            ((7, 8, 9), "TYX"),
+            ((2, 7, 8, 9), "TZYX"),
+            ((7, 2, 8, 9), "TCYX"),
+            ((2, 3, 4, 8, 9), "TZCYX"),
+        ],
     )
     def test_unnamed_axes_are_guessed(self, tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
         tifffile.imwrite(tmp_path / "x.tif", np.zeros(shape, np.uint16), photometric="minisblack")

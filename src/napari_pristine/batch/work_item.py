@@ -135,7 +135,8 @@ def open_task(task: Task, recipe: Recipe, cache: InputCache) -> OpenedTask:
         state += fingerprint(file) if file != task.source else ()
     _check_files_are_kept(task, state)
     plan = make_plan(image, open_inputs(recipe, task.source, cache=cache))
-    plan = replace(plan, notes=(*plan.notes, *unused))
+    if unused:
+        plan = replace(plan, notes=(*plan.notes, *unused))
     opened = OpenedTask(task, recipe, plan, state)
     with suppress(FileError):  # `check_format` says what is wrong
         if lost := loss(task.target, opened.result_like):

@@ -48,6 +48,8 @@ class CompareForm(QWidget):  # type: ignore[misc]
         )
         self.result_list = QListWidget()
         self.result_list.setToolTip("The results that are compared.")
+        self.result_list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.result_list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.result_list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.result_list.setFixedHeight(_LINES_SHOWN * self.fontMetrics().height())
         self._unchecked: set[str] = set()
@@ -100,6 +102,7 @@ class CompareForm(QWidget):  # type: ignore[misc]
         self.result_list.clear()
         for layer in self._candidates():
             item = QListWidgetItem(layer.name)
+            item.setToolTip(layer.name)
             item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
             chosen = layer.name in self._added or (self.is_result(layer) and layer.name not in self._unchecked)
             item.setCheckState(Qt.CheckState.Checked if chosen else Qt.CheckState.Unchecked)

@@ -155,7 +155,7 @@ class Candidate:
 
     Attributes:
         name: Name of its layer.
-        facts: How it was made, from the metadata of the layer; empty if it is not a result of this software.
+        facts: Recipe, quality and versions, from the metadata of the layer; empty if it is no result of ours.
         plane: Its current plane; none if it cannot be compared.
         problem: Reason why it cannot be compared.
     """
@@ -241,6 +241,17 @@ class Comparisons:
         """Results with figures."""
         return [result for result in self.results if result.figures is not None]
 
+    def label(self, result: Compared) -> str:
+        """Name of a result without what it shares with the noisy image and the other results."""
+        names = [other.name for other in self.results]
+        words = [name.removeprefix(self.request.name).strip(" ·,").split() for name in names]
+        shared = 0
+        if len(words) > 1:
+            same = [len(set(column)) == 1 for column in zip(*words, strict=False)]
+            shared = same.index(False) if False in same else len(same)
+        own = words[names.index(result.name)]
+        return " ".join(own[shared:] or own) or result.name
+
 
 def compare_layers(request: Request) -> Comparisons:
     """Read the planes and measure them; what cannot be compared says why."""
@@ -282,7 +293,7 @@ def _compare_one(
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """What is needed to compute what a result has removed, taken from the layers at once.
+    """Both planes that are needed to compute what a result has removed, taken from the layers at once.
 
     Attributes:
         noisy, restored: Current planes of both layers.

@@ -86,7 +86,7 @@ class ComparePanel(QWidget):  # type: ignore[misc]
         self.methods_button = button(
             "&Copy methods", "Copy a paragraph for the methods section of a paper.", self.copy_methods
         )
-        self._measuring, self._removing, self._saving = LatestCall(), LatestCall(), LatestCall()
+        self._calls = self._measuring, self._removing, self._saving = LatestCall(), LatestCall(), LatestCall()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT)
@@ -94,6 +94,11 @@ class ComparePanel(QWidget):  # type: ignore[misc]
         self._lay_out()
         self._connect()
         self._update_enabled()
+
+    @property
+    def busy(self) -> bool:
+        """True while something is measured or written, or will be soon."""
+        return self._timer.isActive() or any(call.running for call in self._calls)
 
     def choose(self, source: ImageLayer | None, result: ImageLayer | None) -> None:
         """Choose a noisy image, and a result to compare with it."""
@@ -208,7 +213,7 @@ class ComparePanel(QWidget):  # type: ignore[misc]
         self._measuring.returned.connect(self._on_measured)
         self._removing.returned.connect(self._on_removed)
         self._saving.returned.connect(self._on_saved)
-        for call in (self._measuring, self._removing, self._saving):
+        for call in self._calls:
             call.errored.connect(self._on_error)
             self.destroyed.connect(call.stop)
 
@@ -236,13 +241,14 @@ class ComparePanel(QWidget):  # type: ignore[misc]
         layer = self._part(result, "removed")
         if layer is not None:
             layer.data = data
-            layer.visible = True
+            layer.visible = layer.visible or not self._grid_wanted
         else:
             image = image_from_layer(noisy, layer_axes(noisy))
             arguments = layer_arguments(noisy, image, removal.part)
             arguments |= {"rgb": False, "colormap": _DIVERGING, "contrast_limits": _LIMITS, "gamma": 1.0}
             arguments |= {"blending": "translucent", "metadata": {"pristine": {"source": noisy.name}}}
-            self.viewer.add_image(data, name=f"{result.name}, removed", **arguments)
+            arguments |= {"name": f"{result.name}, removed", "visible": not self._grid_wanted}
+            self.viewer.layers.insert(self.viewer.layers.index(result) + 1, ImageLayer(data, **arguments))
         self._made_of[result] = removal.restored.data
         if self._grid_wanted:
             self._show_all()

@@ -75,26 +75,27 @@ ROWS = (
         ".2f", lambda f: f.residual,
     ),
     Row(
-        "removed_structure_correlation", "Structure in what was removed",
-        "Correlation of what was removed with the result: 0 if no structure was lost, negative if noise was left.",
+        "removed_structure_correlation", "Removed: structure",
+        "Correlation of what was removed with the result: 0 if only noise was removed. Noise that is left "
+        "raises it, too; if more than 1 noise level was removed, it is structure.",
         ".2f", lambda f: f.structure,
     ),
     Row(
-        "removed_neighbour_correlation", "Its correlation of neighbours",
+        "removed_neighbour_correlation", "Removed: neighbours",
         "Correlation of what was removed with itself one pixel further: 0 for noise that is independent.",
         ".2f", lambda f: f.whiteness,
     ),
-    Row("slope", "Brightness, slope", "Of means over 8 × 8 pixels: 1 if bright places keep their brightness.",
+    Row("slope", "Brightness: slope", "Of means over 8 × 8 pixels: 1 if bright places keep their brightness.",
         ".3f", lambda f: f.slope),
-    Row("offset", "Brightness, offset", "Of the same line, in grey values: 0 if the background is kept.",
+    Row("offset", "Brightness: offset", "Of the same line, in grey values: 0 if the background is kept.",
         ".3g", lambda f: f.offset),
     _scored("psnr_db", "PSNR (dB)", "Peak signal to noise ratio against the reference.", ".2f", lambda s: s.plain.psnr),
-    _scored("psnr_fitted_db", "PSNR, fitted (dB)", f"PSNR {_FITTED}", ".2f", lambda s: s.fitted.psnr),
+    _scored("psnr_fitted_db", "PSNR (dB), fitted", f"PSNR {_FITTED}", ".2f", lambda s: s.fitted.psnr),
     _scored("ssim", "SSIM", "Structural similarity to the reference, 7 × 7 window.", ".3f", lambda s: s.plain.ssim),
     _scored("ssim_fitted", "SSIM, fitted", f"SSIM {_FITTED}", ".3f", lambda s: s.fitted.ssim),
     _scored("nrmse", "NRMSE", "Root mean square error over the root mean square of the reference.",
-            ".4f", lambda s: s.plain.nrmse),
-    _scored("nrmse_fitted", "NRMSE, fitted", f"NRMSE {_FITTED}", ".4f", lambda s: s.fitted.nrmse),
+            ".3f", lambda s: s.plain.nrmse),
+    _scored("nrmse_fitted", "NRMSE, fitted", f"NRMSE {_FITTED}", ".3f", lambda s: s.fitted.nrmse),
 )  # fmt: skip
 
 
@@ -166,10 +167,9 @@ class FigureTable(QTableWidget):  # type: ignore[misc]
         self.setColumnCount(1 + len(usable) if lines else 0)
         if comparisons is None:
             return
-        source = comparisons.request.name
-        for column, name in enumerate([source, *(result.name for result in usable)] if lines else []):
-            # the name of the noisy image is part of those of its results
-            header = QTableWidgetItem(name.removeprefix(source).strip(" ·,") if column else "noisy")
+        names = [("noisy", comparisons.request.name), *((comparisons.label(result), result.name) for result in usable)]
+        for column, (label, name) in enumerate(names if lines else []):
+            header = QTableWidgetItem(label)
             header.setToolTip(name)
             self.setHorizontalHeaderItem(column, header)
         for number, (title, tooltip, texts) in enumerate(lines):
@@ -194,7 +194,7 @@ def _lines(comparisons: Comparisons) -> list[tuple[str, str, list[str]]]:
     ]
     errors = [result.candidate.error for result in usable]
     texts = ["1", *("–" if error is None else f"{error:.2f}" for error in errors)]
-    estimate = ("Estimated error (noise levels)", _ERROR_TIP, texts)
+    estimate = ("Error (noise levels)", _ERROR_TIP, texts)
     resolutions = [figures[0].before, *(found.after for found in figures)]
     texts = [describe_resolution(resolution, request.pixel, request.unit) for resolution in resolutions]
     detail = ("Finest detail", _HALVES_TIP if request.reference is None else _REFERENCE_TIP, texts)

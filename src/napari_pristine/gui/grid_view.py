@@ -7,6 +7,11 @@ from typing import Any
 from napari import Viewer
 from napari.layers import Layer
 
+_MAX_IN_TWO = 6
+"""Number of layers up to which they stand in two columns."""
+_FONT_SIZE = 7
+"""Size of the names, in points: names of results are long."""
+
 
 class SideBySide:
     """Shows some layers of a viewer beside each other, with one camera for all; then what was shown before.
@@ -17,7 +22,7 @@ class SideBySide:
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
-        self._before: dict[Layer, tuple[bool, bool]] = {}
+        self._before: dict[Layer, tuple[bool, dict[str, Any]]] = {}
         self._grid: dict[str, Any] = {}
 
     @property
@@ -26,43 +31,42 @@ class SideBySide:
         return bool(self._grid)
 
     def show(self, layers: list[Layer]) -> None:
-        """Show these layers and no others, each with its name."""
-        grid = self._canvas_grid()
+        """Show these layers and no others, from the lowest on, each with its name."""
+        canvas = getattr(self.viewer, "canvas", None)  # new in napari 0.9; before, the viewer had the grid
+        grid = self.viewer.grid if canvas is None else canvas.grid
         if not self.shown:
-            self._before = {layer: (layer.visible, _name_is_shown(layer)) for layer in self.viewer.layers}
+            self._before = {layer: (layer.visible, _overlay(layer)) for layer in self.viewer.layers}
             self._grid = {name: getattr(grid, name) for name in ("enabled", "stride", "shape")}
         for layer in self.viewer.layers:
             layer.visible = layer in layers
-            _show_name(layer, shown=layer in layers)
-        grid.stride, grid.shape = -1, (-1, -1)  # from the lowest layer on: noisy, then its results
+            _set_overlay(layer, {"visible": layer in layers, "font_size": _FONT_SIZE})
+        grid.stride = -1 if canvas is None else 1
+        grid.shape = (-1, 2 if len(layers) <= _MAX_IN_TWO else -1)
         grid.enabled = True
         self.viewer.reset_view()
 
     def hide(self) -> None:
-        """Show what was shown before; layers that are new stay hidden."""
+        """Show what was shown before; layers that are new are hidden."""
         if not self.shown:
             return
-        grid = self._canvas_grid()
+        canvas = getattr(self.viewer, "canvas", None)
+        grid = self.viewer.grid if canvas is None else canvas.grid
         for name, value in self._grid.items():
             setattr(grid, name, value)
         for layer in self.viewer.layers:
-            visible, named = self._before.get(layer, (False, False))
-            layer.visible = visible
-            _show_name(layer, shown=named)
+            layer.visible, overlay = self._before.get(layer, (False, {"visible": False}))
+            _set_overlay(layer, overlay)
         self._before, self._grid = {}, {}
         self.viewer.reset_view()
 
-    def _canvas_grid(self) -> Any:
-        canvas = getattr(self.viewer, "canvas", None)  # napari 0.9; before, the viewer had the grid
-        return self.viewer.grid if canvas is None else canvas.grid
 
-
-def _name_is_shown(layer: Layer) -> bool:
-    overlay = getattr(layer, "name_overlay", None)  # new in napari 0.9
-    return bool(overlay is not None and overlay.visible)
-
-
-def _show_name(layer: Layer, *, shown: bool) -> None:
+def _overlay(layer: Layer) -> dict[str, Any]:
+    """Visibility and size of the name of a layer over it, which napari has since 0.9."""
     overlay = getattr(layer, "name_overlay", None)
-    if overlay is not None:
-        overlay.visible = shown
+    return {} if overlay is None else {name: getattr(overlay, name) for name in ("visible", "font_size")}
+
+
+def _set_overlay(layer: Layer, values: dict[str, Any]) -> None:
+    if (overlay := getattr(layer, "name_overlay", None)) is not None:
+        for name, value in values.items():
+            setattr(overlay, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Generator
 from threading import Event as Flag
 from typing import Any, TypeAlias
@@ -10,13 +11,18 @@ import torch
 from napari import Viewer
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QThreadPool, Signal
 from qtpy.QtWidgets import QWidget
 from superqt.utils import FunctionWorker, GeneratorWorker
 
 from napari_pristine.device import leave_a_core
 from napari_pristine.errors import ComputeError, PristineError
 from napari_pristine.events import Command
+
+_LAST_WAIT = 3000
+"""Milliseconds to wait for threads when Python ends."""
+# Qt aborts if a worker ends after its signals were deleted
+atexit.register(lambda: QThreadPool.globalInstance().waitForDone(_LAST_WAIT))
 
 Job: TypeAlias = Generator[object, "Command | None", object]
 """A generator that yields events and returns a result; closing it cancels it."""
@@ -102,7 +108,7 @@ class LatestCall(QObject):  # type: ignore[misc]
     """Calls one function at a time in a thread; of those that come meanwhile, only the last one is called.
 
     Signals:
-        returned: What the function returned.
+        returned: The value that the function returned.
         errored: The exception that it raised.
     """
 

@@ -174,7 +174,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         return {**self.selected_ranges(), **shape_ranges(self.layer, image, self.viewer.layers[chosen])}
 
     def visible_part(self) -> dict[str, str]:
-        """What is on the canvas, as ranges by axis."""
+        """The part on the canvas, as ranges by axis."""
         return visible_ranges(self.layer, self.image(), self.together.value or "", self.viewer.dims)
 
     def mask_image(self) -> Image | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_pristine.errors import FileError
-from napari_pristine.gui.compare_job import Compared, Comparisons
+from napari_pristine.gui.compare_job import Compared, Comparisons, Request
 from napari_pristine.gui.compare_table import ROWS, describe_resolution
 from napari_pristine.image.figures import Curve
 
@@ -22,8 +22,8 @@ RESULTS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
 """Colours of Okabe & Ito, which colour-blind people can tell apart."""
 _MAX_NAME = 34
 _MAX_POINTS = 2000
-_SIZE = (7.1, 7.6)
-"""Width and height of the figure in inches: two columns of a journal."""
+_WIDTH, _PLOTS_HEIGHT, _TITLE_HEIGHT = 7.1, 4.4, 0.25
+"""Width of the figure in inches, two columns of a journal; height of its plots, and of the title of an image."""
 _FONT = 7
 
 
@@ -38,7 +38,7 @@ class Colours:
 def draw_histogram(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
     """The residual in noise levels, with the normal curve that noise alone has."""
     for result, figures, colour in _shown(comparisons):
-        axes.step(figures.histogram.x, figures.histogram.y, where="mid", color=colour, label=_short(result.name))
+        axes.step(figures.histogram.x, figures.histogram.y, where="mid", color=colour, label=comparisons.label(result))
     x = np.linspace(-5, 5, 201)
     axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=colours.text, ls="--", lw=1, label="noise alone")
     axes.set(xlim=(-5, 5), ylim=(0, None), xlabel="removed (noise levels)", ylabel="density")
@@ -46,12 +46,16 @@ def draw_histogram(axes: Axes, comparisons: Comparisons, colours: Colours) -> No
 
 def draw_spectrum(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
     """Power of noisy, restored and removed at each spatial frequency."""
-    request = comparisons.request
+    request, several = comparisons.request, len(comparisons.usable) > 1
     for number, (result, figures, colour) in enumerate(_shown(comparisons)):
+        noisy, restored, removed = (
+            _per_unit(figures.spectra[name], request.pixel) for name in ("noisy", "restored", "removed")
+        )
+        label = comparisons.label(result)
         if number == 0:
-            _plot(axes, _per_unit(figures.spectra["noisy"], request.pixel), color=NOISY, label="noisy")
-        _plot(axes, _per_unit(figures.spectra["restored"], request.pixel), color=colour, label=_short(result.name))
-        _plot(axes, _per_unit(figures.spectra["removed"], request.pixel), color=colour, ls=":", label="its removed")
+            _plot(axes, noisy, color=NOISY, label="noisy")
+        _plot(axes, restored, color=colour, label=label)
+        _plot(axes, removed, color=colour, ls=":", label=f"removed ({label})" if several else "removed")
     axes.axhline(1, color=colours.text, ls="--", lw=1)
     axes.set(yscale="log", xlabel=f"spatial frequency (1/{request.unit})", ylabel="power (white noise = 1)")
 
@@ -61,7 +65,7 @@ def draw_means(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
     for result, figures, colour in _shown(comparisons):
         step = max(len(figures.means.x) // _MAX_POINTS, 1)
         points = figures.means.x[::step], figures.means.y[::step]
-        axes.plot(*points, ".", ms=2.5, color=colour, label=_short(result.name), alpha=0.7, rasterized=True)
+        axes.plot(*points, ".", ms=2.5, color=colour, label=comparisons.label(result), alpha=0.7, rasterized=True)
     for _, figures, _ in _shown(comparisons)[:1]:
         ends = [min(figures.means.x.min(), figures.means.y.min()), max(figures.means.x.max(), figures.means.y.max())]
         axes.plot(ends, ends, color=colours.text, ls="--", lw=1, label="same brightness")
@@ -76,7 +80,7 @@ def draw_resolution(axes: Axes, comparisons: Comparisons, colours: Colours) -> N
             _plot(axes, _per_unit(figures.before.curve, request.pixel), color=NOISY, label="noisy")
             axes.axhline(figures.before.threshold, color=colours.text, ls="--", lw=1)
         if figures.after is not None:
-            _plot(axes, _per_unit(figures.after.curve, request.pixel), color=colour, label=_short(result.name))
+            _plot(axes, _per_unit(figures.after.curve, request.pixel), color=colour, label=comparisons.label(result))
     with_what = "two halves of it" if request.reference is None else "the reference"
     axes.set(ylim=(-0.1, 1.02), xlabel=f"spatial frequency (1/{request.unit})", ylabel=f"correlation with {with_what}")
 
@@ -89,7 +93,7 @@ def draw_profile(axes: Axes, comparisons: Comparisons, colours: Colours) -> None
         profiles = result.profiles or {}
         if number == 0:
             _plot(axes, _scaled(profiles["noisy"], request.pixel), color=NOISY, lw=0.8, label="noisy")
-        _plot(axes, _scaled(profiles["restored"], request.pixel), color=colour, label=_short(result.name))
+        _plot(axes, _scaled(profiles["restored"], request.pixel), color=colour, label=comparisons.label(result))
         if number == len(known) - 1 and "reference" in profiles:
             curve = _scaled(profiles["reference"], request.pixel)
             _plot(axes, curve, color=colours.text, ls="--", lw=1, label="reference")
@@ -116,7 +120,7 @@ def draw(axes: Axes, name: str, comparisons: Comparisons, colours: Colours, *, s
     for name_, spine in axes.spines.items():
         spine.set(color=colours.text, visible=name_ in ("left", "bottom"))
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=size - 1, labelcolor=colours.text)
+        axes.legend(frameon=False, fontsize=size - 1, labelcolor=colours.text, handlelength=1.5, borderaxespad=0.2)
 
 
 def save_figure(path: Path, comparisons: Comparisons, chosen: int = 0) -> None:
@@ -131,21 +135,18 @@ def save_figure(path: Path, comparisons: Comparisons, chosen: int = 0) -> None:
         FileError: The file cannot be written, or its format is unknown.
     """
     result = comparisons.usable[chosen]
-    one = Comparisons(comparisons.request, (result,))
-    figure = make_figure(one, result)
+    figure = make_figure(comparisons.request, result)
     try:
         figure.savefig(path, dpi=300, facecolor="white")
     except (OSError, ValueError) as error:
         raise FileError(f"'{path}' cannot be written: {error}") from error
 
 
-def make_figure(comparisons: Comparisons, result: Compared) -> Figure:
+def make_figure(request: Request, result: Compared) -> Figure:
     """The figure of `save_figure`."""
-    request = comparisons.request
+    comparisons = Comparisons(request, (replace(result, candidate=replace(result.candidate, name="restored")),))
     assert result.noisy is not None
     assert result.restored is not None
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    FigureCanvasAgg(figure)
     low, high = request.contrast
     half = (high - low) / 2
     images: list[tuple[str, Any, tuple[float, float]]] = [
@@ -155,7 +156,10 @@ def make_figure(comparisons: Comparisons, result: Compared) -> Figure:
     ]
     if result.reference is not None:
         images.append(("reference", result.reference, (low, high)))
-    parts: Any = figure.subfigures(2, 1, height_ratios=(_SIZE[0] / len(images) + 0.3, 4.6))
+    height = _WIDTH / len(images) * result.noisy.shape[0] / result.noisy.shape[1] + _TITLE_HEIGHT
+    figure = Figure(figsize=(_WIDTH, height + _PLOTS_HEIGHT), layout="constrained")
+    FigureCanvasAgg(figure)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(height, _PLOTS_HEIGHT))
     top, below = parts
     for number, (axes, (name, plane, limits)) in enumerate(
         zip(np.atleast_1d(top.subplots(1, len(images))), images, strict=True)
@@ -176,13 +180,14 @@ def make_figure(comparisons: Comparisons, result: Compared) -> Figure:
         axes.set_title("efghi"[number], fontsize=_FONT + 1, loc="left")
     for axes in cells[len(names) :]:
         axes.set_axis_off()
-    cells[-1].text(0, 1, _listed(comparisons, result), fontsize=_FONT, va="top", linespacing=1.5)
+    listed = cells[-1].text(0, 1, _listed(request, result), fontsize=_FONT - 0.5, va="top", linespacing=1.25)
+    listed.set_in_layout(False)  # else the plots would shrink to its height
     return figure
 
 
-def _listed(comparisons: Comparisons, result: Compared) -> str:
+def _listed(request: Request, result: Compared) -> str:
     """Figures of a result, line by line."""
-    figures, request = result.figures, comparisons.request
+    figures = result.figures
     assert figures is not None
     lines = [_short(request.name), _short(result.name), request.position]
     for row in ROWS:

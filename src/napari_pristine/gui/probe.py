@@ -24,7 +24,7 @@ _MAX_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about an image.
+    """Facts about an image.
 
     Attributes:
         channels: Noise of its channels.

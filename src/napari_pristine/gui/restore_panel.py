@@ -6,19 +6,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QApplication,
     QDockWidget,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
-    QMenu,
     QSlider,
     QToolButton,
     QVBoxLayout,
@@ -30,7 +26,8 @@ from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
-from napari_pristine.gui.widgets import ask, ask_save_path, button, label_for, side_by_side
+from napari_pristine.gui.recipe_menu import RecipeMenu
+from napari_pristine.gui.widgets import ask, button, label_for, side_by_side
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.lazy import lazy_restore
@@ -39,9 +36,6 @@ from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
-from napari_pristine.recipe import Recipe
-from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
-from napari_pristine.recipe_file import load_recipe, save_recipe
 from napari_pristine.text import counted, duration
 from napari_pristine.verdict import judge
 
@@ -71,7 +65,8 @@ class RestorePanel(JobPanel):
         self.more_button.setText("⋯")
         self.more_button.setToolTip("Recipes, and the same for other images.")
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.more_button.setMenu(self._make_menu())
+        self.menu = RecipeMenu(self)
+        self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
         self.strength = QSlider(Qt.Orientation.Horizontal)
         self.strength.setRange(0, 100)
@@ -183,25 +178,14 @@ class RestorePanel(JobPanel):
         name = f"{image.name} · {self.form.method.title}, while scrolling"
         self.viewer.add_image(result.data, name=name, **arguments)
 
-    def save_recipe(self, path: str) -> bool:
-        """Save the recipe to a file; errors are shown. Returns whether it was saved."""
-        try:
-            save_recipe(path, self.form.recipe_for_files(), overwrite=True)
-        except PristineError as error:
-            show_error(str(error))
-            return False
-        show_info(f"Saved. Restore other images in the same way: pristine batch '{path}' INPUT... -o FOLDER")
-        return True
-
-    def ask_and_save(self) -> str:
-        """Ask for a path and save the recipe there; returns the path, empty if it was not saved."""
-        try:
-            self.form.recipe_for_files()  # report errors before the user chooses a path
-        except PristineError as error:
-            show_error(str(error))
-            return ""
-        path = ask_save_path(self, "Save the recipe", f"{self.form.method.key}.yaml", "Recipes (*.yaml)")
-        return path if path and self.save_recipe(path) else ""
+    def run_others(self) -> None:
+        """Restore the other selected layers in the same way, one after the other."""
+        chosen, accepts = self.form.layer_select.layer, self.form.layer_select.image_box.accepts
+        self._queue = [layer for layer in self.viewer.layers.selection if accepts(layer) and layer != chosen]
+        if not self._queue:
+            show_info("Select the other layers in the layer list first, with Ctrl.")
+        elif not self.runner.running:
+            self._run_next()
 
     def stop(self) -> None:
         """Cancel the job, if there is one; its layer is hidden at once, and removed when the job has ended."""
@@ -301,89 +285,6 @@ class RestorePanel(JobPanel):
                 "Cancel",
             )
         return True
-
-    def _make_menu(self) -> QMenu:
-        menu = QMenu(self)
-        for text, action in (
-            ("Save recipe…", self.ask_and_save), ("Load recipe…", self.ask_and_load), ("", None),
-            ("Copy as Python", self.copy_python), ("Copy as shell command", self.copy_command),
-            ("Copy methods paragraph", self.copy_paragraph), ("", None),
-            ("Restore the other selected layers the same way", self.run_others),
-            ("Do this to a folder…", self.ask_folder),
-        ):  # fmt: skip
-            if action is None:
-                menu.addSeparator()
-            else:
-                menu.addAction(text, action)
-        return menu
-
-    def load_recipe(self, path: str) -> None:
-        """Show the settings of a recipe, a sidecar or a report; errors are shown."""
-        try:
-            self.form.show_recipe(load_recipe(path))
-        except PristineError as error:
-            show_error(str(error))
-
-    def ask_and_load(self) -> None:
-        """Ask for a recipe, and show its settings."""
-        types = "Recipes, sidecars and reports (*.yaml *.yml *.json *.html)"
-        if path := QFileDialog.getOpenFileName(self, "Load a recipe", "", types)[0]:
-            self.load_recipe(path)
-
-    def copy_python(self) -> None:
-        """Copy Python code that does what the panel does."""
-        file = self._file()
-        self._copy(lambda: as_python(self._recipe(), file or self.form.layer_select.image()))
-
-    def copy_command(self) -> None:
-        """Copy a shell command that does what the panel does."""
-        self._copy(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")))
-
-    def copy_paragraph(self) -> None:
-        """Copy a paragraph on what the panel does for the methods section of a paper."""
-        result = self.result.layer if self.result is not None else None
-        known = result.metadata.get("pristine", {}) if result is not None else {}
-        self._copy(lambda: methods_paragraph(known if "recipe" in known else self._recipe()))
-
-    def run_others(self) -> None:
-        """Restore the other selected layers in the same way, one after the other."""
-        chosen, accepts = self.form.layer_select.layer, self.form.layer_select.image_box.accepts
-        self._queue = [layer for layer in self.viewer.layers.selection if accepts(layer) and layer != chosen]
-        if not self._queue:
-            show_info("Select the other layers in the layer list first, with Ctrl.")
-        elif not self.runner.running:
-            self._run_next()
-
-    def ask_folder(self) -> None:
-        """Ask for a folder, and open Batch filled in to restore its images in the same way."""
-        from napari_pristine.gui.batch_panel import open_batch_with  # which finds the panels of this module
-
-        try:
-            recipe = self.form.recipe_for_files()
-        except PristineError as error:
-            show_error(str(error))
-            return
-        if folder := QFileDialog.getExistingDirectory(self, "Folder of images"):
-            open_batch_with(self.viewer, recipe, [folder])
-
-    def _recipe(self) -> Recipe:
-        """The recipe as code needs it, with the strength that is shown."""
-        strength = self.strength.value() / 100
-        return self.form.recipe_for_files().model_copy(update={"strength": [] if strength == 1 else [strength]})
-
-    def _file(self) -> Path | None:
-        """The file of the chosen layer, if it has one."""
-        layer = self.form.layer_select.layer
-        return Path(layer.source.path) if layer is not None and layer.source.path else None
-
-    def _copy(self, write: Callable[[], str]) -> None:
-        """Copy a text to the clipboard; errors are shown."""
-        try:
-            QApplication.clipboard().setText(write())
-        except PristineError as error:
-            show_error(str(error))
-        else:
-            show_info("Copied.")
 
     def _run_next(self) -> None:
         """Restore the next of the layers that wait."""

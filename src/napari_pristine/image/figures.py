@@ -34,7 +34,7 @@ _SPLITS = 3
 _HALVES, _TRUTH = 1 / 7, 0.5
 """Correlation of rings that counts as resolved: of two halves of one image, and of an image with its truth; both are
 the same ratio of signal to noise (Rosenthal & Henderson 2003)."""
-_HISTOGRAM = np.linspace(-6, 6, 97)
+_HISTOGRAM = np.linspace(-6, 6, 49)
 """Edges of the histogram, in noise levels."""
 
 
@@ -177,6 +177,10 @@ def measure_figures(noisy: NoisyPlane, restored: NDArray[Any], reference: NDArra
     sigma = noisy.noise.sigma
     removed = np.where(valid, noisy.values - values, 0.0)
     residual = measure_residual(noisy.values, values, valid, sigma)
+    if np.array_equal(removed, np.rint(removed)):  # whole numbers would fill the bins of the histogram unevenly
+        spread_out = removed + np.random.default_rng(0).uniform(-0.5, 0.5, removed.shape)
+    else:
+        spread_out = removed
     means = _local_means(noisy.values, values, valid)
     slope, offset = _line(means)
     truth = None if reference is None else fill_invalid(reference[None], find_valid(reference[None]))[0]
@@ -194,7 +198,7 @@ def measure_figures(noisy: NoisyPlane, restored: NDArray[Any], reference: NDArra
         offset=offset,
         before=noisy.resolution if truth is None else reference_resolution(noisy.values, truth),
         after=None if truth is None else reference_resolution(values, truth),
-        histogram=_histogram((removed / noise_level(values, noisy.noise))[valid] if sigma else np.zeros(1)),
+        histogram=_histogram((spread_out / noise_level(values, noisy.noise))[valid] if sigma else np.zeros(1)),
         spectra={
             "noisy": noisy.spectrum, "restored": _spectrum(values, sigma), "removed": _spectrum(removed, sigma)
         },

@@ -22,8 +22,7 @@ _MICROMETRES = {
     "picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
     "meter": 1e6,
 }  # fmt: skip
-_MAX_CHANNELS = 6
-"""Number of channels up to which an axis without a name may be one of channels."""
+_MAX_CHANNELS = 6  # up to which an axis without a name may be one of channels
 AXIS_NAMES = {
     name: letter
     for letter, names in {
@@ -236,7 +235,7 @@ def axes_from_names(names: Sequence[str], types: Sequence[str | None] = (), *, g
             axes.append("" if letter in axes else letter)
         elif not letter or letter in axes:
             wrong = f"more than one axis is {letter}" if letter else f"the axis '{name}' is unknown"
-            example = guess_axes((32,) * max(len(names), 2))
+            example = guess_axes((2,) * max(len(names), 2))
             raise AxesError(
                 f"the axes are named {', '.join(map(str, names))}: {wrong}; give one letter per axis (--axes), "
                 f"e.g. '{example}'"
@@ -254,11 +253,9 @@ def guess_axes(shape: tuple[int, ...]) -> str:
     """Guess axes from a shape alone: `YXS` for RGB(A) images, else `YX`, `TYX`, `TCYX` or `TZCYX`; channels are few."""
     if len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4:
         return guess_axes(shape[:-1]) + "S"
-    if len(shape) == 4 and shape[1] > _MAX_CHANNELS:
-        return "TZYX"
-    if len(shape) == 5 and shape[2] > _MAX_CHANNELS >= shape[1]:
-        return "TCZYX"
-    usual = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TZCYX"}
+    few = [size <= _MAX_CHANNELS for size in shape]
+    third = {4: "TCYX" if few[1] else "TZYX", 5: "TCZYX" if few[1] > few[2] else "TZCYX"} if len(shape) > 3 else {}
+    usual = {2: "YX", 3: "TYX", **third}
     return usual.get(len(shape)) or "QRPONMLKJIHG"[: len(shape) - 5] + "TZCYX"
 
 

@@ -58,11 +58,12 @@ def remember_last(measure: F) -> F:
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         key = digest.digest()
-        if key not in known:
-            known[key] = measure(planes, good)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = measure(planes, good)
             while len(known) > _REMEMBERED:
                 known.popitem(last=False)
-        return known[key]
+        return found  # not looked up again: another thread may have removed it
 
     return cast("F", remembered)
 

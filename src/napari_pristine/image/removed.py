@@ -1,4 +1,4 @@
-"""What was removed from an image, compared with noise at several scales: where noise does not explain it.
+"""The difference between a noisy image and a result, compared with noise at several scales.
 
 A verdict (`image/verdict.py`) decides by the strongest of these deviations.
 """
@@ -35,7 +35,7 @@ _LEAST = 0.2
 """Least noise level of a place, relative to that of the channel."""
 _TAIL = 0.995, 2.81
 """A quantile of the magnitudes of normal noise, and its value: stronger noise raises it."""
-LIMITS = {"place": 5.8, "dimmed": 6.3, "dimmed, wide": 7.6, "added, narrow": 5.0, "added": 5.2}
+LIMITS = {"place": 5.8, "dimmed": 6.3, "dimmed, wide": 7.6, "added, narrow": 4.4, "added": 4.5}
 """Tests of places and windows, and the deviations, in standard deviations, above which noise does not explain them."""
 _MEDIAN = 0.4549
 """Median of the square of normal noise of unit variance."""
@@ -179,7 +179,7 @@ class _Band:
 
     Attributes:
         scale: Standard deviation of the blur, in pixels.
-        removed: What was removed, blurred.
+        removed: The noisy image minus the result, blurred.
         tolerated: The same, relative to noise and the error that a good result may have.
         shown: Structure of the result.
         seen: Structure of the noisy image.
@@ -205,7 +205,7 @@ class _Band:
         return [Peak("place", kind, float(size[y, x]) / wider, int(y), int(x), share, area)]
 
     def windows(self) -> list[Peak]:
-        """Where the result's own structure is part of what was removed, or is missing in the noisy image."""
+        """The windows where most of the result's structure was removed in part, or is missing in the noisy image."""
         product, power = self.shown * self.tolerated, self.shown**2
         found = []
         for test, (kind, window) in _WINDOWS.items():

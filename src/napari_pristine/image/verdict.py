@@ -1,4 +1,4 @@
-"""Verdict: what a result lost, kept or added, told from the noisy image and the result alone.
+"""Verdict: structure that a result lost or added, noise that it kept, told from the noisy image and the result alone.
 
 If only noise was removed, then what was removed is noise: as strong as that of the image, and without structure. Each
 fault shows as something that noise alone does not explain.
@@ -45,7 +45,7 @@ _BRIGHTER, _STEEPER, _CLEAR = 0.02, 0.06, 6.0
 """Relative changes of the mean and of the slope of the brightness that count; their least standard deviations."""
 _DARK = 1e-3
 """Quantile of the blurred image that counts as dark, where the noise does not tell the offset of the camera."""
-_MANY = 0.05
+_MANY = 0.2
 """Share of the image with a fault, above which it is not that of a single place."""
 
 
@@ -97,12 +97,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a result did to one channel of an image.
+    """The verdict on a result of one channel.
 
     Attributes:
         kind: The most important finding.
         sentence: The same in plain words.
-        place: Where it is strongest, an index for each axis of the array; None for the image as a whole.
+        place: Position of its strongest evidence, an index for each axis of the array; None for the image as a whole.
         findings: All faults, the most important one first; empty if only noise was removed.
         evidence: The figures.
         name: Name of the channel; empty if there is only one.
@@ -273,6 +273,7 @@ class _Brightness:
 
     Attributes:
         mean, slope, offset: See `Evidence`.
+        figure: The slope where it is clear and more than that of the mean, else the mean.
         strength: Strength of the evidence, see `Finding`.
         line: Slope and offset that turn the result's brightness into that of the image.
     """
@@ -280,6 +281,7 @@ class _Brightness:
     mean: float
     slope: float
     offset: float
+    figure: float
     strength: float
     line: tuple[float, float]
 
@@ -293,12 +295,10 @@ class _Brightness:
 
     def findings(self) -> Iterator[Finding]:
         if self.changed:
-            if abs(self.mean) > _BRIGHTER:
-                text = f"Brightness was changed by {self.mean:+.1%}."
-            else:
-                text = (
-                    f"Brightness was changed: bright and dark parts differ by {self.slope:+.1%} more than they should."
-                )
+            same_mean = abs(self.mean) < _BRIGHTER
+            text = f"Brightness was changed by {self.figure:+.1%}."
+            if same_mean:
+                text = f"Brightness was changed: the range from dark to bright by {self.figure:+.1%}."
             yield Finding(Kind.BRIGHTNESS, text, self.strength)
 
 
@@ -315,7 +315,7 @@ def _measure_brightness(noisy: Map, result: Map, valid: NDArray[np.bool_], noise
     count = means(np.ones(noisy.shape))
     used = count > 0.5
     if used.sum() < 3:
-        return _Brightness(0.0, 0.0, 0.0, 0.0, (1.0, 0.0))
+        return _Brightness(0.0, 0.0, 0.0, 0.0, 0.0, (1.0, 0.0))
     y, f, variance = (means(a)[used] / count[used] for a in (noisy, result, noise_variance(noisy, noise)))
     weight = count[used] * _CELL**2 / (variance * noise.correlation_length**2)
     centre, level = np.average(f, weights=weight), np.average(y, weights=weight)
@@ -328,9 +328,10 @@ def _measure_brightness(noisy: Map, result: Map, valid: NDArray[np.bool_], noise
     error = float(np.sqrt((count[used] ** 2 / weight).sum())) / float(count[used].sum())
     mean = shift / max(float(np.average(y, weights=count[used])) - dark, 1e-30)
     steeper = 1 / slope - 1 if slope > 0 else 1.0
+    clear = abs(slope - 1) * spread_f**0.5 / wider / _CLEAR
     strength = max(
-        min(abs(mean) / _BRIGHTER, abs(shift) / (error * wider) / _CLEAR),
-        min(abs(steeper) / _STEEPER, abs(slope - 1) * spread_f**0.5 / wider / _CLEAR),
+        min(abs(mean) / _BRIGHTER, abs(shift) / (error * wider) / _CLEAR), min(abs(steeper) / _STEEPER, clear)
     )
+    figure = steeper if clear > 1 and abs(steeper) > abs(mean) else mean
     line = (slope, float(level - slope * centre)) if spread_f**0.5 > _CLEAR * wider and slope > 0.5 else (1.0, -shift)
-    return _Brightness(mean, steeper, float((dark - line[1]) / line[0] - dark), strength, line)
+    return _Brightness(mean, steeper, float((dark - line[1]) / line[0] - dark), figure, strength, line)

@@ -1,0 +1,129 @@
+"""Menu of the Restore panel: recipes, code, and the same for other images."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtWidgets import QApplication, QFileDialog, QMenu
+
+from napari_pristine.errors import PristineError
+from napari_pristine.gui.widgets import ask_save_path
+from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
+from napari_pristine.recipe_file import load_recipe, save_recipe
+
+if TYPE_CHECKING:
+    from napari_pristine.gui.restore_panel import RestorePanel
+
+
+class RecipeMenu(QMenu):  # type: ignore[misc]
+    """Everything that can be done with the settings of a Restore panel.
+
+    Args:
+        panel: The panel.
+    """
+
+    def __init__(self, panel: RestorePanel) -> None:
+        super().__init__(panel)
+        self._panel = weakref.ref(panel)
+        for text, action in (
+            ("Save recipe…", self.ask_and_save), ("Load recipe…", self.ask_and_load), ("", None),
+            ("Copy as Python", self.copy_python), ("Copy as shell command", self.copy_command),
+            ("Copy methods paragraph", self.copy_paragraph), ("", None),
+            ("Restore the other selected layers the same way", panel.run_others),
+            ("Do this to a folder…", self.ask_folder),
+        ):  # fmt: skip
+            if action is None:
+                self.addSeparator()
+            else:
+                self.addAction(text, action)
+
+    @property
+    def panel(self) -> RestorePanel:
+        """The panel, which lives as long as its menu."""
+        panel = self._panel()
+        assert panel is not None
+        return panel
+
+    def save_recipe(self, path: str) -> bool:
+        """Save the recipe to a file; errors are shown. Returns whether it was saved."""
+        try:
+            save_recipe(path, self._recipe(), overwrite=True)
+        except PristineError as error:
+            show_error(str(error))
+            return False
+        show_info(f"Saved. Restore other images in the same way: pristine batch '{path}' INPUT... -o FOLDER")
+        return True
+
+    def ask_and_save(self) -> str:
+        """Ask for a path and save the recipe there; returns the path, empty if it was not saved."""
+        try:
+            self._recipe()  # report errors before the user chooses a path
+        except PristineError as error:
+            show_error(str(error))
+            return ""
+        path = ask_save_path(self.panel, "Save the recipe", f"{self.panel.form.method.key}.yaml", "Recipes (*.yaml)")
+        return path if path and self.save_recipe(path) else ""
+
+    def load_recipe(self, path: str) -> None:
+        """Show the settings of a recipe, a sidecar or a report; errors are shown."""
+        try:
+            self.panel.form.show_recipe(load_recipe(path))
+        except PristineError as error:
+            show_error(str(error))
+
+    def ask_and_load(self) -> None:
+        """Ask for a recipe, and show its settings."""
+        types = "Recipes, sidecars and reports (*.yaml *.yml *.json *.html)"
+        if path := QFileDialog.getOpenFileName(self.panel, "Load a recipe", "", types)[0]:
+            self.load_recipe(path)
+
+    def copy_python(self) -> None:
+        """Copy Python code that does what the panel does."""
+        file = self._file()
+        self._copy(lambda: as_python(self._recipe(), file or self.panel.form.layer_select.image()))
+
+    def copy_command(self) -> None:
+        """Copy a shell command that does what the panel does."""
+        self._copy(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")))
+
+    def copy_paragraph(self) -> None:
+        """Copy a paragraph on what the panel does for the methods section of a paper."""
+        result = self.panel.result.layer if self.panel.result is not None else None
+        known = result.metadata.get("pristine", {}) if result is not None else {}
+        self._copy(lambda: methods_paragraph(known if "recipe" in known else self._recipe()))
+
+    def ask_folder(self) -> None:
+        """Ask for a folder, and open Batch filled in to restore its images in the same way."""
+        from napari_pristine.gui.batch_panel import open_batch_with  # which finds the panels of this module
+
+        try:
+            recipe = self._recipe()
+        except PristineError as error:
+            show_error(str(error))
+            return
+        if folder := QFileDialog.getExistingDirectory(self.panel, "Folder of images"):
+            open_batch_with(self.panel.viewer, recipe, [folder])
+
+    def _recipe(self) -> Recipe:
+        """The recipe as code needs it, with the strength that is shown."""
+        strength = self.panel.strength.value() / 100
+        return self.panel.form.recipe_for_files().model_copy(update={"strength": [] if strength == 1 else [strength]})
+
+    def _file(self) -> Path | None:
+        """The file of the chosen layer, if it has one."""
+        layer = self.panel.form.layer_select.layer
+        return Path(layer.source.path) if layer is not None and layer.source.path else None
+
+    def _copy(self, write: Callable[[], str]) -> None:
+        """Copy a text to the clipboard; errors are shown."""
+        try:
+            QApplication.clipboard().setText(write())
+        except PristineError as error:
+            show_error(str(error))
+        else:
+            show_info("Copied.")
