@@ -85,13 +85,15 @@ class Recipe(Params):
 
     @field_validator("strength", mode="before")
     @classmethod
-    def _check_strength(cls, value: Any) -> Any:
-        numbers = [value] if isinstance(value, (int, float)) else value
-        if isinstance(numbers, (list, tuple)) and not all(
-            isinstance(number, (int, float)) and 0 <= number <= 1 for number in numbers
-        ):
+    def _one_for_all(cls, value: Any) -> Any:
+        return [value] if isinstance(value, (int, float, str)) else value
+
+    @field_validator("strength")
+    @classmethod
+    def _check_strength(cls, value: list[float]) -> list[float]:
+        if not all(0 <= number <= 1 for number in value):
             raise SettingError(f"strength is {value}; give numbers from 0 (the noisy image) to 1 (the restored one)")
-        return numbers
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -87,6 +87,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """Update the entries to the layers of the viewer."""
         self.layer_select.refresh()
         self.extra_images.refresh()
+        self.settings.refresh()
 
     def set_method(self, method: str) -> None:
         """Choose a method by its key."""
@@ -124,8 +125,16 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         image = self.layer_select.image()
         return partial(
             make_plan, image, self.recipe(select), mask=self.layer_select.mask_image(),
-            extra_images=self.extra_images.images(image.axes), model=self.model_select.model,
+            extra_images=self.extra_images.images(image.axes), psfs=self._psfs(), model=self.model_select.model,
         )  # fmt: skip
+
+    def _psfs(self) -> list[Image | None]:
+        """The layers that are chosen as point spread functions, of the image and of the extra ones.
+
+        Raises:
+            SettingError: One is needed, and neither a layer nor a file is chosen.
+        """
+        return [self.settings.psf(), *self.extra_images.psfs()]
 
     def recipe_for_files(self) -> Recipe:
         """The recipe for other images: it names files in place of layers.
@@ -145,7 +154,9 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             raise SettingError(
                 f"the mask '{mask.name}' is not saved; save the layer as a TIFF file, open that and choose it as mask"
             )
-        changes = {} if self.layer_select.axes_entered else {"axes": ""}
+        changes: dict[str, Any] = {"settings": self.settings.values_for_files()}
+        if not self.layer_select.axes_entered:
+            changes["axes"] = ""
         if mask is not None:
             changes["mask"] = str(Path(mask.source.path).absolute())
         return self.recipe(self.layer_select.selected_ranges()).model_copy(update=changes)
@@ -223,7 +234,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """Show the settings of the method, with the values of the preset and `kept`."""
         self.method_box.native.setToolTip(self.method.summary)
         self.summary.setText(self.method.summary)
-        form = SettingsForm(self.method.params)
+        form = SettingsForm(self.method.params, self.viewer)
         form.set_values(self._preset_values() | (kept or {}))
         form.changed.connect(self._on_changed)
         self._details.replaceWidget(self.settings, form)
@@ -307,6 +318,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             self.facts.setText(describe_image(image) + guessed)
             recipe = self.recipe(self.layer_select.region_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan
+            self._psfs()  # an error says which is missing
             plan = make_plan(image, RecipeInputs(recipe, extra_images=tuple(self.extra_images.images(image.axes))))
         except PristineError as error:
             if self.layer_select.layer is None:

@@ -137,9 +137,7 @@ class ResidualCurve(QWidget):  # type: ignore[misc]
 
     def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802
         theme = get_theme(self.viewer.theme)
-        text, background, line = (
-            QColor(color.as_hex("long")) for color in (theme.text, theme.foreground, theme.current)
-        )
+        text, background, line = (QColor(color.as_hex()) for color in (theme.text, theme.foreground, theme.current))
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = painter.font()
