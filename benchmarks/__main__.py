@@ -105,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = command("verdict", _verdict, "how often planted faults are found, and honest results are suspected")
     add("--data", type=Path, default=Path(os.environ.get("PRISTINE_DATA", _DATA)), help="folder of folders of images")
     add("--tuning", action="store_true", help="judge the images that served to choose the limits, not the others")
+    add("--fresh", action="store_true", help="judge images that were looked at only after all limits were set")
     add("--details", action="store_true", help="print each fault that is missed and each false alarm")
     add("--json", type=Path, help="file for all verdicts")
 
@@ -247,7 +248,9 @@ def _noise(args: argparse.Namespace) -> int:
 
 
 def _verdict(args: argparse.Namespace) -> int:
-    return run_verdict(args.data, tuning=args.tuning, json=args.json, details=args.details)
+    return run_verdict(
+        args.data, tuning=args.tuning and not args.fresh, fresh=args.fresh, json=args.json, details=args.details
+    )
 
 
 def _batch(args: argparse.Namespace) -> int:

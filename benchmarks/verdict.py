@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 
 _FMD_LEVELS = (1, 4, 16)
 _SIMULATED, _SPECIAL = 48, 40
+_FRESH, _FIRST_FRESH, _FRESH_LEVELS = 40, 5000, (2, 8)
 _FIRST_SCENE = FIRST_HELD_OUT + 1_000_000
 _SIDE = 192
 """Height and width of a simulated picture, in pixels."""
@@ -107,6 +108,18 @@ def find_verdict_cases(data: Path) -> Iterator[VerdictCase]:
                 _drawn(path.stem),
                 partial(_plane, path, number, count),
             )
+
+
+def find_fresh_cases(data: Path) -> Iterator[VerdictCase]:
+    """List scenes, cameras and levels of FMD that were looked at only after all limits were set."""
+    for number in range(_FRESH):
+        yield VerdictCase(f"fresh camera {number}", "simulated", False, partial(_take, _FIRST_FRESH + number))
+    for number in range(_FRESH):
+        kind = list(_SPECIAL_KINDS)[number % len(_SPECIAL_KINDS)]
+        yield VerdictCase(f"fresh {kind} {number}", kind, False, partial(_special, kind, _FIRST_FRESH + number))
+    for level in _FRESH_LEVELS:
+        for path in sorted((data / f"fmd_test_mix/noisy_avg{level}").glob("*.png")):
+            yield VerdictCase(f"{path.stem} {level}", f"FMD, {level} averaged", False, partial(_plane, path, 0, 1))
 
 
 def _drawn(name: str) -> bool:
@@ -288,12 +301,13 @@ def _distance(case: Restoration, y: int, x: int) -> Array:
 # the measurement
 
 
-def run_verdict(data: Path, *, tuning: bool, json: Path | None, details: bool) -> int:
+def run_verdict(data: Path, *, tuning: bool, fresh: bool, json: Path | None, details: bool) -> int:
     """Judge honest results and planted faults; print the share that is suspected, by kind of result and of image.
 
     Args:
         data: Folder of the images of FMD and of other microscopes; without it, simulated images alone are judged.
         tuning: Take the images that served to choose the limits.
+        fresh: Take other images than both halves.
         json: File for all verdicts.
         details: Print what is wrong.
 
@@ -302,7 +316,7 @@ def run_verdict(data: Path, *, tuning: bool, json: Path | None, details: bool) -
     """
     suspected: dict[str, dict[str, list[tuple[bool, bool]]]] = defaultdict(lambda: defaultdict(list))
     rows = []
-    for case in find_verdict_cases(data):
+    for case in (find_fresh_cases if fresh else find_verdict_cases)(data):
         if case.tuning != tuning:
             continue
         noisy, truth = case.load()
