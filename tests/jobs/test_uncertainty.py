@@ -169,3 +169,13 @@ def test_structure_far_stronger_than_the_noise_gives_finite_values() -> None:
     assert np.isfinite(result.data).all()
     assert np.isfinite(result.uncertainty.data).all()
     assert np.abs(result.data - noisy).max() < 0.0025 * 20_000
+
+
+def test_what_is_restored_is_kept_though_some_tiles_are_not() -> None:
+    noisy = photons(np.hstack([scene(128)] * 3))
+    settings = {"tile": 64, "steps": 2, "orientations": 1, "batch": 1, "side": 32}
+    kept = restore(noisy, "pretrained", settings=settings, uncertainty=True, on_event=lambda _: Command.KEEP)
+    assert any("tiles are restored" in note.text for note in kept.notes)
+    assert np.isfinite(kept.data).all()
+    assert kept.uncertainty is not None
+    assert 0 < np.isnan(kept.uncertainty.data).mean() < 1

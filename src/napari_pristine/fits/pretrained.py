@@ -131,8 +131,7 @@ def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bo
 
 def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> Tensor:
     """The mean of the restored orientations, `(C, *space)`."""
-    planes, maps = _to_planes(block)
-    return _to_pixels(_keep_brightness(predict(net, planes, maps, params.orientations)[0], planes, block), block)
+    return restore_with_error(net, block, params)[0]
 
 
 def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
@@ -187,20 +186,22 @@ def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, h
         net: The network.
         block: The block.
         params: Settings of the method.
-        half_widths: Half the width of the 90 % interval of each pixel, in the units of the pixels, `(C, *space)`.
+        half_widths: Half the width of the 90 % interval of each pixel, in the units of the pixels, `(C, *space)`; NaN
+            in tiles that are not restored, as the job was ended early: they keep all of their noise.
     """
     planes, maps = _to_planes(block)
     squared = (half_widths / block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))).reshape(planes.shape).square()
     places = [(y, x) for y in (0.25, 0.75) for x in (0.25, 0.75)]
     parts = [_part(planes.shape, _PROBED_SIDE, place) for place in places]
     probe, _, _, outputs = _probe(net, block, *(torch.cat([t[part] for part in parts]) for t in (planes, maps)))
-    found = probe * (outputs[1] - outputs[0]) / _PROBE
     expected = torch.cat([squared[part] for part in parts])
+    found = (probe * (outputs[1] - outputs[0]) / _PROBE).where(expected.isfinite(), torch.nan)
     count = len(block.pixels)
-    found, expected = (t.reshape(len(parts), count, -1).mean(dim=(0, 2)) for t in (found, expected))
+    found, expected = (t.reshape(len(parts), count, -1).nanmean(dim=(0, 2)) for t in (found, expected))
     scale = (found / expected.clamp(min=1e-12)).repeat_interleave(len(planes) // count).reshape(-1, 1, 1, 1)
     # by its level, not by its variance: single photons pass less easily than a probe that is as weak as their noise
-    return (scale * squared / (1 + maps[:, :1])).clamp(0, 1).reshape(block.pixels.shape)
+    kept = (scale * squared / (1 + maps[:, :1])).clamp(0, 1)
+    return kept.nan_to_num(1.0).reshape(block.pixels.shape)
 
 
 @torch.no_grad()
