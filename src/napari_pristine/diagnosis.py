@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pristine.image.image import COLOUR, Image, check_restorable
+from napari_pristine.image.channels import name_channel, split_channels
+from napari_pristine.image.image import Image, check_restorable
 from napari_pristine.image.intensity import fill_invalid, find_padding, find_valid
 from napari_pristine.image.noise import DISAGREE, count_saturated, is_correlated, measure_noise, spread
 from napari_pristine.image.outliers import count_defects, describe_defects, fill_outliers, find_outliers, name_defects
@@ -151,7 +152,10 @@ def advise(channels: Sequence[ChannelNoise]) -> tuple[str, ...]:
 
 def measure_channels(image: Image) -> tuple[ChannelNoise, ...]:
     """Noise of each channel of an image; no method is tried."""
-    return tuple(_measure(name, values) for name, values in _split_channels(image))
+    return tuple(
+        _measure(name_channel(position, image.channels, image.size("C")), values.reshape(-1, *values.shape[-2:]))
+        for position, values in split_channels(image)
+    )
 
 
 def describe_noise(noise: ChannelNoise) -> str:
@@ -256,23 +260,6 @@ def _estimates_disagree(channel: ChannelNoise) -> bool:
         return False
     ratio = channel.sigma / channel.sigma_fit
     return ratio > DISAGREE or (ratio < 1 / DISAGREE and not is_correlated(channel.correlation_length))
-
-
-def _split_channels(image: Image) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and values `(planes, Y, X)` of each channel and colour."""
-    colours = [axis for axis in image.axes if axis in COLOUR]
-    others = [axis for axis in image.axes if axis not in "CSYX"]
-    order = [image.axes.index(axis) for axis in (*colours, *others, "Y", "X")]
-    data = np.asarray(image.data).transpose(order)
-    for index in np.ndindex(*data.shape[: len(colours)]):
-        names = [_channel_name(image, axis, number) for axis, number in zip(colours, index, strict=True)]
-        yield " ".join(names), data[index].reshape(-1, *data.shape[-2:])
-
-
-def _channel_name(image: Image, axis: str, index: int) -> str:
-    if axis == "C" and len(image.channels) == image.size("C"):
-        return image.channels[index]
-    return ("red", "green", "blue", "alpha")[index] if axis == "S" else f"{axis} {index}"
 
 
 def _measure(name: str, values: NDArray[Any]) -> ChannelNoise:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from napari_pristine.errors import AxesError
-from napari_pristine.image.image import COLOUR, Image
+from napari_pristine.image.channels import name_channel, other_axes, split_channels
+from napari_pristine.image.image import Image
+from napari_pristine.image.noise import Noise
 from napari_pristine.image.verdict import Verdict, judge_channel
 from napari_pristine.io.arrays import as_image
 
-_SAMPLES = ("red", "green", "blue", "alpha")
 
-
-def judge(noisy: NDArray[Any] | Image, result: NDArray[Any] | Image, *, axes: str = "") -> tuple[Verdict, ...]:
+def judge(
+    noisy: NDArray[Any] | Image, result: NDArray[Any] | Image, *, axes: str = "", noise: Sequence[Noise] = ()
+) -> tuple[Verdict, ...]:
     """Judge each channel of a result by the noisy image alone: was only noise removed?
 
     Args:
         noisy: The noisy image: an array, an `Image`, or a `DataArray` of xarray.
         result: The result, as one of these; its axes may be in another order.
         axes: One letter per dimension, needed for arrays with more than two dimensions.
+        noise: Noise of each channel; measured if it is not given.
 
     Returns:
         One verdict for each channel.
@@ -36,24 +38,11 @@ def judge(noisy: NDArray[Any] | Image, result: NDArray[Any] | Image, *, axes: st
             f"the noisy image has the axes {noisy.axes} (shape {noisy.shape}), its result {result.axes} "
             f"(shape {result.shape}); give images with the same axes"
         )
-    return tuple(
-        judge_channel(values, restored, axes=letters, name=name)
-        for name, letters, values, restored in _channels(noisy, result)
-    )
-
-
-def _channels(noisy: Image, result: Image) -> Iterator[tuple[str, str, NDArray[Any], NDArray[Any]]]:
-    """Name, axes, noisy values and result of each channel and colour; Y and X come last."""
-    colours = "".join(axis for axis in noisy.axes if axis in COLOUR)
-    others = "".join(axis for axis in noisy.axes if axis not in "CSYX") + "YX"
-    values, restored = (
-        np.asarray(image.data).transpose([image.axes.index(axis) for axis in colours + others])
-        for image in (noisy, result)
-    )
-    for index in np.ndindex(*values.shape[: len(colours)]):
-        names = []
-        for axis, number in zip(colours, index, strict=True):
-            known = noisy.channels if axis == "C" else _SAMPLES
-            if noisy.size(axis) > 1:
-                names.append(known[number] if len(known) >= noisy.size(axis) else f"{axis} {number}")
-        yield " ".join(names), others, values[index], restored[index]
+    verdicts = []
+    pairs = zip(split_channels(noisy), split_channels(result, noisy.axes), strict=True)
+    for number, ((position, values), (_, restored)) in enumerate(pairs):
+        named = {axis: place for axis, place in position.items() if noisy.size(axis) > 1}
+        name = name_channel(named, noisy.channels, noisy.size("C"))
+        known = noise[number] if noise else None
+        verdicts.append(judge_channel(values, restored, known, axes=other_axes(noisy.axes) + "YX", name=name))
+    return tuple(verdicts)

@@ -63,7 +63,7 @@ def open_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr("napari_pristine.jobs.context._PREVIEW_SECONDS", 0.05)
     monkeypatch.setattr("napari_pristine.gui.restore_panel.ask", lambda *_: True)
     monkeypatch.setattr("napari_pristine.jobs.block.Block.is_useful", lambda *_: True)  # endless fits show previews
-    monkeypatch.setattr("napari_pristine.gui.probe.Probe._slowness", 1.0)
+    monkeypatch.setattr("napari_pristine.gui.probe.slowness", lambda: 1.0)
     runners = []
 
     def open_one(viewer: Any, method: str = "inr", **settings: Any) -> RestorePanel:

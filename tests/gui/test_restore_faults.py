@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import noisy, wait_until_idle
 
-from napari_pristine.gui.layers import source_name
+from napari_pristine.gui.result_layer import source_name
 from napari_pristine.recipe_file import load_recipe
 
 pytestmark = pytest.mark.gui

@@ -330,15 +330,14 @@ def restore_work_item(item: WorkItem, opened: OpenedTask) -> Iterator[Event]:
             stored = opened.open_uncertainty()
             widths = None if stored is None else _GuardedArray(stored, work, item.token, writer)
             started = time.monotonic()
-            plan.statistics.choice = kept = plan.statistics.choice or work.choice
+            known = plan.statistics.choice = plan.statistics.choice or work.choice
             for event in run_plan(
                 plan, into=array, uncertainty_into=widths, units=units, checkpoint_dir=work.checkpoint_dir
             ):
                 array.check()
-                if plan.statistics.choice is not kept:
-                    kept = plan.statistics.choice
-                    if kept:
-                        work.keep_choice(kept)
+                if known is None and plan.statistics.choice is not None:
+                    known = plan.statistics.choice
+                    work.keep_choice(known)
                 if isinstance(event, BlockDone):
                     now = time.monotonic()
                     record = BlockRecord(event, now - started, device)

@@ -11,11 +11,10 @@ from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWid
 from napari_pristine.errors import PristineError
 from napari_pristine.gui.compare_job import Candidate, Line, Request, noisy_plane, plane_over
 from napari_pristine.gui.layer_select import LayerComboBox
-from napari_pristine.gui.layers import image_from_layer, layer_axes, source_name
+from napari_pristine.gui.layers import image_from_layer, layer_axes, pixel_size
+from napari_pristine.gui.result_layer import result_facts, source_name
 from napari_pristine.gui.widgets import form_layout, label_for
-from napari_pristine.image.image import Image
 
-_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}
 _LINES_SHOWN = 4
 """Height of the list of results, in lines."""
 
@@ -115,7 +114,7 @@ class CompareForm(QWidget):  # type: ignore[misc]
         """True if a layer is a finished result of the noisy image."""
         if self.noisy is None or source_name(layer) != self.noisy.name:
             return False
-        return "recipe" in layer.metadata["pristine"]
+        return "recipe" in result_facts(layer)
 
     def request(self) -> Request | None:
         """All that is to be measured; none without a noisy image."""
@@ -124,11 +123,11 @@ class CompareForm(QWidget):  # type: ignore[misc]
             return None
         candidates = []
         for layer in self.results:
-            facts = layer.metadata.get("pristine") if self.is_result(layer) else {}
+            facts = result_facts(layer) if self.is_result(layer) else {}
             try:
-                candidates.append(Candidate(layer.name, facts or {}, plane_over(layer, noisy, dims)))
+                candidates.append(Candidate(layer.name, facts, plane_over(layer, noisy, dims)))
             except PristineError as error:
-                candidates.append(Candidate(layer.name, facts or {}, problem=str(error)))
+                candidates.append(Candidate(layer.name, facts, problem=str(error)))
         reference, problem = None, ""
         if self.reference is not None:
             try:
@@ -138,7 +137,7 @@ class CompareForm(QWidget):  # type: ignore[misc]
         if problem:
             candidates = [Candidate(known.name, known.facts, problem=problem) for known in candidates]
         image = image_from_layer(noisy, layer_axes(noisy))
-        pixel, unit = _pixel_size(image)
+        pixel, unit = pixel_size(image)
         limits = (0.0, 255.0) if noisy.rgb else tuple(map(float, noisy.contrast_limits))
         return Request(
             noisy.name, noisy_plane(noisy, dims), tuple(candidates), reference, self._line(noisy), pixel, unit,
@@ -190,13 +189,3 @@ class CompareForm(QWidget):  # type: ignore[misc]
 
     def _on_data(self, _: object = None) -> None:
         self.changed.emit()
-
-
-def _pixel_size(image: Image) -> tuple[float, str]:
-    """Pixel size along X with its unit, `px` if it is not known."""
-    unit = image.units[image.axes.index("X")]
-    if unit == "pixel":
-        return 1.0, "px"
-    return image.scale[image.axes.index("X")], {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}.get(
-        unit, unit
-    )

@@ -13,7 +13,7 @@ from napari.layers import Image as ImageLayer
 from numpy.typing import NDArray
 
 from napari_pristine.errors import AxesError, PristineError
-from napari_pristine.gui.layers import current_position, image_from_layer, layer_axes, layer_data
+from napari_pristine.gui.layers import PIXELS, current_position, image_from_layer, layer_axes, layer_data
 from napari_pristine.image.figures import (
     Curve,
     Figures,
@@ -183,7 +183,7 @@ class Request:
         reference: Current plane of the reference, if there is one.
         line: The line of the profile.
         pixel: Pixel size.
-        unit: Unit of it; `px` if it is not known.
+        unit: Unit of it; `PIXELS` if it is not known.
         contrast: Contrast limits of the noisy layer.
     """
 
@@ -193,7 +193,7 @@ class Request:
     reference: LayerPlane | None = None
     line: Line | None = None
     pixel: float = 1.0
-    unit: str = "px"
+    unit: str = PIXELS
     contrast: tuple[float, float] = (0.0, 1.0)
 
     @property

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.colormaps import Colormap
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QGuiApplication, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
 
 from napari_pristine.errors import PristineError
@@ -23,9 +23,10 @@ from napari_pristine.gui.compare_job import Comparisons, Removal, compare_layers
 from napari_pristine.gui.compare_table import FigureTable, write_csv
 from napari_pristine.gui.grid_view import SideBySide
 from napari_pristine.gui.job_runner import LatestCall, report_error
-from napari_pristine.gui.layers import image_from_layer, layer_arguments, layer_axes, layer_data, source_name
+from napari_pristine.gui.layers import image_from_layer, layer_arguments, layer_axes, layer_data
 from napari_pristine.gui.plots import PLOTS, Colours, draw, save_figure
-from napari_pristine.gui.widgets import ask_save_path, button, side_by_side, wrapped_label
+from napari_pristine.gui.result_layer import result_facts, result_metadata, source_name
+from napari_pristine.gui.widgets import ask_save_path, button, copy_text, side_by_side, wrapped_label
 from napari_pristine.recipe_code import methods_paragraph
 
 _WAIT = 250
@@ -180,14 +181,8 @@ class ComparePanel(QWidget):  # type: ignore[misc]
 
     def copy_methods(self) -> None:
         """Copy a paragraph on each result for the methods section of a paper."""
-        made = [layer.metadata["pristine"] for layer in self.form.results if self.form.is_result(layer)]
-        try:
-            text = "\n\n".join(methods_paragraph(facts) for facts in made)
-        except PristineError as error:
-            show_error(str(error))
-            return
-        QGuiApplication.clipboard().setText(text)
-        show_info("A paragraph for the methods section is in the clipboard.")
+        made = [result_facts(layer) for layer in self.form.results if self.form.is_result(layer)]
+        copy_text(lambda: "\n\n".join(map(methods_paragraph, made)), "A paragraph for the methods section")
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
@@ -246,7 +241,7 @@ class ComparePanel(QWidget):  # type: ignore[misc]
             image = image_from_layer(noisy, layer_axes(noisy))
             arguments = layer_arguments(noisy, image, removal.part)
             arguments |= {"rgb": False, "colormap": _DIVERGING, "contrast_limits": _LIMITS, "gamma": 1.0}
-            arguments |= {"blending": "translucent", "metadata": {"pristine": {"source": noisy.name}}}
+            arguments |= {"blending": "translucent", "metadata": result_metadata(noisy, {})}
             arguments |= {"name": f"{result.name}, removed", "visible": not self._grid_wanted}
             self.viewer.layers.insert(self.viewer.layers.index(result) + 1, ImageLayer(data, **arguments))
         self._made_of[result] = removal.restored.data

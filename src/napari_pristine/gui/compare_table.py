@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_pristine.errors import FileError
 from napari_pristine.gui.compare_job import Compared, Comparisons
+from napari_pristine.gui.layers import PIXELS
 from napari_pristine.image.figures import FINEST, Figures, Resolution, Scores
 
 _ERROR_TIP = "Root mean square error that was estimated from the noisy image alone when the method was chosen."
@@ -106,7 +107,7 @@ def describe_resolution(resolution: Resolution | None, pixel: float, unit: str) 
     if np.isinf(resolution.pixels):
         return "none"
     length = f"{resolution.pixels * pixel:.3g} {unit}"
-    return f"≤ {length}" if resolution.pixels <= FINEST else f"{'≥ ' if resolution.at_best else ''}{length}"
+    return f"≤ {length}" if resolution.pixels <= FINEST else length
 
 
 def write_csv(path: Path, comparisons: Comparisons) -> None:
@@ -132,7 +133,7 @@ def _csv_row(comparisons: Comparisons, result: Compared, *, noisy: bool = False)
     assert figures is not None
     assert box is not None
     recipe = {} if noisy else result.candidate.facts.get("recipe") or {}
-    unit = {"px": "pixels", "µm": "um"}.get(request.unit, request.unit)
+    unit = {PIXELS: "pixels", "µm": "um"}.get(request.unit, request.unit)
     resolution = figures.before if noisy else figures.after
     row: dict[str, object] = {
         "image": request.name if noisy else result.name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from threading import Event as Flag
+from threading import Thread
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +15,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QThreadPool, Signal
 from qtpy.QtWidgets import QWidget
-from superqt.utils import FunctionWorker, GeneratorWorker
+from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
 from napari_pristine.errors import ComputeError, PristineError
@@ -108,27 +110,25 @@ class LatestCall(QObject):  # type: ignore[misc]
     """Calls one function at a time in a thread; of those that come meanwhile, only the last one is called.
 
     Signals:
-        returned: The value that the function returned.
+        returned: The value that the function returned; not if another function waits.
         errored: The exception that it raised.
     """
 
     returned = Signal(object)
     errored = Signal(object)
+    _ended = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
-        self._worker: FunctionWorker[Any, Any] | None = None
-        self._next: Callable[[], object] | None = None
-
-    @property
-    def running(self) -> bool:
+        self.running = False
         """True while a function is called or waits."""
-        return self._worker is not None
+        self._next: Callable[[], object] | None = None
+        self._ended.connect(self._on_ended)
 
     def start(self, function: Callable[[], object]) -> None:
         """Call a function, after the one that is being called."""
         self._next = function
-        if self._worker is None:
+        if not self.running:
             self._start()
 
     def stop(self) -> None:
@@ -137,24 +137,27 @@ class LatestCall(QObject):  # type: ignore[misc]
 
     def _start(self) -> None:
         function, self._next = self._next, None
-        if function is None:
-            return
-        worker = create_worker(function, _worker_class=FunctionWorker, _ignore_errors=True)
-        worker.returned.connect(self._on_returned)
-        worker.errored.connect(self._on_errored)
-        worker.finished.connect(self._on_finished)
-        self._worker = worker
-        worker.start()
+        self.running = function is not None
+        if function is not None:
+            # a daemon, so that it does not keep a closed window waiting; a list, so that it does not keep the function
+            Thread(target=self._call, args=([function],), daemon=True).start()
 
-    def _on_returned(self, result: object) -> None:
-        if self._next is None:
-            self.returned.emit(result)
+    def _call(self, functions: list[Callable[[], object]]) -> None:
+        """Call the only function of a list, in the thread."""
+        outcome: tuple[object, Exception | None]
+        try:
+            outcome = functions.pop()(), None
+        except Exception as error:  # noqa: BLE001 - it is passed on, whatever it is
+            outcome = None, error
+        with suppress(RuntimeError):  # the window was closed meanwhile
+            self._ended.emit(outcome)
 
-    def _on_errored(self, error: object) -> None:
-        self.errored.emit(error)
-
-    def _on_finished(self) -> None:
-        self._worker = None
+    def _on_ended(self, outcome: tuple[object, Exception | None]) -> None:
+        value, error = outcome
+        if error is not None:
+            self.errored.emit(error)
+        elif self._next is None:
+            self.returned.emit(value)
         self._start()
 
 

@@ -19,9 +19,10 @@ from napari_pristine.gui.layers import (
     mask_from_layer,
     plane_ranges,
     shape_ranges,
-    source_name,
+    stated_axes,
     visible_ranges,
 )
+from napari_pristine.gui.result_layer import source_name
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image
 
@@ -142,6 +143,11 @@ class LayerSelect(QWidget):  # type: ignore[misc]
     def layer(self) -> ImageLayer | None:
         """The chosen layer; `None` if there is no image layer."""
         return self.image_box.layer
+
+    @property
+    def axes_guessed(self) -> bool:
+        """True if neither the layer nor the user has stated the axes."""
+        return self.layer is not None and not (self.axes_entered or stated_axes(self.layer))
 
     def image(self) -> Image:
         """The chosen layer as an image, all of it.

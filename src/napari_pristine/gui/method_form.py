@@ -19,10 +19,11 @@ from napari_pristine.device import pick_device
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.effort import EffortSelect
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
+from napari_pristine.gui.job_runner import LatestCall
 from napari_pristine.gui.layer_select import LayerSelect
-from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, is_guessed, layer_axes
+from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, layer_axes
 from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
-from napari_pristine.gui.probe import Measured, Probe, middle
+from napari_pristine.gui.probe import Measured, measure_image, middle
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import collapsible, form_layout, label_for, wrapped_label
 from napari_pristine.image.image import Image
@@ -67,7 +68,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         )
         self.settings = QWidget()
         self.facts, self.noise, self.summary = wrapped_label(), wrapped_label(), wrapped_label()
-        self.probe = Probe()
+        self.probe = LatestCall()
+        self._probed: tuple[ImageLayer | None, str] = (None, "")
         self.measured: Measured | None = None
         self.pixels = self.block_count = 0
         self.problem = ""
@@ -79,7 +81,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.method_box.changed.connect(self._on_method)
         self.effort.changed.connect(self._apply_preset)
         self.effort.clicked.connect(self._apply_preset)  # the same preset again, to undo changes
-        self.probe.measured.connect(self._on_measured)
+        self.probe.returned.connect(self._on_measured)
+        self.probe.errored.connect(self._on_not_measured)
         self.layer_select.refresh()
         self.measure()
 
@@ -220,9 +223,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             if name in MethodParams.model_fields and value != before[name]
         }
         self.method = find_method(key)
-        blocked = self.effort.blockSignals(True)
         self.effort.set_presets(list(self.method.presets))
-        self.effort.blockSignals(blocked)
         blocked = self.model_select.blockSignals(True)
         self.model_select.set_method(self.method)
         self.model_select.blockSignals(blocked)
@@ -274,11 +275,14 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _on_layer(self) -> None:
         self.extra_images.refresh()
         self._on_changed()
-        self.measure()
+        chosen = self.layer_select.layer, self.layer_select.axes.value
+        if chosen != self._probed:  # and not only another range, region or mask
+            self.measure()
 
     def measure(self) -> None:
         """Measure the noise of the chosen image in the background."""
         self.measured = None
+        self._probed = self.layer_select.layer, self.layer_select.axes.value
         try:
             image = self.layer_select.image()
         except PristineError:
@@ -287,17 +291,20 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.noise.setText("Measuring the noise …")
         layer = self.layer_select.layer
         assert layer is not None
-        self.probe.start(middle(image, current_position(layer, image, self.viewer.dims)))
+        self.probe.start(partial(measure_image, middle(image, current_position(layer, image, self.viewer.dims))))
 
-    def _on_measured(self, measured: Measured | PristineError) -> None:
-        self.measured = measured if isinstance(measured, Measured) else None
-        self.noise.setText(measured.text if isinstance(measured, Measured) else str(measured))
+    def _on_measured(self, measured: Measured) -> None:
+        self.measured = measured
+        self.noise.setText(measured.text)
         self._show_times()
+
+    def _on_not_measured(self, error: Exception) -> None:
+        self.noise.setText(str(error) if isinstance(error, PristineError) else "")
 
     def seconds(self, preset: str, pixels: int) -> float | None:
         """Approximate time that a preset takes for that many pixels here; none if it is not known."""
         known = self.method.seconds.get(preset)
-        if known is None or self.measured is None or self.measured.slowness is None:
+        if known is None or self.measured is None:
             return None
         return known * self.measured.slowness * pixels / 512**2
 
@@ -314,7 +321,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.pixels, self.problem = 0, ""
         try:
             image = self.layer_select.image()
-            guessed = " (axes guessed)" if is_guessed(self.layer_select.layer) and len(image.axes) > 2 else ""
+            guessed = " (axes guessed)" if self.layer_select.axes_guessed and len(image.axes) > 2 else ""
             self.facts.setText(describe_image(image) + guessed)
             recipe = self.recipe(self.layer_select.region_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from napari_pristine.errors import FileError
 from napari_pristine.gui.compare_job import Compared, Comparisons, Request
 from napari_pristine.gui.compare_table import ROWS, describe_resolution
+from napari_pristine.gui.layers import PIXELS
 from napari_pristine.image.figures import Curve
 
 NOISY, REMOVED = "#999999", "#E69F00"
@@ -201,7 +202,7 @@ def _listed(request: Request, result: Compared) -> str:
 
 def _add_scale_bar(axes: Axes, shape: tuple[int, ...], pixel: float, unit: str) -> None:
     """A scale bar of about a fifth of the image, if the pixel size is known."""
-    if unit == "px":
+    if unit == PIXELS:
         return
     most = shape[1] * pixel / 4
     power = 10 ** np.floor(np.log10(most))

@@ -1,17 +1,14 @@
-"""Measure the noise of an image and the speed of this machine in the background, when a layer is chosen."""
+"""Measure the noise of an image and the speed of this machine, as the panel does when a layer is chosen."""
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Thread
+from functools import cache
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
 
 from napari_pristine.diagnosis import ChannelNoise, describe_noise, measure_channels
-from napari_pristine.errors import PristineError
 from napari_pristine.image.image import Image
 
 _SIDE = 512
@@ -28,11 +25,11 @@ class Measured:
 
     Attributes:
         channels: Noise of its channels.
-        slowness: Time that computing takes here, relative to the machine of `Method.seconds`; none if not measured.
+        slowness: See `slowness`.
     """
 
     channels: tuple[ChannelNoise, ...]
-    slowness: float | None
+    slowness: float
 
     @property
     def text(self) -> str:
@@ -41,50 +38,6 @@ class Measured:
         if len(set(lines)) == 1:
             return lines[0][0].upper() + lines[0][1:]
         return "\n".join(f"{channel.name}: {line}" for channel, line in zip(self.channels, lines, strict=True))
-
-
-class Probe(QObject):  # type: ignore[misc]
-    """Measures one image at a time in a thread; `measured` is emitted with a `Measured`, or a `PristineError`."""
-
-    measured = Signal(object)
-    _found = Signal(object)
-    _slowness: float | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._busy = False
-        self._next: Image | None = None
-        self._found.connect(self._on_found)
-
-    def start(self, image: Image) -> None:
-        """Measure an image, after the one that is being measured; those between are left out."""
-        self._next = image
-        if not self._busy:
-            self._start()
-
-    def _start(self) -> None:
-        image, self._next = self._next, None
-        self._busy = image is not None
-        if image is not None:
-            # a daemon, so that it does not keep a closed window waiting
-            Thread(target=self._measure, args=([image],), daemon=True).start()
-
-    def _measure(self, images: list[Image]) -> None:
-        """Measure the only image of a list, which is emptied, so that its data are not kept."""
-        found: Measured | Exception
-        try:
-            found = _measure(images.pop(), Probe._slowness)
-        except Exception as error:  # noqa: BLE001 - nothing that is wrong with an image may end the thread
-            found = error
-        with suppress(RuntimeError):  # the window was closed meanwhile
-            self._found.emit(found)
-
-    def _on_found(self, found: Measured | Exception) -> None:
-        if isinstance(found, Measured):
-            Probe._slowness = found.slowness
-        if self._next is None and isinstance(found, (Measured, PristineError)):
-            self.measured.emit(found)
-        self._start()
 
 
 def middle(image: Image, position: dict[str, int]) -> Image:
@@ -106,14 +59,18 @@ def middle(image: Image, position: dict[str, int]) -> Image:
     return image.select(ranges)
 
 
-def _measure(image: Image, slowness: float | None) -> Measured:
-    channels = measure_channels(replace(image, data=np.asarray(image.data)))
-    if slowness is None:
-        from napari_pristine.jobs.restore import restore  # loads torch's kernels, which takes a second
+def measure_image(image: Image) -> Measured:
+    """Measure the noise of an image, of which all pixels are read, and the speed of this machine if it is not known."""
+    return Measured(measure_channels(replace(image, data=np.asarray(image.data))), slowness())
 
-        part = np.random.default_rng(0).poisson(30, (_PROBE_SIDE, _PROBE_SIDE)).astype(np.float32)
-        for _ in range(2):  # the first one loads libraries
-            started = time.monotonic()
-            restore(part, "pretrained", preset="fast")
-            slowness = (time.monotonic() - started) / _REFERENCE_SECONDS
-    return Measured(channels, slowness)
+
+@cache
+def slowness() -> float:
+    """Time that computing takes here, relative to the machine of `Method.seconds`; measured once."""
+    from napari_pristine.jobs.restore import restore  # loads torch's kernels, which takes a second
+
+    part = np.random.default_rng(0).poisson(30, (_PROBE_SIDE, _PROBE_SIDE)).astype(np.float32)
+    for _ in range(2):  # the first one loads libraries
+        started = time.monotonic()
+        restore(part, "pretrained", preset="fast")
+    return (time.monotonic() - started) / _REFERENCE_SECONDS

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import QApplication, QFileDialog, QMenu
+from qtpy.QtWidgets import QFileDialog, QMenu
 
 from napari_pristine.errors import PristineError
-from napari_pristine.gui.widgets import ask_save_path
+from napari_pristine.gui.result_layer import result_facts
+from napari_pristine.gui.widgets import ask_save_path, copy_text
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
 from napari_pristine.recipe_file import load_recipe, save_recipe
@@ -85,21 +85,24 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
     def copy_python(self) -> None:
         """Copy Python code that does what the panel does."""
         file = self._file()
-        self._copy(lambda: as_python(self._recipe(), file or self.panel.form.layer_select.image()))
+        copy_text(lambda: as_python(self._recipe(), file or self.panel.form.layer_select.image()), "Python code")
 
     def copy_command(self) -> None:
         """Copy a shell command that does what the panel does."""
-        self._copy(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")))
+        copy_text(lambda: as_shell(self._recipe(), self._file() or Path("IMAGE.tif")), "A command for the shell")
 
     def copy_paragraph(self) -> None:
         """Copy a paragraph on what the panel does for the methods section of a paper."""
         result = self.panel.result.layer if self.panel.result is not None else None
-        known = result.metadata.get("pristine", {}) if result is not None else {}
-        self._copy(lambda: methods_paragraph(known if "recipe" in known else self._recipe()))
+        known = result_facts(result) if result is not None else {}
+        copy_text(
+            lambda: methods_paragraph(known if "recipe" in known else self._recipe()),
+            "A paragraph for the methods section",
+        )
 
     def ask_folder(self) -> None:
         """Ask for a folder, and open Batch filled in to restore its images in the same way."""
-        from napari_pristine.gui.batch_panel import open_batch_with  # which finds the panels of this module
+        from napari_pristine.gui.batch_panel import open_batch_with  # here, as it imports all of the batch
 
         try:
             recipe = self._recipe()
@@ -118,12 +121,3 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         """The file of the chosen layer, if it has one."""
         layer = self.panel.form.layer_select.layer
         return Path(layer.source.path) if layer is not None and layer.source.path else None
-
-    def _copy(self, write: Callable[[], str]) -> None:
-        """Copy a text to the clipboard; errors are shown."""
-        try:
-            QApplication.clipboard().setText(write())
-        except PristineError as error:
-            show_error(str(error))
-        else:
-            show_info("Copied.")

@@ -23,10 +23,11 @@ from qtpy.QtWidgets import (
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
-from napari_pristine.gui.layers import ResultLayer, is_guessed, layer_arguments
+from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
+from napari_pristine.gui.result_layer import ResultLayer, result_metadata
 from napari_pristine.gui.widgets import ask, button, label_for, side_by_side
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.verdict import Verdict
@@ -173,8 +174,7 @@ class RestorePanel(JobPanel):
             show_error(str(error))
             return
         arguments = layer_arguments(layer, image, result)
-        made = {"recipe": plan.recipe.model_dump(mode="json"), "source": layer.name}
-        arguments["metadata"] = {**arguments["metadata"], "pristine": made}
+        arguments["metadata"] |= result_metadata(layer, {"recipe": plan.recipe.model_dump(mode="json")})
         name = f"{image.name} · {self.form.method.title}, while scrolling"
         self.viewer.add_image(result.data, name=name, **arguments)
 
@@ -262,8 +262,8 @@ class RestorePanel(JobPanel):
         """Ask about axes that may be confused, and about jobs that take long; True if the user goes on."""
         form, layer = self.form, self.form.layer_select.layer
         axes = form.layer_select.axes.value.replace("S", "")
-        if len(axes) >= _CONFUSABLE and is_guessed(layer) and layer not in self._asked:
-            sizes = form.facts.text().split(" (")[0]
+        if len(axes) >= _CONFUSABLE and form.layer_select.axes_guessed and layer not in self._asked:
+            sizes = describe_image(form.layer_select.image())
             if not ask(
                 self,
                 f"The layer does not name its axes; they were guessed: {sizes}. Are they right?",
@@ -339,7 +339,7 @@ class RestorePanel(JobPanel):
         self._update_enabled()
 
     def _update_title(self) -> None:
-        """Show the method in the title bar of the dock widget, which napari names after the entry of the menu."""
+        """Name the dock widget Restore once another method is chosen than that of its entry in the menu."""
         dock = self.parentWidget()
         if isinstance(dock, QDockWidget) and dock.titleBarWidget() is not None:
             dock.setWindowTitle("Restore")
@@ -399,7 +399,8 @@ def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
         middle = dict(zip(plan.blocks.loop_axes, done[len(done) // 2], strict=False))
         ranges = {axis: str(index) for axis, index in middle.items() if axis not in "CS"}
         if not plan.blocks.chunks:
-            yield Judged(judge(plan.image.select(ranges), restored.image.select(ranges)))
+            noise = [each for index in plan.first_of_channels for each in plan.statistics.noise(index)]
+            yield Judged(judge(plan.image.select(ranges), restored.image.select(ranges), noise=noise))
     return restored
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from magicgui.widgets import ComboBox
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDropEvent, QValidator
+from qtpy.QtGui import QDropEvent, QGuiApplication, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -26,6 +27,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_pristine.errors import PristineError
 from napari_pristine.text import singular
 
 _DECIMALS = 12
@@ -169,6 +171,22 @@ def button(text: str, tooltip: str, clicked: Callable[[], object]) -> QPushButto
     push_button.setToolTip(tooltip)
     push_button.clicked.connect(clicked)
     return push_button
+
+
+def copy_text(write: Callable[[], str], what: str) -> None:
+    """Copy a text to the clipboard and say so; errors are shown.
+
+    Args:
+        write: Writes the text.
+        what: Name of it at the beginning of a sentence.
+    """
+    try:
+        text = write()
+    except PristineError as error:
+        show_error(str(error))
+        return
+    QGuiApplication.clipboard().setText(text)
+    show_info(f"{what} is in the clipboard.")
 
 
 def set_enabled(widget: QWidget, reason: str = "") -> None:

@@ -15,14 +15,12 @@ from napari_pristine.image.intensity import fill_invalid, find_padding, find_val
 from napari_pristine.image.noise import Noise, correlate, measure_noise
 from napari_pristine.image.outliers import find_outliers
 from napari_pristine.image.quality import Comparison, compare, measure_residual
-from napari_pristine.image.safeguard import noise_variance
+from napari_pristine.image.safeguard import noise_variance, variance_at
 
 Array = NDArray[np.float64]
 
 MIN_SIDE = 32
 """Least number of pixels along Y and X of a plane that is measured."""
-_LEAST_LEVEL = 0.2
-"""Least noise level of a pixel, relative to that of the plane."""
 _CELL = 8
 """Side, in pixels, of the squares whose means are compared."""
 _MAX_RINGS = 64
@@ -54,13 +52,11 @@ class Resolution:
         curve: Correlation at each spatial frequency, in cycles per pixel.
         threshold: Correlation from which a frequency counts as resolved.
         pixels: Period of the finest resolved detail, in pixels; infinite if nothing is resolved.
-        at_best: True if the errors of both images are not independent, so that the detail may be coarser.
     """
 
     curve: Curve
     threshold: float
     pixels: float
-    at_best: bool
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def prepare_plane(noisy: NDArray[Any]) -> NoisyPlane:
 
 def noise_level(restored: NDArray[Any], noise: Noise) -> Any:
     """Noise level of the noisy image where its brightness is `restored`, of any shape; see `Noise`."""
-    return np.sqrt(np.maximum(noise.gain * restored + noise.variance, (_LEAST_LEVEL * noise.sigma) ** 2))
+    return np.sqrt(variance_at(restored, noise))
 
 
 def measure_figures(noisy: NoisyPlane, restored: NDArray[Any], reference: NDArray[Any] | None = None) -> Figures:
@@ -224,14 +220,14 @@ def split_plane(values: Array, noise: Noise, seed: int) -> tuple[Array, Array]:
     return values + added, values - added
 
 
-def halves_resolution(halves: Iterable[tuple[Array, Array]], *, at_best: bool = False) -> Resolution:
+def halves_resolution(halves: Iterable[tuple[Array, Array]]) -> Resolution:
     """Fourier ring correlation of pairs of images of one scene `(Y, X)`, see `split_plane`: the mean of all pairs."""
-    return _resolution(list(halves), _HALVES, at_best=at_best)
+    return _resolution(list(halves), _HALVES)
 
 
 def reference_resolution(plane: Array, reference: Array) -> Resolution:
     """Fourier ring correlation of a plane `(Y, X)` with its truth: the finest detail that is true."""
-    return _resolution([(plane, reference)], _TRUTH, at_best=False)
+    return _resolution([(plane, reference)], _TRUTH)
 
 
 def line_profile(plane: NDArray[Any], start: tuple[float, float], stop: tuple[float, float]) -> Curve:
@@ -249,7 +245,7 @@ def line_profile(plane: NDArray[Any], start: tuple[float, float], stop: tuple[fl
     return Curve(places * length, values)
 
 
-def _resolution(pairs: Sequence[tuple[Array, Array]], threshold: float, *, at_best: bool) -> Resolution:
+def _resolution(pairs: Sequence[tuple[Array, Array]], threshold: float) -> Resolution:
     """The frequency at which the smoothed correlation of rings first falls below the threshold."""
     products = np.zeros((3, *pairs[0][0].shape))
     for pair in pairs:
@@ -268,7 +264,7 @@ def _resolution(pairs: Sequence[tuple[Array, Array]], threshold: float, *, at_be
         over, under = smooth[last] - threshold, threshold - smooth[last + 1]
         crossing = frequencies[last] + (frequencies[last + 1] - frequencies[last]) * over / (over + under)
         pixels = float(max(1 / crossing, FINEST))
-    return Resolution(Curve(frequencies, smooth), threshold, pixels, at_best)
+    return Resolution(Curve(frequencies, smooth), threshold, pixels)
 
 
 def _transform(plane: Array) -> NDArray[np.complex128]:

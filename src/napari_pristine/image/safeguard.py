@@ -289,8 +289,12 @@ def mixing_weight(
 
 def noise_variance(noisy: NDArray[Any], noise: Noise) -> Array:
     """Variance of the noise at each pixel `(*space)`, by the brightness around it."""
-    signal = _blur(noisy, _SIGNAL_BLUR)
-    return np.asarray(np.maximum(noise.gain * signal + noise.variance, (_LEAST_SIGMA * noise.sigma) ** 2))
+    return np.asarray(variance_at(_blur(noisy, _SIGNAL_BLUR), noise))
+
+
+def variance_at(signal: Any, noise: Noise) -> Any:
+    """Variance of the noise where the brightness is `signal`, an array of any kind and shape."""
+    return np.maximum(noise.gain * signal + noise.variance, (_LEAST_SIGMA * noise.sigma) ** 2)
 
 
 def _mean_error(y: Array, estimate: Array, share: Array | float, variance: Array, valid: NDArray[np.bool_]) -> float:

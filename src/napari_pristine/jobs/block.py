@@ -26,7 +26,14 @@ from napari_pristine.image.noise import BLANK_SIDE, Noise, estimate_sigma
 from napari_pristine.image.outliers import find_outliers
 from napari_pristine.image.quality import measure_residual
 from napari_pristine.image.refine import refine
-from napari_pristine.image.safeguard import PILOT, least_errors, mixing_weight, noise_variance, replace_worse
+from napari_pristine.image.safeguard import (
+    PILOT,
+    least_errors,
+    mixing_weight,
+    noise_variance,
+    replace_worse,
+    variance_at,
+)
 from napari_pristine.image.stripes import measure_stripes
 from napari_pristine.image.tiling import repeat
 from napari_pristine.methods.method import MethodParams, NoisyBlock
@@ -42,8 +49,6 @@ _MIN_VALID_FOR_NOISE = 0.5
 """Minimum fraction of valid pixels of an extra image for its noise to be measured."""
 _SIGNAL_BLUR = 2.0
 """Standard deviation, in pixels, of the blur that separates the signal from its noise."""
-_MIN_RELATIVE_SIGMA = 0.2
-"""Minimum noise level of a pixel, relative to that of the block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +134,10 @@ class Block:
         """Noise variance of each pixel, `(C, *space)`, where it grows with the signal and is not stabilised."""
         if not self.params.degraded or not any(i.noise.signal_dependent for i in self.intensities):
             return None
-        maps = []
-        for intensity, values in zip(self.intensities, self.filled, strict=True):
-            noise = intensity.noise
-            variance = noise.gain * ndimage.gaussian_filter(values, _SIGNAL_BLUR) + noise.variance
-            maps.append(np.maximum(variance, (_MIN_RELATIVE_SIGMA * noise.sigma) ** 2) / intensity.std**2)
+        maps = [
+            variance_at(ndimage.gaussian_filter(values, _SIGNAL_BLUR), intensity.noise) / intensity.std**2
+            for values, intensity in zip(self.filled, self.intensities, strict=True)
+        ]
         return np.stack(maps).astype(np.float32)
 
     def refine(self, restored: Pixels, part: tuple[slice, ...]) -> Pixels:

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_pristine.events import BlockDone, Note
 from napari_pristine.image.axes import BlockIndex
+from napari_pristine.image.channels import name_channel
 from napari_pristine.image.intensity import is_biased
 from napari_pristine.image.noise import DISAGREE
 from napari_pristine.image.outliers import describe_defects
@@ -30,7 +31,6 @@ _LOST = 0.1
 """Share of the contrast of fine structure that is missing, above which a warning is given."""
 _MAX_REASONS = 20
 """Maximum number of reasons listed for unchanged blocks: the value of each empty frame may be different."""
-_SAMPLES = ("red", "green", "blue", "alpha")
 
 
 class QualitySummary:
@@ -226,14 +226,8 @@ class QualitySummary:
         positions |= dict(
             zip(self._blocks.colour, map(int, np.unravel_index(number, sizes)) if sizes else (), strict=True)
         )
-        names = []
-        for axis, position in positions.items():
-            if axis == "S":
-                names.append(_SAMPLES[int(position)])
-            else:
-                known = len(self._channel_names) == self._blocks.sizes["C"]
-                names.append(self._channel_names[int(position)] if known else f"C {position}")
-        return " ".join(names)
+        places = {axis: int(position) for axis, position in positions.items()}
+        return name_channel(places, self._channel_names, self._blocks.sizes.get("C", 1))
 
 
 def _means(sums: np.ndarray) -> tuple[float, float, float, float]:

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from napari_pristine.settings import Params, setting
 
 FINAL_RATE = 0.02
 """Fraction of the learning rate that is left at the end of a linear decay."""
+
+
+def cooling_setting() -> Any:
+    """Declare the fall of the learning rate; a new declaration for each class."""
+    return setting(
+        0.6,
+        "Fraction of the steps, at the end, over which the learning rate falls to 2 %.",
+        title="Slow down over",
+        higher="the rate falls sooner",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+
+
+def averaging_setting() -> Any:
+    """Declare the average over iterates; a new declaration for each class."""
+    return setting(
+        0.99,
+        "Decay of the average over iterates; 0 uses the last.",
+        title="Step averaging",
+        higher="the average reaches further back",
+        ge=0,
+        lt=1,
+        advanced=True,
+    )
 
 
 class FieldParams(Params):
@@ -130,24 +156,8 @@ class FieldParams(Params):
         le=1,
         advanced=True,
     )
-    cooling: float = setting(
-        0.6,
-        "Fraction of the steps, at the end, over which the learning rate falls to 2 %.",
-        title="Slow down over",
-        higher="the rate falls sooner",
-        ge=0,
-        le=1,
-        advanced=True,
-    )
-    averaging: float = setting(
-        0.99,
-        "Decay of the average over iterates; 0 uses the last.",
-        title="Step averaging",
-        higher="the average reaches further back",
-        ge=0,
-        lt=1,
-        advanced=True,
-    )
+    cooling: float = cooling_setting()
+    averaging: float = averaging_setting()
     weight_decay: float = setting(
         0.0, "Weight decay of the last two sine layers.", higher="smoother", ge=0, le=1, advanced=True
     )
@@ -234,24 +244,8 @@ class TrainingParams(Params):
         le=1,
         advanced=True,
     )
-    cooling: float = setting(
-        0.6,
-        "Fraction of the steps, at the end, over which the learning rate falls to 2 %.",
-        title="Slow down over",
-        higher="the rate falls sooner",
-        ge=0,
-        le=1,
-        advanced=True,
-    )
-    averaging: float = setting(
-        0.99,
-        "Decay of the average over iterates; 0 uses the last.",
-        title="Step averaging",
-        higher="the average reaches further back",
-        ge=0,
-        lt=1,
-        advanced=True,
-    )
+    cooling: float = cooling_setting()
+    averaging: float = averaging_setting()
     mixed_precision: bool = setting(
         False,
         "Train in 16-bit floats on CUDA GPUs: faster, and the result differs a little.",
