@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import dask.array as da
 import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_info
 
+from napari_pristine.gui.samples import LayerData
+from napari_pristine.image.image import Image
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.registry import read
 from napari_pristine.io.zarr import ZarrArray
@@ -49,11 +53,41 @@ def add_file(
         PristineError: The file cannot be read.
     """
     image = read(path, lazy=True)
+    data, arguments = _layer(image, suffix)
+    channels = image.size("C") if "C" in image.axes else 0
+    if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
+        arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
+    added = viewer.add_image(data, **arguments)
+    return list(added) if channels else [added]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
+    """The reader that the manifest gives napari, of microscope files; none for several files, which are no stack."""
+    return _read_layers if isinstance(path, str) else None
+
+
+def _read_layers(path: str) -> list[LayerData]:
+    """Read a file as layers; the notes on how it was read are shown.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    image = read(path, lazy=True)
+    for note in image.notes:
+        show_info(f"{image.name}: {note}")
+    return [(*_layer(image), "image")]
+
+
+def _layer(image: Image, suffix: str = "") -> tuple[Any, dict[str, Any]]:
+    """Data and other arguments of `add_image` that show an image, one layer per channel."""
     channels = image.size("C") if "C" in image.axes else 0
     name = " · ".join(filter(None, (image.name, suffix)))
     names = image.channels or [f"channel {number}" for number in range(channels)]
     shown = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
-    arguments: dict[str, Any] = {
+    coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
+    levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
+    several = len(levels) > 1
+    return levels if several else levels[0], {
         "name": [f"{name} · {channel}" for channel in names] if channels else name,
         "scale": [image.scale[axis] for axis in shown],
         "translate": [image.translate[axis] for axis in shown],
@@ -62,14 +96,8 @@ def add_file(
         "rgb": "S" in image.axes,
         "channel_axis": image.axes.index("C") if channels else None,
         "metadata": dict(image.metadata),
+        "multiscale": several,
     }
-    if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
-        arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
-    coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
-    levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
-    several = len(levels) > 1
-    added = viewer.add_image(levels if several else levels[0], multiscale=several, **arguments)
-    return list(added) if channels else [added]
 
 
 def _lazy(data: Any, axes: str) -> Any:
