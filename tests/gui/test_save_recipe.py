@@ -36,7 +36,7 @@ def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, notif
     panel.form.layer_select.ranges["Z"].value = "1:3"
     panel.form.device_box.value = "cpu"
     panel.menu.ask_and_save()
-    assert str(answer) in notifications[0].message
+    assert answer.name in notifications[0].message
     recipe = load_recipe(answer)
     assert recipe == panel.form.recipe(panel.form.layer_select.selected_ranges())
     assert (recipe.axes, recipe.select, recipe.device) == ("ZYX", {"Z": "1:3"}, "cpu")

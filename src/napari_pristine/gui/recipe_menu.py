@@ -56,7 +56,7 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         except PristineError as error:
             show_error(str(error))
             return False
-        show_info(f"Saved. Restore other images in the same way: pristine batch '{path}' INPUT... -o FOLDER")
+        show_info(f"Saved {Path(path).name}. Batch restores other images by it.")
         return True
 
     def ask_and_save(self) -> str:
