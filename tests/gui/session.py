@@ -102,7 +102,7 @@ class Session:
         self.look_at_noisy()
         self.compare()
         self.mix()
-        self.save_recipe()
+        self.save()
         self.restore_folder()
         self.open_result()
 
@@ -206,13 +206,21 @@ class Session:
             QTest.keyClick(self.panel.strength, Qt.Key.Key_PageUp)
         self.see("strength", None)
 
-    def save_recipe(self) -> None:
-        """Save the recipe by the menu."""
+    def save(self) -> None:
+        """Save the result and the recipe by the menu."""
+        saved = self.folder / "time-lapse restored.ome.tif"
+        with patch("napari_pristine.gui.recipe_menu.ask_save_path", return_value=str(saved)):
+            self.choose("Save result…")
+        assert wait(60, lambda: not self.panel.menu.saving.running), "the result was not saved"
+        image = read(saved)
+        assert (image.axes, image.scale) == ("TCYX", (30, 1, 0.2, 0.2))
+        assert np.array_equal(image.data, self.result.data)
+        assert image.metadata["pristine"]["recipe"]["strength"] == [0.8]
         with patch("napari_pristine.gui.recipe_menu.ask_save_path", return_value=str(self.recipe)):
             self.choose("Save recipe…")
         recipe = load_recipe(self.recipe)
         assert (recipe.method, recipe.preset, recipe.strength) == ("auto", "fast", [0.8])
-        self.see("recipe", None)
+        self.see("saved", None)
 
     def restore_folder(self) -> None:
         """Restore a folder in the same way."""

@@ -246,7 +246,9 @@ def _describe_recipe(recipe: Recipe) -> str:
         recipe.axes,
     ]
     parts += [f"{axis} {part}" for axis, part in recipe.select.items()]
-    parts += [f"strength {' and '.join(f'{share:.0%}' for share in recipe.strength)}"] if recipe.strength else []
+    parts += (
+        [f"strength {' and '.join(f'{100 * share:.0f} %' for share in recipe.strength)}"] if recipe.strength else []
+    )
     parts += [f"{name} {Path(file).name}" for name, file in (("model", recipe.model), ("mask", recipe.mask)) if file]
     return " · ".join(filter(None, parts))
 

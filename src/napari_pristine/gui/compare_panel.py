@@ -94,6 +94,7 @@ class ComparePanel(QWidget):  # type: ignore[misc]
         self._timer.timeout.connect(self.measure)
         self._lay_out()
         self._connect()
+        self._draw()
         self._update_enabled()
 
     @property
