@@ -45,6 +45,7 @@ CAPTIONS = {
     "compare": ("Compare: the same in figures", 2.5),
     "side by side": ("Truth, noisy, restored, and what was removed: nothing but noise", 4.0),
     "strength": ("Strength: mix in as much of the noise as you like", 1.5),
+    "saved": ("Save the result, and the recipe that repeats it", 2.0),
     "batch": ("Do this to a folder…", 2.0),
     "batch done": ("All files restored in the same way", 2.5),
     "result": ("Double-click: a result", 2.5),
@@ -84,7 +85,7 @@ def play() -> list[Shot]:
     def see(step: str, widget: QWidget | None) -> None:
         if step == "batch":  # the notification, which users see for some seconds
             close_notifications()
-        wait(0.2)
+        wait(1 if step == "saved" else 0.2)  # until the notification is in its place
         picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
         pressed = QRect(widget.mapTo(widget.window(), QPoint(0, 0)), widget.size()) if widget is not None else None
         shots.append(Shot(step, picture, pressed))
