@@ -17,6 +17,11 @@ _TOOLTIPS = {
 }
 
 
+def effort_title(preset: str) -> str:
+    """Title of a preset as an effort, such as `Quick`."""
+    return _TITLES.get(preset, preset.capitalize())
+
+
 class EffortSelect(QWidget):  # type: ignore[misc]
     """Buttons of which one is chosen; `changed` is emitted when another is, `clicked` also for the same one."""
 
@@ -57,7 +62,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
             button.deleteLater()
         self._buttons = {}
         for preset in sorted(presets, key=lambda preset: _ORDER.index(preset) if preset in _ORDER else len(_ORDER)):
-            button = QPushButton(_TITLES.get(preset, preset.capitalize()))
+            button = QPushButton(effort_title(preset))
             button.setCheckable(True)
             button.setToolTip(_TOOLTIPS.get(preset, ""))
             self._group.addButton(button)
@@ -70,12 +75,12 @@ class EffortSelect(QWidget):  # type: ignore[misc]
     def show_times(self, times: Mapping[str, str]) -> None:
         """Show the time that each preset takes; those that are not named are not known."""
         for preset, button in self._buttons.items():
-            title = _TITLES.get(preset, preset.capitalize())
+            title = effort_title(preset)
             button.setText(f"{title}\n{times[preset]}" if preset in times else title)
 
     def title(self) -> str:
         """Title of the chosen preset, in lower case."""
-        return _TITLES.get(self._chosen, self._chosen).lower()
+        return effort_title(self._chosen).lower()
 
     def _on_clicked(self, button: QPushButton) -> None:
         self.value = next(preset for preset, known in self._buttons.items() if known is button)

@@ -14,6 +14,7 @@ from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_info
 
+from napari_pristine.gui.layers import stated_axes
 from napari_pristine.gui.samples import LayerData
 from napari_pristine.image.image import Image
 from napari_pristine.io.lazy import WholeFile
@@ -25,12 +26,15 @@ _CHUNK = 1024
 
 
 def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
-    """Show an image and its result, if there is one, with the same contrast limits.
+    """Show an image and its result, if there is one, with the same contrast limits, in place of what is shown now.
 
     Raises:
         PristineError: One of them cannot be read.
     """
+    shown = [layer for layer in viewer.layers if layer.visible]
     layers = add_file(viewer, source)
+    for layer in shown:
+        layer.visible = False
     if result is None:
         return
     add_file(viewer, result, "restored", [layer.contrast_limits for layer in layers])
@@ -41,7 +45,10 @@ def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
 def add_file(
     viewer: Viewer, path: Path, suffix: str = "", contrast_limits: list[tuple[float, float]] | None = None
 ) -> list[ImageLayer]:
-    """Add an image file to the viewer: one layer per channel, whose pixels are read when they are shown.
+    """Add an image file to the viewer, whose pixels are read when they are shown.
+
+    There is a layer for each channel, unless an image with the same axes is open, whose channels are in one layer: axes
+    of layers with fewer dimensions would not be where its axes are.
 
     Args:
         viewer: The napari viewer.
@@ -53,8 +60,10 @@ def add_file(
         PristineError: The file cannot be read.
     """
     image = read(path, lazy=True)
-    data, arguments = _layer(image, suffix)
-    channels = image.size("C") if "C" in image.axes else 0
+    images = [layer for layer in viewer.layers if isinstance(layer, ImageLayer)]
+    split = "C" in image.axes and image.axes not in map(stated_axes, images)
+    data, arguments = _layer(image, suffix, split=split)
+    channels = image.size("C") if split else 0
     if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
         arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
     added = viewer.add_image(data, **arguments)
@@ -75,15 +84,15 @@ def _read_layers(path: str) -> list[LayerData]:
     image = read(path, lazy=True)
     for note in image.notes:
         show_info(f"{image.name}: {note}")
-    return [(*_layer(image), "image")]
+    return [(*_layer(image, split="C" in image.axes), "image")]
 
 
-def _layer(image: Image, suffix: str = "") -> tuple[Any, dict[str, Any]]:
-    """Data and other arguments of `add_image` that show an image, one layer per channel."""
-    channels = image.size("C") if "C" in image.axes else 0
+def _layer(image: Image, suffix: str = "", *, split: bool) -> tuple[Any, dict[str, Any]]:
+    """Data and other arguments of `add_image` that show an image; one layer per channel if they are `split`."""
+    channels = image.size("C") if split else 0
     name = " · ".join(filter(None, (image.name, suffix)))
     names = image.channels or [f"channel {number}" for number in range(channels)]
-    shown = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
+    shown = [number for number, axis in enumerate(image.axes) if axis not in ("CS" if split else "S")]
     coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
     levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
     several = len(levels) > 1
@@ -92,7 +101,7 @@ def _layer(image: Image, suffix: str = "") -> tuple[Any, dict[str, Any]]:
         "scale": [image.scale[axis] for axis in shown],
         "translate": [image.translate[axis] for axis in shown],
         "units": [image.units[axis] for axis in shown],
-        "axis_labels": [image.axes[axis].lower() for axis in shown],
+        "axis_labels": [image.axes[axis] for axis in shown],
         "rgb": "S" in image.axes,
         "channel_axis": image.axes.index("C") if channels else None,
         "metadata": dict(image.metadata),
