@@ -23,7 +23,8 @@ PACKAGE = Path(napari_pristine.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "events"},
-    {"settings", "text", "threads", "resources"},
+    {"text"},
+    {"settings", "threads", "resources"},
     {"image", "device"},
     {"nets", "physics"},
     {"methods", "io"},

@@ -205,4 +205,4 @@ def test_a_declaration_is_all_that_forms_need() -> None:
     assert (count.name, count.type, count.default, count.text) == ("count", int, 3, "How many.")
     assert (count.allowed, count.optional, count.advanced) == ("≥ 1 and ≤ 9", False, False)
     assert (rate.type, rate.default, rate.optional, rate.advanced) == (float, None, True, True)
-    assert (rate.title, rate.unit, rate.allowed, mode.allowed) == ("Rate", "pixels", "> 0", "str")
+    assert (rate.title, rate.unit, rate.allowed, mode.allowed) == ("Rate", "pixels", "> 0", "a text")

@@ -50,7 +50,7 @@ class Recipe(Params):
     """
 
     method: str = setting("auto", "Name of the method.")
-    preset: str = setting("balanced", "Named settings to start from.")
+    preset: str = setting("balanced", "Effort, or 'paper': which settings of the method are the start.")
     settings: dict[str, Any] = setting({}, "Settings of the method.")
     axes: str = setting("", "Axes of the image, one letter each; empty for those that the file states.")
     series: int | None = setting(

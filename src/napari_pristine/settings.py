@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from napari_pristine.errors import SettingError
+from napari_pristine.text import singular
 
 _MAX_QUOTED = 80
 """Maximum number of characters of a wrong value that a message quotes."""
@@ -144,7 +145,8 @@ class Setting:
         if {"ge", "le"} <= limits.keys():
             words = [f"from {limits['ge']} to {limits['le']}"]
         text = " and ".join(words)
-        text = f"{text} {self.unit}".strip() if self.bounds else f"in {self.unit}" if self.unit else ""
+        unit = singular(self.unit) if text.split()[-1:] == ["1"] else self.unit
+        text = f"{text} {unit}".strip() if self.bounds else f"in {unit}" if unit else ""
         if self.optional:
             text += f"; or {self.none}" if text else f"May be left at: {self.none}"
         return f"{text[0].upper()}{text[1:]}." if text else ""
@@ -155,7 +157,7 @@ class Setting:
         if self.choices:
             return ", ".join(str(choice) for choice in self.choices)
         below = " and ".join(f"{sign} {self.bounds[key]:.10g}" for key, sign in _SIGNS.items() if key in self.bounds)
-        return below or self.type.__name__
+        return below or ("on or off" if self.type is bool else _KINDS.get(self.type, "names with values"))
 
     @property
     def requirement(self) -> str:

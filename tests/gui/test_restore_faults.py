@@ -109,7 +109,7 @@ def test_the_strength_is_shown_recorded_and_repeated(qtbot, viewer, open_panel, 
     panel.run()
     wait_until_idle(qtbot, panel)
     restored = viewer.layers[-1].data.astype(float)
-    panel.strength.setValue(40)
+    panel.controls.strength.setValue(40)
     mixed = cells.data + 0.4 * (restored - cells.data)
     np.testing.assert_allclose(viewer.layers[-1].data, mixed, atol=0.51)
     assert viewer.layers[-1].metadata["pristine"]["recipe"]["strength"] == [0.4]

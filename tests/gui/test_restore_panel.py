@@ -119,13 +119,10 @@ def test_cancel_hides_the_layer_at_once_and_ends_the_job(qtbot, viewer, open_pan
     panel.cancel_button.click()
     assert [layer.name for layer in viewer.layers if layer.visible] == ["cells"]
     assert panel.progress.status.text() == "Cancelled"
-    wait_until_idle(qtbot, panel)
-    assert (
-        viewer.layers.selection.active is viewer.layers["cells"]
-    )  # of 100,000 steps most were left: see test_job_runner for how soon it ends
+    wait_until_idle(qtbot, panel)  # of 100,000 steps most were left: see test_job_runner for how soon it ends
     qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=60_000)
-    qtbot.wait(1)
-    assert [layer.name for layer in viewer.layers] == ["cells"]
+    qtbot.waitUntil(lambda: [layer.name for layer in viewer.layers] == ["cells"])
+    assert viewer.layers.selection.active is viewer.layers["cells"]
     assert panel.progress.status.text() == "Cancelled"
     assert panel.run_button.isEnabled()
     assert torch.get_num_threads() == threads
@@ -161,7 +158,7 @@ def test_closing_the_panel_stops_the_job_and_frees_the_panel(qtbot, window_viewe
     panel.form.set_method("linr")  # the form of the method before is freed, too
     window_viewer.window.remove_dock_widget(panel)
     wait_until_idle(qtbot, panel)
-    assert len(window_viewer.layers) == 1
+    qtbot.waitUntil(lambda: len(window_viewer.layers) == 1)
     left = [weakref.ref(panel), weakref.ref(panel.form), weakref.ref(panel.form.settings)]
     del panel
     qtbot.wait(50)

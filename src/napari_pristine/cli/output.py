@@ -273,7 +273,7 @@ def describe_settings(method: Method[Any, Any]) -> list[str]:
     lines = [*describe_method(method), ""]
     for setting in settings_of(method.params):
         kind = setting.type.__name__ + (" or none" if setting.optional else "")
-        allowed = f", {setting.allowed}" if setting.allowed != setting.type.__name__ else ""
+        allowed = f", {setting.allowed}" if setting.choices or setting.bounds else ""
         unit = f" [{setting.unit}]" if setting.unit else ""
         values = _values(method, setting.name)
         presets = ", ".join(f"{name} {_shown(value)}" for name, value in zip(method.presets, values, strict=True))

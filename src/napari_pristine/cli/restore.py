@@ -70,7 +70,9 @@ def restore(
     preset: Annotated[
         str,
         Parameter(
-            help=f"Named settings to start from; not with a model. [default: {DEFAULT['preset']}]", show_default=False
+            help="Effort: fast, balanced or best; or paper, for the settings that were published. Not with a model. "
+            f"[default: {DEFAULT['preset']}]",
+            show_default=False,
         ),
     ] = "",
     axes: Axes = DEFAULT["axes"],

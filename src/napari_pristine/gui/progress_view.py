@@ -58,9 +58,9 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.curve.clear()
         self.curve.setVisible(False)
 
-    def show_progress(self, progress: Progress) -> None:
-        """Show the progress of a job."""
-        parts = [f"part {progress.block + 1} of {progress.blocks}"] if progress.blocks > 1 else []
+    def show_progress(self, progress: Progress, done: int = 0, planes: int = 1) -> None:
+        """Show the progress of a job, of whose planes some are done."""
+        parts = [f"{done} of {planes} planes done"] if planes > 1 else []
         parts.append(f"step {progress.step} of {progress.steps}")
         if progress.remaining is not None:
             parts.append(f"{duration(progress.remaining)} left")

@@ -141,8 +141,9 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
 
     def _recipe(self) -> Recipe:
         """The recipe as code needs it, with the strength that is shown."""
-        strength = self.panel.strength.value() / 100
-        return self.panel.form.recipe_for_files().model_copy(update={"strength": [] if strength == 1 else [strength]})
+        shown = self.panel.result
+        strength = shown.recipe_strength if shown is not None and shown.can_mix else []
+        return self.panel.form.recipe_for_files().model_copy(update={"strength": strength})
 
     def _file(self) -> Path | None:
         """The file of the chosen layer, if it has one."""

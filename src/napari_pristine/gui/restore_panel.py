@@ -10,15 +10,7 @@ from functools import partial
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QDockWidget,
-    QHBoxLayout,
-    QLabel,
-    QSlider,
-    QToolButton,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
@@ -27,16 +19,19 @@ from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
-from napari_pristine.gui.result_layer import ResultLayer, result_metadata
-from napari_pristine.gui.widgets import ask, button, label_for, side_by_side
+from napari_pristine.gui.result_controls import ResultControls
+from napari_pristine.gui.result_layer import ResultLayer, result_facts, result_metadata
+from napari_pristine.gui.widgets import ask, button
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
-from napari_pristine.methods import METHODS
+from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import Model
+from napari_pristine.recipe import Recipe
+from napari_pristine.settings import make
 from napari_pristine.text import counted, duration
 from napari_pristine.verdict import judge
 
@@ -69,26 +64,14 @@ class RestorePanel(JobPanel):
         self.menu = RecipeMenu(self)
         self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
-        self.strength = QSlider(Qt.Orientation.Horizontal)
-        self.strength.setRange(0, 100)
-        self.strength.setValue(100)
-        self.strength.setToolTip("Share of the restored image in the result; the rest is the noisy image.")
-        self.strength_label = QLabel("100 %")
-        self.snapshot = QSlider(Qt.Orientation.Horizontal)
-        self.snapshot.setToolTip("The fit as it was after some of its steps; the right end is the result.")
-        self.snapshot_label = QLabel()
-        self.snapshot_row = side_by_side(label_for(self.snapshot, "Fit"), self.snapshot, self.snapshot_label)
-        self.compare_button = button(
-            "Compare…", "Noisy, restored and removed side by side, with figures and plots.", self.compare
-        )
-        self.result_row = side_by_side(
-            label_for(self.strength, "Strength"), self.strength, self.strength_label, self.compare_button
-        )
+        self.controls = ResultControls(viewer)
         self.results: list[ResultLayer] = []
         self.result: ResultLayer | None = None
         self._plan: RestorationPlan | None = None
         self._done: list[tuple[int | slice, ...]] = []
-        self._step = 0
+        self._step = 0  # of the only fit of a job; 0 if there are several, or it is over
+        self._reached = (0, 0)  # step of it, and all steps
+        self._kept = False
         self._queue: list[ImageLayer] = []
         self._asked: weakref.WeakSet[object] = weakref.WeakSet()
         buttons = QHBoxLayout()
@@ -98,14 +81,13 @@ class RestorePanel(JobPanel):
         layout.addWidget(self.form, stretch=1)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
-        layout.addWidget(self.snapshot_row)
-        layout.addWidget(self.result_row)
+        layout.addWidget(self.controls)
         self.form.changed.connect(self._update_enabled)
         self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
         self.form.model_select.scroll_clicked.connect(self.add_lazy_layer)
-        self.strength.valueChanged.connect(self._on_strength)
-        self.snapshot.valueChanged.connect(self._on_snapshot)
+        self.controls.step_chosen.connect(self.use_step)
+        self.controls.compare_clicked.connect(self.compare)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_selected)
         _bind_key(viewer, weakref.ref(self))
@@ -140,6 +122,7 @@ class RestorePanel(JobPanel):
             )
         ):
             return
+        self._kept = True
         self.runner.keep()
 
     def compare(self) -> None:
@@ -148,6 +131,26 @@ class RestorePanel(JobPanel):
 
         if self.result is not None and self.result.layer is not None and not self.result.deleted:
             open_compare(self.viewer, self.result.source, self.result.layer)
+
+    def use_step(self, step: int) -> None:
+        """Restore again with a fit that ends after a step."""
+        assert self.result is not None
+        assert self.result.layer is not None
+        recipe = make(Recipe, result_facts(self.result.layer)["recipe"])
+        select, preview = recipe.select, self.result.is_preview
+        if recipe.choice is not None:  # steps are those of the method that was chosen
+            settings = find_method(recipe.choice.method).settings(recipe.choice.preset).model_dump()
+            recipe = recipe.model_copy(
+                update={"method": recipe.choice.method, "preset": recipe.choice.preset, "settings": settings}
+            )
+        try:
+            if self.form.method.key != recipe.method or self.form.recipe(select).settings != recipe.settings:
+                self.form.show_recipe(recipe)
+        except PristineError as error:
+            show_error(str(error))
+            return
+        self.form.settings.set_values({"last_step": step})
+        self._start(lambda: select, preview=preview)
 
     def train(self) -> None:
         """Train a network on the image or on all selected layers, without restoring them."""
@@ -201,8 +204,15 @@ class RestorePanel(JobPanel):
         if isinstance(event, RestorationPlan) and self.result is not None:
             self._plan = event
             self.result.set_plan(event)
+        elif isinstance(event, Progress) and self._plan is not None:
+            alone = event.block == 0 and event.blocks <= 1 + self._plan.has_two_stages and len(self._plan.indices) == 1
+            choice = self._plan.statistics.choice
+            method = find_method(choice.method) if choice else self._plan.method
+            alone &= method.restore_with_error is None  # else steps are orientations of the image
+            self._step = event.step if alone else 0
+            self._reached = (event.step, event.steps) if alone else self._reached
+            self.progress.show_progress(event, len(self._done), len(self._plan.indices))
         elif isinstance(event, Progress):
-            self._step = event.step
             self.progress.show_progress(event)
         elif isinstance(event, Preview) and self.result is not None:
             self.result.show_preview(event, self._step)
@@ -234,7 +244,7 @@ class RestorePanel(JobPanel):
         self._plan, self._done = None, []
         if self.result is not None:
             self.result.remove()
-        self._reset_sliders()
+        self._show_controls()
         self._update_enabled()
         self._run_next()
 
@@ -253,7 +263,7 @@ class RestorePanel(JobPanel):
         if not known:
             self.results.append(self.result)
         self.result.begin(image, f"{name} (preview)" if preview else name, is_preview=preview)
-        self._plan, self._done, self._step = None, [], 0
+        self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")
         self.runner.start(_restore(make_plan))
         self._update_enabled()
@@ -295,29 +305,11 @@ class RestorePanel(JobPanel):
                 self._start(self.form.layer_select.selected_ranges, preview=False)
                 return
 
-    def _reset_sliders(self) -> None:
-        """Show the result as it is: all of its strength, the end of the fit."""
-        last = max(len(self.result.snapshots) - 1, 0) if self.result is not None else 0
-        for slider, highest in ((self.strength, 100), (self.snapshot, last)):
-            blocked = slider.blockSignals(True)
-            slider.setRange(0, highest)
-            slider.setValue(highest)
-            slider.blockSignals(blocked)
-        self.strength_label.setText("100 %")
-        self.snapshot_label.setText("result")
-
-    def _on_strength(self, percent: int) -> None:
-        self.strength_label.setText(f"{percent} %")
-        if self.result is not None:
-            self.result.mix(percent / 100)
-
-    def _on_snapshot(self, number: int) -> None:
-        if self.result is None:
-            return
-        last = number == len(self.result.snapshots) - 1
-        self.snapshot_label.setText("result" if last else f"step {self.result.snapshots[number][0]}")
-        self.result.show_snapshot(number)
-        self.result.mix(self.strength.value() / 100)
+    def _show_controls(self) -> None:
+        """Show the controls of the result."""
+        step, steps = self._reached
+        chosen = self._kept or self.form.settings.values().get("last_step") is not None
+        self.controls.show_result(self.result, steps, stopped=step < steps and not chosen)
 
     def _on_selected(self, _: object = None) -> None:
         """Follow the selected layer, unless a job is running."""
@@ -336,6 +328,8 @@ class RestorePanel(JobPanel):
             self.results.remove(result)
             if result is self.result and not self.runner.active:
                 self.result = None
+        if not self.runner.running:
+            self._show_controls()
         self._update_enabled()
 
     def _update_title(self) -> None:
@@ -364,10 +358,7 @@ class RestorePanel(JobPanel):
             widget.setEnabled(self.runner.active)
         for widget in (self.preview_button, self.run_button):
             widget.setVisible(not self.runner.active)
-        mixable = idle and self.result is not None and self.result.can_mix
-        self.result_row.setVisible(mixable)
-        snapshots = len(self.result.snapshots) if idle and self.result is not None else 0
-        self.snapshot_row.setVisible(snapshots > 1)
+        self.controls.setVisible(idle and self.result is not None)
         self.form.model_select.update_enabled(idle=idle, has_image=has_image)
 
 

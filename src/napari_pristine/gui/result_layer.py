@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 from napari_pristine.events import Preview
-from napari_pristine.gui.layers import layer_arguments
+from napari_pristine.gui.layers import layer_arguments, layer_data
+from napari_pristine.gui.mixture import Mixture
 from napari_pristine.image.image import Image
-from napari_pristine.image.intensity import cast
 from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored
 
 _PRISTINE, _SOURCE = "pristine", "source"
 """Keys of a result's metadata: its facts, and among them the name of the layer that it was made of."""
-_MAX_SNAPSHOTS = 100
-"""Maximum number of snapshots of a fit that are kept."""
-_HOT = 8.0
-"""Noise levels from which a pixel counts as an outlier, which is not mixed in again."""
+_SNAPSHOT_BYTES = 2**28
+"""Memory for the snapshots of a fit; when it is full, every other one is dropped."""
+_DRAWN = 200
+"""Milliseconds after which the canvas has drawn a layer."""
 
 
 def result_facts(layer: Layer) -> dict[str, Any]:
@@ -43,30 +44,47 @@ def result_metadata(source: ImageLayer, facts: Mapping[str, Any]) -> dict[str, A
     return {_PRISTINE: {**facts, _SOURCE: source.name}}
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A layer as it was before a job, to show it again if the job is cancelled."""
+
+    is_preview: bool
+    mixture: Mixture | None
+    snapshots: list[tuple[int, np.ndarray]]
+    attributes: Mapping[str, Any]
+
+
 class ResultLayer:
     """The layer that shows the results of one image: previews of a job, then what it has restored.
 
     The image is hidden meanwhile, as additive layers would add up. The next job on it uses the same layer, unless the
-    layer holds a result under another name.
+    layer holds a result under another name. A job that is cancelled leaves the layer as it was before.
 
     Args:
         viewer: The napari viewer.
         source: The layer that is restored.
+
+    Attributes:
+        layer: The layer; none before there is something to show.
+        is_preview: True if only the visible part was restored.
+        mixture: The result and the image, with the share of each in what is shown; none before there is a result.
+        snapshots: The fit after some of its steps, with their number; the last is the result.
     """
 
     def __init__(self, viewer: Viewer, source: ImageLayer) -> None:
         self.viewer, self.source = viewer, source
         self.layer: ImageLayer | None = None
         self.is_preview = True
+        self.mixture: Mixture | None = None
+        self.snapshots: list[tuple[int, np.ndarray]] = []
         self._name = ""
         self._image: Image | None = None
         self._plan: RestorationPlan | None = None
         self._arguments: dict[str, Any] = {}
         self._steps: tuple[int, ...] = ()
-        self._noisy: Any = None
         self._restored: Any = None
-        self._sigma = 0.0
-        self.snapshots: list[tuple[int, np.ndarray]] = []
+        self._before: Shown | None = None
+        self._retired: list[ImageLayer] = []
 
     def begin(self, image: Image, name: str, *, is_preview: bool) -> None:
         """Begin a job.
@@ -76,10 +94,18 @@ class ResultLayer:
             name: Name of the layer.
             is_preview: True if only the visible part is restored.
         """
-        if not self.is_preview and name != self._name:
-            self.layer = None  # it stays as it is
+        own = None if self.deleted else self.layer
+        known, preview = self._result_named(name), own if self.is_preview else None
+        self.layer = known or preview  # a result under another name stays as it is
+        if preview is not None and preview is not self.layer:
+            self._retire(preview)
+        self._before = None
+        if self.layer is not None:
+            mixture, snapshots = (self.mixture, self.snapshots) if self.layer is own else (None, [])
+            attributes = {key: getattr(self.layer, key) for key in ("data", "scale", "translate", "metadata", "name")}
+            self._before = Shown(self.is_preview, mixture, snapshots, attributes)
         self._image, self._name, self.is_preview = image, name, is_preview
-        self._plan = self._noisy = self._restored = None
+        self._plan = self._restored = self.mixture = None
         self.snapshots = []
         self._steps = self.viewer.dims.current_step
 
@@ -99,7 +125,7 @@ class ResultLayer:
 
         Args:
             preview: The block.
-            step: Step of the fit; of an image with a single block, the previews are kept as snapshots.
+            step: Step of the only fit of the job, which is kept as a snapshot; 0 if there are several.
         """
         if self._plan is None or self.deleted:
             return
@@ -108,8 +134,8 @@ class ResultLayer:
             self._show(self._restored)
         assert self.layer is not None
         self._restored[preview.index] = preview.data
-        if len(self._plan.indices) == 1 and step and len(self.snapshots) < _MAX_SNAPSHOTS:
-            self.snapshots.append((step, np.reshape(preview.data, self._restored.shape).copy()))
+        if step:
+            self._add_snapshot(step, np.reshape(preview.data, self._restored.shape).copy())
         self._go_to(preview.index)
         self.layer.refresh()
 
@@ -133,43 +159,63 @@ class ResultLayer:
         self.layer.metadata = self._metadata(restored.provenance())
         if restored.uncertainty is not None and not self.is_preview:
             self._add_uncertainty(restored.uncertainty if done is None else _restored_part(restored.uncertainty, done))
-        self.snapshots = [*self.snapshots[:-1], (self.snapshots[-1][0], image.data)] if self.snapshots else []
-        same_grid = noisy.shape == image.shape
-        self._restored, self._noisy = image.data, noisy.data if same_grid else None
-        self._sigma = restored.quality.sigma
-        self._image = self._plan = None  # they hold the data of the original layer
+        if self.snapshots:  # of these, the last may be the result, too
+            last, values = self.snapshots[-1]
+            fits = self.snapshots[:-1] if np.array_equal(values, image.data) else self.snapshots
+            self.snapshots = [*fits, (last, image.data)]
+        noisy_data = noisy.data if noisy.shape == image.shape else None
+        self.mixture = Mixture(
+            np.asarray(image.data), noisy_data, image.axes, restored.quality.sigma, (1.0,) * image.size("C")
+        )
+        self._image = self._plan = self._restored = self._before = None  # they hold the data of the original layer
 
     @property
     def can_mix(self) -> bool:
         """True if the result can be mixed with the noisy image."""
-        return self._noisy is not None and isinstance(self._restored, np.ndarray) and not self.deleted
+        return self.mixture is not None and self.mixture.noisy is not None and not self.deleted
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Share of the result in what is shown, for each channel."""
+        return self.mixture.strengths if self.mixture is not None else (1.0,)
+
+    @property
+    def channel(self) -> int:
+        """The channel that the viewer shows; 0 if there is only one."""
+        if self.mixture is None or self.layer is None or "C" not in self.mixture.axes:
+            return 0
+        axis = self.mixture.axes.index("C")
+        place = self.layer.world_to_data(self.viewer.dims.point)[-self.layer.ndim :][axis]
+        return int(np.clip(np.rint(place), 0, len(self.strengths) - 1))
 
     def show_snapshot(self, number: int) -> None:
-        """Use a snapshot of the fit in place of the result, which is the last of them."""
-        if self.layer is None or self.deleted:
+        """Show a snapshot of the fit in place of the result, which is the last of them."""
+        if self.layer is None or self.mixture is None or self.deleted:
             return
-        step, self._restored = self.snapshots[number]
-        self.layer.data = self._restored
+        step, restored = self.snapshots[number]
+        self.mixture = replace(self.mixture, restored=restored)
         known = {name: value for name, value in result_facts(self.layer).items() if name != "snapshot"}
         if number < len(self.snapshots) - 1:
-            known["snapshot"] = f"step {step}"
-        self.layer.metadata = self._metadata(known)
+            known["snapshot"] = f"step {step}, not refined"
+        self.layer.data, self.layer.metadata = self.mixture.values(), self._metadata(known)
 
-    def mix(self, strength: float) -> None:
-        """Show the result mixed with the noisy image; outliers stay restored."""
-        if not self.can_mix or self.layer is None:
+    def mix(self, strengths: Sequence[float]) -> None:
+        """Show the result mixed with the noisy image, by its share in each channel."""
+        if self.mixture is None or self.layer is None or self.deleted:
             return
-        restored, noisy = self._restored, np.asarray(self._noisy)
-        if strength < 1:
-            difference = restored.astype(np.float32) - noisy
-            outlier = ~(np.abs(difference) < _HOT * self._sigma) if self._sigma else np.zeros(noisy.shape, bool)
-            shown = cast(np.where(outlier, restored, noisy + strength * difference), restored.dtype)
-        else:
-            shown = restored
-        self.layer.data = shown
+        self.mixture = replace(self.mixture, strengths=tuple(strengths))
         known = result_facts(self.layer)
-        recipe = {**known["recipe"], "strength": [] if strength == 1 else [strength]}
-        self.layer.metadata = self._metadata({**known, "recipe": recipe})
+        recipe = {**known["recipe"], "strength": self.recipe_strength}
+        self.layer.data, self.layer.metadata = self.mixture.values(), self._metadata({**known, "recipe": recipe})
+
+    @property
+    def recipe_strength(self) -> list[float]:
+        """The strengths as a recipe names them: none if they are full, one if they are equal."""
+        different = set(self.strengths)
+        if len(different) == 1:
+            return [] if different == {1.0} else list(different)
+        samples = layer_data(self.source).shape[-1] if self.source.rgb else 1
+        return [share for share in self.strengths for _ in range(samples)]
 
     def show_source(self, *, shown: bool) -> None:
         """Show the noisy image in place of the result, or the result again."""
@@ -178,23 +224,54 @@ class ResultLayer:
             self.layer.visible = not shown
 
     def discard(self) -> None:
-        """Hide the layer at once, and show the image again; events that arrive later change nothing."""
-        self._image = self._plan = self._restored = self._noisy = None
+        """Show at once what there was before the job; events that arrive later change nothing."""
+        self._image = self._plan = self._restored = self.mixture = None
         self.snapshots = []
+        before, self._before = self._before, None
+        if before is not None and self.layer is not None and not self.deleted:
+            for name, value in before.attributes.items():
+                setattr(self.layer, name, value)
+            self.is_preview, self.mixture, self.snapshots = before.is_preview, before.mixture, before.snapshots
+            self.layer.visible = True
+        else:
+            if self.layer is not None and not self.deleted:
+                self._retire(self.layer)
+            self.layer, self.is_preview = None, True
         if self.source in self.viewer.layers:
-            self.source.visible = True
-        if self.layer is not None and not self.deleted:
-            self.layer.visible = False
+            self.source.visible = self.layer is None
 
     def remove(self) -> None:
-        """Remove the layer that was hidden."""
-        if self.layer is not None and not self.deleted and not self.layer.visible:
-            layers, was_active = self.viewer.layers, self.viewer.layers.selection.active is self.layer
-            layers.remove(self.layer)
-            if was_active and self.source in layers:
-                layers.selection.active = self.source  # the controls show it again, as before the job
-        if self.layer is not None and self.layer not in self.viewer.layers:
-            self.layer = None
+        """Remove the layers that were hidden.
+
+        Before, each is shown with nothing to see in it: with Mesa's drivers, napari crashes if a layer is removed that
+        was hidden, or in another slice, when the canvas was drawn last.
+        """
+        retired, self._retired = [layer for layer in self._retired if layer in self.viewer.layers], []
+        for layer in retired:
+            layer.opacity = 0
+            layer.data = np.broadcast_to(np.zeros((), layer.dtype), layer_data(self.source).shape)
+            layer.scale, layer.translate = self.source.scale, self.source.translate
+            layer.visible = True
+        if retired:
+            QTimer.singleShot(_DRAWN, lambda: _remove(self.viewer, retired, self.source))
+
+    def _result_named(self, name: str) -> ImageLayer | None:
+        """The layer of this name with a result of the source, of this panel or another one."""
+        for layer in self.viewer.layers:
+            if layer.name == name and source_name(layer) == self.source.name and "recipe" in result_facts(layer):
+                return layer
+        return None
+
+    def _retire(self, layer: ImageLayer) -> None:
+        """Hide a layer; it is removed when the job has ended, as that takes a while."""
+        layer.visible = False
+        layer.metadata = result_metadata(self.source, {})
+        self._retired.append(layer)
+
+    def _add_snapshot(self, step: int, values: np.ndarray) -> None:
+        if self.snapshots and values.nbytes * len(self.snapshots) > _SNAPSHOT_BYTES:
+            del self.snapshots[-2::-2]
+        self.snapshots.append((step, values))
 
     def _show(self, data: Any) -> None:
         """Show data in the layer with its position; it is made if there is none, and the source is hidden."""
@@ -202,7 +279,6 @@ class ResultLayer:
         if self.layer is None:
             self.layer = self.viewer.add_image(data, name=self._name, **arguments)
         else:
-            # the same layer again: removing one while another is added crashes some graphics drivers
             self.layer.data = data
             for name in ("scale", "translate", "metadata"):
                 setattr(self.layer, name, arguments[name])
@@ -238,7 +314,13 @@ class ResultLayer:
         top = float(np.nanmax(data)) if np.isfinite(data).any() else 0.0
         arguments |= {"rgb": False, "colormap": "magma", "contrast_limits": (0, top or 1.0), "visible": False}
         arguments["metadata"] = result_metadata(self.source, {})
-        self.viewer.add_image(data, name=f"{self._name}, uncertainty", **arguments)
+        name = f"{self._name}, uncertainty"
+        for layer in self.viewer.layers:
+            if layer.name == name and source_name(layer) == self.source.name:
+                layer.data, layer.scale, layer.translate = data, arguments["scale"], arguments["translate"]
+                layer.contrast_limits = arguments["contrast_limits"]
+                return
+        self.viewer.add_image(data, name=name, **arguments)
         self.viewer.layers.selection.active = shown
 
     @staticmethod
@@ -249,6 +331,15 @@ class ResultLayer:
             return np.zeros(shape, plan.dtype)
         factors = tuple(fine // coarse for fine, coarse in zip(shape, plan.image.shape, strict=True))
         return repeat(plan.image.data, factors) if max(factors) > 1 else plan.image.data.copy()
+
+
+def _remove(viewer: Viewer, layers: list[ImageLayer], source: ImageLayer) -> None:
+    """Remove layers that are made of a source; it is selected if one of them was."""
+    for layer in [layer for layer in layers if layer in viewer.layers]:
+        was_active = viewer.layers.selection.active is layer
+        viewer.layers.remove(layer)
+        if was_active and source in viewer.layers:
+            viewer.layers.selection.active = source  # the controls show it again, as before the job
 
 
 def _box(image: Image, regions: list[tuple[int | slice, ...]]) -> dict[str, str]:

@@ -126,7 +126,11 @@ class JobContext:
         self._preview_pause = max(_PREVIEW_SECONDS, _PREVIEW_PAUSE * (self._last_preview_time - started))
 
     def run_fit(
-        self, fit: Fit, make_previews: Callable[[], Sequence[Preview]] = tuple, blocks: int = 1
+        self,
+        fit: Fit,
+        make_previews: Callable[[], Sequence[Preview]] = tuple,
+        blocks: int = 1,
+        last: int | None = None,
     ) -> JobPart[StopReason]:
         """Run a fit until it stops, or until the user keeps the result so far; at least one step is taken.
 
@@ -134,18 +138,19 @@ class JobContext:
             fit: The fit.
             make_previews: Makes previews of the networks as they are.
             blocks: Number of blocks that are fitted at once.
+            last: Step after which the fit is ended; none if it takes all of its steps.
 
         Returns:
             Reason why the fit ended; users get it as a note if it is a warning or their own command.
         """
         step: Step | None = None
         try:
-            while not (self.keep and step and step.done):
+            while not (step and step.done and (self.keep or last == step.done < step.total)):
                 step = next(fit)
                 mean = step.residual if self.mean_residual is None else self.mean_residual
                 # first residuals may be on the CPU; sums may mix it with other devices, unlike `torch.lerp`
                 self.mean_residual = _RESIDUAL_DECAY * mean + (1 - _RESIDUAL_DECAY) * step.residual
-                if self.progress_due() or step.done == step.total:
+                if self.progress_due() or self.preview_due() or step.done in (last, step.total):
                     yield from self.progress(step)
                 yield from self.preview(make_previews)
         except StopIteration as end:
@@ -157,6 +162,10 @@ class JobContext:
             return reason
         finally:
             fit.close()
+        if last == step.done < step.total:
+            reason = StopReason(f"ended after {step.done} of {counted(step.total, 'step')} (last_step)")
+            self.stops[reason.text] += blocks
+            return reason
         reason = StopReason(f"kept after {step.done} of {counted(step.total, 'step')}")
         yield from self.emit(Note(reason.text))
         return reason

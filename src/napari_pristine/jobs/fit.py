@@ -154,7 +154,7 @@ class BlockFitter:
                 else:
                     assert plan.method.fit_batch is not None
                     fit = plan.method.fit_batch(nets, noisy_tiles, plan.params, warm)
-                yield from context.run_fit(fit, partial(previews, nets), len(batch))
+                yield from context.run_fit(fit, partial(previews, nets), len(batch), plan.params.last_of(warm))
             for fitted, parts, widths, net, noisy in zip(batch, tiles, half_widths, nets, noisy_tiles, strict=True):
                 make = partial(self._previews_of_tiles, fitted, tiling, parts)
                 yield from self._restore_tile(net, noisy, parts, widths, index, make)
@@ -233,7 +233,8 @@ class BlockFitter:
             loaders = LazySequence(range(len(indices)), lambda n: partial(plan.noisy_block, indices[n], self.device))
             crops = CropSampler(loaders, plan.recipe.seed)
             fit = plan.method.learn(net, crops, plan.params, plan.model is not None)
-            yield from context.run_fit(fit, partial(previews, [net]))
+            last = plan.params.last_of(plan.model is not None)
+            yield from context.run_fit(fit, partial(previews, [net]), last=last)
             if self.checkpoint_dir is not None and not context.keep:
                 write_weights(self._checkpoint(channel), net.state_dict(), {}, overwrite=True)
             context.keep = False  # it ended the training only; the network restores all blocks

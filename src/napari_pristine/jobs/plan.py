@@ -160,6 +160,11 @@ class RestorationPlan:
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
 
     @property
+    def has_two_stages(self) -> bool:
+        """True if something with progress of its own follows a fit: rounds of refinement, or restoring all blocks."""
+        return self.needs_training or self.params.refinements > 0
+
+    @property
     def warm_starts(self) -> bool:
         """True if blocks start from the networks of their neighbours."""
         return self.params.warm_start and self.method.learn is None

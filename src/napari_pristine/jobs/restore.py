@@ -116,7 +116,7 @@ def restore(
         recipe: A recipe, or its file, from which all other arguments take their defaults. Arguments that are given
             override it, and `settings` override single settings; method and preset cannot be changed.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
-        preset: Named settings, `fast`, `balanced` (default) or `paper`; not with a model, which has its own.
+        preset: Effort, `fast`, `balanced` (default) or `best`; or `paper`, as published. Not with a model.
         settings: Settings that differ from the preset, or from those of the model.
         together: Axes that are restored jointly, such as `"ZYX"`; Y and X if empty. All others are looped over.
         select: Ranges to restore, such as `{"T": "0:10"}`.

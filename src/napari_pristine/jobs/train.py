@@ -78,7 +78,7 @@ def learn(
         images: Images, arrays or paths of files. What is on disk is read when it is needed: it may be larger than
             memory.
         method: Name of a method that is trained on many images.
-        preset: Named settings, `fast`, `balanced` or `paper`.
+        preset: Effort, `fast` or `balanced`, or `paper`, for the settings that were published.
         settings: Settings that differ from the preset.
         axes: One letter per dimension, such as `"TZCYX"`; needed for arrays with more than two dimensions.
         together: Axes that are restored jointly, such as `"ZYX"`; Y and X if empty. The others give examples.
@@ -170,7 +170,8 @@ def training_job(
             else:
                 with seeded(recipe.seed):
                     net = untrained(method, params, channels, axes).to(device)
-            stop = yield from context.run_fit(method.learn(net, crops, params, start is not None))
+            last = params.last_of(start is not None)
+            stop = yield from context.run_fit(method.learn(net, crops, params, start is not None), last=last)
             yield from report_skipped()
     except RuntimeError as error:  # generator workers swallow this one
         raise ComputeError(f"the computation failed: {error}") from error

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 N = TypeVar("N", bound="nn.Module")
 
 
+def last_step_setting(unless: tuple[Any, ...] = ()) -> Any:
+    """Declare the end of a fit at one of its steps; a new declaration for each class."""
+    return setting(
+        None,
+        "Step after which a fit is ended, as it is then; its rates are still those of a fit that takes all steps.",
+        title="End after step",
+        none="all steps",
+        higher="finer structure is fitted, and at last noise as well",
+        unless=unless,
+        ge=1,
+        le=10_000_000,
+        advanced=True,
+    )
+
+
 class MethodParams(Params):
     """Settings that every method has; the jobs apply them, a method can ignore them."""
 
@@ -58,6 +73,7 @@ class MethodParams(Params):
         title="Reuse last frame",
         advanced=True,
     )
+    last_step: int | None = last_step_setting()
     tile: int = setting(
         1024,
         "Side of the largest square that is restored in one piece.",
@@ -72,6 +88,12 @@ class MethodParams(Params):
     def finer_by(self, axes: str) -> tuple[int, ...]:
         """Upsampling of the grid of the result, along each of the axes of space, such as `"ZYX"`."""
         return (1,) * len(axes)
+
+    def last_of(self, warm: bool) -> int | None:
+        """Step after which the jobs end a fit; for one that starts from a fitted network, in proportion."""
+        if self.last_step is None or not warm:
+            return self.last_step
+        return max(1, round(self.last_step * getattr(self, "warm_steps", 1.0)))  # not a setting of all methods
 
     @property
     def degraded(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_pristine.methods.method import LazyModule, Method, MethodParams
+from napari_pristine.methods.method import LazyModule, Method, MethodParams, last_step_setting
 from napari_pristine.settings import setting
 
 compute = LazyModule("napari_pristine.fits.pretrained")
@@ -33,6 +33,7 @@ class PretrainedParams(MethodParams):
         ge=0,
         le=100_000,
     )
+    last_step: int | None = last_step_setting(unless=("steps", 0))
     learning_rate: float = setting(
         5e-4,
         "Learning rate of the adaptation.",
