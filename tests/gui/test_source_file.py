@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from helpers import noisy
+from helpers import noisy, wait_until_idle
 
 from napari_pristine.gui import source_file
 from napari_pristine.gui.layers import image_from_layer, layer_axes, stated_axes
@@ -57,6 +57,12 @@ def test_the_panel_shows_axes_and_pixel_size_of_the_file_and_restores_with_them(
     for name in ("axes", "scale", "units", "translate", "channels"):
         assert getattr(image, name) == getattr(STACK, name), name
     assert image.metadata["format"] == "ome"
+    panel.form.layer_select.ranges["Z"].value = "2:4"
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    result = viewer.layers[-1]
+    assert result.data.shape == (2, 2, 32, 40)
+    assert (tuple(result.scale), tuple(result.translate)) == ((1,) * 4, (2, 0, 0, 0))  # it lies over the layer
 
 
 @pytest.mark.parametrize(
