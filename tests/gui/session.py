@@ -170,7 +170,7 @@ class Session:
 
     def compare(self) -> None:
         """Compare the result with the noisy image and with the truth, side by side."""
-        self.press(self.panel.compare_button, "compare")
+        self.press(self.panel.controls.compare_button, "compare")
         self.compared = self.panel.window().findChild(ComparePanel)
         assert self.compared.isVisible()
         self.compared.form.reference_box.choose(self.truth)
@@ -196,14 +196,14 @@ class Session:
         self.dock.raise_()
         wait(0.2)
         for percent in (90, 80, 70, 60, 50):
-            QTest.keyClick(self.panel.strength, Qt.Key.Key_PageDown)
-            assert self.panel.strength_label.text() == f"{percent} %"
-            self.see("strength", self.panel.strength)
+            QTest.keyClick(self.panel.controls.strength, Qt.Key.Key_PageDown)
+            assert self.panel.controls.strength_label.text() == f"{percent} %"
+            self.see("strength", self.panel.controls.strength)
         plane = 1, MICROTUBULES
         half = (self.noisy.data[plane].astype(float) + self.restored[plane]) / 2
         assert np.abs(self.result.data[plane] - half).mean() < 1, "50 % are not the mean of noisy and restored"
         for _ in range(3):
-            QTest.keyClick(self.panel.strength, Qt.Key.Key_PageUp)
+            QTest.keyClick(self.panel.controls.strength, Qt.Key.Key_PageUp)
         self.see("strength", None)
 
     def save(self) -> None:

@@ -80,7 +80,7 @@ def test_a_result_is_saved_with_axes_place_and_recipe(qtbot, viewer, open_panel,
     assert "no result yet" in notifications[-1].message
     panel.run()
     wait_until_idle(qtbot, panel)
-    panel.strength.setValue(60)
+    panel.controls.strength.setValue(60)
     panel.menu.ask_and_save_result()
     qtbot.waitUntil(lambda: not panel.menu.saving.running)
     saved = read(path)

@@ -167,3 +167,23 @@ def test_the_window_does_not_wait_for_a_slow_file(
         answers.set()
     assert late.args == [str(tmp_path / "cells.ome.tif")]
     assert layer_axes(layer) == "ZCYX"
+
+
+def test_the_panel_shows_what_a_slow_file_says_when_it_is_read(
+    qtbot: Any, viewer: Any, open_panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, read = Event(), source_file.open_lazily
+
+    def slow(path: Path) -> Image | None:
+        assert answers.wait(60)
+        return read(path)
+
+    monkeypatch.setattr(source_file, "open_lazily", slow)
+    monkeypatch.setattr(source_file, "_WAIT_SECONDS", 0.001)
+    write(tmp_path / "cells.ome.tif", STACK)
+    with source_file_of(tmp_path / "cells.ome.tif"):
+        viewer.add_image(STACK.data, name="cells")
+    panel = open_panel(viewer)
+    assert panel.form.facts.text() == "T 5 · C 2 · Y 32 · X 40 · uint16 (axes guessed)"
+    answers.set()
+    qtbot.waitUntil(lambda: panel.form.facts.text() == "Z 5 · C 2 · Y 32 · X 40 · uint16 · 0.2 µm", timeout=60_000)
