@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 _TITLES = {"fast": "Quick", "balanced": "Balanced", "best": "Best", "paper": "As published"}
 _ORDER = list(_TITLES)
@@ -15,6 +15,11 @@ _TOOLTIPS = {
     "best": "Tries more, and takes the result with the least estimated error.",
     "paper": "The settings of the publication; without a GPU it may take hours.",
 }
+
+
+def effort_title(preset: str) -> str:
+    """Title of a preset as an effort, such as `Quick`."""
+    return _TITLES.get(preset, preset.capitalize())
 
 
 class EffortSelect(QWidget):  # type: ignore[misc]
@@ -30,6 +35,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
         self._layout = QHBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(2)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._chosen = "balanced"
         self._group.buttonClicked.connect(self._on_clicked)
         self.set_presets(presets)
@@ -57,8 +63,9 @@ class EffortSelect(QWidget):  # type: ignore[misc]
             button.deleteLater()
         self._buttons = {}
         for preset in sorted(presets, key=lambda preset: _ORDER.index(preset) if preset in _ORDER else len(_ORDER)):
-            button = QPushButton(_TITLES.get(preset, preset.capitalize()))
+            button = QPushButton(effort_title(preset))
             button.setCheckable(True)
+            button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # all of one height
             button.setToolTip(_TOOLTIPS.get(preset, ""))
             self._group.addButton(button)
             self._layout.addWidget(button)
@@ -70,12 +77,12 @@ class EffortSelect(QWidget):  # type: ignore[misc]
     def show_times(self, times: Mapping[str, str]) -> None:
         """Show the time that each preset takes; those that are not named are not known."""
         for preset, button in self._buttons.items():
-            title = _TITLES.get(preset, preset.capitalize())
+            title = effort_title(preset)
             button.setText(f"{title}\n{times[preset]}" if preset in times else title)
 
     def title(self) -> str:
         """Title of the chosen preset, in lower case."""
-        return _TITLES.get(self._chosen, self._chosen).lower()
+        return effort_title(self._chosen).lower()
 
     def _on_clicked(self, button: QPushButton) -> None:
         self.value = next(preset for preset, known in self._buttons.items() if known is button)
