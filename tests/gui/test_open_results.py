@@ -108,6 +108,21 @@ def test_images_of_a_plate_and_of_series_in_a_window(window_viewer: Any, restore
         assert not any(layer.multiscale for layer in window_viewer.layers)  # series are not levels
 
 
+def test_a_result_takes_the_place_of_what_is_shown_and_its_axes(viewer: Any, tmp_path: Path) -> None:
+    """Of an image with channels, too, which would otherwise have a layer for each, and its time where channels are."""
+    image = Image(np.random.default_rng(0).poisson(20, (3, 2, 32, 32)).astype(np.uint16), "TCYX", name="cells")
+    write(tmp_path / "cells.ome.tif", image)
+    show_pair(viewer, tmp_path / "cells.ome.tif", tmp_path / "cells.ome.tif")
+    assert [layer.data.shape for layer in viewer.layers] == [(3, 32, 32)] * 4
+    viewer.layers.clear()
+    open_one = viewer.add_image(image.data, name="open", axis_labels=("t", "c", "y", "x"))
+    show_pair(viewer, tmp_path / "cells.ome.tif", tmp_path / "cells.ome.tif")
+    assert [(layer.name, layer.visible) for layer in viewer.layers] == [
+        ("open", False), ("cells", True), ("cells · restored", True)
+    ]  # fmt: skip
+    assert all(layer.data.shape == open_one.data.shape for layer in viewer.layers)
+
+
 def test_levels_of_any_name_are_shown(viewer: Any, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 200, (2, 64, 64), np.uint16)
     datasets = [{"path": name} for name in ("full", "half", "same")]

@@ -12,6 +12,7 @@ import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
 
+from napari_pristine.gui.layers import stated_axes
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.registry import read
 from napari_pristine.io.zarr import ZarrArray
@@ -21,12 +22,15 @@ _CHUNK = 1024
 
 
 def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
-    """Show an image and its result, if there is one, with the same contrast limits.
+    """Show an image and its result, if there is one, with the same contrast limits, in place of what is shown now.
 
     Raises:
         PristineError: One of them cannot be read.
     """
+    shown = [layer for layer in viewer.layers if layer.visible]
     layers = add_file(viewer, source)
+    for layer in shown:
+        layer.visible = False
     if result is None:
         return
     add_file(viewer, result, "restored", [layer.contrast_limits for layer in layers])
@@ -37,7 +41,10 @@ def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
 def add_file(
     viewer: Viewer, path: Path, suffix: str = "", contrast_limits: list[tuple[float, float]] | None = None
 ) -> list[ImageLayer]:
-    """Add an image file to the viewer: one layer per channel, whose pixels are read when they are shown.
+    """Add an image file to the viewer, whose pixels are read when they are shown.
+
+    There is a layer for each channel, unless an image with the same axes is open, whose channels are in one layer: axes
+    of layers with fewer dimensions would not be where its axes are.
 
     Args:
         viewer: The napari viewer.
@@ -49,16 +56,18 @@ def add_file(
         PristineError: The file cannot be read.
     """
     image = read(path, lazy=True)
-    channels = image.size("C") if "C" in image.axes else 0
+    images = [layer for layer in viewer.layers if isinstance(layer, ImageLayer)]
+    split = "C" in image.axes and image.axes not in map(stated_axes, images)
+    channels = image.size("C") if split else 0
     name = " · ".join(filter(None, (image.name, suffix)))
     names = image.channels or [f"channel {number}" for number in range(channels)]
-    shown = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
+    shown = [number for number, axis in enumerate(image.axes) if axis not in ("CS" if split else "S")]
     arguments: dict[str, Any] = {
         "name": [f"{name} · {channel}" for channel in names] if channels else name,
         "scale": [image.scale[axis] for axis in shown],
         "translate": [image.translate[axis] for axis in shown],
         "units": [image.units[axis] for axis in shown],
-        "axis_labels": [image.axes[axis].lower() for axis in shown],
+        "axis_labels": [image.axes[axis] for axis in shown],
         "rgb": "S" in image.axes,
         "channel_axis": image.axes.index("C") if channels else None,
         "metadata": dict(image.metadata),
