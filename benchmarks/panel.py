@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import save_json
+from napari_pristine.samples import simulate_image
 
 _FIT_SECONDS = 12.0
 """Time for which the gaps between events are measured while a fit runs, in seconds."""
@@ -50,9 +51,7 @@ def _measure(figures: dict[str, float], side: int) -> None:
     from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QApplication
 
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:side, :side]
-    scene = random.poisson(20 + 15 * np.sin(x / 9) * np.cos(y / 13)).astype(np.uint16)
+    scene = np.asarray(simulate_image((side, side), photons=20)[0].data)
     viewer = napari.Viewer(show_welcome_screen=False)
     small = viewer.add_image(scene[:512, :512], name="512")
     _wait(lambda: False, 2)

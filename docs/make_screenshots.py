@@ -1,138 +1,160 @@
-"""Take the pictures of the panels: `xvfb-run -a -s "-screen 0 1600x1200x24" python docs/make_screenshots.py [PRESET]`.
+"""Take the pictures of the panels: `xvfb-run -a -s "-screen 0 1600x1200x24" python -m docs.make_screenshots`.
 
-Opens napari, restores the simulated time-lapse with the restore panel, and writes docs/pictures/panel_running.png and
-docs/pictures/panel_done.png; compares two results and writes docs/pictures/compare_panel.png; then restores a folder
-with the Batch panel and writes docs/pictures/batch_panel.png.
+Plays the session of tests/gui/session.py, writes pictures of the window after some of its steps to docs/pictures, and
+all of them with a caption as docs/pictures/restore.gif.
 """
 
 from __future__ import annotations
 
-import sys
+import math
 import tempfile
-import time
-from collections.abc import Callable
+from collections import Counter
 from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import napari
-from PIL import Image
-from qtpy.QtWidgets import QApplication
+import numpy as np
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from qtpy.QtCore import QPoint, QRect
+from qtpy.QtWidgets import QApplication, QDialog, QWidget
+from tests.gui.session import Session, wait
 
-from napari_pristine import write
-from napari_pristine.events import Preview
-from napari_pristine.gui.compare_panel import open_compare
-from napari_pristine.recipe import Recipe
-from napari_pristine.recipe_file import save_recipe
-from napari_pristine.samples import simulate_timelapse
-
-PICTURES = Path(__file__).parent / "pictures"
-
-
-def wait(condition: Callable[[], bool], timeout: float) -> None:
-    """Process events of the window until a condition holds; raises a `TimeoutError` after `timeout` seconds."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"the condition did not hold within {timeout} seconds")
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
-def pause(seconds: float) -> None:
-    """Process events of the window for a while."""
-    end = time.monotonic() + seconds
-    wait(lambda: time.monotonic() >= end, seconds + 1)
-
-
-def save_screenshot(viewer: napari.Viewer, name: str) -> None:
-    """Save a picture of the whole window."""
-    viewer.screenshot(str(PICTURES / name), canvas_only=False, flash=False)
-
-
-def show_restore_panel(preset: str) -> None:
-    """Take pictures of the restore panel while it runs and when it is done."""
-    viewer = napari.Viewer(show_welcome_screen=False)
-    viewer.window.resize(1400, 1000)
-    viewer.open_sample("napari-pristine", "timelapse")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Restore")
-    noisy = viewer.layers["time-lapse"]
-    noisy.contrast_limits = (98, 165)
-    viewer.dims.set_current_step((0, 1), (0, 1))
-    for axis, index in (("T", "0"), ("C", "1")):
-        panel.form.layer_select.ranges[axis].value = index
-    viewer.reset_view()
-    pause(1)
-    panel.form.effort.value = preset
-    previews: list[object] = []
-    panel.runner.yielded.connect(lambda event: previews.append(event) if isinstance(event, Preview) else None)
-    panel.run()
-    wait(lambda: len(previews) > 1 or not panel.runner.running, 300)  # the first preview shows little
-    pause(0.3)
-    save_screenshot(viewer, "panel_running.png")
-    wait(lambda: not panel.runner.running, 300)
-    pause(0.5)
-    save_screenshot(viewer, "panel_done.png")
-    viewer.close()
+PICTURES = Path(__file__).absolute().parent / "pictures"
+STILLS = {
+    "noise": "restore_noise.png",
+    "preview": "restore_preview.png",
+    "restored": "restore_done.png",
+    "strength": "restore_strength.png",
+    "side by side": "compare_panel.png",
+    "batch done": "batch_panel.png",
+    "result": "batch_result.png",
+}
+"""Files by the step after which the picture is taken."""
+CAPTIONS = {
+    "sample": ("A time-lapse with strong noise", 2.0),
+    "noise": ("The Restore panel measures the noise, and how long each effort takes", 3.5),
+    "effort": ("Choose the effort", 0.8),
+    "preview": ("Preview: what you see, restored", 2.5),
+    "restoring": ("Restore: all frames, both channels", 0.5),
+    "restored": ("Only noise was removed: judged by the noisy image alone", 3.5),
+    "noisy": ("Hold N: the noisy image", 1.5),
+    "restored again": ("Release it: the result", 1.5),
+    "compare": ("Compare: the same in figures", 2.5),
+    "side by side": ("Truth, noisy, restored, and what was removed: nothing but noise", 4.0),
+    "strength": ("Strength: mix in as much of the noise as you like", 1.5),
+    "saved": ("Save the result, and the recipe that repeats it", 2.0),
+    "batch": ("Do this to a folder…", 2.0),
+    "batch done": ("All files restored in the same way", 2.5),
+    "result": ("Double-click: a result", 2.5),
+}
+"""Caption of each step in the animation, and seconds for which its last picture is shown."""
+PRESSED, PASSING = 1.0, 0.4
+"""Seconds for which a picture is shown in which a button is about to be pressed, and others within a step."""
+LEFT, TOP, BOTTOM = 332, 22, 778
+"""The part of the window in the animation: the canvas and the panel."""
+STRIP = 48
+"""Height of the caption in pixels."""
+MARK = "#E69F00"
+COLOURS = 112
 
 
-def show_compare_panel() -> None:
-    """Take a picture of the Compare panel with two results, side by side."""
+@dataclass
+class Shot:
+    """A picture of the window.
+
+    Attributes:
+        step: Name of the step.
+        picture: The window.
+        pressed: Outline of the widget that is about to be pressed, if there is one.
+    """
+
+    step: str
+    picture: Image.Image
+    pressed: QRect | None
+
+
+def play() -> list[Shot]:
+    """Play the session, and take pictures."""
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(1280, 800)
-    viewer.open_sample("napari-pristine", "timelapse")
-    noisy, truth = viewer.layers["time-lapse"], viewer.layers["time-lapse, truth"]
-    noisy.contrast_limits = truth.contrast_limits = (98, 165)
-    viewer.dims.set_current_step((0, 1), (2, 1))
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Pretrained denoise")
-    for effort in ("fast", "balanced"):
-        panel.form.layer_select.image_box.choose(noisy)
-        panel.form.effort.value = effort
-        panel.run()
-        wait(lambda: not panel.runner.running, 600)
-    compare = open_compare(viewer, noisy)
-    compare.form.reference_box.choose(truth)
-    compare.show_grid()
-    wait(lambda: compare.grid.shown and compare.comparisons is not None, 60)
-    compare.tabs.setCurrentIndex(1)
-    pause(1)
-    wait(lambda: not compare.busy, 60)
-    save_screenshot(viewer, "compare_panel.png")
-    with Image.open(PICTURES / "compare_panel.png") as picture:  # noise takes much space in all its colours
-        picture.convert("RGB").quantize(128).save(PICTURES / "compare_panel.png", optimize=True)
-    viewer.close()
+    shots: list[Shot] = []
+
+    def see(step: str, widget: QWidget | None) -> None:
+        if step == "batch":  # the notification, which users see for some seconds
+            close_notifications()
+        wait(1 if step == "saved" else 0.2)  # until the notification is in its place
+        picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+        pressed = QRect(widget.mapTo(widget.window(), QPoint(0, 0)), widget.size()) if widget is not None else None
+        shots.append(Shot(step, picture, pressed))
+
+    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):  # so that the pictures show short paths
+        Session(viewer, Path(), see).play()
+        viewer.close()
+    return shots
 
 
-def show_batch_panel(preset: str) -> None:
-    """Take a picture of the Batch panel when it is done, with one of the results in the viewer."""
-    folder = Path("2026-11-20 night")
-    folder.mkdir()
-    for number in range(3):
-        image, _ = simulate_timelapse((160, 192), frames=2, seed=number)
-        write(folder / f"position {number + 1}.ome.tif", image)
-    (folder / "notes.txt").write_text("focus drifted after midnight")
-    (folder / "position 4.ome.tif").touch()
-    save_recipe("denoise.yaml", Recipe(method="inr", preset=preset))
-    viewer = napari.Viewer(show_welcome_screen=False)
-    viewer.window.resize(1400, 900)
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch")
-    panel.form.recipe.set_path("denoise.yaml")
-    panel.form.inputs.add([str(folder)])
-    panel.form.output.set_path("restored")
-    panel.plan()
-    wait(lambda: not panel.runner.running, 300)
-    panel.run()
-    wait(lambda: not panel.runner.running, 600)
-    panel.show_row(panel.table.index(1, 0))
-    viewer.reset_view()
-    pause(1)
-    save_screenshot(viewer, "batch_panel.png")
-    viewer.close()
+def close_notifications() -> None:
+    """Close all notifications; they would stay, as without a window manager no window is active."""
+    for window in QApplication.topLevelWidgets():
+        for notification in window.findChildren(QDialog):
+            notification.close()
+
+
+def save_stills(shots: list[Shot]) -> None:
+    """Save the last picture of some steps; noise takes much space in all its colours."""
+    last = {shot.step: shot.picture for shot in shots if shot.pressed is None}
+    for step, name in STILLS.items():
+        last[step].quantize(128, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+
+
+def save_animation(shots: list[Shot]) -> None:
+    """Save the part of the window with canvas and panel, with captions."""
+    shots = [shot for shot in shots if shot.step in CAPTIONS]
+    frames = [add_caption(shot) for shot in shots]
+    seconds = [
+        CAPTIONS[shot.step][1] if following.step != shot.step else PASSING if shot.pressed is None else PRESSED
+        for shot, following in zip(shots, [*shots[1:], shots[0]], strict=True)
+    ]
+    palette = make_palette(frames)  # one for all, so that what does not change takes no space
+    first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first.save(
+        PICTURES / "restore.gif",
+        save_all=True,
+        append_images=others,
+        duration=[1000 * time for time in seconds],
+        loop=0,
+    )
+    print(f"{len(frames)} frames, {sum(seconds):.0f} s, {(PICTURES / 'restore.gif').stat().st_size / 1e6:.2f} MB")
+
+
+def make_palette(frames: list[Image.Image]) -> Image.Image:
+    """A palette in which rare colours, such as those of marks and curves, count more than by their number of pixels."""
+    counts = Counter[Any]()
+    for frame in frames:
+        counts.update({colour: count for count, colour in frame.getcolors(frame.width * frame.height)})
+    weighted = [colour for colour, count in counts.items() for _ in range(math.ceil(count**0.4))]
+    weighted += [ImageColor.getrgb(MARK)] * (len(weighted) // COLOURS)
+    return Image.fromarray(np.array([weighted], np.uint8)).quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def add_caption(shot: Shot) -> Image.Image:
+    """The canvas and the panel, with the caption above them, and a frame around what is about to be pressed."""
+    window = shot.picture.copy()
+    if shot.pressed is not None:
+        left, top, right, bottom = shot.pressed.getCoords()
+        ImageDraw.Draw(window).rounded_rectangle((left - 4, top - 4, right + 4, bottom + 4), 6, outline=MARK, width=3)
+    part = window.crop((LEFT, TOP, window.width, BOTTOM))
+    frame = Image.new("RGB", (part.width, part.height + STRIP), "#262930")
+    frame.paste(part, (0, STRIP))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 22)
+    ImageDraw.Draw(frame).text((16, STRIP / 2), CAPTIONS[shot.step][0], "white", font, anchor="lm")
+    return frame
 
 
 if __name__ == "__main__":
-    PICTURES.mkdir(exist_ok=True)
-    chosen = sys.argv[1] if len(sys.argv) > 1 else "balanced"
-    show_restore_panel(chosen)
-    show_compare_panel()
-    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):  # so that the picture shows short paths
-        show_batch_panel(chosen)
+    taken = play()
+    save_stills(taken)
+    save_animation(taken)

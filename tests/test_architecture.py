@@ -7,9 +7,11 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -219,11 +221,31 @@ def test_images_and_files_need_neither_torch_nor_qt() -> None:
     )
 
 
+def test_all_that_the_windows_need_comes_with_the_package_or_with_napari() -> None:
+    """napari's plugin manager installs a plugin without its extras."""
+    project = REPOSITORY / "pyproject.toml"
+    if not project.exists():
+        pytest.skip(f"no {project}: these tests do not lie in the repository")
+    own = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    of_napari = [text for text in requires("napari") or [] if "extra ==" not in text]
+    installed = {"napari", *(re.split(r"[^\w.-]", text)[0].lower() for text in (*own, *of_napari))}
+    providers = packages_distributions()
+    needed = {
+        name.split(".")[0]
+        for path in FILES
+        if part_of(path) == "gui"
+        for name in imported(path)
+        if name.split(".")[0] not in {"napari_pristine", *sys.stdlib_module_names}
+    }
+    assert "matplotlib" in needed
+    assert [name for name in needed if not {each.lower() for each in providers[name]} & installed] == []
+
+
 def test_everything_below_gui_works_without_qt(tmp_path: Path) -> None:
     """As on a node of a cluster: import every module below gui; restore, write and read an image."""
     python(
         "import sys\n"
-        f"for name in {QT!r}: sys.modules[name] = None\n"
+        f"for name in { {*QT, 'matplotlib'}!r}: sys.modules[name] = None\n"
         "from importlib import import_module\n"
         "for name in sys.argv[2:]: import_module(name)\n"
         "import numpy as np\n"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write the manifest of the napari plugin from the list of methods: `python tools/write_manifest.py`."""
+"""Write the manifest of the napari plugin from the lists of methods and formats: `python tools/write_manifest.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ MANIFEST = Path(__file__).resolve().parents[1] / "src" / "napari_pristine" / "na
 GUI = "napari_pristine.gui"
 
 
-def manifest(methods: Mapping[str, Any]) -> str:
+def manifest(methods: Mapping[str, Any], suffixes: Iterable[str]) -> str:
     """The manifest as YAML.
 
     Args:
         methods: The methods by key; each has a command, a widget, and an entry in the menu Layers → Filter.
+        suffixes: Suffixes of the files that napari itself cannot read. With a second reader for others, such as TIFF,
+            napari would ask for one of the two.
     """
 
     def command(key: str) -> str:
@@ -32,6 +34,7 @@ def manifest(methods: Mapping[str, Any]) -> str:
         (command("microtubules"), "Simulated image with few photons", "samples:open_microtubules"),
         (command("blurred"), "Simulated blurred image", "samples:open_blurred"),
         (command("fmd"), "Confocal mouse brain", "samples:open_fmd"),
+        (command("read"), "Read microscope files", "file_layers:get_reader"),
     ]
     widgets = [(command(key), title) for key, title in titles.items()]
     widgets[1:1] = [(command("batch"), "Batch"), (command("compare"), "Compare")]
@@ -44,6 +47,7 @@ def manifest(methods: Mapping[str, Any]) -> str:
     contributions = {
         "commands": [{"id": id_, "title": title, "python_name": f"{GUI}.{name}"} for id_, title, name in commands],
         "widgets": [{"command": id_, "display_name": name} for id_, name in widgets],
+        "readers": [{"command": command("read"), "filename_patterns": [f"*{suffix}" for suffix in suffixes]}],
         "sample_data": [{"key": key, "display_name": name, "command": command(key)} for key, name in samples],
         "menus": {"napari/layers/filter": [{"command": command(key)} for key in methods]},
     }
@@ -54,10 +58,12 @@ def manifest(methods: Mapping[str, Any]) -> str:
         "contributions": contributions,
     }
     text = yaml.safe_dump(plugin, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Written by tools/write_manifest.py from the list of methods; do not edit.\n{text}"
+    return f"# Written by tools/write_manifest.py from the lists of methods and formats; do not edit.\n{text}"
 
 
 if __name__ == "__main__":
+    from napari_pristine.io.vendors import KINDS
     from napari_pristine.methods import METHODS
 
-    MANIFEST.write_text(manifest(METHODS), encoding="utf-8")
+    found = [suffix for kind in KINDS for suffix in kind.suffixes]
+    MANIFEST.write_text(manifest(METHODS, found), encoding="utf-8")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +19,10 @@ from napari_pristine.events import Note
 from napari_pristine.resources import Device, cpu_count, thread_count
 from napari_pristine.text import counted
 
+_SYSTEM: str = sys.platform
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Variable of the environment that lists the GPUs that CUDA may use, by number; -1 ends the list."""
+
 
 def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:
     """Pick the device to compute on.
@@ -24,14 +31,55 @@ def pick_device(wanted: Device) -> tuple[torch.device, Note | None]:
         wanted: A kind of device; `"auto"` prefers CUDA, then MPS, then the CPU.
 
     Returns:
-        The device, and a warning if it is the CPU because the wanted one is missing.
+        The device, and a note with the reason if it is the CPU although another one is wanted, or is there.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(kind for kind, found in available.items() if found)), None
-    if available[wanted]:
-        return torch.device(wanted), None
-    return torch.device("cpu"), Note(f"there is no {wanted} device here; computing on the CPU", warning=True)
+    kinds: tuple[Device, ...] = ("cuda", "mps", "cpu") if wanted == "auto" else (wanted, "cpu")
+    kind = next(kind for kind in kinds if not why_missing(kind))
+    note = None
+    if kind != wanted != "auto":
+        note = Note(f"there is no {wanted} device here, computing on the CPU: {why_missing(wanted)}", warning=True)
+    elif kind == "cpu" != wanted and not _is_built_for_gpus() and _has_nvidia_driver():
+        note = Note(f"the NVIDIA GPU of this computer is not used: {why_missing('cuda')}")
+    return torch.device(kind), note
+
+
+def why_missing(kind: Device) -> str:
+    """The reason why PyTorch cannot compute on a kind of device here, and what to do; empty if it can."""
+    torch_build = f"this PyTorch ({torch.__version__})"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        if _SYSTEM != "darwin":
+            return "only Macs have it"
+        return f"{torch_build} cannot use the GPU of this Mac; update macOS and PyTorch"
+    if kind != "cuda" or torch.cuda.is_available():
+        return ""
+    if _SYSTEM == "darwin":
+        return "Macs have none; their GPU is mps"
+    if not _is_built_for_gpus():
+        return (
+            f"{torch_build} is a build for CPUs only; install the one for your GPU, with the command from pytorch.org"
+        )
+    if not os.environ.get(_VISIBLE, "0").strip(" -1"):
+        return f"{_VISIBLE} is set to '{os.environ[_VISIBLE]}', which hides all GPUs; remove this variable"
+    return (
+        f"{torch_build} finds no GPU; 'nvidia-smi' must list one, and its driver must be new enough for this PyTorch: "
+        "update the driver"
+    )
+
+
+def gpu_advice() -> str:
+    """A sentence with the reason why no GPU can be used, and what to do; empty if one can."""
+    reason = why_missing("mps" if _SYSTEM == "darwin" else "cuda")
+    return f"No GPU is used: {reason}." if reason else ""
+
+
+def _is_built_for_gpus() -> bool:
+    return bool(torch.backends.cuda.is_built())  # type: ignore[no-untyped-call]  # true for those of AMD, too
+
+
+@cache
+def _has_nvidia_driver() -> bool:
+    """True if the driver of an NVIDIA GPU is installed, whatever PyTorch can use."""
+    return shutil.which("nvidia-smi") is not None
 
 
 def describe_device(device: torch.device) -> str:

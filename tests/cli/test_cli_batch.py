@@ -20,6 +20,7 @@ from tests.batches import ended, inside, listing, night, noisy, process, quick, 
 
 from napari_pristine import Image, Recipe, read, restore, save_recipe, write
 from napari_pristine.batch.store import HIDDEN
+from napari_pristine.device import why_missing
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -239,7 +240,7 @@ def test_a_cluster_without_workers_is_said_and_can_be_left(tmp_path: Path, recip
 @pytest.mark.parametrize("plan", [[], ["--plan"]])
 def test_a_gpu_that_is_not_there_is_said_once(shell: Shell, tmp_path: Path, images: Path, plan: list[str]) -> None:
     code, _, err = shell("batch", saved(tmp_path, quick(device="cuda")), images, "-o", "out", *plan)
-    note = "there is no cuda device here; computing on the CPU"
+    note = f"there is no cuda device here, computing on the CPU: {why_missing('cuda')}"
     assert (code, err) == (0, f"pristine: {note}\n")
     if not plan:
         assert [row["notes"] for row in table(Path("out"))] == [note] * 3

@@ -183,7 +183,7 @@ def test_missing_input_is_reported(open_batch, notifications, leave_out, message
 
 def test_the_recipe_is_summarised_or_its_error_shown(qtbot, open_batch, notifications, tmp_path):
     panel = open_batch()
-    assert panel.form.recipe_summary.text() == "INR denoise · fast"
+    assert panel.form.recipe_summary.text() == "INR denoise · quick"
     (tmp_path / "wrong.yaml").write_text("method: inr\nsettings: {stepps: 3}\n")
     panel.form.recipe.set_path(str(tmp_path / "wrong.yaml"))
     assert "stepps" in panel.form.recipe_summary.text()
@@ -388,7 +388,7 @@ def test_the_recipe_of_an_open_panel_is_used(window_viewer, open_panel, open_bat
     assert batch.form.recipe_summary.text().startswith("LINR restore · balanced")
     method.form.effort.value = "fast"
     batch.form.from_panel_button.click()
-    assert batch.form.recipe_summary.text().startswith("LINR restore · fast")
+    assert batch.form.recipe_summary.text().startswith("LINR restore · quick")
     assert batch.form.request().recipe == method.form.recipe_for_files()
 
 

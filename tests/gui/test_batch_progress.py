@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_pristine import write
 from napari_pristine.batch.processes import local_executor
+from napari_pristine.device import why_missing
 from napari_pristine.errors import FileError
 from napari_pristine.events import Note
 from napari_pristine.gui.batch_table import FRACTION_ROLE, STATUS
@@ -111,7 +112,7 @@ def test_a_missing_device_is_reported(qtbot, open_batch, recipe, folder):
     for begin in (panel.plan, panel.run):
         begin()
         wait_until_idle(qtbot, panel)
-        assert panel.notes.text() == "There is no cuda device here; computing on the CPU"
+        assert panel.notes.text() == f"There is no cuda device here, computing on the CPU: {why_missing('cuda')}"
 
 
 def test_the_table_scrolls_along_unless_the_user_has_scrolled_away(qtbot, open_batch, tmp_path):

@@ -224,7 +224,13 @@ def test_side_by_side_and_back(qtbot: Any, viewer: Any, compared: ComparePanel) 
     assert not grid.enabled
     assert not compared.grid_button.isChecked()
     assert {name: viewer.layers[name].visible for name in before} == before
-    assert not viewer.layers["cells · A, quick, removed"].visible
+    assert viewer.layers.selection.active.name == "unrelated"
+    removed = viewer.layers["cells · A, quick, removed"]
+    viewer.layers["cells · A, quick"].data = NOISY  # as with another strength
+    qtbot.waitUntil(lambda: not np.any(removed.data), timeout=30_000)
+    assert not removed.visible
+    compared.show_removed()
+    qtbot.waitUntil(lambda: removed.visible, timeout=30_000)
 
 
 def test_the_table_is_written_as_csv(tmp_path: Path, compared: ComparePanel) -> None:

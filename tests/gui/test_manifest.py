@@ -1,4 +1,4 @@
-"""The manifest of the plugin follows from the list of methods."""
+"""The manifest of the plugin follows from the lists of methods and formats."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from qtpy.QtWidgets import QLabel
 
 import napari_pristine
 from napari_pristine.gui.widgets import DockPanel
+from napari_pristine.io.registry import SUFFIXES
+from napari_pristine.io.vendors import KINDS
 from napari_pristine.methods import METHODS
 
 pytestmark = pytest.mark.gui
@@ -29,7 +31,8 @@ def manifest():
 
 
 def test_the_manifest_follows_from_the_methods():
-    expected = runpy.run_path(str(SCRIPT))["manifest"](METHODS)
+    suffixes = [suffix for kind in KINDS for suffix in kind.suffixes]
+    expected = runpy.run_path(str(SCRIPT))["manifest"](METHODS, suffixes)
     assert MANIFEST.read_text(encoding="utf-8") == expected, "run 'python tools/write_manifest.py' and commit the file"
 
 
@@ -45,11 +48,23 @@ def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_file
 
 
 def test_every_command_can_be_imported_and_is_used(manifest):
-    used = {w.command for w in manifest.contributions.widgets} | {s.command for s in manifest.contributions.sample_data}
+    parts = manifest.contributions
+    used = {part.command for part in (*parts.widgets, *parts.sample_data, *parts.readers)}
     for command in manifest.contributions.commands:
         module, name = command.python_name.split(":")
         assert callable(getattr(import_module(module), name))
         assert command.id in used
+
+
+@pytest.mark.usefixtures("napari_readers")
+def test_napari_reads_itself_what_it_can(manifest, npe2pm, tmp_path):
+    """With two readers for one suffix, napari asks for one of them."""
+    ours = [
+        pattern.removeprefix("*") for reader in manifest.contributions.readers for pattern in reader.filename_patterns
+    ]
+    for suffix in SUFFIXES:
+        others = list(npe2pm.iter_compatible_readers([str(tmp_path / f"cells{suffix}")]))
+        assert (suffix in ours) == (not others), suffix
 
 
 def test_the_manifest_is_read_by_old_versions_of_npe2():

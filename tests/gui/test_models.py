@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import zipfile
+
 import numpy as np
 import pytest
 from helpers import ENDLESS, QUICK, noisy, wait_until_idle
 
+from napari_pristine.gui.result_layer import source_name
 from napari_pristine.jobs.restore import restore
 from napari_pristine.methods import METHODS
 from napari_pristine.model import load_model
@@ -100,6 +104,40 @@ def test_with_a_model_learning_goes_on_from_it(qtbot, viewer, open_panel, method
     panel.train()
     wait_until_idle(qtbot, panel)
     assert panel.form.model_select.model.facts.start == first.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the library of bioimage.io leaves files open
+def test_a_model_is_exported_with_the_selected_image_as_its_sample(
+    qtbot, viewer, open_panel, notifications, method, tmp_path, monkeypatch
+):
+    pytest.importorskip("bioimageio.spec", reason="pip install 'napari-pristine[bioimageio]'")
+    monkeypatch.setattr("napari_pristine.gui.models.current_viewer", lambda: viewer)
+    cells = viewer.add_image(noisy((64, 64)), name="cells")
+    panel = open_panel(viewer, method)
+    select = panel.form.model_select
+    assert not select.export_button.isEnabled()
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    panel.train()
+    wait_until_idle(qtbot, panel)
+    assert select.export_button.isEnabled()
+    assert source_name(viewer.layers.selection.active) == "cells"  # not the result but its source is the sample
+    select.export(str(tmp_path / "model.zip"))
+    assert select.export_button.text() == "Exporting …"
+    qtbot.waitUntil(lambda: select.export_button.text() == "Export…", timeout=60_000)
+    assert str(tmp_path / "model.zip") in notifications[-1].message
+    with zipfile.ZipFile(tmp_path / "model.zip") as package:
+        package.extract("input.npy", tmp_path)
+    assert np.array_equal(np.load(tmp_path / "input.npy")[0, 0], cells.data)
+
+    viewer.layers.selection.clear()
+    select.export(str(tmp_path / "second.zip"))
+    assert "no image is selected" in notifications[-1].message
+    viewer.layers.selection.active = cells
+    select.export(str(tmp_path / "model.onnx"))
+    qtbot.waitUntil(lambda: "packages of bioimage.io are .zip files" in notifications[-1].message, timeout=60_000)
+    assert select.export_button.text() == "Export…"
+    gc.collect()  # while the warnings of those files are ignored
 
 
 def test_a_second_model_does_not_throw_away_the_first(qtbot, viewer, open_panel, method, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from npe2 import PluginManager
+from napari.errors import ReaderPluginError
+from npe2 import PluginManager, PluginManifest
 from tests.batches import group, plate, restore, series
+from tests.microscopes import write_lif
 
+import napari_pristine
 from napari_pristine.gui.file_layers import add_file, show_pair
 from napari_pristine.gui.layers import image_from_layer, layer_axes
 from napari_pristine.image.image import Image
@@ -82,6 +87,41 @@ def test_what_is_read_makes_a_layer_at_the_right_scale(viewer: Any, tmp_path: Pa
     np.testing.assert_array_equal(np.asarray(again.data), np.asarray(found.data))
 
 
+@pytest.fixture
+def our_reader(npe2pm: Any) -> Iterator[None]:
+    """The reader of our manifest, beside those of napari."""
+    manifest = PluginManifest.from_file(Path(napari_pristine.__file__).parent / "napari.yaml")
+    with npe2pm.tmp_plugin(manifest=manifest), npe2pm.tmp_plugin(package="napari"):
+        yield
+
+
+@pytest.mark.usefixtures("our_reader")
+def test_microscope_files_are_opened_with_channels_axes_and_pixel_size(
+    viewer: Any, tmp_path: Path, notifications: list[Any]
+) -> None:
+    scenes = [("small", "YX", STACK.data[0, 0, 0]), ("stack", "ZCYX", STACK.data[0])]
+    write_lif(tmp_path / "cells.LIF", scenes, ["Green", "Red"])
+    layers = viewer.open(str(tmp_path / "cells.LIF"), plugin=None)
+    assert [layer.name for layer in layers] == ["cells stack · Green", "cells stack · Red"]
+    for number, layer in enumerate(layers):
+        assert layer.source.reader_plugin == "napari-pristine"
+        assert layer.axis_labels == ("z", "y", "x")
+        assert tuple(layer.scale) == pytest.approx((0.5, 0.1, 0.1))
+        assert {str(unit) for unit in layer.units} == {UM}
+        np.testing.assert_array_equal(np.asarray(layer.data), STACK.data[0, :, number])
+    assert "the file holds 2 images: 1 ('stack') was read" in notifications[0].message
+
+
+@pytest.mark.usefixtures("our_reader")
+def test_without_the_library_of_its_microscope_a_file_says_what_to_install(
+    viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lif(tmp_path / "cells.lif", [("stack", "ZYX", STACK.data[0, :, 0])], ["Green"])
+    monkeypatch.setitem(sys.modules, "liffile", None)
+    with pytest.raises(ReaderPluginError, match=r"needs liffile; pip install 'napari-pristine\[lif\]'"):
+        viewer.open(str(tmp_path / "cells.lif"), plugin=None)
+
+
 @pytest.fixture(scope="module")
 def restored_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders with a plate and a store of two series in both versions, and folders with what a batch made of them."""
@@ -106,6 +146,21 @@ def test_images_of_a_plate_and_of_series_in_a_window(window_viewer: Any, restore
     for store, names in (("p.zarr", ["p"]), ("two.zarr", ["two · channel 0", "two · channel 1"])):
         assert [layer.name for layer in add_file(window_viewer, after / store)] == names
         assert not any(layer.multiscale for layer in window_viewer.layers)  # series are not levels
+
+
+def test_a_result_takes_the_place_of_what_is_shown_and_its_axes(viewer: Any, tmp_path: Path) -> None:
+    """Of an image with channels, too, which would otherwise have a layer for each, and its time where channels are."""
+    image = Image(np.random.default_rng(0).poisson(20, (3, 2, 32, 32)).astype(np.uint16), "TCYX", name="cells")
+    write(tmp_path / "cells.ome.tif", image)
+    show_pair(viewer, tmp_path / "cells.ome.tif", tmp_path / "cells.ome.tif")
+    assert [layer.data.shape for layer in viewer.layers] == [(3, 32, 32)] * 4
+    viewer.layers.clear()
+    open_one = viewer.add_image(image.data, name="open", axis_labels=("t", "c", "y", "x"))
+    show_pair(viewer, tmp_path / "cells.ome.tif", tmp_path / "cells.ome.tif")
+    assert [(layer.name, layer.visible) for layer in viewer.layers] == [
+        ("open", False), ("cells", True), ("cells · restored", True)
+    ]  # fmt: skip
+    assert all(layer.data.shape == open_one.data.shape for layer in viewer.layers)
 
 
 def test_levels_of_any_name_are_shown(viewer: Any, tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def test_the_time_lapse_opens_as_one_noisy_layer_above_its_hidden_truth(viewer, 
     assert str(noisy.units[-1]) == "micrometer"
     assert noisy.visible
     assert not truth.visible
+    assert noisy.contrast_limits == truth.contrast_limits
+    low, high = noisy.contrast_limits
+    assert (truth.data < low).mean() < 0.01
+    assert 0.0001 < (truth.data > high).mean() < 0.01, "a few bright pixels make the others dark"
 
 
 def test_the_time_lapse_is_the_same_each_time():

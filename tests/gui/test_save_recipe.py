@@ -1,4 +1,4 @@
-"""Save recipe…: a file that does to other images what Run does to this one."""
+"""Save recipe…: a file that does to other images what Run does to this one; and Save result…."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from helpers import QUICK, noisy, wait_until_idle
 from qtpy.QtWidgets import QFileDialog
 
 from napari_pristine.image.image import Image
+from napari_pristine.io.registry import read
 from napari_pristine.jobs.restore import run, wait
 from napari_pristine.methods import METHODS
-from napari_pristine.recipe_file import load_recipe
+from napari_pristine.recipe_file import load_recipe, recipe_of
 
 pytestmark = pytest.mark.gui
 
@@ -36,7 +37,7 @@ def test_a_saved_recipe_gives_the_pixels_of_run(qtbot, viewer, open_panel, notif
     panel.form.layer_select.ranges["Z"].value = "1:3"
     panel.form.device_box.value = "cpu"
     panel.menu.ask_and_save()
-    assert str(answer) in notifications[0].message
+    assert answer.name in notifications[0].message
     recipe = load_recipe(answer)
     assert recipe == panel.form.recipe(panel.form.layer_select.selected_ranges())
     assert (recipe.axes, recipe.select, recipe.device) == ("ZYX", {"Z": "1:3"}, "cpu")
@@ -65,6 +66,32 @@ def test_nothing_is_written_if_the_dialog_is_cancelled(viewer, open_panel, notif
     panel = open_panel(viewer)
     panel.menu.ask_and_save()
     assert (list(tmp_path.iterdir()), notifications) == ([], [])
+
+
+def test_a_result_is_saved_with_axes_place_and_recipe(qtbot, viewer, open_panel, notifications, monkeypatch, tmp_path):
+    path = tmp_path / "cells.ome.tif"
+    path.write_text("a file that the user has agreed to replace")
+    monkeypatch.setattr("napari_pristine.gui.recipe_menu.ask_save_path", lambda *_: str(path))
+    viewer.add_image(noisy((3, 64, 64)), name="cells", scale=(0.5, 0.1, 0.1), units=("um", "um", "um"))
+    panel = open_panel(viewer, "pretrained")
+    panel.form.layer_select.axes.value = "ZYX"
+    panel.form.layer_select.ranges["Z"].value = "1:3"
+    panel.menu.ask_and_save_result()
+    assert "no result yet" in notifications[-1].message
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    panel.controls.strength.setValue(60)
+    panel.menu.ask_and_save_result()
+    qtbot.waitUntil(lambda: not panel.menu.saving.running)
+    saved = read(path)
+    assert (saved.axes, saved.scale, saved.translate) == ("ZYX", (0.5, 0.1, 0.1), (0.5, 0, 0))
+    np.testing.assert_array_equal(saved.data, viewer.layers[-1].data)
+    assert recipe_of(saved.metadata).strength == [0.6]
+    monkeypatch.setattr("napari_pristine.gui.recipe_menu.ask_save_path", lambda *_: str(tmp_path / "no" / "cells.tif"))
+    panel.menu.ask_and_save_result()
+    qtbot.waitUntil(lambda: not panel.menu.saving.running)
+    assert "cells.tif" in notifications[-1].message
+    assert notifications[-1].type == "error"
 
 
 def test_a_mask_is_named_by_its_file(napari_readers, viewer, open_panel, notifications, answer, tmp_path):

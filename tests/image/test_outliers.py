@@ -121,3 +121,38 @@ def test_straight_structure_along_a_column_is_no_defect(width: float) -> None:
     line[10:110, 40] = 1
     truth += 1500 * ndimage.gaussian_filter(line, width)
     assert not find_outliers(np.random.default_rng(0).poisson(truth)[None]).any()
+
+
+def points_on_lines(photons: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A coarsely sampled scene, strings of points of light, without and with photon noise."""
+    rng = np.random.default_rng(seed)
+    scene = np.zeros((192, 192))
+    for y, x in rng.uniform(20, 170, (12, 2)):
+        angle = rng.uniform(0, 2 * np.pi, 40).cumsum() * 0.02 + rng.uniform(0, 2 * np.pi)
+        rows, columns = y + np.cumsum(2.5 * np.sin(angle)), x + np.cumsum(2.5 * np.cos(angle))
+        inside = (rows > 2) & (rows < 189) & (columns > 2) & (columns < 189)
+        rows, columns = rows[inside], columns[inside]
+        grid = np.arange(192)
+        for row, column, height in zip(rows, columns, rng.uniform(0.3, 2, len(rows)), strict=True):
+            scene += height * np.outer(
+                np.exp(-(((grid - row) / 0.45) ** 2) / 2), np.exp(-(((grid - column) / 0.45) ** 2) / 2)
+            )
+    truth = photons * scene + 5
+    return truth, rng.poisson(truth).astype(np.float64)
+
+
+def test_points_of_a_coarsely_sampled_scene_are_not_taken_for_hot_pixels() -> None:
+    truth, noisy = points_on_lines(300)
+    filled = fill_outliers(noisy[None], find_outliers(noisy[None]))[0]
+    assert np.square(filled - truth).mean() < 1.1 * np.square(noisy - truth).mean()
+
+
+def test_hot_pixels_that_are_dense_in_a_corner_are_found() -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.indices((192, 192))
+    noisy = rng.poisson(100 + 60 * np.sin(x / 9) * np.sin(y / 11)).astype(np.float64)
+    hot = rng.random(noisy.shape) < 0.08 * np.exp(-np.hypot(y, x) / 25)
+    noisy[hot] += 300 + rng.exponential(2000, hot.sum())
+    found = find_outliers(noisy[None])[0] > 0
+    assert found[hot].mean() > 0.85
+    assert found[~hot].sum() < 0.1 * hot.sum()

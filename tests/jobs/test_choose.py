@@ -17,6 +17,7 @@ from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, restore
 from napari_pristine.methods import METHODS
+from napari_pristine.methods.method import Estimate
 from napari_pristine.recipe import Choice, Recipe
 
 
@@ -103,7 +104,9 @@ def test_the_least_error_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     worse = replace(
         METHODS["pretrained"],
         key="worse",
-        restore_with_error=lambda net, block, params: (0.5 * block.pixels, torch.ones_like(block.pixels)),
+        restore_with_error=lambda net, block, params: iter(
+            [Estimate(1, 1, 0.5 * block.pixels, torch.ones_like(block.pixels))]
+        ),
         noise_kept=lambda net, block, params, half_widths: torch.full_like(half_widths, 0.5),
     )
     monkeypatch.setitem(METHODS, "worse", worse)

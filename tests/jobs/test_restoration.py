@@ -22,10 +22,11 @@ from napari_pristine.errors import AxesError, ComputeError, ImageError, OutOfMem
 from napari_pristine.events import Command, Event, Note, Preview, Progress
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.plan import RestorationPlan, make_plan
-from napari_pristine.jobs.restore import restore, run, wait
+from napari_pristine.jobs.restore import Restored, restore, run, wait
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason
 from napari_pristine.recipe import Recipe
+from napari_pristine.samples import simulate_image
 from tiny import TINY
 
 INR = METHODS["inr"]
@@ -647,3 +648,31 @@ def test_networks_that_threads_draw_side_by_side_are_those_of_their_seeds() -> N
         drawn = list(pool.map(draw, [n % 4 for n in range(400)]))
     assert all(torch.equal(values, alone[n % 4]) for n, values in enumerate(drawn))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def orientations_of(image: np.ndarray, keep_after: int = 9) -> tuple[Restored, list[Event]]:
+    """Restore an image in eight orientations, or keep it after some of them; also returns all events."""
+    events: list[Event] = []
+
+    def reply(event: Event) -> Command | None:
+        events.append(event)
+        return Command.KEEP if isinstance(event, Progress) and event.step >= keep_after else None
+
+    job = run(Image(image, "YX"), Recipe(method="pretrained", preset="balanced"))
+    return wait(job, reply), events
+
+
+def test_the_first_orientation_is_shown_while_the_others_are_restored() -> None:
+    noisy = np.asarray(simulate_image((96, 96), seed=1)[0].data)
+    _, events = orientations_of(noisy)
+    steps = [event.step for event in events if isinstance(event, Progress)]
+    assert steps[:7] == [1, 2, 3, 4, 5, 6, 7]
+    shown = next(number for number, event in enumerate(events) if isinstance(event, Preview))
+    assert [event.step for event in events[:shown] if isinstance(event, Progress)] == [1]
+
+
+def test_keep_takes_the_orientations_so_far() -> None:
+    noisy, truth = (np.asarray(image.data, np.float64) for image in simulate_image((96, 96), seed=1))
+    kept, _ = orientations_of(noisy.astype(np.uint16), keep_after=2)
+    assert any("kept after 2 of 8 orientations" in note.text for note in kept.notes)
+    assert np.square(kept.data - truth).mean() < 0.5 * np.square(noisy - truth).mean()

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import as_file
 from types import EllipsisType
@@ -31,7 +32,7 @@ from napari_pristine.device import has_bfloat16
 from napari_pristine.fits.optimisation import linear_decay
 from napari_pristine.image.intensity import LEVEL_SIDE, AnscombeTransform
 from napari_pristine.image.noise import correlate, is_correlated
-from napari_pristine.methods.method import Fit, NoisyBlock, Step, StopReason, random_crops
+from napari_pristine.methods.method import Estimate, Fit, NoisyBlock, Step, StopReason, random_crops
 from napari_pristine.methods.pretrained import PretrainedParams
 from napari_pristine.nets.residual_unet import WEIGHTS, ResidualUNet, pretrained_network
 
@@ -131,19 +132,20 @@ def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bo
 
 def restore(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> Tensor:
     """The mean of the restored orientations, `(C, *space)`."""
-    return restore_with_error(net, block, params)[0]
+    return deque(restore_with_error(net, block, params), maxlen=1).pop().pixels
 
 
-def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> tuple[Tensor, Tensor]:
-    """The mean of the restored orientations, and half the width of the 90 % interval of each pixel, `(C, *space)`."""
+@torch.no_grad()
+def restore_with_error(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams) -> Iterator[Estimate]:
+    """The mean of the orientations that are restored so far, after each of them."""
     planes, maps = _to_planes(block)
-    restored, errors = predict(net, planes, maps, params.orientations)
     unit = block.sigma.reshape(-1, *[1] * (block.pixels.dim() - 1))
     scales, level = error_scales(), (1 + maps[:, :1]).clamp(0, 1)
     many, few = scales[kind_of_noise(block.correlation_length)], scales[FEW_PHOTONS]
-    half_widths = (few + (many - few) * level) * errors
-    restored = _keep_brightness(restored, planes, block)
-    return _to_pixels(restored, block), half_widths.reshape(block.pixels.shape) * unit
+    scale = few + (many - few) * level
+    for done, (restored, errors) in enumerate(predictions(net, planes, maps, params.orientations), start=1):
+        pixels = _to_pixels(_keep_brightness(restored, planes, block), block)
+        yield Estimate(done, params.orientations, pixels, (scale * errors).reshape(block.pixels.shape) * unit)
 
 
 def kind_of_noise(correlation_length: float) -> str:
@@ -152,7 +154,12 @@ def kind_of_noise(correlation_length: float) -> str:
 
 
 def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) -> tuple[Tensor, Tensor]:
-    """Restore planes in several orientations.
+    """The last of `predictions`."""
+    return deque(predictions(net, planes, maps, orientations), maxlen=1).pop()
+
+
+def predictions(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Restore planes in several orientations, one after the other.
 
     Args:
         net: The network.
@@ -160,19 +167,21 @@ def predict(net: ResidualUNet, planes: Tensor, maps: Tensor, orientations: int) 
         maps: `(N, 2, Y, X)`, see `ResidualUNet`.
         orientations: How many of the eight orientations are averaged.
 
-    Returns:
-        Restored planes and their expected absolute errors, `(N, 1, Y, X)`.
+    Yields:
+        The mean of the planes that are restored so far, and their expected absolute errors, `(N, 1, Y, X)`.
     """
     mean = planes.mean((1, 2, 3), keepdim=True)
-    restored, errors = torch.zeros_like(planes), torch.zeros_like(planes)
-    for number in (8 * index // orientations for index in range(orientations)):
+    sums = torch.zeros_like(planes), torch.zeros_like(planes)
+    for index in range(orientations):
+        number = 8 * index // orientations
         turned = [_turn(t, number) for t in (planes - mean, maps)]
         # the error of the shorter numbers is 0.005 noise levels, and they take half the time
         with torch.autocast(planes.device.type, torch.bfloat16, enabled=has_bfloat16(planes.device)):
             outputs = net(*turned)
-        for total, output in zip((restored, errors), outputs, strict=True):
-            total += _turn_back(output, number) / orientations
-    return restored + mean, errors.clamp(max=_MOST_ERROR).exp()
+        for total, output in zip(sums, outputs, strict=True):
+            total += _turn_back(output, number)
+        restored, errors = (total / (index + 1) for total in sums)
+        yield restored + mean, errors.clamp(max=_MOST_ERROR).exp()
 
 
 def noise_kept(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, half_widths: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QLineEdit, QListWidge
 
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.batch_job import BatchRequest, BatchSettings
+from napari_pristine.gui.effort import effort_title
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import FileField, button, form_layout, label_for, side_by_side, wrapped_label
 from napari_pristine.io.registry import SUFFIXES
@@ -131,7 +132,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
             "Remove", "Remove the selected entries from the list; the files are kept.", self.inputs.remove_selected
         )
         self.axes = QLineEdit()
-        self.axes.setPlaceholderText("as the files say; if they do not, such as ZYX")
+        self.axes.setPlaceholderText("as the files say")
         self.axes.setClearButtonEnabled(True)
         self.axes.setToolTip(
             "Axes, if the files do not say them: one letter for each dimension, such as ZYX or TCYX.\n"
@@ -185,7 +186,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         """Take a recipe that is in no file; a file that is chosen later takes its place."""
         self.given_recipe = with_absolute_paths(recipe)
         self.recipe.set_path("")
-        self.recipe.line.setPlaceholderText("settings of the panel")
+        self.recipe.line.setPlaceholderText("from the panel")
         self._summarise_recipe()
 
     def enable(self, enabled: bool) -> None:
@@ -239,8 +240,15 @@ class BatchForm(QWidget):  # type: ignore[misc]
 
 def _describe_recipe(recipe: Recipe) -> str:
     """The most important parts of a recipe on one line."""
-    parts = [find_method(recipe.method).title, recipe.preset, recipe.axes]
+    parts = [
+        find_method(recipe.method).title,
+        effort_title(recipe.preset).lower() if recipe.preset else "",
+        recipe.axes,
+    ]
     parts += [f"{axis} {part}" for axis, part in recipe.select.items()]
+    parts += (
+        [f"strength {' and '.join(f'{100 * share:.0f} %' for share in recipe.strength)}"] if recipe.strength else []
+    )
     parts += [f"{name} {Path(file).name}" for name, file in (("model", recipe.model), ("mask", recipe.mask)) if file]
     return " · ".join(filter(None, parts))
 

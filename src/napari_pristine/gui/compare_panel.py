@@ -52,7 +52,7 @@ class ComparePanel(DockPanel):
         self.comparisons: Comparisons | None = None
         self.grid = SideBySide(viewer)
         self.form = CompareForm(viewer)
-        self._grid_wanted = False
+        self._grid_wanted = self._removed_wanted = False
         self._made_of: dict[ImageLayer, object] = {}
         self.grid_button = button(
             "&Side by side", "Noisy, restored, removed and the others beside each other.", self.show_grid
@@ -93,6 +93,7 @@ class ComparePanel(DockPanel):
         self._timer.timeout.connect(self.measure)
         self._lay_out()
         self._connect()
+        self._draw()
         self._update_enabled()
 
     @property
@@ -137,7 +138,7 @@ class ComparePanel(DockPanel):
     def show_removed(self) -> None:
         """Show what the first chosen result has removed; the layer is made again if there is one."""
         if self.form.results:
-            self._start_removal(self.form.results[0])
+            self._removed_wanted = self._start_removal(self.form.results[0])
 
     def draw_line(self) -> None:
         """Let the user draw a line over the image."""
@@ -228,21 +229,25 @@ class ComparePanel(DockPanel):
         return True
 
     def _on_removed(self, found: tuple[Any, Removal, ImageLayer, ImageLayer]) -> None:
-        """Show what was removed, in a layer above the others."""
+        """Put what was removed into a layer above the result, which is shown if the user has asked for it."""
         data, removal, noisy, result = found
+        shown, self._removed_wanted = self._removed_wanted, False
         if noisy not in self.viewer.layers or result not in self.viewer.layers:
             return
         layer = self._part(result, "removed")
         if layer is not None:
             layer.data = data
-            layer.visible = layer.visible or not self._grid_wanted
+            layer.visible = layer.visible or shown
         else:
             image = image_from_layer(noisy, layer_axes(noisy))
             arguments = layer_arguments(noisy, image, removal.part)
             arguments |= {"rgb": False, "colormap": _DIVERGING, "contrast_limits": _LIMITS, "gamma": 1.0}
             arguments |= {"blending": "translucent", "metadata": result_metadata(noisy, {})}
-            arguments |= {"name": f"{result.name}, removed", "visible": not self._grid_wanted}
+            arguments |= {"name": f"{result.name}, removed", "visible": shown}
+            active = self.viewer.layers.selection.active
             self.viewer.layers.insert(self.viewer.layers.index(result) + 1, ImageLayer(data, **arguments))
+            if not shown:
+                self.viewer.layers.selection.active = active
         self._made_of[result] = removal.restored.data
         if self._grid_wanted:
             self._show_all()
@@ -273,7 +278,7 @@ class ComparePanel(DockPanel):
         self.status.setText(f"Saved {path.name}.")
 
     def _on_error(self, error: Exception) -> None:
-        self._grid_wanted = False
+        self._grid_wanted = self._removed_wanted = False
         self._update_enabled()
         self.status.setText(f"Failed: {error}")
         report_error(error, str(error))

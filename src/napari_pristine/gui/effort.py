@@ -20,6 +20,11 @@ _TOOLTIPS = {
 _COSTS = "Below: about how long it takes for the chosen region, and the memory of this program meanwhile."
 
 
+def effort_title(preset: str) -> str:
+    """Title of a preset as an effort, such as `Quick`."""
+    return _TITLES.get(preset, preset.capitalize())
+
+
 class EffortSelect(QWidget):  # type: ignore[misc]
     """Buttons of which one is chosen; `changed` is emitted when another is, `clicked` also for the same one."""
 
@@ -60,7 +65,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
             button.deleteLater()
         self._buttons = {}
         for preset in sorted(presets, key=lambda preset: _ORDER.index(preset) if preset in _ORDER else len(_ORDER)):
-            button = QPushButton(_TITLES.get(preset, preset.capitalize()))
+            button = QPushButton(effort_title(preset))
             button.setCheckable(True)
             button.setToolTip("\n".join(filter(None, (_TOOLTIPS.get(preset, ""), _COSTS))))
             self._group.addButton(button)
@@ -73,12 +78,12 @@ class EffortSelect(QWidget):  # type: ignore[misc]
     def show_costs(self, costs: Mapping[str, str]) -> None:
         """Show the time and the memory that each preset takes; of those that are not named, they are not known."""
         for preset, button in self._buttons.items():
-            title = _TITLES.get(preset, preset.capitalize())
+            title = effort_title(preset)
             button.setText(f"{title}\n{costs[preset]}" if preset in costs else title)
 
     def title(self) -> str:
         """Title of the chosen preset, in lower case."""
-        return _TITLES.get(self._chosen, self._chosen).lower()
+        return effort_title(self._chosen).lower()
 
     def _on_clicked(self, button: QPushButton) -> None:
         self.value = next(preset for preset, known in self._buttons.items() if known is button)

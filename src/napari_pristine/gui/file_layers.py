@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import dask.array as da
 import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_info
 
+from napari_pristine.gui.layers import stated_axes
+from napari_pristine.gui.samples import LayerData
+from napari_pristine.image.image import Image
 from napari_pristine.io.lazy import WholeFile
 from napari_pristine.io.registry import read
 from napari_pristine.io.zarr import ZarrArray
@@ -21,12 +26,15 @@ _CHUNK = 1024
 
 
 def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
-    """Show an image and its result, if there is one, with the same contrast limits.
+    """Show an image and its result, if there is one, with the same contrast limits, in place of what is shown now.
 
     Raises:
         PristineError: One of them cannot be read.
     """
+    shown = [layer for layer in viewer.layers if layer.visible]
     layers = add_file(viewer, source)
+    for layer in shown:
+        layer.visible = False
     if result is None:
         return
     add_file(viewer, result, "restored", [layer.contrast_limits for layer in layers])
@@ -37,7 +45,10 @@ def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
 def add_file(
     viewer: Viewer, path: Path, suffix: str = "", contrast_limits: list[tuple[float, float]] | None = None
 ) -> list[ImageLayer]:
-    """Add an image file to the viewer: one layer per channel, whose pixels are read when they are shown.
+    """Add an image file to the viewer, whose pixels are read when they are shown.
+
+    There is a layer for each channel, unless an image with the same axes is open, whose channels are in one layer: axes
+    of layers with fewer dimensions would not be where its axes are.
 
     Args:
         viewer: The napari viewer.
@@ -49,27 +60,53 @@ def add_file(
         PristineError: The file cannot be read.
     """
     image = read(path, lazy=True)
-    channels = image.size("C") if "C" in image.axes else 0
+    images = [layer for layer in viewer.layers if isinstance(layer, ImageLayer)]
+    split = "C" in image.axes and image.axes not in map(stated_axes, images)
+    data, arguments = _layer(image, suffix, split=split)
+    channels = image.size("C") if split else 0
+    if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
+        arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
+    added = viewer.add_image(data, **arguments)
+    return list(added) if channels else [added]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
+    """The reader that the manifest gives napari, of microscope files; none for several files, which are no stack."""
+    return _read_layers if isinstance(path, str) else None
+
+
+def _read_layers(path: str) -> list[LayerData]:
+    """Read a file as layers; the notes on how it was read are shown.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    image = read(path, lazy=True)
+    for note in image.notes:
+        show_info(f"{image.name}: {note}")
+    return [(*_layer(image, split="C" in image.axes), "image")]
+
+
+def _layer(image: Image, suffix: str = "", *, split: bool) -> tuple[Any, dict[str, Any]]:
+    """Data and other arguments of `add_image` that show an image; one layer per channel if they are `split`."""
+    channels = image.size("C") if split else 0
     name = " · ".join(filter(None, (image.name, suffix)))
     names = image.channels or [f"channel {number}" for number in range(channels)]
-    shown = [number for number, axis in enumerate(image.axes) if axis not in "CS"]
-    arguments: dict[str, Any] = {
+    shown = [number for number, axis in enumerate(image.axes) if axis not in ("CS" if split else "S")]
+    coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
+    levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
+    several = len(levels) > 1
+    return levels if several else levels[0], {
         "name": [f"{name} · {channel}" for channel in names] if channels else name,
         "scale": [image.scale[axis] for axis in shown],
         "translate": [image.translate[axis] for axis in shown],
         "units": [image.units[axis] for axis in shown],
-        "axis_labels": [image.axes[axis].lower() for axis in shown],
+        "axis_labels": [image.axes[axis] for axis in shown],
         "rgb": "S" in image.axes,
         "channel_axis": image.axes.index("C") if channels else None,
         "metadata": dict(image.metadata),
+        "multiscale": several,
     }
-    if contrast_limits and len(contrast_limits) == (channels or 1) and "S" not in image.axes:
-        arguments["contrast_limits"] = contrast_limits if channels else contrast_limits[0]
-    coarser = image.data.coarser_levels() if isinstance(image.data, ZarrArray) and "S" not in image.axes else []
-    levels = [_lazy(data, image.axes) for data in (image.data, *_smaller(image.data, coarser))]
-    several = len(levels) > 1
-    added = viewer.add_image(levels if several else levels[0], multiscale=several, **arguments)
-    return list(added) if channels else [added]
 
 
 def _lazy(data: Any, axes: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from napari.components import Dims
@@ -10,8 +12,11 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
 
 from napari_pristine.errors import AxesError
+from napari_pristine.gui.source_file import file_image
 from napari_pristine.image.image import AXIS_NAMES, Image, check_axes, guess_axes
+from napari_pristine.io.metadata import AXES_GUESSED
 
+T = TypeVar("T")
 _PREVIEW_MARGIN = 4
 """Slices on either side of the current one that a preview includes along axes that are fitted together with Y and X."""
 _MIN_PREVIEW_SIZE = 64
@@ -27,19 +32,20 @@ def layer_data(layer: ImageLayer | Labels) -> Any:
 
 
 def layer_axes(layer: ImageLayer) -> str:
-    """Axes of a layer: from its axis labels, else guessed from its shape."""
+    """Axes of a layer: from its axis labels or its file, else guessed from its shape."""
     shape = tuple(layer_data(layer).shape)
     return stated_axes(layer) or (guess_axes(shape[:-1]) + "S" if layer.rgb else guess_axes(shape))
 
 
 def stated_axes(layer: ImageLayer) -> str:
-    """Axes of a layer from its axis labels, if they are letters or known words; else empty."""
+    """Axes of a layer from its axis labels, if these are letters or known words, else from its file; else empty."""
     labels = [str(label).strip().upper() for label in layer.axis_labels]
     axes = "".join(AXIS_NAMES.get(label.lower(), label) for label in labels) + ("S" if layer.rgb else "")
     try:
         check_axes(axes, tuple(layer_data(layer).shape))
     except AxesError:
-        return ""
+        file = file_image(layer, layer_data(layer))
+        return "" if file is None or AXES_GUESSED in file.metadata else file.axes
     return axes
 
 
@@ -60,17 +66,41 @@ def pixel_size(image: Image) -> tuple[float, str]:
 def image_from_layer(layer: ImageLayer, axes: str) -> Image:
     """Make an image of a layer; no pixels are read.
 
+    Pixel size, position and other metadata are those of the file if the layer itself has none.
+
     Raises:
         AxesError: The axes do not fit the layer.
     """
     rgb = 1 if layer.rgb else 0
-    return Image(
+    image = Image(
         data=layer_data(layer),
         axes=axes,
         scale=(*(float(step) for step in layer.scale), *[1.0] * rgb),
         units=(*(str(unit) for unit in layer.units), *["pixel"] * rgb),
         translate=(*(float(offset) for offset in layer.translate), *[0.0] * rgb),
         name=layer.name,
+    )
+    has_place = {*image.scale} != {1.0} or {*image.units} != {"pixel"} or any(image.translate)
+    file = None if has_place else file_image(layer, image.data)
+    return image if file is None else _with_metadata(image, file)
+
+
+def _with_metadata(image: Image, file: Image) -> Image:
+    """An image with the metadata of its file, as far as both give an axis the same letter."""
+    same = [axis == stated for axis, stated in zip(image.axes, file.axes, strict=True)]
+    axes = "".join(axis for axis, is_same in zip(image.axes, same, strict=True) if is_same)
+
+    def chosen(stated: Sequence[T], own: Sequence[T]) -> tuple[T, ...]:
+        return tuple(a if is_same else b for a, b, is_same in zip(stated, own, same, strict=True))
+
+    return replace(
+        image,
+        scale=chosen(file.scale, image.scale),
+        units=chosen(file.units, image.units),
+        translate=chosen(file.translate, image.translate),
+        channels=file.channels if "C" in axes else (),
+        metadata=file.metadata,
+        details={key: detail for key, detail in file.details.items() if set(detail.axes) <= set(axes)},
     )
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox
-from napari.utils.notifications import show_error
+from napari import current_viewer
+from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QGroupBox
 
 from napari_pristine.cli.output import describe_model
-from napari_pristine.errors import PristineError
+from napari_pristine.errors import ImageError, PristineError
+from napari_pristine.export import export_bioimageio
+from napari_pristine.gui.job_runner import LatestCall, report_error
+from napari_pristine.gui.layers import image_from_layer, layer_axes
+from napari_pristine.gui.result_layer import source_name
 from napari_pristine.gui.widgets import (
     ask_save_path,
     button,
@@ -25,12 +32,14 @@ from napari_pristine.gui.widgets import (
     side_by_side,
     wrapped_label,
 )
+from napari_pristine.image.image import Image
 from napari_pristine.methods.method import Method
 from napari_pristine.model import SUFFIX, Model, load_model, save_model
 from napari_pristine.recipe import PRETRAINED_MODEL, Recipe
 from napari_pristine.settings import settings_of
 
 _FILE_TYPES = f"Models (*{SUFFIX})"
+_PACKAGES = "Packages of bioimage.io (*.zip)"
 _SCRATCH, _PRETRAINED = "scratch", "the pretrained network"
 _NO_MODEL = "No network is trained or open yet: there is none to save, to adapt, or to apply while scrolling."
 THIS_IMAGE, SELECTED_LAYERS = "this image", "all selected layers"
@@ -80,6 +89,13 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
             self.train_clicked,
         )
         self.save_button = button("Save model…", "Save the network, to restore other images with it.", self._ask_path)
+        self.export_button = button(
+            "Export…",
+            "Write the network as a package of bioimage.io, for deepImageJ, ilastik and others. The selected layer is "
+            "the sample: its noise becomes part of the package, and a tile of it the test.",
+            self._ask_export_path,
+        )
+        self._exports = LatestCall()
         self.scroll_button = button(
             "Apply while scrolling",
             "Add a layer at once; each slice is restored when it is shown.",
@@ -92,9 +108,11 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         rows.addRow(label_for(self.adapt.native, ""), self.adapt.native)
         rows.addRow(label_for(self.source.native, "Train on"), side_by_side(self.source.native, self.train_button))
         rows.addRow(self.facts)
-        rows.addRow(label_for(self.save_button, ""), self.save_button)
+        rows.addRow(label_for(self.save_button, ""), side_by_side(self.save_button, self.export_button))
         rows.addRow(label_for(self.scroll_button, ""), self.scroll_button)
         self.start.changed.connect(self._on_chosen)
+        self._exports.returned.connect(self._on_exported)
+        self._exports.errored.connect(self._on_not_exported)
         self.set_method(method)
 
     @property
@@ -159,6 +177,18 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         saved = self.models.pop(self.start.value)
         self.add(saved.model, Path(path).stem, path)
 
+    def export(self, path: str) -> None:
+        """Write the chosen model as a package of bioimage.io, in the background; errors are shown."""
+        if self.named_model is None:
+            return
+        try:
+            sample = _selected_image()
+        except PristineError as error:
+            show_error(str(error))
+            return
+        self.export_button.setText("Exporting …")
+        self._exports.start(partial(_export, path, self.named_model.model, sample))
+
     def update_enabled(self, *, idle: bool, has_image: bool) -> None:
         """Enable what can be used now, and say why the rest cannot."""
         busy = "" if idle else "Wait until the running job has ended, or cancel it."
@@ -167,7 +197,8 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         for widget, reason in (
             (self.start.native, busy), (self.source.native, busy), (self.open_button, busy),
             (self.adapt.native, busy or no_model), (self.train_button, busy or no_image),
-            (self.save_button, busy or no_model), (self.scroll_button, no_image or no_model),
+            (self.save_button, busy or no_model), (self.export_button, busy or no_image or no_model),
+            (self.scroll_button, no_image or no_model),
         ):  # fmt: skip
             set_enabled(widget, reason)
 
@@ -191,3 +222,39 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
     def _ask_path(self) -> None:
         if path := ask_save_path(self, "Save the model", "", _FILE_TYPES):
             self.save(path)
+
+    def _ask_export_path(self) -> None:
+        if path := ask_save_path(self, "Export the model", f"{self.start.value}.zip", _PACKAGES):
+            self.export(path)
+
+    def _on_exported(self, path: str) -> None:
+        self.export_button.setText("Export…")
+        show_info(f"The package is complete: {path}")
+
+    def _on_not_exported(self, error: Exception) -> None:
+        self.export_button.setText("Export…")
+        report_error(error, str(error))
+
+
+def _export(path: str, model: Model, sample: Image) -> str:
+    """Write a package; returns its path."""
+    export_bioimageio(path, model, sample, overwrite=True)
+    return path
+
+
+def _selected_image() -> Image:
+    """The image that is selected in the viewer; the source of a result in place of the result.
+
+    Raises:
+        ImageError: None is selected.
+    """
+    viewer = current_viewer()
+    layer = None if viewer is None else viewer.layers.selection.active
+    if layer is not None and (name := source_name(layer)):
+        layer = next((other for other in viewer.layers if other.name == name), None)
+    if not isinstance(layer, ImageLayer):
+        raise ImageError(
+            "no image is selected as the sample of the package; select one in the layer list that is like those to be "
+            "restored"
+        )
+    return image_from_layer(layer, layer_axes(layer))

@@ -56,7 +56,11 @@ def draw_spectrum(axes: Axes, comparisons: Comparisons, colours: Colours) -> Non
         if number == 0:
             _plot(axes, noisy, color=NOISY, label="noisy")
         _plot(axes, restored, color=colour, label=label)
-        _plot(axes, removed, color=colour, ls=":", label=f"removed ({label})" if several else "removed")
+        _plot(axes, removed, color=colour, ls=":", label=None if several else "removed")
+    if several:
+        axes.plot(
+            [], [], color=NOISY, ls=":", label="removed"
+        )  # one entry for all, as the legend would hide the curves
     axes.axhline(1, color=colours.text, ls="--", lw=1)
     axes.set(yscale="log", xlabel=f"spatial frequency (1/{request.unit})", ylabel="power (white noise = 1)")
 

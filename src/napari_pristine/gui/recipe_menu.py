@@ -1,17 +1,22 @@
-"""Menu of the Restore panel: recipes, code, and the same for other images."""
+"""Menu of the Restore panel: the result, recipes, code, and the same for other images."""
 
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QFileDialog, QMenu
 
 from napari_pristine.errors import PristineError
+from napari_pristine.gui.job_runner import LatestCall, report_error
+from napari_pristine.gui.layers import image_from_layer
 from napari_pristine.gui.result_layer import result_facts
 from napari_pristine.gui.widgets import ask_save_path, copy_text
+from napari_pristine.image.image import Image
+from napari_pristine.io.registry import write
 from napari_pristine.recipe import Recipe
 from napari_pristine.recipe_code import as_python, as_shell, methods_paragraph
 from napari_pristine.recipe_file import load_recipe, save_recipe
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class RecipeMenu(QMenu):  # type: ignore[misc]
-    """Everything that can be done with the settings of a Restore panel.
+    """Everything that can be done with the result and the settings of a Restore panel.
 
     Args:
         panel: The panel.
@@ -30,7 +35,11 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
     def __init__(self, panel: RestorePanel) -> None:
         super().__init__(panel)
         self._panel = weakref.ref(panel)
+        self.saving = LatestCall()
+        self.saving.returned.connect(self._on_saved)
+        self.saving.errored.connect(self._on_not_saved)
         for text, action in (
+            ("Save result…", self.ask_and_save_result), ("", None),
             ("Save recipe…", self.ask_and_save), ("Load recipe…", self.ask_and_load), ("", None),
             ("Copy as Python", self.copy_python), ("Copy as shell command", self.copy_command),
             ("Copy methods paragraph", self.copy_paragraph), ("", None),
@@ -49,6 +58,18 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         assert panel is not None
         return panel
 
+    def ask_and_save_result(self) -> None:
+        """Ask for a path and save the result there, with its axes, pixel size and recipe."""
+        result = self.panel.result
+        facts = result_facts(result.layer) if result is not None and result.layer is not None else {}
+        if result is None or "recipe" not in facts:
+            show_error("there is no result yet; press Restore first")
+            return
+        name = f"{result.source.name} restored.ome.tif".replace("/", "-")
+        if path := ask_save_path(self.panel, "Save the result", name, "Images (*.tif)"):
+            image = image_from_layer(result.layer, facts["recipe"]["axes"])
+            self.saving.start(partial(_write, Path(path), image, facts))
+
     def save_recipe(self, path: str) -> bool:
         """Save the recipe to a file; errors are shown. Returns whether it was saved."""
         try:
@@ -56,7 +77,7 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         except PristineError as error:
             show_error(str(error))
             return False
-        show_info(f"Saved. Restore other images in the same way: pristine batch '{path}' INPUT... -o FOLDER")
+        show_info(f"Saved {Path(path).name}")
         return True
 
     def ask_and_save(self) -> str:
@@ -112,6 +133,12 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         if folder := QFileDialog.getExistingDirectory(self.panel, "Folder of images"):
             open_batch_with(self.panel.viewer, recipe, [folder])
 
+    def _on_saved(self, path: Path) -> None:
+        show_info(f"Saved {path.name}")
+
+    def _on_not_saved(self, error: Exception) -> None:
+        report_error(error, str(error))
+
     def _recipe(self) -> Recipe:
         """The recipe as code needs it, with the strength that is shown."""
         shown = self.panel.result
@@ -122,3 +149,8 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         """The file of the chosen layer, if it has one."""
         layer = self.panel.form.layer_select.layer
         return Path(layer.source.path) if layer is not None and layer.source.path else None
+
+
+def _write(path: Path, image: Image, facts: dict[str, Any]) -> Path:
+    write(path, image, provenance=facts, overwrite=True)
+    return path

@@ -207,6 +207,9 @@ class RestorePanel(JobPanel):
             self.result.set_plan(event)
         elif isinstance(event, Progress) and self._plan is not None:
             alone = event.block == 0 and event.blocks <= 1 + self._plan.has_two_stages and len(self._plan.indices) == 1
+            choice = self._plan.statistics.choice
+            method = find_method(choice.method) if choice else self._plan.method
+            alone &= method.restore_with_error is None  # else steps are orientations of the image
             self._step = event.step if alone else 0
             self._reached = (event.step, event.steps) if alone else self._reached
             self.progress.show_progress(event, len(self._done), len(self._plan.indices))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pooch
 
 from napari_pristine.errors import FileError
@@ -21,28 +22,26 @@ FMD_FILES = {
     "noisy_avg1/Confocal_MICE_1.png": "sha256:5577d24a3ab5148b637b680b7ff78bd6b5c22ee9e94820fd1de8b9b9e3d72d19",
     "gt/Confocal_MICE_1.png": "sha256:166afe8690dc85ff2c7a6423c09281d4212145abe7637ab771dd9fb3166e03c4",
 }
+_SHOWN = (0.01, 0.999)
+"""Quantiles of the noisy image that are black and white."""
 
 
 def open_timelapse() -> list[LayerData]:
     """Return a simulated two-channel time-lapse and, hidden below it, the same without noise."""
-    noisy, truth = simulate_timelapse()
-    return [_layer(truth, "time-lapse, truth", visible=False), _layer(noisy, "time-lapse")]
+    return _pair("time-lapse", "time-lapse, truth", *simulate_timelapse())
 
 
 def open_microtubules() -> list[LayerData]:
     """Return a simulated image with very few photons and, hidden below it, the same without noise."""
-    noisy, truth = simulate_image((512, 512), seed=1, photons=8)
-    return [_layer(truth, "microtubules, truth", visible=False), _layer(noisy, "microtubules, 8 photons")]
+    pair = simulate_image((512, 512), seed=1, photons=8)
+    return _pair("microtubules, 8 photons", "microtubules, truth", *pair)
 
 
 def open_blurred() -> list[LayerData]:
     """Return a simulated blurred image and, hidden below it, its point spread function and the sharp image."""
     blurred, psf, truth = simulate_blurred()
-    return [
-        _layer(truth, "nuclei, truth", visible=False),
-        _layer(psf, "point spread function", visible=False),
-        _layer(blurred, "nuclei, blurred"),
-    ]
+    below, above = _pair("nuclei, blurred", "nuclei, truth", blurred, truth)
+    return [below, _layer(psf, "point spread function", visible=False), above]
 
 
 def open_fmd() -> list[LayerData]:
@@ -51,8 +50,7 @@ def open_fmd() -> list[LayerData]:
     Raises:
         FileError: It cannot be downloaded, or its checksum differs.
     """
-    noisy, truth = fetch_fmd()
-    return [_layer(read(truth), "mouse brain, mean of 50", visible=False), _layer(read(noisy), "mouse brain")]
+    return _pair("mouse brain", "mouse brain, mean of 50", *map(read, fetch_fmd()))
 
 
 def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:
@@ -79,13 +77,19 @@ def fetch_fmd(url: str = FMD_URL, folder: Path | None = None) -> list[Path]:
         ) from error
 
 
-def _layer(image: Image, name: str, *, visible: bool = True) -> LayerData:
-    settings = {
+def _pair(name: str, truth_name: str, noisy: Image, truth: Image) -> list[LayerData]:
+    """The truth, hidden, and the noisy image above it, with the same contrast, of which a few bright pixels are cut."""
+    low, high = np.quantile(noisy.data, _SHOWN)
+    shown = {"contrast_limits": (float(low), float(high))}
+    return [_layer(truth, truth_name, visible=False, **shown), _layer(noisy, name, **shown)]
+
+
+def _layer(image: Image, name: str, **settings: Any) -> LayerData:
+    settings |= {
         "name": name,
         "scale": image.scale,
         "units": image.units,
         "translate": image.translate,
         "axis_labels": tuple(image.axes),
-        "visible": visible,
     }
     return image.data, settings, "image"

@@ -29,6 +29,9 @@ _GAP = 0.3
 _LINE, _LINE_LENGTH, _LINE_GAP = 0.2, 32, 25
 """Share of the pixels in a part of a row or column of this length that are outliers, above which all up to the last of
 them is one defect; gaps of up to this number less one are closed."""
+_NEAR, _CLEAR = 6, 4.0
+"""Distance in pixels up to which points of the scene are close to an outlier, and the number of standard deviations by
+which there must be more of them than by chance."""
 _ROUNDS = 8
 _RING = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
 _MAX_LEVELS = 24
@@ -73,7 +76,8 @@ def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -
     """Find pixels that no light can explain, since they differ too sharply from their neighbours.
 
     A pixel is an outlier if it stands far out of the noise, and along Y or along X none of its neighbours does. So
-    single pixels are found, and rows, columns and small clusters, whatever their heights; points of light are not.
+    single pixels are found, and rows, columns and small clusters, whatever their heights; points of light are not. In a
+    scene that is coarsely sampled some points are as sharp, but these lie among others, unlike defects.
 
     The noise is that of the differences to the median of the neighbours, at each brightness: first robustly, so that
     no outlier adds to it; where that makes outliers of more than a few pixels, these are photons, and the mean of all
@@ -89,9 +93,9 @@ def find_outliers(planes: NDArray[Any], good: NDArray[np.bool_] | None = None) -
     planes = np.asarray(planes, np.float64)
     good = np.ones(planes.shape, bool) if good is None else good
     for robust in (True, False):
-        found = _find(planes, good, robust=robust)
+        found, points = _find(planes, good, robust=robust)
         if not _are_photons(found):
-            return _complete_lines(found)
+            return _complete_lines(_without_scene(found, points))
     return np.zeros(planes.shape, np.int8)
 
 
@@ -167,9 +171,14 @@ def value_step(values: NDArray[Any]) -> float:
     return step if counts[on_step].sum() > _ON_STEP * sample.size else 0.0
 
 
-def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np.int8]:
-    """Find outliers round by round: a cluster shrinks from its ends, and the noise no longer has those found before."""
+def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Find outliers round by round: a cluster shrinks from its ends, and the noise no longer has those found before.
+
+    Returns:
+        The outliers, and the pixels that stand out of the noise, too, but not sharply.
+    """
     values, found, step = planes.copy(), np.zeros(planes.shape, np.int8), value_step(planes)
+    points = np.zeros(planes.shape, bool)
     for _ in range(_ROUNDS):
         level = ndimage.median_filter(values, footprint=_RING)
         height = values - level
@@ -178,10 +187,12 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
         sigma = np.sqrt(np.maximum(gain * level + variance, 0) + gain**2 + step**2)
         candidates = np.argwhere(((height > _HOT * sigma) | (height < -_COLD * sigma)) & good)
         if len(candidates) > 0.3 * values.size:
-            return np.ones(planes.shape, np.int8)
+            return np.ones(planes.shape, np.int8), points
+        points[:] = False
         if not len(candidates):
             break
         at = tuple(candidates.T)
+        points[at] = True
         sign = np.sign(height[at])
         sharp = _is_sharp(values, candidates, height[at])
         if not sharp.any():
@@ -190,7 +201,25 @@ def _find(planes: Array, good: NDArray[np.bool_], *, robust: bool) -> NDArray[np
         found[at], values[at] = sign[sharp], level[at]
         if robust and _are_photons(found):
             break
-    return found
+    return found, points & (found == 0)
+
+
+def _without_scene(found: NDArray[np.int8], points: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Leave out all outliers but lines if points of the scene are clearly closer to them than by chance.
+
+    Defects know nothing of the scene, even if they are dense in a corner of the detector.
+    """
+    alone = _alone(found)
+    own = _grow(alone, 2)  # the rest of a cluster of defects
+    around = _grow(alone, _NEAR) & ~own
+    near, expected = int(points[around].sum()), float(points[~own].mean() if not own.all() else 0.0) * int(around.sum())
+    is_scene = near > 1.5 * expected and near - expected > _CLEAR * (expected**0.5 + 1)
+    return np.where(alone, np.int8(0), found) if is_scene else found
+
+
+def _grow(area: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Grow an area by a number of pixels along Y and X."""
+    return np.asarray(ndimage.maximum_filter(area, (1, 2 * reach + 1, 2 * reach + 1)))
 
 
 def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -211,9 +240,14 @@ def _complete_lines(found: NDArray[np.int8]) -> NDArray[np.int8]:
 
 def _are_photons(found: NDArray[np.int8]) -> bool:
     """Tell whether there are too many outliers, apart from those of whole rows and columns, to be defects."""
-    alone = found != 0
-    alone &= (alone.mean(axis=2, keepdims=True) < _LINE) & (alone.mean(axis=1, keepdims=True) < _LINE)
-    return bool(alone.mean() > _MAX_SHARE or np.mean(found != 0) > 10 * _MAX_SHARE)
+    return bool(_alone(found).mean() > _MAX_SHARE or np.mean(found != 0) > 10 * _MAX_SHARE)
+
+
+def _alone(found: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Outliers that are not a part of a row or column with many of them."""
+    outlier = found != 0
+    rows, columns = (outlier.mean(axis=axis, keepdims=True) for axis in (2, 1))
+    return np.asarray(outlier & (rows < _LINE) & (columns < _LINE))
 
 
 def _is_sharp(values: Array, candidates: NDArray[np.intp], height: Array) -> NDArray[np.bool_]:

@@ -21,6 +21,9 @@ TITLE = "title"
 """Key of `Image.metadata`: name that the metadata of an OME-Zarr give the image; results keep it, whatever their files
 are called."""
 
+AXES_GUESSED = "axes_guessed"
+"""Key of `Image.metadata`: true if the file does not name all axes of its values."""
+
 
 @dataclass(frozen=True)
 class FileMetadata:

@@ -99,21 +99,31 @@ def read(path: str | os.PathLike[str], *, axes: str = "", series: int | None = N
     path, axes = Path(path), axes.upper()
     if glob.has_magic(str(path)) and not os.path.lexists(path):
         raise FileError(f"'{path}' does not exist, and patterns cannot be used here; give the name of a single file")
+    if lazy and (opened := open_lazily(path, axes, series)) is not None:
+        return opened
     format_ = _format_of(path)
 
     def read_whole() -> Image:
         with translate_errors(path, format_.name):
+            _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
             return format_.read(path, axes, series)
 
-    with translate_errors(path, format_.name):
-        _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
-        image = format_.open_lazily(path, axes, series) if lazy and format_.open_lazily else None
-    if image is not None:
-        return image
     image = read_whole()
     if not lazy:
         return image
     return replace(image, data=WholeFile(image.data, lambda: np.asarray(read_whole().data)))
+
+
+def open_lazily(path: Path, axes: str = "", series: int | None = None) -> Image | None:
+    """Open the image in a file without reading its values; arguments and errors as of `read`.
+
+    Returns:
+        The image; None if its file can only be read as a whole.
+    """
+    format_ = _format_of(path)
+    with translate_errors(path, format_.name):
+        _check_exists(path, folder=ZARR_SUFFIX in format_.suffixes)
+        return format_.open_lazily(path, axes, series) if format_.open_lazily else None
 
 
 def write(

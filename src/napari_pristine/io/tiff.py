@@ -24,6 +24,7 @@ from napari_pristine.image.image import Image, check_axes, guess_axes
 from napari_pristine.io import imagej, ome
 from napari_pristine.io.lazy import LazyArray
 from napari_pristine.io.metadata import (
+    AXES_GUESSED,
     COLOUR_TABLE,
     PROVENANCE,
     WHITE_IS_ZERO,
@@ -317,6 +318,8 @@ def _describe(
     extra: dict[str, Any] = {"format": kind}
     if count > 1:
         extra["images"] = count
+    if set("IQ") & set(pages.axes) and not _stated_axes(parse_json(keyframe.shaped_description), pages.shape):
+        extra[AXES_GUESSED] = True
     if keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         extra[WHITE_IS_ZERO] = True
     elif keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and keyframe.colormap is not None:

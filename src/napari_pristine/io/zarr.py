@@ -24,6 +24,7 @@ from napari_pristine.io.atomic import ZARR_METADATA, ZARR_SUFFIX, is_zarr_node
 from napari_pristine.io.collection import join_inside, list_images, read_node
 from napari_pristine.io.lazy import LazyArray, translate_errors
 from napari_pristine.io.metadata import (
+    AXES_GUESSED,
     FileMetadata,
     Provenance,
     check_series,
@@ -276,18 +277,20 @@ def _open_image(path: Path, axes: str) -> Image:
             raise
         stated = FileMetadata(notes=(f"its spacing and units are not read: {error}",))
     names = node.array.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
-    return _make_image(path, path, axes or _named_axes(path, names, ZarrArray(path).shape), axes, stated, {})
+    shape = ZarrArray(path).shape
+    named = axes or _named_axes(path, names, shape)
+    return _make_image(path, path, named or guess_axes(shape), axes, stated, {} if named else {AXES_GUESSED: True})
 
 
 def _named_axes(path: Path, names: Any, shape: tuple[int, ...]) -> str:
-    """Axes of a plain array by the names of its dimensions; guessed if it has none.
+    """Axes of a plain array by the names of its dimensions; empty if it has none.
 
     Raises:
         AxesError: A name is unknown.
     """
     texts = [str(name) for name in names if name is not None] if isinstance(names, list) else []
     if len(texts) != len(shape) or all(re.fullmatch(r"dim_?\d+|phony_dim_\d+", text) for text in texts):
-        return guess_axes(shape)
+        return ""
     try:
         return axes_from_names(texts)
     except AxesError as error:

@@ -115,9 +115,9 @@ class JobContext:
         """Squared residual of the last progress event, for steps that measure none."""
         return torch.tensor(self.last_progress.residual**2 if self.last_progress else 1.0)
 
-    def preview(self, make_previews: Callable[[], Sequence[Preview]]) -> JobPart[None]:
-        """Send previews if they are due."""
-        if not self.preview_due():
+    def preview(self, make_previews: Callable[[], Sequence[Preview]], *, at_once: bool = False) -> JobPart[None]:
+        """Send previews if they are due, or `at_once`."""
+        if not at_once and not self.preview_due():
             return
         started = time.monotonic()
         for preview in make_previews():

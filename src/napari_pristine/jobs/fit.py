@@ -155,17 +155,40 @@ class BlockFitter:
                     assert plan.method.fit_batch is not None
                     fit = plan.method.fit_batch(nets, noisy_tiles, plan.params, warm)
                 yield from context.run_fit(fit, partial(previews, nets), len(batch), plan.params.last_of(warm))
-            for number_in_batch, (net, noisy) in enumerate(zip(nets, noisy_tiles, strict=True)):
-                if plan.method.restore_with_error is not None:
-                    with torch.no_grad():
-                        pair = plan.method.restore_with_error(net, noisy, plan.params)
-                    tiles[number_in_batch][index], half_widths[number_in_batch][index] = pair
-                else:
-                    tiles[number_in_batch][index] = self._render(net, noisy)
-                networks[number_in_batch].append(net)
+            for fitted, parts, widths, net, noisy in zip(batch, tiles, half_widths, nets, noisy_tiles, strict=True):
+                make = partial(self._previews_of_tiles, fitted, tiling, parts)
+                yield from self._restore_tile(net, noisy, parts, widths, index, make)
+            for tile_networks, net in zip(networks, nets, strict=True):
+                tile_networks.append(net)
         for fitted, parts, widths, tile_networks in zip(batch, tiles, half_widths, networks, strict=True):
             fitted.restored, fitted.networks = blend(tiling, parts), tile_networks
             fitted.half_widths = blend(tiling, widths) if plan.method.restore_with_error is not None else None
+
+    def _previews_of_tiles(self, fitted: FittedBlock, tiling: Tiling, parts: list[Tensor]) -> list[Preview]:
+        return self.previews(fitted, blend(tiling, parts))
+
+    def _restore_tile(
+        self,
+        net: nn.Module,
+        noisy: NoisyBlock,
+        parts: list[Tensor],
+        widths: list[Tensor],
+        index: int,
+        make_previews: Callable[[], list[Preview]],
+    ) -> JobPart[None]:
+        """Restore one of the tiles `parts`, and how wrong it may be; the first version of a block is shown at once."""
+        if self.plan.method.restore_with_error is None:
+            parts[index] = self._render(net, noisy)
+            return
+        for estimate in self.plan.method.restore_with_error(net, noisy, self.plan.params):
+            parts[index], widths[index] = estimate.pixels, estimate.half_widths
+            if estimate.done == estimate.total:
+                return
+            yield from self.context.progress(Step(estimate.done, estimate.total, self.context.last_residual()))
+            yield from self.context.preview(make_previews, at_once=index == 0 and estimate.done == 1)
+            if self.context.keep:
+                yield from self.context.emit(Note(f"kept after {estimate.done} of {estimate.total} orientations"))
+                return
 
     def _initial_tiles(self, fitted: FittedBlock, tiling: Tiling) -> list[Tensor]:
         """Tiles of a block before the fit: the noisy pixels, on the grid of the result."""

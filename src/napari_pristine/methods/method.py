@@ -206,6 +206,24 @@ class Step:
     residual: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A version of restored pixels whose error is known.
+
+    Attributes:
+        done: Number of this version.
+        total: Number of versions; the last one is the best.
+        pixels: `(C, *space)`.
+        half_widths: Half the width of the interval that holds the truth of each pixel with a probability of 90 %, in
+            the units of the pixels, `(C, *space)`.
+    """
+
+    done: int
+    total: int
+    pixels: Tensor
+    half_widths: Tensor
+
+
 @dataclass(frozen=True)
 class StopReason:
     """Reason why a fit ended, as text for users; a `warning` if the result needs to be checked.
@@ -277,8 +295,8 @@ class Method(Generic[P, N]):
             network is another.
         candidates: For a method that chooses another one: the methods, with a preset each, from which it does, by its
             own presets; the quickest first.
-        restore_with_error: `restore`, and half the width of the interval that holds the truth of each pixel with a
-            probability of 90 %, in the units of the pixels; none for methods that do not know their error.
+        restore_with_error: `(net, block, params) -> Iterator[Estimate]`: better and better versions of what `restore`
+            returns, with their errors; none for methods that do not know their error.
         seconds: CPU seconds that presets take for 512 × 512 pixels on one core of a machine on which `pretrained` with
             `fast` takes 0.9; measured. Presets that take hours have no entry.
         memory: Peak memory while a tile is fitted, in bytes per value; measured.
@@ -304,7 +322,7 @@ class Method(Generic[P, N]):
     noise_kept: Callable[[N, NoisyBlock, P, Tensor], Tensor] | None = None
     from_pretrained: Mapping[str, Any] = field(default_factory=dict)
     candidates: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
-    restore_with_error: Callable[[N, NoisyBlock, P], tuple[Tensor, Tensor]] | None = None
+    restore_with_error: Callable[[N, NoisyBlock, P], Iterator[Estimate]] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     memory: int = 700
     test_settings: Mapping[str, Any] = field(default_factory=dict)
