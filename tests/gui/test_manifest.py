@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 from npe2 import PluginManifest
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 import napari_pristine
-from napari_pristine.gui.widgets import open_as_tab
+from napari_pristine.gui.widgets import DockPanel
 from napari_pristine.io.registry import SUFFIXES
 from napari_pristine.io.vendors import KINDS
 from napari_pristine.methods import METHODS
@@ -87,18 +87,15 @@ def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
 
 
 def test_a_panel_opens_as_a_tab_beside_the_others_of_its_side(qtbot, make_napari_viewer):
-    class Panel(QWidget):
-        def showEvent(self, event):  # noqa: N802
-            super().showEvent(event)
-            open_as_tab(self)
-
     viewer = make_napari_viewer(show=True)
-    first, second = (viewer.window.add_dock_widget(Panel(), name=name, area="right") for name in ("a", "b"))
+    first, second = (
+        viewer.window.add_plugin_dock_widget("napari-pristine", name)[0] for name in ("Restore", "Compare")
+    )
     window = first.parentWidget()
     qtbot.wait(50)
     assert window.tabifiedDockWidgets(second) == [first]
     assert first.visibleRegion().isEmpty()  # the new one is in front
-    below = viewer.window.add_dock_widget(Panel(), name="c", area="bottom")
+    below = viewer.window.add_dock_widget(DockPanel(viewer), name="c", area="bottom")
     qtbot.wait(50)
     assert window.tabifiedDockWidgets(below) == []
 

@@ -15,7 +15,7 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTabBar, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.gui.compare_form import CompareForm
@@ -26,7 +26,7 @@ from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer, layer_arguments, layer_axes, layer_data
 from napari_pristine.gui.plots import PLOTS, Colours, draw, save_figure
 from napari_pristine.gui.result_layer import result_facts, result_metadata, source_name
-from napari_pristine.gui.widgets import ask_save_path, button, copy_text, side_by_side, wrapped_label
+from napari_pristine.gui.widgets import DockPanel, ask_save_path, button, copy_text, side_by_side, wrapped_label
 from napari_pristine.recipe_code import methods_paragraph
 
 _WAIT = 250
@@ -40,7 +40,7 @@ _DIVERGING = Colormap(
 _LINES = "profile line"
 
 
-class ComparePanel(QWidget):  # type: ignore[misc]
+class ComparePanel(DockPanel):
     """The dock panel that compares results of one noisy image, on the plane that is shown.
 
     Args:
@@ -48,8 +48,7 @@ class ComparePanel(QWidget):  # type: ignore[misc]
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = viewer
+        super().__init__(viewer)
         self.comparisons: Comparisons | None = None
         self.grid = SideBySide(viewer)
         self.form = CompareForm(viewer)

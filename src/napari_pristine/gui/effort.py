@@ -1,4 +1,4 @@
-"""Choice of the effort: one button for each preset, with the time that it takes."""
+"""Choice of the effort: one button for each preset, with the time and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _TOOLTIPS = {
     "best": "Tries more, and takes the result with the least estimated error.",
     "paper": "The settings of the publication; without a GPU it may take hours.",
 }
+
+
+_COSTS = "Below: about how long it takes for the chosen region, and the memory of this program meanwhile."
 
 
 def effort_title(preset: str) -> str:
@@ -66,7 +69,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
             button = QPushButton(effort_title(preset))
             button.setCheckable(True)
             button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # all of one height
-            button.setToolTip(_TOOLTIPS.get(preset, ""))
+            button.setToolTip("\n".join(filter(None, (_TOOLTIPS.get(preset, ""), _COSTS))))
             self._group.addButton(button)
             self._layout.addWidget(button)
             self._buttons[preset] = button
@@ -74,11 +77,11 @@ class EffortSelect(QWidget):  # type: ignore[misc]
             self._chosen = "balanced"
         self._buttons[self._chosen].setChecked(True)
 
-    def show_times(self, times: Mapping[str, str]) -> None:
-        """Show the time that each preset takes; those that are not named are not known."""
+    def show_costs(self, costs: Mapping[str, str]) -> None:
+        """Show the time and the memory that each preset takes; of those that are not named, they are not known."""
         for preset, button in self._buttons.items():
             title = effort_title(preset)
-            button.setText(f"{title}\n{times[preset]}" if preset in times else title)
+            button.setText(f"{title}\n{costs[preset]}" if preset in costs else title)
 
     def title(self) -> str:
         """Title of the chosen preset, in lower case."""

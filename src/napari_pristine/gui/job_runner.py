@@ -15,12 +15,12 @@ from napari import Viewer
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QThreadPool, Signal
-from qtpy.QtWidgets import QWidget
 from superqt.utils import GeneratorWorker
 
 from napari_pristine.device import leave_a_core
 from napari_pristine.errors import ComputeError, PristineError
 from napari_pristine.events import Command
+from napari_pristine.gui.widgets import DockPanel
 
 _LAST_WAIT = 3000
 """Milliseconds to wait for threads when Python ends."""
@@ -203,12 +203,11 @@ def _run(job: Job, cancelled: Flag, threads: int) -> Job:
     return None
 
 
-class JobPanel(QWidget):  # type: ignore[misc]
+class JobPanel(DockPanel):
     """Base class of dock panels that run jobs, one at a time; closing the panel or the viewer stops the job."""
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = viewer
+        super().__init__(viewer)
         self.runner = JobRunner()
         self.runner.yielded.connect(self.on_event)
         self.runner.returned.connect(self.on_result)

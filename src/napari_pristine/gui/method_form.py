@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -74,6 +75,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self._probed: tuple[ImageLayer | None, str] = (None, "")
         self.measured: Measured | None = None
         self.pixels = self.block_count = 0
+        self.memory: dict[str, int] = {}
         self.problem = ""
         self._layout_sections()
         self._show_method()
@@ -298,7 +300,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _on_measured(self, measured: Measured) -> None:
         self.measured = measured
         self.noise.setText(measured.text)
-        self._show_times()
+        self._show_costs()
 
     def _on_not_measured(self, error: Exception) -> None:
         self.noise.setText(str(error) if isinstance(error, PristineError) else "")
@@ -310,17 +312,25 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             return None
         return known * self.measured.slowness * pixels / 512**2
 
-    def _show_times(self) -> None:
-        """Show the time of each effort for the chosen region."""
-        times = {}
-        for preset in self.method.presets:
-            if self.pixels and (seconds := self.seconds(preset, self.pixels)) is not None:
-                times[preset] = f"≈ {_roughly(seconds)}"
-        self.effort.show_times(times)
+    def _show_costs(self) -> None:
+        """Show time and memory of each effort for the chosen region."""
+        costs = {}
+        for preset, memory in self.memory.items():
+            seconds = self.seconds(preset, self.pixels)
+            time = [] if seconds is None else [f"≈ {_roughly(seconds)}"]
+            costs[preset] = "\n".join([*time, f"{memory / 1e9:.2g} GB"])
+        self.effort.show_costs(costs)
+
+    def _memory_of(self, preset: str, plan: RestorationPlan) -> int:
+        """Approximate memory of this program while it restores the region by a preset, in bytes."""
+        if preset != self.effort.value:
+            plan = replace(plan, params=self.method.settings(preset))
+        result = math.prod(plan.output_blocks.shape) * plan.stated_dtype.itemsize
+        return plan.memory + 2 * result  # that of the previews, and the one that replaces it
 
     def _on_changed(self) -> None:
         """Describe the blocks, and the size of the result if it is on a finer grid."""
-        self.pixels, self.problem = 0, ""
+        self.pixels, self.problem, self.memory = 0, "", {}
         try:
             image = self.layer_select.image()
             guessed = " (axes guessed)" if self.layer_select.axes_guessed and len(image.axes) > 2 else ""
@@ -337,13 +347,14 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             self.description.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
         else:
             self.pixels, self.block_count = math.prod(plan.image.shape), len(plan.indices)
+            self.memory = {preset: self._memory_of(preset, plan) for preset in self.method.presets}
             text = plan.blocks.describe()
             grids = zip(plan.image.axes, plan.image.shape, plan.output_blocks.shape, strict=True)
             sizes = [f"{axis} {fine}" for axis, coarse, fine in grids if fine > coarse]
             finer = f" The result has a {max(plan.upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
             self.description.setText(f"{text[0].upper()}{text[1:]}.{finer}")
             self.description.setStyleSheet("")
-        self._show_times()
+        self._show_costs()
         self.changed.emit()
 
     def _layout_sections(self) -> None:

@@ -31,6 +31,7 @@ from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
+from napari_pristine.resources import free_memory
 from napari_pristine.settings import make
 from napari_pristine.text import counted, duration
 from napari_pristine.verdict import judge
@@ -269,7 +270,7 @@ class RestorePanel(JobPanel):
         self._update_enabled()
 
     def _is_wanted(self) -> bool:
-        """Ask about axes that may be confused, and about jobs that take long; True if the user goes on."""
+        """Ask about axes that may be confused, and about large jobs; True if the user goes on."""
         form, layer = self.form, self.form.layer_select.layer
         axes = form.layer_select.axes.value.replace("S", "")
         if len(axes) >= _CONFUSABLE and form.layer_select.axes_guessed and layer not in self._asked:
@@ -285,12 +286,15 @@ class RestorePanel(JobPanel):
                 return False
             self._asked.add(layer)
         seconds = form.seconds(form.effort.value, form.pixels) or 0.0
-        if form.block_count > _MANY_PLANES or seconds > _MANY_SECONDS:
+        memory, free = form.memory.get(form.effort.value, 0), free_memory()
+        if form.block_count > _MANY_PLANES or seconds > _MANY_SECONDS or memory > free:
+            size = f"{form.block_count:,} {'plane' if form.block_count == 1 else 'planes'}"
             time = f", about {duration(seconds)}" if seconds else ""
+            needs = f", about {memory / 1e9:.2g} GB of memory, of which {free / 1e9:.2g} GB are free"
             return ask(
                 self,
-                f"{form.block_count:,} planes{time}. Restore all of them? Batch does so in the background, and can be "
-                "interrupted.",
+                f"{size}{time}{needs if memory > free else ''}. Restore all of it? Batch does so in the background, "
+                "keeps results on disk, and can be interrupted.",
                 "Restore all",
                 "Cancel",
             )

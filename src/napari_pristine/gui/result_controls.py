@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_pristine.gui.mixture import MIXED_AT_ONCE
 from napari_pristine.gui.result_layer import ResultLayer
-from napari_pristine.gui.widgets import button, label_for, side_by_side
+from napari_pristine.gui.widgets import button, side_by_side
 
 
 class ResultControls(QWidget):  # type: ignore[misc]
@@ -52,11 +52,15 @@ class ResultControls(QWidget):  # type: ignore[misc]
             "Noisy, restored and removed side by side, with figures and plots.",
             self.compare_clicked.emit,
         )
-        self.step_row = side_by_side(label_for(self.step, "Fit"), self.step, self.step_label, self.step_button)
+        labels = QLabel("Fit"), QLabel("Strength")
+        for label, slider in zip(labels, (self.step, self.strength), strict=True):
+            label.setBuddy(slider)  # screen readers name the slider by it
+            label.setToolTip(slider.toolTip())
+            label.setMinimumWidth(labels[1].sizeHint().width())
+        self.step_row = side_by_side(labels[0], self.step, self.step_label, self.step_button)
         self.strength_row = side_by_side(
-            label_for(self.strength, "Strength"), self.strength, self.strength_label, self.channel_box,
-            self.compare_button,
-        )  # fmt: skip
+            labels[1], self.strength, self.strength_label, self.channel_box, self.compare_button
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.step_row)

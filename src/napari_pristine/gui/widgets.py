@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from magicgui.widgets import ComboBox
+from napari import Viewer
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDropEvent, QGuiApplication, QValidator
+from qtpy.QtGui import QDropEvent, QGuiApplication, QShowEvent, QValidator
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAbstractSpinBox,
     QComboBox,
     QDockWidget,
@@ -204,12 +206,27 @@ def set_enabled(widget: QWidget, reason: str = "") -> None:
     widget.setToolTip("\n".join(filter(None, (reason, text))))
 
 
-def open_as_tab(panel: QWidget) -> None:
-    """Put the dock widget of a panel, which is about to be shown, in one place with the others on its side, in front.
+class DockPanel(QWidget):  # type: ignore[misc]
+    """Base class of dock panels: when one is opened, it is a tab beside the others on its side, in front.
 
     Args:
-        panel: The panel; nothing is done if it is in no dock widget, or if that is a tab or a window of its own.
+        viewer: The napari viewer.
     """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self._opened = False
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        """Become a tab the first time; later, the panel stays where the user has put it."""
+        super().showEvent(event)
+        if not self._opened:
+            self._opened = True
+            _put_in_tab(self)
+
+
+def _put_in_tab(panel: QWidget) -> None:
     dock = panel.parentWidget()
     while dock is not None and not isinstance(dock, QDockWidget):
         dock = dock.parentWidget()
@@ -277,7 +294,7 @@ def side_by_side(*widgets: QWidget) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(4)
     for widget in widgets:
-        layout.addWidget(widget, stretch=int(not isinstance(widget, (QLabel, QPushButton))))
+        layout.addWidget(widget, stretch=int(not isinstance(widget, (QLabel, QAbstractButton))))
     return line
 
 
