@@ -60,6 +60,7 @@ class RestorePanel(JobPanel):
         self.cancel_button = button("&Cancel", "Stop and discard the result so far.", self.stop)
         self.more_button = QToolButton()
         self.more_button.setText("⋯")
+        self.more_button.setStyleSheet("QToolButton::menu-indicator { image: none; } QToolButton { min-width: 28px; }")
         self.more_button.setToolTip("Recipes, and the same for other images.")
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = RecipeMenu(self)
@@ -79,10 +80,11 @@ class RestorePanel(JobPanel):
         for widget in (self.preview_button, self.run_button, self.keep_button, self.cancel_button, self.more_button):
             buttons.addWidget(widget)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.form, stretch=1)
+        layout.addWidget(self.form)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.controls)
+        layout.addStretch()
         self.form.changed.connect(self._update_enabled)
         self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
@@ -233,6 +235,9 @@ class RestorePanel(JobPanel):
         elif isinstance(result, Restored) and self.result is not None and self._plan is not None:
             partly = len(self._done) < len(self._plan.indices)
             self.result.show_result(result, self._done if partly else None)
+            strength = self.form.loaded.strength if self.form.loaded is not None else []
+            if self.result.can_mix and len(strength) in (1, len(self.result.strengths)):
+                self.result.mix(strength if len(strength) > 1 else strength * len(self.result.strengths))
             self.progress.show_result(result)
 
     def on_error(self, error: Exception) -> None:
