@@ -16,7 +16,7 @@ from napari_pristine.errors import AxesError
 from napari_pristine.gui import compare_job
 from napari_pristine.gui.compare_job import plane_over
 from napari_pristine.gui.compare_panel import ComparePanel, open_compare
-from napari_pristine.gui.plots import PLOTS
+from napari_pristine.gui.plots import PLOTS, make_figure
 from napari_pristine.recipe import Choice, Recipe
 from napari_pristine.samples import simulate_image
 
@@ -95,6 +95,7 @@ def test_a_reference_adds_its_figures(qtbot: Any, viewer: Any, compared: Compare
     compared.form.reference_box.choose(viewer.layers["long exposure"])
     wait_for_figures(qtbot, compared)
     noisy, quick, best = (column(compared, number) for number in range(3))
+    assert list(quick).index("Error (noise levels)") == 4
     assert quick["PSNR (dB)"] == "∞"
     assert quick["SSIM"] == "1.000"
     assert float(noisy["PSNR (dB)"]) < float(best["PSNR (dB)"])
@@ -114,15 +115,18 @@ def test_other_images_can_be_compared_and_results_left_out(qtbot: Any, compared:
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_every_plot_is_drawn(qtbot: Any, viewer: Any, compared: ComparePanel, name: str) -> None:
+    compared.tabs.setCurrentIndex(list(PLOTS).index(name))
+    (axes,) = compared.canvas.figure.axes
+    assert [text.get_text()[:11] for text in axes.texts] == ["Draw a line"] * (name == "Profile")
     compared.draw_line()
     shapes = compared.form.line_box.layer
     shapes.mode = "pan_zoom"
     shapes.add_lines(np.array([[10.0, 10.0], [40.0, 50.0]]))
     wait_for_figures(qtbot, compared)
-    compared.tabs.setCurrentIndex(list(PLOTS).index(name))
     (axes,) = compared.canvas.figure.axes
     assert len(axes.lines) >= 2
-    assert axes.get_legend() is not None
+    compared.canvas.draw()
+    assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1, "the legend covers the curves"
     if name == "Profile":
         assert axes.lines[0].get_xdata()[-1] == pytest.approx(0.2 * 50)
 
@@ -258,6 +262,26 @@ def test_the_figure_is_written(
     compared.save_figure(str(tmp_path / "figure.xyz"))
     wait(qtbot, compared)
     assert "cannot be written" in notifications[-1].message
+
+
+def test_the_parts_of_a_figure_are_lettered_without_a_gap(compared: ComparePanel) -> None:
+    figure = make_figure(compared.comparisons.request, compared.comparisons.usable[0])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert "".join(title[0] for title in titles if title) == "abcdefg"
+
+
+def test_long_names_of_results_are_not_cut(qtbot: Any, viewer: Any) -> None:
+    source = viewer.add_image(NOISY, name="cells")
+    for name in ("Pretrained denoise, quick", "INR denoise, balanced"):
+        add_result(viewer, TRUTH, f"cells · {name}")
+    panel = show(qtbot, viewer)
+    panel.choose(source, None)
+    wait_for_figures(qtbot, panel)
+    assert "Error (noise levels)" not in column(panel, 1)  # which nobody has estimated
+    table = panel.table
+    for number in range(table.columnCount()):
+        widest = max(map(table.fontMetrics().horizontalAdvance, table.horizontalHeaderItem(number).text().split("\n")))
+        assert widest <= table.columnWidth(number)
 
 
 def test_the_methods_paragraph_is_copied(compared: ComparePanel) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -131,3 +133,23 @@ def test_there_is_one_job_at_a_time(qtbot):
         runner.start(recorder.job())
     with qtbot.waitSignal(runner.finished):
         runner.cancel()
+
+
+def test_python_ends_without_an_abort_while_something_is_measured():
+    """As if napari is closed just after an image was opened: torch aborts if its thread ends after Python has."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "from threading import Event\n"
+        "from napari_pristine.gui.job_runner import LatestCall\n"
+        "application, begun = QApplication([]), Event()\n"
+        "def measure():\n"
+        "    image = torch.rand(1, 1, 300, 300)\n"
+        "    begun.set()\n"
+        "    for _ in range(50): image = torch.nn.functional.conv2d(image, torch.ones(1, 1, 9, 9) / 81, padding=4)\n"
+        "call = LatestCall()\n"
+        "call.start(measure)\n"
+        "begun.wait()\n"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

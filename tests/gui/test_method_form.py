@@ -78,3 +78,9 @@ def test_the_description_follows_image_axes_and_range(viewer, open_panel):
     select.ranges["Z"].value = "7"
     assert "7" in form.description.text()
     assert form.description.styleSheet()
+
+
+def test_the_choice_of_the_device_says_why_there_is_no_gpu(viewer, open_panel, monkeypatch):
+    monkeypatch.setattr("napari_pristine.gui.method_form.gpu_advice", lambda: "No GPU is used: it is at the cleaner's.")
+    panel = open_panel(viewer)
+    assert panel.form.device_box.tooltip == "Processor that computes. No GPU is used: it is at the cleaner's."

@@ -105,7 +105,7 @@ def test_microscope_files_are_opened_with_channels_axes_and_pixel_size(
     assert [layer.name for layer in layers] == ["cells stack · Green", "cells stack · Red"]
     for number, layer in enumerate(layers):
         assert layer.source.reader_plugin == "napari-pristine"
-        assert layer.axis_labels == ("z", "y", "x")
+        assert layer.axis_labels == ("Z", "Y", "X")
         assert tuple(layer.scale) == pytest.approx((0.5, 0.1, 0.1))
         assert {str(unit) for unit in layer.units} == {UM}
         np.testing.assert_array_equal(np.asarray(layer.data), STACK.data[0, :, number])

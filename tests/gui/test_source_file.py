@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from helpers import noisy
+from helpers import noisy, wait_until_idle
 
 from napari_pristine.gui import source_file
 from napari_pristine.gui.layers import image_from_layer, layer_axes, stated_axes
@@ -57,6 +57,12 @@ def test_the_panel_shows_axes_and_pixel_size_of_the_file_and_restores_with_them(
     for name in ("axes", "scale", "units", "translate", "channels"):
         assert getattr(image, name) == getattr(STACK, name), name
     assert image.metadata["format"] == "ome"
+    panel.form.layer_select.ranges["Z"].value = "2:4"
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    result = viewer.layers[-1]
+    assert result.data.shape == (2, 2, 32, 40)
+    assert (tuple(result.scale), tuple(result.translate)) == ((1,) * 4, (2, 0, 0, 0))  # it lies over the layer
 
 
 @pytest.mark.parametrize(
@@ -161,3 +167,23 @@ def test_the_window_does_not_wait_for_a_slow_file(
         answers.set()
     assert late.args == [str(tmp_path / "cells.ome.tif")]
     assert layer_axes(layer) == "ZCYX"
+
+
+def test_the_panel_shows_what_a_slow_file_says_when_it_is_read(
+    qtbot: Any, viewer: Any, open_panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, read = Event(), source_file.open_lazily
+
+    def slow(path: Path) -> Image | None:
+        assert answers.wait(60)
+        return read(path)
+
+    monkeypatch.setattr(source_file, "open_lazily", slow)
+    monkeypatch.setattr(source_file, "_WAIT_SECONDS", 0.001)
+    write(tmp_path / "cells.ome.tif", STACK)
+    with source_file_of(tmp_path / "cells.ome.tif"):
+        viewer.add_image(STACK.data, name="cells")
+    panel = open_panel(viewer)
+    assert panel.form.facts.text() == "T 5 · C 2 · Y 32 · X 40 · uint16 (axes guessed)"
+    answers.set()
+    qtbot.waitUntil(lambda: panel.form.facts.text() == "Z 5 · C 2 · Y 32 · X 40 · uint16 · 0.2 µm", timeout=60_000)

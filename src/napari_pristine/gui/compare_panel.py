@@ -300,8 +300,8 @@ class ComparePanel(DockPanel):
         figure.set_facecolor(colours.background)
         if self.comparisons is not None and self.comparisons.usable:
             axes = figure.add_subplot()
-            draw(axes, name, self.comparisons, colours)
-            figure.subplots_adjust(left=0.15, right=0.97, bottom=0.22, top=0.96)
+            draw(axes, name, self.comparisons, colours, legend_above=True)
+            figure.subplots_adjust(left=0.15, right=0.97, bottom=0.22, top=0.82)
         self.canvas.draw_idle()
 
     def _update_enabled(self) -> None:

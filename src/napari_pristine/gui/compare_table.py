@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from napari_pristine.gui.compare_job import Compared, Comparisons
 from napari_pristine.gui.layers import PIXELS
 from napari_pristine.image.figures import FINEST, Figures, Resolution, Scores
 
+_HEADER = 11
+"""Letters of a line in the title of a column."""
 _ERROR_TIP = "Root mean square error that was estimated from the noisy image alone when the method was chosen."
 _HALVES_TIP = (
     "Finest period at which two halves of the light of the noisy image agree (Fourier ring correlation, 1/7). A result "
@@ -170,7 +173,7 @@ class FigureTable(QTableWidget):  # type: ignore[misc]
             return
         names = [("noisy", comparisons.request.name), *((comparisons.label(result), result.name) for result in usable)]
         for column, (label, name) in enumerate(names if lines else []):
-            header = QTableWidgetItem(label)
+            header = QTableWidgetItem(textwrap.fill(label, _HEADER))
             header.setToolTip(name)
             self.setHorizontalHeaderItem(column, header)
         for number, (title, tooltip, texts) in enumerate(lines):
@@ -195,8 +198,8 @@ def _lines(comparisons: Comparisons) -> list[tuple[str, str, list[str]]]:
     ]
     errors = [result.candidate.error for result in usable]
     texts = ["1", *("–" if error is None else f"{error:.2f}" for error in errors)]
-    estimate = ("Error (noise levels)", _ERROR_TIP, texts)
+    estimate = [("Error (noise levels)", _ERROR_TIP, texts)] if errors.count(None) < len(errors) else []
     resolutions = [figures[0].before, *(found.after for found in figures)]
     texts = [describe_resolution(resolution, request.pixel, request.unit) for resolution in resolutions]
     detail = ("Finest detail", _HALVES_TIP if request.reference is None else _REFERENCE_TIP, texts)
-    return [*lines[:4], estimate, detail, *lines[4:]]
+    return [*lines[:4], *estimate, detail, *lines[4:]]

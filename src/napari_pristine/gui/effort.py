@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 _TITLES = {"fast": "Quick", "balanced": "Balanced", "best": "Best", "paper": "As published"}
 _ORDER = list(_TITLES)
@@ -38,6 +38,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
         self._layout = QHBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(2)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._chosen = "balanced"
         self._group.buttonClicked.connect(self._on_clicked)
         self.set_presets(presets)
@@ -67,6 +68,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
         for preset in sorted(presets, key=lambda preset: _ORDER.index(preset) if preset in _ORDER else len(_ORDER)):
             button = QPushButton(effort_title(preset))
             button.setCheckable(True)
+            button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)  # all of one height
             button.setToolTip("\n".join(filter(None, (_TOOLTIPS.get(preset, ""), _COSTS))))
             self._group.addButton(button)
             self._layout.addWidget(button)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from threading import Event as Flag
@@ -23,8 +24,17 @@ from napari_pristine.gui.widgets import DockPanel
 
 _LAST_WAIT = 3000
 """Milliseconds to wait for threads when Python ends."""
-# Qt aborts if a worker ends after its signals were deleted
-atexit.register(lambda: QThreadPool.globalInstance().waitForDone(_LAST_WAIT))
+_threads: weakref.WeakSet[Thread] = weakref.WeakSet()
+"""The threads of `LatestCall`."""
+
+
+@atexit.register
+def _wait_for_threads() -> None:
+    """Wait for all threads: Qt and torch abort if one of theirs ends after Python has."""
+    QThreadPool.globalInstance().waitForDone(_LAST_WAIT)
+    for thread in list(_threads):
+        thread.join(_LAST_WAIT / 1000)
+
 
 Job: TypeAlias = Generator[object, "Command | None", object]
 """A generator that yields events and returns a result; closing it cancels it."""
@@ -140,7 +150,9 @@ class LatestCall(QObject):  # type: ignore[misc]
         self.running = function is not None
         if function is not None:
             # a daemon, so that it does not keep a closed window waiting; a list, so that it does not keep the function
-            Thread(target=self._call, args=([function],), daemon=True).start()
+            thread = Thread(target=self._call, args=([function],), daemon=True)
+            _threads.add(thread)
+            thread.start()
 
     def _call(self, functions: list[Callable[[], object]]) -> None:
         """Call the only function of a list, in the thread."""

@@ -23,6 +23,7 @@ from napari_pristine.gui.layers import (
     visible_ranges,
 )
 from napari_pristine.gui.result_layer import source_name
+from napari_pristine.gui.source_file import SOURCE_FILES
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image
 
@@ -137,6 +138,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         self.axes.changed.connect(self._on_axes_entered)
         self.together.changed.connect(self._emit_changed)
         self.mask_box.box.changed.connect(self._emit_changed)
+        SOURCE_FILES.late.connect(self._on_late_file)
         self._on_layer()
 
     @property
@@ -229,6 +231,14 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         with self.axes.changed.blocked():
             self.axes.value = "" if self.layer is None else layer_axes(self.layer)
         self._on_axes()
+
+    def _on_late_file(self, path: str) -> None:
+        """Show what the file of the chosen layer says, which was not known when the layer was chosen."""
+        if self.layer is not None and self.layer.source.path == path:
+            if self.axes_entered:
+                self.changed.emit()
+            else:
+                self._on_layer()
 
     def _on_axes_entered(self) -> None:
         self.axes_entered = True

@@ -16,7 +16,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_pristine.device import pick_device
+from napari_pristine.device import gpu_advice, pick_device
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.effort import EffortSelect
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
@@ -61,7 +61,9 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.extra_images = ExtraImages(viewer, lambda: self.layer_select.layer)
         self.model_select = ModelSelect(self.method)
         self.effort = EffortSelect(list(self.method.presets))
-        self.device_box = ComboBox(choices=_available_devices(), value="auto", tooltip="Processor that computes.")
+        self.device_box = ComboBox(
+            choices=_available_devices(), value="auto", tooltip=f"Processor that computes. {gpu_advice()}".strip()
+        )
         self.uncertainty_box = CheckBox(
             text="Uncertainty",
             tooltip="Add a layer with half the width of the interval that holds the truth of each pixel with 90 % "

@@ -26,6 +26,7 @@ _MAX_POINTS = 2000
 _WIDTH, _PLOTS_HEIGHT, _TITLE_HEIGHT = 7.1, 4.4, 0.25
 """Width of the figure in inches, two columns of a journal; height of its plots, and of the title of an image."""
 _FONT = 7
+_LETTERS = "abcdefghi"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def draw_resolution(axes: Axes, comparisons: Comparisons, colours: Colours) -> N
             axes.axhline(figures.before.threshold, color=colours.text, ls="--", lw=1)
         if figures.after is not None:
             _plot(axes, _per_unit(figures.after.curve, request.pixel), color=colour, label=comparisons.label(result))
-    with_what = "two halves of it" if request.reference is None else "the reference"
-    axes.set(ylim=(-0.1, 1.02), xlabel=f"spatial frequency (1/{request.unit})", ylabel=f"correlation with {with_what}")
+    what = "of two halves" if request.reference is None else "with the reference"
+    axes.set(ylim=(-0.1, 1.02), xlabel=f"spatial frequency (1/{request.unit})", ylabel=f"correlation {what}")
 
 
 def draw_profile(axes: Axes, comparisons: Comparisons, colours: Colours) -> None:
@@ -102,6 +103,8 @@ def draw_profile(axes: Axes, comparisons: Comparisons, colours: Colours) -> None
         if number == len(known) - 1 and "reference" in profiles:
             curve = _scaled(profiles["reference"], request.pixel)
             _plot(axes, curve, color=colours.text, ls="--", lw=1, label="reference")
+    if not known:
+        axes.text(0.5, 0.5, "Draw a line to see the grey values along it.", color=colours.text, ha="center", fontsize=8)
     axes.set(xlabel=f"distance ({request.unit})", ylabel="grey value")
 
 
@@ -115,8 +118,10 @@ PLOTS: dict[str, Callable[[Axes, Comparisons, Colours], None]] = {
 """All plots by their names."""
 
 
-def draw(axes: Axes, name: str, comparisons: Comparisons, colours: Colours, *, size: float = 8) -> None:
-    """Draw a plot on empty axes, with its legend."""
+def draw(
+    axes: Axes, name: str, comparisons: Comparisons, colours: Colours, *, size: float = 8, legend_above: bool = False
+) -> None:
+    """Draw a plot on empty axes, with its legend: above the plot, or in it, which suits short names only."""
     PLOTS[name](axes, comparisons, colours)
     axes.set_facecolor(colours.background)
     axes.tick_params(colors=colours.text, labelsize=size - 1)
@@ -125,7 +130,9 @@ def draw(axes: Axes, name: str, comparisons: Comparisons, colours: Colours, *, s
     for name_, spine in axes.spines.items():
         spine.set(color=colours.text, visible=name_ in ("left", "bottom"))
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=size - 1, labelcolor=colours.text, handlelength=1.5, borderaxespad=0.2)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2} if legend_above else {}
+        style = {"frameon": False, "fontsize": size - 1, "labelcolor": colours.text}
+        axes.legend(handlelength=1.5, borderaxespad=0.2, **style, **place)
 
 
 def save_figure(path: Path, comparisons: Comparisons, chosen: int = 0) -> None:
@@ -170,7 +177,7 @@ def make_figure(request: Request, result: Compared) -> Figure:
         zip(np.atleast_1d(top.subplots(1, len(images))), images, strict=True)
     ):
         axes.imshow(plane, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
-        axes.set_title(f"{'abcd'[number]}  {name}", fontsize=_FONT + 1, loc="left")
+        axes.set_title(f"{_LETTERS[number]}  {name}", fontsize=_FONT + 1, loc="left")
         axes.set_axis_off()
         if number == 0:
             _add_scale_bar(axes, plane.shape, request.pixel, request.unit)
@@ -182,7 +189,7 @@ def make_figure(request: Request, result: Compared) -> Figure:
     cells = below.subplots(2, 3).ravel()
     for number, (axes, name) in enumerate(zip(cells, names, strict=False)):
         draw(axes, name, comparisons, Colours(), size=_FONT)
-        axes.set_title("efghi"[number], fontsize=_FONT + 1, loc="left")
+        axes.set_title(_LETTERS[len(images) + number], fontsize=_FONT + 1, loc="left")
     for axes in cells[len(names) :]:
         axes.set_axis_off()
     listed = cells[-1].text(0, 1, _listed(request, result), fontsize=_FONT - 0.5, va="top", linespacing=1.25)
