@@ -54,11 +54,13 @@ class Progress:
 class Preview:
     """One block of the result as it would be if the job were kept now.
 
-    `data` has the units and the order of axes of the image; write it to `result[index]`.
+    `data` has the units and the order of axes of the image; write it to `result[index]`. Of a block that is finished,
+    `filled` is true where the image had no value that counts, such as in hot pixels: there, it can only be restored.
     """
 
     index: tuple[int | slice, ...]
     data: np.ndarray
+    filled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

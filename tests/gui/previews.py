@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -51,7 +52,7 @@ def main() -> None:
             panel.stop()
         assert wait(60, lambda: not panel.runner.running)
         wait(0.4)
-        print(*(layer.name for layer in viewer.layers), sep=" | ", flush=True)
+        sys.stdout.write(" | ".join(layer.name for layer in viewer.layers) + "\n")
 
     for frame in range(4):
         preview(frame, cancel=True)

@@ -206,6 +206,30 @@ def test_tiles_leave_no_seams() -> None:
     assert jumps.max() < 4 * np.median(jumps)
 
 
+def test_a_fit_ends_after_its_last_step_and_warm_ones_in_proportion() -> None:
+    frames = np.random.default_rng(0).poisson(20, (2, 32, 32)).astype(np.float32)
+    events: list[Any] = []
+    settings = {
+        "steps": 30,
+        "warm_steps": 0.5,
+        "last_step": 10,
+        "fits": 1,
+        "patch": None,
+        "width": 8,
+        "batch": 128,
+        "holdout": 0.1,
+    }
+    restored = restore(frames, "inr", axes="TYX", settings=settings, on_event=events.append)
+    reached = [(event.block, event.step, event.steps) for event in events if isinstance(event, Progress)]
+    assert max(reached, key=lambda each: (each[0], each[1])) == (1, 5, 15)
+    assert [max(step for block, step, _ in reached if block == number) for number in (0, 1)] == [10, 5]
+    assert restored.quality.stopped == (
+        "ended after 10 of 30 steps (last_step)", "ended after 5 of 15 steps (last_step)",
+    )  # fmt: skip
+    settings["last_step"] = 30  # no more than all steps
+    assert restore(frames[0], "inr", settings=settings).quality.stopped == ()
+
+
 def test_neighbours_in_time_start_warm_and_channels_do_not(instead: Any) -> None:
     warm: list[bool] = []
 

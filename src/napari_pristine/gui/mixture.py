@@ -13,26 +13,24 @@ from napari_pristine.image.intensity import cast
 
 MIXED_AT_ONCE = 2**21
 """Values that are mixed while a slider is dragged; of a larger image, only the planes that are shown are mixed."""
-_HOT = 8.0
-"""Noise levels from which a pixel counts as an outlier, which is not mixed in again."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A result and the noisy image, which are mixed where values are read; outliers stay restored.
+    """A result and the noisy image, which are mixed where values are read.
 
     Attributes:
         restored: The result.
         noisy: The image, of the same shape; it may be lazy. None if its grid is coarser: they cannot be mixed.
         axes: Their axes.
-        sigma: Noise level; 0 if there is none.
+        filled: True where the image had no value that counts, such as in hot pixels; these stay restored.
         strengths: Share of the result, for each channel.
     """
 
     restored: NDArray[Any]
     noisy: Any
     axes: str
-    sigma: float
+    filled: NDArray[np.bool_] | None
     strengths: tuple[float, ...]
 
     @property
@@ -59,9 +57,8 @@ class Mixture:
         restored, noisy = self.restored[index], np.asarray(self.noisy[index])
         along = [len(self.strengths) if axis == "C" else 1 for axis in self.axes]
         share = np.broadcast_to(np.array(self.strengths, np.float32).reshape(along), self.shape)[index]
-        difference = restored.astype(np.float32) - noisy
-        outlier = ~(np.abs(difference) < _HOT * self.sigma) if self.sigma else np.zeros(restored.shape, bool)
-        return cast(np.where(outlier, restored, noisy + share * difference), self.dtype)
+        mixed = noisy + share * (restored.astype(np.float32) - noisy)
+        return cast(mixed if self.filled is None else np.where(self.filled[index], restored, mixed), self.dtype)
 
     def values(self) -> Any:
         """The values for a layer: mixed now, or those of a large image plane by plane when they are shown."""

@@ -143,9 +143,8 @@ class RestorePanel(JobPanel):
         select, preview = recipe.select, self.result.is_preview
         if recipe.choice is not None:  # steps are those of the method that was chosen
             settings = find_method(recipe.choice.method).settings(recipe.choice.preset).model_dump()
-            recipe = recipe.model_copy(
-                update={"method": recipe.choice.method, "preset": recipe.choice.preset, "settings": settings}
-            )
+            changes = {"method": recipe.choice.method, "preset": recipe.choice.preset, "settings": settings}
+            recipe = recipe.model_copy(update=changes)
         try:
             if self.form.method.key != recipe.method or self.form.recipe(select).settings != recipe.settings:
                 self.form.show_recipe(recipe)
@@ -208,10 +207,7 @@ class RestorePanel(JobPanel):
             self._plan = event
             self.result.set_plan(event)
         elif isinstance(event, Progress) and self._plan is not None:
-            alone = event.block == 0 and event.blocks <= 1 + self._plan.has_two_stages and len(self._plan.indices) == 1
-            choice = self._plan.statistics.choice
-            method = find_method(choice.method) if choice else self._plan.method
-            alone &= method.restore_with_error is None  # else steps are orientations of the image
+            alone = self._plan.has_one_fit and event.block == 0 and event.blocks <= 1 + self._plan.has_two_stages
             self._step = event.step if alone else 0
             self._reached = (event.step, event.steps) if alone else self._reached
             self.progress.show_progress(event, len(self._done), len(self._plan.indices))

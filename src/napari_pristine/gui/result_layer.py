@@ -83,6 +83,7 @@ class ResultLayer:
         self._arguments: dict[str, Any] = {}
         self._steps: tuple[int, ...] = ()
         self._restored: Any = None
+        self._filled: Any = None
         self._before: Shown | None = None
         self._retired: list[ImageLayer] = []
         self._home: tuple[int, ...] = ()
@@ -105,10 +106,11 @@ class ResultLayer:
         self._before = None
         if self.layer is not None:
             mixture, snapshots = (self.mixture, self.snapshots) if self.layer is own else (None, [])
-            attributes = {key: getattr(self.layer, key) for key in ("data", "scale", "translate", "metadata", "name")}
+            attributes = {key: getattr(self.layer, key) for key in ("data", "scale", "translate", "name")}
+            attributes["metadata"] = dict(self.layer.metadata)  # the layer keeps one that it changes
             self._before = Shown(self.is_preview, mixture, snapshots, attributes)
         self._image, self._name, self.is_preview = image, name, is_preview
-        self._plan = self._restored = self.mixture = None
+        self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
         self._steps = self._home = self.viewer.dims.current_step
 
@@ -137,6 +139,10 @@ class ResultLayer:
             self._show(self._restored)
         assert self.layer is not None
         self._restored[preview.index] = preview.data
+        if preview.filled is not None:
+            if self._filled is None:
+                self._filled = np.zeros(self._restored.shape, bool)  # memory is taken only where it is written
+            self._filled[preview.index] = preview.filled
         if step:
             self._add_snapshot(step, np.reshape(preview.data, self._restored.shape).copy())
         self._go_to(preview.index)
@@ -154,7 +160,10 @@ class ResultLayer:
             return
         image, noisy = restored.image, self._plan.image
         if done is not None:
-            image, noisy = _restored_part(image, done), noisy.select(_box(image, done))
+            box = _box(image, done)
+            if self._filled is not None:
+                self._filled = replace(image, data=self._filled).select(box).data
+            image, noisy = _restored_part(image, done), noisy.select(box)
         self._arguments = layer_arguments(self.source, self._image, image)
         self._show(image.data)
         assert self.layer is not None
@@ -169,10 +178,9 @@ class ResultLayer:
             fits = self.snapshots[:-1] if np.array_equal(values, image.data) else self.snapshots
             self.snapshots = [*fits, (last, image.data)]
         noisy_data = noisy.data if noisy.shape == image.shape else None
-        self.mixture = Mixture(
-            np.asarray(image.data), noisy_data, image.axes, restored.quality.sigma, (1.0,) * image.size("C")
-        )
-        self._image = self._plan = self._restored = self._before = None  # they hold the data of the original layer
+        self.mixture = Mixture(np.asarray(image.data), noisy_data, image.axes, self._filled, (1.0,) * image.size("C"))
+        # they hold the data of the original layer
+        self._image = self._plan = self._restored = self._filled = self._before = None
 
     @property
     def can_mix(self) -> bool:
@@ -241,7 +249,7 @@ class ResultLayer:
 
     def discard(self) -> None:
         """Show at once what there was before the job; events that arrive later change nothing."""
-        self._image = self._plan = self._restored = self.mixture = None
+        self._image = self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
         before, self._before = self._before, None
         if before is not None and self.layer is not None and not self.deleted:

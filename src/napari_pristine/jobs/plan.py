@@ -160,6 +160,13 @@ class RestorationPlan:
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
 
     @property
+    def has_one_fit(self) -> bool:
+        """True if there is a single block, and steps are those of its fit, not the orientations that it is seen in."""
+        choice = self.statistics.choice
+        method = self.method if choice is None else find_method(choice.method)
+        return len(self.indices) == 1 and method.restore_with_error is None
+
+    @property
     def has_two_stages(self) -> bool:
         """True if something with progress of its own follows a fit: rounds of refinement, or restoring all blocks."""
         return self.needs_training or self.params.refinements > 0

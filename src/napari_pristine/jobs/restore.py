@@ -279,9 +279,7 @@ def run_plan(
                 for index, reason in unchanged.items():
                     _write(plan, result, index, repeat(plan.read(index), plan.upscaling))
                     _write_uncertainty(plan, uncertainty, index, None)
-                    yield from finish(
-                        BlockDone(index, unchanged=str(reason))
-                    )  # half of them may be: one note at the end
+                    yield from finish(BlockDone(index, unchanged=str(reason)))  # all of them have one note at the end
                 for fitted in fits:
                     _check_finite(fitted.restored)
                     pixels = yield from refine_block(plan, context, fitter, fitted)
@@ -297,23 +295,21 @@ def run_plan(
                     if strength is not None:
                         values = fitted.block.blend(values, strength)
                     rounded = cast(values, result.dtype)
-                    yield from context.emit(_write(plan, result, fitted.index, rounded))
+                    yield from context.emit(_write(plan, result, fitted.index, rounded, ~fitted.block.valid))
                     if plan.recipe.uncertainty:
                         assert fitted.half_widths is not None
                         first = fitted.block.denormalise(fitted.restored.cpu().numpy())
                         widths = fitted.block.half_widths(fitted.half_widths.cpu().numpy(), first, unmixed, strength)
                         _write_uncertainty(plan, uncertainty, fitted.index, widths)
                     interior = plan.blocks.interior(fitted.index)
-                    outliers = fitted.block.outliers[interior]
-                    defects = tuple(count_defects(outliers).items())
-                    invalid = int(fitted.block.missing[interior].sum())
+                    defects = tuple(count_defects(fitted.block.outliers[interior]).items())
                     quality = yield from _quality(plan, context, fitted.block, pixels, values)
                     yield from finish(
                         BlockDone(
                             fitted.index,
                             quality,
                             defects,
-                            invalid,
+                            int(fitted.block.missing[interior].sum()),
                             stops,
                             errors=errors,
                             evidence=evidence,
@@ -370,7 +366,9 @@ def open_model(name: str) -> Model | None:
     return load_model(name) if name and name != PRETRAINED_MODEL else None
 
 
-def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any]) -> Preview:
+def _write(
+    plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArray[Any], filled: NDArray[np.bool_] | None = None
+) -> Preview:
     """Write the values `(C, *space)` of a block to the result; transparency stays as it was."""
     blocks = plan.output_blocks
     part = blocks.unfold(values, index)
@@ -384,7 +382,9 @@ def _write(plan: RestorationPlan, result: Any, index: BlockIndex, values: NDArra
         elif blocks.position(index)["S"] == 3:
             part = original
     result[blocks.region(index)] = part
-    return Preview(blocks.region(index), part)
+    if filled is None or not filled.any() or max(plan.upscaling) > 1:
+        return Preview(blocks.region(index), part)
+    return Preview(blocks.region(index), part, blocks.unfold(np.broadcast_to(filled, values.shape), index))
 
 
 def _write_uncertainty(
