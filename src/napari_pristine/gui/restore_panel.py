@@ -10,7 +10,7 @@ from functools import partial
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
@@ -58,11 +58,10 @@ class RestorePanel(JobPanel):
         self.run_button.setDefault(True)
         self.keep_button = button("&Keep", "Stop now and use the result so far.", self.keep)
         self.cancel_button = button("&Cancel", "Stop and discard the result so far.", self.stop)
-        self.more_button = QToolButton()
-        self.more_button.setText("⋯")
-        self.more_button.setStyleSheet("QToolButton::menu-indicator { image: none; } QToolButton { min-width: 28px; }")
+        self.more_button = QPushButton("⋯")
+        self.more_button.setStyleSheet("QPushButton::menu-indicator { width: 0; }")
+        self.more_button.setFixedWidth(36)
         self.more_button.setToolTip("Recipes, and the same for other images.")
-        self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = RecipeMenu(self)
         self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
