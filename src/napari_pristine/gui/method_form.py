@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_pristine.batch.inputs import find_images
 from napari_pristine.device import gpu_advice, pick_device
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.effort import EffortSelect
@@ -23,7 +24,7 @@ from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.job_runner import LatestCall
 from napari_pristine.gui.layer_select import LayerSelect
 from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, layer_axes
-from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
+from napari_pristine.gui.models import FOLDER, SELECTED_LAYERS, ModelSelect
 from napari_pristine.gui.probe import Measured, measure_image, middle
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import collapsible, form_layout, label_for, wrapped_label
@@ -203,12 +204,15 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             self.layer_select.together.value = recipe.together
         self.loaded = recipe
 
-    def training_images(self) -> list[Image]:
-        """The images to train on.
+    def training_images(self) -> Sequence[Image | Path]:
+        """The images to train on; none if the user is asked for a folder and names none.
 
         Raises:
-            PristineError: Axes or ranges do not fit.
+            PristineError: Axes or ranges do not fit, or the folder holds no image.
         """
+        if self.model_select.source.value == FOLDER:
+            folder = QFileDialog.getExistingDirectory(self, "Folder of images to train on")
+            return find_images([folder]) if folder else []
         chosen = self.layer_select.image().select(self.layer_select.selected_ranges())
         if self.model_select.source.value != SELECTED_LAYERS:
             return [chosen]

@@ -157,9 +157,12 @@ class RestorePanel(JobPanel):
         """Train a network on the image or on all selected layers, without restoring them."""
         try:
             recipe = self.form.recipe({}).model_copy(update={"axes": "", "adapt": False})
-            job = training_job(self.form.training_images(), recipe, self.form.model_select.model)
+            images = self.form.training_images()
+            job = training_job(images, recipe, self.form.model_select.model)
         except PristineError as error:
             show_error(str(error))
+            return
+        if not images:
             return
         self.progress.reset("Reading the images …")
         self.runner.start(job)
