@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
@@ -427,4 +426,8 @@ def __getattr__(name: str) -> Callable[[], RestorePanel]:
     method = name.removeprefix("open_")
     if not name.startswith("open_") or method not in METHODS:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return partial(open_panel, method)
+
+    def open_with_method() -> RestorePanel:  # napari's menus take functions only
+        return open_panel(method)
+
+    return open_with_method
