@@ -53,7 +53,7 @@ class Row:
         """Format a value for the table."""
         if value is None or np.isnan(value):
             return "–"
-        return "∞" if np.isinf(value) else format(value, self.digits)
+        return "∞" if np.isinf(value) else format(value, self.digits).replace("-", "−")
 
 
 def _scored(key: str, title: str, tooltip: str, digits: str, value: Callable[[Scores], float]) -> Row:
