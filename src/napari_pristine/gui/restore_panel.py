@@ -17,6 +17,7 @@ from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
+from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
 from napari_pristine.gui.result_controls import ResultControls
@@ -36,8 +37,8 @@ from napari_pristine.settings import make
 from napari_pristine.text import counted, duration
 from napari_pristine.verdict import judge
 
-_MANY_PLANES, _MANY_SECONDS = 2000, 3600.0
-"""Number of planes, and time, from which a restoration is started only after a question."""
+_MANY_PLANES = 2000
+"""Number of planes from which a restoration is started only after a question."""
 _CONFUSABLE = 4
 """Number of dimensions from which guessed axes may be confused, so that they are asked about."""
 
@@ -283,7 +284,7 @@ class RestorePanel(JobPanel):
             self._asked.add(layer)
         seconds = form.seconds(form.effort.value, form.pixels) or 0.0
         memory, free = form.memory.get(form.effort.value, 0), free_memory()
-        if form.block_count > _MANY_PLANES or seconds > _MANY_SECONDS or memory > free:
+        if form.block_count > _MANY_PLANES or seconds > 60 * read_preferences().ask_after or memory > free:
             size = f"{form.block_count:,} {'plane' if form.block_count == 1 else 'planes'}"
             time = f", about {duration(seconds)}" if seconds else ""
             needs = f", about {memory / 1e9:.2g} GB of memory, of which {free / 1e9:.2g} GB are free"
