@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write the manifest of the napari plugin from the lists of methods and formats: `python tools/write_manifest.py`."""
+"""Write the manifest of the napari plugin: `python tools/write_manifest.py`.
+
+It follows from the lists of methods and formats, and from the declared preferences.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,17 @@ MANIFEST = Path(__file__).resolve().parents[1] / "src" / "napari_pristine" / "na
 GUI = "napari_pristine.gui"
 
 
-def manifest(methods: Mapping[str, Any], suffixes: Iterable[str]) -> str:
+_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+
+def manifest(methods: Mapping[str, Any], suffixes: Iterable[str], preferences: Iterable[Any]) -> str:
     """The manifest as YAML.
 
     Args:
         methods: The methods by key; each has a command, a widget, and an entry in the menu Layers → Filter.
         suffixes: Suffixes of the files that napari itself cannot read. With a second reader for others, such as TIFF,
             napari would ask for one of the two.
+        preferences: The declared preferences of the panels.
     """
 
     def command(key: str) -> str:
@@ -50,6 +57,9 @@ def manifest(methods: Mapping[str, Any], suffixes: Iterable[str]) -> str:
         "readers": [{"command": command("read"), "filename_patterns": [f"*{suffix}" for suffix in suffixes]}],
         "sample_data": [{"key": key, "display_name": name, "command": command(key)} for key, name in samples],
         "menus": {"napari/layers/filter": [{"command": command(key)} for key in methods]},
+        "configurations": {
+            "restore": {"title": "Restore", "properties": {each.name: _field(each) for each in preferences}}
+        },
     }
     plugin = {
         "name": "napari-pristine",
@@ -58,12 +68,27 @@ def manifest(methods: Mapping[str, Any], suffixes: Iterable[str]) -> str:
         "contributions": contributions,
     }
     text = yaml.safe_dump(plugin, sort_keys=False, allow_unicode=True, width=120)
-    return f"# Written by tools/write_manifest.py from the lists of methods and formats; do not edit.\n{text}"
+    return f"# Written by tools/write_manifest.py from methods, formats and preferences; do not edit.\n{text}"
+
+
+def _field(preference: Any) -> dict[str, Any]:
+    """A preference in the words of JSON Schema."""
+    field = {
+        "title": preference.title,
+        "description": preference.text,
+        "type": _TYPES[preference.type],
+        "default": preference.default,
+    }
+    names = {"ge": "minimum", "le": "maximum"}
+    field |= {names[key]: bound for key, bound in preference.bounds.items()}
+    return {**field, "enum": list(preference.choices)} if preference.choices else field
 
 
 if __name__ == "__main__":
+    from napari_pristine.gui.preferences import Preferences
     from napari_pristine.io.vendors import KINDS
     from napari_pristine.methods import METHODS
+    from napari_pristine.settings import settings_of
 
     found = [suffix for kind in KINDS for suffix in kind.suffixes]
-    MANIFEST.write_text(manifest(METHODS, found), encoding="utf-8")
+    MANIFEST.write_text(manifest(METHODS, found, settings_of(Preferences)), encoding="utf-8")

@@ -258,6 +258,7 @@ def test_the_figure_is_written(
     compared.save_figure(str(path))
     wait(qtbot, compared)
     assert path.read_bytes()[:4] == {"png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
+    assert b"/Type3" not in path.read_bytes()  # fonts that journals refuse, as their text cannot be edited
     assert "Saved" in compared.status.text()
     compared.save_figure(str(tmp_path / "figure.xyz"))
     wait(qtbot, compared)
@@ -268,6 +269,9 @@ def test_the_parts_of_a_figure_are_lettered_without_a_gap(compared: ComparePanel
     figure = make_figure(compared.comparisons.request, compared.comparisons.usable[0])
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "".join(title[0] for title in titles if title) == "abcdefg"
+    assert all(len(title) > 3 for title in titles if title)
+    (listed,) = [text.get_text() for axes in figure.axes for text in axes.texts if "Noise level" in text.get_text()]
+    assert "Contrast: " in listed
 
 
 def test_long_names_of_results_are_not_cut(qtbot: Any, viewer: Any) -> None:

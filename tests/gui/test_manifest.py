@@ -14,10 +14,12 @@ from npe2 import PluginManifest
 from qtpy.QtWidgets import QLabel
 
 import napari_pristine
+from napari_pristine.gui.preferences import Preferences
 from napari_pristine.gui.widgets import DockPanel
 from napari_pristine.io.registry import SUFFIXES
 from napari_pristine.io.vendors import KINDS
 from napari_pristine.methods import METHODS
+from napari_pristine.settings import settings_of
 
 pytestmark = pytest.mark.gui
 
@@ -32,7 +34,7 @@ def manifest():
 
 def test_the_manifest_follows_from_the_methods():
     suffixes = [suffix for kind in KINDS for suffix in kind.suffixes]
-    expected = runpy.run_path(str(SCRIPT))["manifest"](METHODS, suffixes)
+    expected = runpy.run_path(str(SCRIPT))["manifest"](METHODS, suffixes, settings_of(Preferences))
     assert MANIFEST.read_text(encoding="utf-8") == expected, "run 'python tools/write_manifest.py' and commit the file"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from helpers import noisy
 from qtpy.QtCore import Qt
 
+from napari_pristine.gui.preferences import Preferences, read_preferences
 from napari_pristine.methods import METHODS
 
 pytestmark = pytest.mark.gui
@@ -84,3 +87,24 @@ def test_the_choice_of_the_device_says_why_there_is_no_gpu(viewer, open_panel, m
     monkeypatch.setattr("napari_pristine.gui.method_form.gpu_advice", lambda: "No GPU is used: it is at the cleaner's.")
     panel = open_panel(viewer)
     assert panel.form.device_box.tooltip == "Processor that computes. No GPU is used: it is at the cleaner's."
+
+
+@pytest.mark.parametrize(
+    ("effort", "expected"), [("Quick", ("fast", "cpu", 5)), ("nonsense", ("balanced", "auto", 60))]
+)
+def test_the_preferences_of_napari_are_what_a_panel_starts_with(viewer, open_panel, monkeypatch, effort, expected):
+    page = SimpleNamespace(effort=effort, device="cpu", ask_after=5)
+    monkeypatch.setattr("napari.settings.get_plugin_settings", lambda _: SimpleNamespace(restore=page), raising=False)
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, "auto")
+    assert (panel.form.effort.value, panel.form.device_box.value) == expected[:2]
+    questions: list[str] = []
+    monkeypatch.setattr("napari_pristine.gui.restore_panel.ask", lambda _, text, *__: questions.append(text) or False)
+    monkeypatch.setattr(panel.form, "seconds", lambda *_: 60.0 * expected[2] + 1)
+    panel.run()
+    assert len(questions) == 1
+
+
+def test_without_preferences_in_napari_there_are_defaults(monkeypatch):
+    monkeypatch.delattr("napari.settings.get_plugin_settings", raising=False)  # as before napari 0.9
+    assert read_preferences() == Preferences()

@@ -53,7 +53,7 @@ class Row:
         """Format a value for the table."""
         if value is None or np.isnan(value):
             return "–"
-        return "∞" if np.isinf(value) else format(value, self.digits)
+        return "∞" if np.isinf(value) else format(value, self.digits).replace("-", "−")
 
 
 def _scored(key: str, title: str, tooltip: str, digits: str, value: Callable[[Scores], float]) -> Row:
@@ -77,12 +77,6 @@ ROWS = (
         "removed_noise_levels", "Removed (noise levels)",
         "Root mean square of noisy minus restored: 1 if all noise was removed, above 1 structure may be missing.",
         ".2f", lambda f: f.residual,
-    ),
-    Row(
-        "removed_structure_correlation", "Removed: structure",
-        "Correlation of what was removed with the result: 0 if only noise was removed. Noise that is left "
-        "raises it, too; if more than 1 noise level was removed, it is structure.",
-        ".2f", lambda f: f.structure,
     ),
     Row(
         "removed_neighbour_correlation", "Removed: neighbours",

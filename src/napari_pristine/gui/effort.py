@@ -31,7 +31,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
     changed = Signal()
     clicked = Signal()
 
-    def __init__(self, presets: Sequence[str]) -> None:
+    def __init__(self, presets: Sequence[str], first: str = "balanced") -> None:
         super().__init__()
         self._group = QButtonGroup(self)
         self._buttons: dict[str, QPushButton] = {}
@@ -39,7 +39,7 @@ class EffortSelect(QWidget):  # type: ignore[misc]
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(2)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        self._chosen = "balanced"
+        self._chosen = first
         self._group.buttonClicked.connect(self._on_clicked)
         self.set_presets(presets)
 

@@ -19,12 +19,13 @@ from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidge
 from napari_pristine.batch.inputs import find_images
 from napari_pristine.device import gpu_advice, pick_device
 from napari_pristine.errors import PristineError, SettingError
-from napari_pristine.gui.effort import EffortSelect
+from napari_pristine.gui.effort import EffortSelect, effort_title
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.job_runner import LatestCall
 from napari_pristine.gui.layer_select import LayerSelect
 from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, layer_axes
 from napari_pristine.gui.models import FOLDER, SELECTED_LAYERS, ModelSelect
+from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.probe import Measured, measure_image, middle
 from napari_pristine.gui.settings_form import SettingsForm
 from napari_pristine.gui.widgets import collapsible, form_layout, label_for, wrapped_label
@@ -64,10 +65,14 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.description = wrapped_label()
         self.extra_images = ExtraImages(viewer, lambda: self.layer_select.layer)
         self.model_select = ModelSelect(self.method)
-        self.effort = EffortSelect(list(self.method.presets))
+        preferences = read_preferences()
+        preferred = [preset for preset in self.method.presets if effort_title(preset) == preferences.effort]
+        self.effort = EffortSelect(list(self.method.presets), *preferred)
         self.device_box = ComboBox(
             choices=_available_devices(), value="auto", tooltip=f"Processor that computes. {gpu_advice()}".strip()
         )
+        if preferences.device in self.device_box.choices:
+            self.device_box.value = preferences.device
         self.uncertainty_box = CheckBox(
             text="Uncertainty",
             tooltip="Add a layer with half the width of the interval that holds the truth of each pixel with 90 % "

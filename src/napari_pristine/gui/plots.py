@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ _MAX_POINTS = 2000
 _WIDTH, _PLOTS_HEIGHT, _TITLE_HEIGHT = 7.1, 4.4, 0.25
 """Width of the figure in inches, two columns of a journal; height of its plots, and of the title of an image."""
 _FONT = 7
+_HALF = 0.5
+"""Threshold of the correlation with a reference; that of two halves is 1/7."""
 _LETTERS = "abcdefghi"
 
 
@@ -84,7 +87,8 @@ def draw_resolution(axes: Axes, comparisons: Comparisons, colours: Colours) -> N
     for number, (result, figures, colour) in enumerate(_shown(comparisons)):
         if number == 0:
             _plot(axes, _per_unit(figures.before.curve, request.pixel), color=NOISY, label="noisy")
-            axes.axhline(figures.before.threshold, color=colours.text, ls="--", lw=1)
+            label = "1/7" if figures.before.threshold < _HALF else "1/2"
+            axes.axhline(figures.before.threshold, color=colours.text, ls="--", lw=1, label=label)
         if figures.after is not None:
             _plot(axes, _per_unit(figures.after.curve, request.pixel), color=colour, label=comparisons.label(result))
     what = "of two halves" if request.reference is None else "with the reference"
@@ -116,6 +120,10 @@ PLOTS: dict[str, Callable[[Axes, Comparisons, Colours], None]] = {
     "Profile": draw_profile,
 }
 """All plots by their names."""
+_TITLES = {
+    "Histogram": "what was removed", "Spectrum": "power spectra", "Brightness": "brightness",
+    "Resolution": "Fourier ring correlation", "Profile": "profile along the line",
+}  # fmt: skip
 
 
 def draw(
@@ -149,7 +157,8 @@ def save_figure(path: Path, comparisons: Comparisons, chosen: int = 0) -> None:
     result = comparisons.usable[chosen]
     figure = make_figure(comparisons.request, result)
     try:
-        figure.savefig(path, dpi=300, facecolor="white")
+        with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text stays text, as journals want it
+            figure.savefig(path, dpi=300, facecolor="white")
     except (OSError, ValueError) as error:
         raise FileError(f"'{path}' cannot be written: {error}") from error
 
@@ -164,7 +173,7 @@ def make_figure(request: Request, result: Compared) -> Figure:
     images: list[tuple[str, Any, tuple[float, float]]] = [
         ("noisy", result.noisy, (low, high)),
         ("restored", result.restored, (low, high)),
-        ("removed", result.noisy.astype(np.float64) - result.restored, (-half, half)),
+        (f"removed (±{half:.3g})", result.noisy.astype(np.float64) - result.restored, (-half, half)),
     ]
     if result.reference is not None:
         images.append(("reference", result.reference, (low, high)))
@@ -189,10 +198,10 @@ def make_figure(request: Request, result: Compared) -> Figure:
     cells = below.subplots(2, 3).ravel()
     for number, (axes, name) in enumerate(zip(cells, names, strict=False)):
         draw(axes, name, comparisons, Colours(), size=_FONT)
-        axes.set_title(_LETTERS[len(images) + number], fontsize=_FONT + 1, loc="left")
+        axes.set_title(f"{_LETTERS[len(images) + number]}  {_TITLES[name]}", fontsize=_FONT + 1, loc="left")
     for axes in cells[len(names) :]:
         axes.set_axis_off()
-    listed = cells[-1].text(0, 1, _listed(request, result), fontsize=_FONT - 0.5, va="top", linespacing=1.25)
+    listed = cells[len(names)].text(0, 1, _listed(request, result), fontsize=_FONT - 0.5, va="top", linespacing=1.25)
     listed.set_in_layout(False)  # else the plots would shrink to its height
     return figure
 
@@ -201,13 +210,18 @@ def _listed(request: Request, result: Compared) -> str:
     """Figures of a result, line by line."""
     figures = result.figures
     assert figures is not None
-    lines = [_short(request.name), _short(result.name), request.position]
+    low, high = request.contrast
+    lines = [_short(request.name), _short(result.name), request.position, f"Contrast: {low:.4g} to {high:.4g}"]
     for row in ROWS:
         values = [row.text(value) for value in (row.noisy(figures), row.value(figures))]
         if values[1] != "–":
             lines.append(f"{row.title}: {' → '.join(value for value in values if value != '–')}")
     detail = [describe_resolution(found, request.pixel, request.unit) for found in (figures.before, figures.after)]
     lines.append(f"Finest detail: {' → '.join(text for text in detail if text != '–')}")
+    if result.candidate.error is not None:
+        lines.append(f"Estimated error (noise levels): 1 → {result.candidate.error:.2f}")
+    if version := (result.candidate.facts.get("recipe") or {}).get("version"):
+        lines.append(f"napari-pristine {version}")
     return "\n".join(filter(None, lines))
 
 

@@ -16,6 +16,7 @@ from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
+from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
 from napari_pristine.gui.result_controls import ResultControls
@@ -35,8 +36,8 @@ from napari_pristine.settings import make
 from napari_pristine.text import counted, duration
 from napari_pristine.verdict import judge
 
-_MANY_PLANES, _MANY_SECONDS = 2000, 3600.0
-"""Number of planes, and time, from which a restoration is started only after a question."""
+_MANY_PLANES = 2000
+"""Number of planes from which a restoration is started only after a question."""
 _CONFUSABLE = 4
 """Number of dimensions from which guessed axes may be confused, so that they are asked about."""
 
@@ -71,7 +72,7 @@ class RestorePanel(JobPanel):
         self._done: list[tuple[int | slice, ...]] = []
         self._step = 0  # of the only fit of a job; 0 if there are several, or it is over
         self._reached = (0, 0)  # step of it, and all steps
-        self._kept = False
+        self._kept, self._title = False, ""
         self._queue: list[ImageLayer] = []
         self._asked: weakref.WeakSet[object] = weakref.WeakSet()
         buttons = QHBoxLayout()
@@ -235,7 +236,7 @@ class RestorePanel(JobPanel):
             strength = self.form.loaded.strength if self.form.loaded is not None else []
             if self.result.can_mix and len(strength) in (1, len(self.result.strengths)):
                 self.result.mix(strength if len(strength) > 1 else strength * len(self.result.strengths))
-            self.progress.show_result(result)
+            self.progress.show_result(result, self._title)
 
     def on_error(self, error: Exception) -> None:
         if self.result is not None:
@@ -247,6 +248,10 @@ class RestorePanel(JobPanel):
         self._plan, self._done = None, []
         if self.result is not None:
             self.result.remove()
+            step, self.result.steps = self._reached
+            chosen = self._kept or self.form.settings.values().get("last_step") is not None
+            self.result.stopped = step < self.result.steps and not chosen
+            self.result.report = self.progress.report
         self._show_controls()
         self._update_enabled()
         self._run_next()
@@ -255,17 +260,19 @@ class RestorePanel(JobPanel):
         """Start a restoration; its plan is made once, in the worker thread."""
         layer = self.form.layer_select.layer
         try:
-            image = self.form.layer_select.image()
-            make_plan = self.form.deferred_plan(select())
+            image, ranges = self.form.layer_select.image(), select()
+            make_plan = self.form.deferred_plan(ranges)
+            kind = " (preview)" if preview else " (part)" if image.select(ranges).shape != image.shape else ""
         except PristineError as error:
             show_error(str(error))
             return
-        name = f"{image.name} · {self.form.method.title}, {self.form.effort.title()}"
+        self._title = f"{self.form.method.title}, {self.form.effort.title()}"
+        name = f"{image.name} · {self._title}{kind}"
         known = [result for result in self.results if result.source == layer]
         self.result = known[0] if known else ResultLayer(self.viewer, layer)
         if not known:
             self.results.append(self.result)
-        self.result.begin(image, f"{name} (preview)" if preview else name, is_preview=preview)
+        self.result.begin(image, name, is_preview=preview)
         self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")
         self.runner.start(_restore(make_plan))
@@ -289,7 +296,7 @@ class RestorePanel(JobPanel):
             self._asked.add(layer)
         seconds = form.seconds(form.effort.value, form.pixels) or 0.0
         memory, free = form.memory.get(form.effort.value, 0), free_memory()
-        if form.block_count > _MANY_PLANES or seconds > _MANY_SECONDS or memory > free:
+        if form.block_count > _MANY_PLANES or seconds > 60 * read_preferences().ask_after or memory > free:
             size = f"{form.block_count:,} {'plane' if form.block_count == 1 else 'planes'}"
             time = f", about {duration(seconds)}" if seconds else ""
             needs = f", about {memory / 1e9:.2g} GB of memory, of which {free / 1e9:.2g} GB are free"
@@ -313,9 +320,17 @@ class RestorePanel(JobPanel):
 
     def _show_controls(self) -> None:
         """Show the controls of the result."""
-        step, steps = self._reached
-        chosen = self._kept or self.form.settings.values().get("last_step") is not None
-        self.controls.show_result(self.result, steps, stopped=step < steps and not chosen)
+        steps, stopped = (0, False) if self.result is None else (self.result.steps, self.result.stopped)
+        self.controls.show_result(self.result, steps, stopped=stopped)
+
+    def _show_known(self) -> None:
+        """Show what is known of the image that is chosen, in place of what is known of another one."""
+        layer = self.form.layer_select.layer
+        known = next((result for result in self.results if result.source is layer), None)
+        if known is not self.result and not self.runner.running:
+            self.result = known
+            self.progress.show_report(None if known is None else known.report)
+            self._show_controls()
 
     def _on_selected(self, _: object = None) -> None:
         """Follow the selected layer, unless a job is running."""
@@ -348,6 +363,7 @@ class RestorePanel(JobPanel):
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
+        self._show_known()
         idle, has_image = not self.runner.running, self.form.layer_select.layer is not None
         usable = has_image and idle and not self.form.problem
         self.form.method_box.enabled = idle
@@ -409,9 +425,9 @@ def _bind_key(viewer: Viewer, panel: weakref.ref[RestorePanel]) -> None:
         result = panel() and panel().result  # type: ignore[union-attr]
         if result is None:
             return
-        result.show_source(shown=True)
+        show_again = result.show_source()
         yield
-        result.show_source(shown=False)
+        show_again()
 
     viewer.bind_key("N", show_noisy, overwrite=True)
 
