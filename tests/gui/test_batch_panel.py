@@ -60,8 +60,8 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
     panel.run_button.click()
     wait_until_idle(qtbot, panel)
     status = cells(panel, "Status")
-    assert status["plane.tif"].startswith("restored: noise level ")
-    assert "noise levels" in status["plane.tif"]
+    assert status["plane.tif"].startswith("restored: removed ")
+    assert "× the noise level" in status["plane.tif"]
     assert status["empty.tif"].startswith("failed: 'empty.tif' is empty")
     assert status["notes.txt"].startswith("skipped: not an image")
     assert panel.status.text().startswith("Done: 2 restored, 1 skipped, 1 failed, of 4 files.")
@@ -85,7 +85,7 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
         panel.form.settings.set_values({"replace_results": replace})
         panel.run()
         wait_until_idle(qtbot, panel)
-        expected = "restored: noise level" if replace else (
+        expected = "restored: removed" if replace else (
             "not replaced: 'plane.tif' already exists, made by another recipe (steps 20, now 21); 'Replace results' "
         )  # fmt: skip
         assert cells(panel, "Status")["plane.tif"].startswith(expected)

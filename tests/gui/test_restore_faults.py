@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QWidget
 from napari_pristine.events import Progress
 from napari_pristine.gui import mixture
 from napari_pristine.gui.progress_view import ProgressView
-from napari_pristine.gui.result_layer import source_name
+from napari_pristine.gui.result_layer import show_sources, source_name
 from napari_pristine.jobs.context import JobContext
 from napari_pristine.jobs.restore import restore, wait
 from napari_pristine.methods import METHODS
@@ -248,10 +248,10 @@ def test_additive_layers_do_not_add_up_and_the_next_job_uses_the_same_layer(qtbo
     panel.form.effort.value = "fast"
     panel.run()
     wait_until_idle(qtbot, panel)
-    show_again = panel.result.show_source()
+    show_again = show_sources(viewer)
     assert [layer.visible for layer in viewer.layers] == [True, False, False]
     show_again()
-    assert [layer.visible for layer in viewer.layers] == [False, True, True]
+    assert [layer.visible for layer in viewer.layers] == [False, False, True]
     viewer.layers.remove(viewer.layers[-1])
     viewer.layers.remove(viewer.layers[-1])
     assert cells.visible

@@ -312,7 +312,7 @@ def test_one_plan_is_made_in_the_worker_thread_and_handed_to_the_job(qtbot, view
         return (yield from run_plan(plan))
 
     monkeypatch.setattr("napari_pristine.gui.method_form.make_plan", make)
-    monkeypatch.setattr("napari_pristine.gui.restore_panel.run_plan", run)
+    monkeypatch.setattr("napari_pristine.gui.restore_job.run_plan", run)
     panel.run()
     wait_until_idle(qtbot, panel)
     assert handed == [plan for plan, _ in made]

@@ -11,10 +11,13 @@ from napari.components import Dims
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
 
-from napari_pristine.errors import AxesError
+from napari_pristine.errors import AxesError, SettingError
+from napari_pristine.gui.effort import effort_title
 from napari_pristine.gui.source_file import file_image
 from napari_pristine.image.image import AXIS_NAMES, Image, check_axes, guess_axes
 from napari_pristine.io.metadata import AXES_GUESSED
+from napari_pristine.methods import find_method
+from napari_pristine.recipe_file import recipe_of
 
 T = TypeVar("T")
 _PREVIEW_MARGIN = 4
@@ -55,6 +58,16 @@ def describe_image(image: Image) -> str:
     parts.append(f"RGB {image.dtype}" if "S" in image.axes else str(image.dtype))
     step, unit = pixel_size(image)
     return " · ".join([*parts, f"{step:.3g} {unit}"] if unit != PIXELS else parts)
+
+
+def describe_origin(image: Image) -> str:
+    """Say so if an image is a result, as its file tells."""
+    try:
+        recipe = recipe_of(image.metadata)
+    except SettingError:
+        return ""
+    made = ", ".join(filter(None, (find_method(recipe.method).title, effort_title(recipe.preset).lower())))
+    return f"This image is a result already ({made}); what is removed now is not the noise of a camera."
 
 
 def pixel_size(image: Image) -> tuple[float, str]:

@@ -14,6 +14,7 @@ from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_pristine.batch.inputs import find_images
@@ -23,7 +24,7 @@ from napari_pristine.gui.effort import EffortSelect, effort_title
 from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.job_runner import LatestCall
 from napari_pristine.gui.layer_select import LayerSelect
-from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, layer_axes
+from napari_pristine.gui.layers import current_position, describe_image, describe_origin, image_from_layer, layer_axes
 from napari_pristine.gui.models import FOLDER, SELECTED_LAYERS, ModelSelect
 from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.probe import Measured, measure_image, middle
@@ -35,7 +36,6 @@ from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
-from napari_pristine.recipe_file import recipe_of
 from napari_pristine.resources import Device
 from napari_pristine.text import sentence
 
@@ -239,8 +239,15 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         """As high as the content, so that no room is left between it and what is below."""
         hint = super().sizeHint()
         if self.widget() is not None:
-            hint.setHeight(self.widget().sizeHint().height())
+            layout = self.widget().layout()  # with texts that are wrapped
+            frame = self.height() - self.viewport().height()
+            hint.setHeight(layout.heightForWidth(self.viewport().width()) + frame)
         return hint
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self.updateGeometry()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """As wide as the content, since there is no horizontal scroll bar."""
@@ -375,7 +382,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         try:
             image = self.layer_select.image()
             guessed = " (axes guessed)" if self.layer_select.axes_guessed and len(image.axes) > 2 else ""
-            self.facts.setText("\n".join(filter(None, (describe_image(image) + guessed, _describe_origin(image)))))
+            self.facts.setText("\n".join(filter(None, (describe_image(image) + guessed, describe_origin(image)))))
             recipe = self.recipe(self.layer_select.region_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan
             self._psfs()  # an error says which is missing
@@ -425,16 +432,6 @@ def _row(label: str, field: QWidget) -> QWidget:
     row = QWidget()
     form_layout(row).addRow(label_for(field, label), field)
     return row
-
-
-def _describe_origin(image: Image) -> str:
-    """Say so if an image is a result, as its file tells."""
-    try:
-        recipe = recipe_of(image.metadata)
-    except SettingError:
-        return ""
-    made = ", ".join(filter(None, (find_method(recipe.method).title, effort_title(recipe.preset).lower())))
-    return f"This image is a result already ({made}); what is removed now is not the noise of a camera."
 
 
 def _available_devices() -> list[str]:

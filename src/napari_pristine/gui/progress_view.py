@@ -34,7 +34,7 @@ BAR_MAXIMUM = 1000
 
 @dataclass(frozen=True)
 class Report:
-    """What is said about a job that has ended."""
+    """The words about a job that has ended."""
 
     status: str
     verdict: str
@@ -76,7 +76,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
 
     @property
     def report(self) -> Report:
-        """What is said now, to be shown again."""
+        """The words that are shown now, to be shown again."""
         return Report(self.status.text(), self.verdict.text(), self.summary.text())
 
     def show_report(self, report: Report | None) -> None:

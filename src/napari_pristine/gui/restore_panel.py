@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import numpy as np
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from napari_pristine.errors import PristineError
-from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
-from napari_pristine.gui.job_runner import Job, JobPanel, report_error
+from napari_pristine.events import BlockDone, Note, Preview, Progress
+from napari_pristine.gui.job_runner import JobPanel, report_error
 from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
 from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
+from napari_pristine.gui.restore_job import Judged, restore_and_judge
 from napari_pristine.gui.result_controls import ResultControls
 from napari_pristine.gui.result_layer import ResultLayer, result_facts, result_metadata, show_sources
 from napari_pristine.gui.widgets import ask, button
-from napari_pristine.image.axes import BlockIndex
-from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.choose import recipe_with
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import RestorationPlan
-from napari_pristine.jobs.restore import Restored, run_plan
+from napari_pristine.jobs.restore import Restored
 from napari_pristine.jobs.train import training_job
 from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
@@ -38,7 +33,6 @@ from napari_pristine.recipe import Recipe
 from napari_pristine.resources import free_memory
 from napari_pristine.settings import make
 from napari_pristine.text import counted, duration
-from napari_pristine.verdict import judge
 
 _MANY_PLANES = 2000
 """Number of planes from which a restoration is started only after a question."""
@@ -285,7 +279,7 @@ class RestorePanel(JobPanel):
         self.result.begin(image, name, is_preview=preview)
         self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")
-        self.runner.start(_restore(make_plan))
+        self.runner.start(restore_and_judge(make_plan))
         self._update_enabled()
 
     def _is_wanted(self) -> bool:
@@ -393,56 +387,6 @@ class RestorePanel(JobPanel):
             widget.setVisible(not self.runner.active)
         self.controls.setVisible(idle and self.result is not None)
         self.form.model_select.update_enabled(idle=idle, has_image=has_image)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdicts on the channels of a result, and the share of the image that was looked at."""
-
-    verdicts: tuple[Verdict, ...]
-    share: float
-
-
-def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
-    """Make the plan, yield it, run it, and judge some planes of the result."""
-    plan = make_plan()
-    yield plan
-    done: list[BlockIndex] = []
-    seen: list[BlockIndex] = []
-    job = run_plan(plan)
-    command: Command | None = None
-    try:
-        while True:
-            event = job.send(command)
-            if isinstance(event, BlockDone):
-                seen.append(event.index)
-                if not event.unchanged:
-                    done.append(event.index)
-            command = yield event
-    except StopIteration as end:
-        restored: Restored = end.value
-    finally:
-        job.close()
-    if done and not plan.params.degraded and max(plan.upscaling) == 1 and not plan.blocks.chunks:
-        places = Counter(
-            tuple((axis, index) for axis, index in zip(plan.blocks.loop_axes, block, strict=False) if axis not in "CS")
-            for block in done
-        )
-        most = max(places.values())  # of channels: where a job is kept, some planes lack the last of them
-        whole = [place for place, count in places.items() if count == most]
-        # of an image in memory that is restored as a whole, planes from all of it are judged
-        in_memory = type(plan.image.data) is np.ndarray and len(seen) == len(plan.indices)
-        ranges = {} if in_memory else {axis: str(index) for axis, index in whole[len(whole) // 2]}
-        if len(set(map(plan.blocks.channel, seen))) == plan.blocks.channel_count:
-            noise = [each for index in plan.first_of_channels for each in plan.statistics.noise(index)]
-            try:
-                noisy = plan.image.select(ranges)
-                verdicts = judge(noisy, restored.image.select(ranges), noise=noise)
-                share = np.mean([verdict.evidence.judged for verdict in verdicts])
-                yield Judged(verdicts, float(share) * math.prod(noisy.shape) / math.prod(plan.image.shape))
-            except PristineError as error:  # the result is there all the same
-                yield Note(f"the result was not judged: {error}", warning=True)
-    return restored
 
 
 def _show_noisy(viewer: Viewer) -> Iterator[None]:

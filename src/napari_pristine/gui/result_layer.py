@@ -48,7 +48,8 @@ def result_metadata(source: ImageLayer, facts: Mapping[str, Any]) -> dict[str, A
 
 def is_result_of(layer: Layer, source: Layer) -> bool:
     """Tell whether a layer is a result of another one; names may have changed, or be those of another image."""
-    return bool(source_name(layer)) and layer.metadata.get(_SOURCE_ID) == str(source.unique_id)
+    name = source_name(layer)
+    return bool(name) and layer.metadata.get(_SOURCE_ID, name) in (str(source.unique_id), source.name)
 
 
 def source_of(layer: Layer, viewer: Viewer) -> Layer | None:
@@ -101,7 +102,7 @@ class ResultLayer:
         snapshots: The fit after some of its steps, with their number; the last is the result.
         steps: Number of steps of the fit, if there is only one.
         stopped: True if a rule has ended it before the last of them.
-        report: What is said about the last job.
+        report: The words about the last job.
     """
 
     def __init__(self, viewer: Viewer, source: ImageLayer) -> None:
