@@ -136,12 +136,12 @@ def test_what_is_in_no_file_is_told(image: Path, written: Callable[[Recipe, Path
 def test_a_paragraph_names_method_settings_versions_and_figures(image: Path) -> None:
     result = pristine.restore(read(image), "inr", preset="fast", settings={**INR, "patch": None}, select={"T": "0"})
     text = methods_paragraph({"pristine": result.provenance()})
-    for part in ("napari-pristine ", "“INR denoise” (preset “fast”; Kim, Lee & Shin (2022)", "select T 0", "steps 5",
+    for part in ("napari-pristine ", "“INR” (preset “fast”; Kim, Lee & Shin (2022)", "select T 0", "steps 5",
                  "noise level measured in the image was ", "torch ", "numpy ", "on cpu (1 thread)"):  # fmt: skip
         assert part in text
     assert "device" not in text
     chosen = methods_paragraph(pristine.restore(read(image)).provenance())
-    assert "“Pretrained denoise” (preset “" in chosen
+    assert "“Pretrained” (preset “" in chosen
     assert re.search(r"estimated without a reference, is 0\.\d\d times the noise level", chosen)
     assert "Settings that differ" not in chosen
     assert methods_paragraph(Recipe(method="inr")).startswith("Noise was removed with napari-pristine ")

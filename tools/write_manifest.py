@@ -32,7 +32,7 @@ def manifest(methods: Mapping[str, Any], suffixes: Iterable[str], preferences: I
     def command(key: str) -> str:
         return f"napari-pristine.{key}"
 
-    titles = {key: "Restore" if key == "auto" else method.title for key, method in methods.items()}
+    titles = {key: "Restore" if key == "auto" else f"Restore with {method.title}" for key, method in methods.items()}
     commands = [(command(key), title, f"restore_panel:open_{key}") for key, title in titles.items()]
     commands += [
         (command("batch"), "Restore many files", "batch_panel:open_panel"),

@@ -45,6 +45,11 @@ def singular(plural: str) -> str:
     return plural.removesuffix("s") if len(plural) > 2 else plural
 
 
+def sentence(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def one_line(text: object) -> str:
     """Put a text on one line, with single spaces."""
     return " ".join(str(text).split())

@@ -321,7 +321,7 @@ def main(pictures: str = "") -> None:
         see = {"see": save_pictures(viewer, Path(pictures))} if pictures else {}
         session = Session(viewer, Path(folder), **see)
         session.play()
-        viewer.window.add_plugin_dock_widget("napari-pristine", METHODS["linr"].title)
+        viewer.window.add_plugin_dock_widget("napari-pristine", "Restore with LINR")
         wait(0.5)
         viewer.close()
         assert wait(60, lambda: QThreadPool.globalInstance().activeThreadCount() == 0), (

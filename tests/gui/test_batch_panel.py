@@ -44,7 +44,7 @@ def test_the_plan_shows_each_file_and_writes_nothing(qtbot, open_batch, folder):
     assert cells(panel, "Type")["plane.tif"] == "uint16"
     assert cells(panel, "Time")["plane.tif"].startswith("≈ ")
     assert cells(panel, "Memory")["plane.tif"].endswith(" GB")
-    assert "C (2), T (3)" in cells(panel, "Blocks")["a stack.ome.tif"]
+    assert "C 2 × T 3" in cells(panel, "Blocks")["a stack.ome.tif"]
     status = cells(panel, "Status")
     assert status["a stack.ome.tif"] == "can be restored"
     assert status["notes.txt"] == "skipped: not an image that can be read (suffix '.txt')"
@@ -89,7 +89,7 @@ def test_run_restores_the_images_and_reports_the_other_files(qtbot, open_batch, 
             "not replaced: 'plane.tif' already exists, made by another recipe (steps 20, now 21); 'Replace results' "
         )  # fmt: skip
         assert cells(panel, "Status")["plane.tif"].startswith(expected)
-    assert "INR denoise: 4 files" in (Path(panel.form.output.path()) / "report.html").read_text()
+    assert "INR: 4 files" in (Path(panel.form.output.path()) / "report.html").read_text()
 
 
 def test_stop_keeps_what_is_finished_and_run_goes_on(qtbot, open_batch, recipe):
@@ -183,7 +183,7 @@ def test_missing_input_is_reported(open_batch, notifications, leave_out, message
 
 def test_the_recipe_is_summarised_or_its_error_shown(qtbot, open_batch, notifications, tmp_path):
     panel = open_batch()
-    assert panel.form.recipe_summary.text() == "INR denoise · quick"
+    assert panel.form.recipe_summary.text() == "INR · quick"
     (tmp_path / "wrong.yaml").write_text("method: inr\nsettings: {stepps: 3}\n")
     panel.form.recipe.set_path(str(tmp_path / "wrong.yaml"))
     assert "stepps" in panel.form.recipe_summary.text()
@@ -385,10 +385,10 @@ def test_the_recipe_of_an_open_panel_is_used(window_viewer, open_panel, open_bat
     method = open_panel(viewer, "linr")
     monkeypatch.setattr("napari_pristine.gui.batch_form.QMenu", menu_that_triggers(slice(1)))
     batch.form.from_panel_button.click()
-    assert batch.form.recipe_summary.text().startswith("LINR restore · balanced")
+    assert batch.form.recipe_summary.text().startswith("LINR · balanced")
     method.form.effort.value = "fast"
     batch.form.from_panel_button.click()
-    assert batch.form.recipe_summary.text().startswith("LINR restore · quick")
+    assert batch.form.recipe_summary.text().startswith("LINR · quick")
     assert batch.form.request().recipe == method.form.recipe_for_files()
 
 

@@ -151,7 +151,7 @@ def test_estimates_are_kept_for_a_run_with_the_same_recipe(qtbot, open_batch, re
     wait_until_idle(qtbot, panel)
     save_recipe(recipe, Recipe(method="linr", settings=QUICK["linr"], device="cpu"), overwrite=True)
     panel.run()
-    assert panel.form.recipe_summary.text().startswith("LINR restore")  # by the file as it is now
+    assert panel.form.recipe_summary.text().startswith("LINR")  # by the file as it is now
     wait_until_idle(qtbot, panel)
     assert cells(panel, "Time")["plane.tif"] == ""
 

@@ -276,7 +276,7 @@ def test_the_parts_of_a_figure_are_lettered_without_a_gap(compared: ComparePanel
 
 def test_long_names_of_results_are_not_cut(qtbot: Any, viewer: Any) -> None:
     source = viewer.add_image(NOISY, name="cells")
-    for name in ("Pretrained denoise, quick", "INR denoise, balanced"):
+    for name in ("Pretrained, quick", "INR, balanced"):
         add_result(viewer, TRUTH, f"cells · {name}")
     panel = show(qtbot, viewer)
     panel.choose(source, None)

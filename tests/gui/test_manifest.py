@@ -43,7 +43,7 @@ def test_there_is_one_widget_per_method_in_the_filter_menu_and_one_for_many_file
     filters = {item.command for item in manifest.contributions.menus["napari/layers/filter"]}
     assert widgets.pop("napari-pristine.batch") == "Batch"
     assert widgets.pop("napari-pristine.compare") == "Compare"
-    titles = {key: "Restore" if key == "auto" else method.title for key, method in METHODS.items()}
+    titles = {key: "Restore" if key == "auto" else f"Restore with {each.title}" for key, each in METHODS.items()}
     assert widgets == {f"napari-pristine.{key}": title for key, title in titles.items()}
     assert next(iter(widgets)) == "napari-pristine.auto"
     assert filters == set(widgets)
@@ -78,7 +78,7 @@ def test_the_manifest_is_read_by_old_versions_of_npe2():
 @pytest.mark.parametrize("method", ["linr"])
 def test_the_menu_opens_the_panel_with_its_method(make_napari_viewer, method):
     viewer = make_napari_viewer()
-    dock, panel = viewer.window.add_plugin_dock_widget("napari-pristine", METHODS[method].title)
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-pristine", f"Restore with {METHODS[method].title}")
     assert panel.form.method is METHODS[method]
     assert panel.viewer is viewer
     panel.form.set_method("inr")

@@ -68,12 +68,12 @@ def test_a_preset_sets_the_form_and_the_recipe_has_the_values_of_the_form(viewer
 def test_the_description_follows_image_axes_and_range(viewer, open_panel):
     panel = open_panel(viewer)
     form = panel.form
-    assert form.description.text() == "there is no image layer; open an image first"
+    assert form.description.text() == "There is no image layer; open an image first"
     viewer.add_image(noisy((2, 3, 64, 64)), axis_labels=("t", "z", "y", "x"))
     select = form.layer_select
     assert list(select.together.choices) == ["", "TYX", "ZYX"]
     assert set(select.ranges) == {"T", "Z"}
-    assert "T (2), Z (3)" in form.description.text()
+    assert "T 2 × Z 3" in form.description.text()
     select.together.value = "ZYX"
     assert "Z 3 × Y 64 × X 64" in form.description.text()
     select.ranges["Z"].value = "1:3"

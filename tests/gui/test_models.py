@@ -8,8 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 from helpers import ENDLESS, QUICK, noisy, wait_until_idle
+from qtpy.QtWidgets import QFileDialog
 
+from napari_pristine.gui.models import FOLDER
 from napari_pristine.gui.result_layer import source_name
+from napari_pristine.image.image import Image
+from napari_pristine.io.registry import write
 from napari_pristine.jobs.restore import restore
 from napari_pristine.methods import METHODS
 from napari_pristine.model import load_model
@@ -216,3 +220,18 @@ def test_a_fit_can_start_from_the_pretrained_network(viewer, open_panel, method)
     panel.form.effort.value = "balanced"
     panel.form.model_select.start.value = ""
     assert panel.form.settings.values() == METHODS[method].settings("balanced").model_dump()
+
+
+def test_a_network_is_trained_on_a_folder(viewer, open_panel, method, tmp_path, qtbot, monkeypatch):
+    for number in range(2):
+        write(tmp_path / f"{number}.tif", Image(noisy((64, 64), number), "YX"))
+    viewer.add_image(noisy((64, 64)))
+    panel = open_panel(viewer, method)
+    panel.form.model_select.source.value = FOLDER
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    panel.train()
+    assert not panel.runner.running
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    panel.train()
+    wait_until_idle(qtbot, panel)
+    assert panel.form.model_select.model.facts.images == ("0.tif", "1.tif")

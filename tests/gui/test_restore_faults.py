@@ -243,7 +243,7 @@ def test_additive_layers_do_not_add_up_and_the_next_job_uses_the_same_layer(qtbo
         wait_until_idle(qtbot, panel)
         assert [(layer.name, layer.visible) for layer in viewer.layers] == [
             ("cells", False),
-            ("cells · INR denoise, balanced", True),
+            ("cells · INR, balanced", True),
         ]
     panel.result.show_source(shown=True)
     assert cells.visible

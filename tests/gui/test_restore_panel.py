@@ -24,6 +24,7 @@ from napari_pristine.jobs.plan import make_plan
 from napari_pristine.jobs.restore import Restored, restore, run_plan
 from napari_pristine.methods import METHODS
 from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_file import save_recipe
 
 pytestmark = pytest.mark.gui
 
@@ -58,7 +59,7 @@ def test_run_adds_a_layer_with_the_look_of_the_image_and_the_pixels_of_python(qt
     assert panel.run_button.isEnabled()
     assert not panel.cancel_button.isEnabled()
     assert panel.progress.bar.value == panel.progress.bar.max
-    assert "noise level" in panel.progress.summary.text()
+    assert "noise level" in panel.progress.summary.text().lower()
 
     recipe = result.metadata["pristine"]["recipe"]
     assert recipe["method"] == method
@@ -78,8 +79,8 @@ def test_the_summary_has_the_figures_of_each_channel(qtbot, viewer):
     view.show_result(Restored(image, Recipe(), quality, 3.2, "cpu (2 threads)", (Note("3 hot pixels were filled"),)))
     assert view.status.text() == "Done in 3.2 s on cpu (2 threads)"
     assert view.summary.text().splitlines() == [
-        "DAPI: noise level 3.21 · residual 0.98 noise levels",
-        "GFP: noise level 12.5 · residual 1.02 noise levels",
+        "DAPI: noise level 3.21; 0.98 times that was removed",
+        "GFP: noise level 12.5; 1.02 times that was removed",
         "2 × reached the noise level after 40 steps",
         "3 hot pixels were filled",
     ]
@@ -246,7 +247,7 @@ def test_preview_here_restores_the_visible_part_in_its_place(qtbot, make_napari_
     qtbot.wait(100)
     panel.preview_button.click()
     wait_until_idle(qtbot, panel)
-    shown = viewer.layers["cells · INR denoise, balanced (preview)"]
+    shown = viewer.layers["cells · INR, balanced (preview)"]
     assert shown.data.shape[0] == 1
     height, width = shown.data.shape[1:]
     assert 64 <= height < 256
@@ -273,7 +274,7 @@ def test_of_a_lazy_stack_only_the_chosen_range_is_read(qtbot, viewer, open_panel
     viewer.add_image(lazy, contrast_limits=(0, 200))
     panel = open_panel(viewer)
     panel.form.layer_select.ranges["T"].value = "4:6"
-    assert "T (2)" in panel.form.description.text()
+    assert "(T 2)" in panel.form.description.text()
     qtbot.waitUntil(lambda: panel.form.measured is not None, timeout=60_000)
     read.clear()
     panel.run()
@@ -346,3 +347,54 @@ def test_the_uncertainty_of_colours_is_that_of_the_least_certain_sample(qtbot, v
     wait_until_idle(qtbot, panel)
     assert viewer.layers[-1].data.shape == (48, 40)
     assert not viewer.layers[-1].rgb
+
+
+def test_beside_the_frame_of_a_preview_the_image_shows(qtbot, viewer, open_panel):
+    layer = viewer.add_image(noisy((4, 64, 64)), name="cells")
+    panel = open_panel(viewer, "pretrained")
+    viewer.dims.set_current_step(0, 1)
+    panel.run_preview()
+    wait_until_idle(qtbot, panel)
+    assert not layer.visible
+    viewer.dims.set_current_step(0, 3)
+    assert layer.visible
+    viewer.dims.set_current_step(0, 1)
+    assert not layer.visible
+    layer.visible = True  # as the user wants it; it stays so while the result is shown
+    viewer.dims.set_current_step(0, 1)
+    assert layer.visible
+
+
+def test_the_view_returns_to_where_the_user_was(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((4, 64, 64)), name="cells")
+    panel = open_panel(viewer, "pretrained")
+    viewer.dims.set_current_step(0, 2)
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    assert viewer.dims.current_step[0] == 2
+
+
+def test_a_recipe_that_is_loaded_is_used_as_a_whole(qtbot, viewer, open_panel, tmp_path):
+    layer = viewer.add_image(noisy((2, 64, 64)), name="cells")
+    panel = open_panel(viewer, "pretrained")
+    recipe = Recipe(
+        method="pretrained", preset="fast", axes="ZYX", seed=7, value_type="float32", strength=[0.5], format="ome-zarr"
+    )
+    save_recipe(tmp_path / "recipe.yaml", recipe)
+    panel.menu.load_recipe(str(tmp_path / "recipe.yaml"))
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    used = panel.menu._recipe()
+    for field in ("method", "preset", "axes", "seed", "value_type", "strength", "format"):
+        assert getattr(used, field) == getattr(recipe, field), field
+    expected = restore(image_from_layer(layer, "ZYX"), recipe=recipe).data
+    np.testing.assert_allclose(viewer.layers[-1].data, expected, rtol=1e-5)
+
+
+def test_noise_that_is_measured_for_an_image_that_is_gone_is_not_shown(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((64, 64)), name="cells")
+    panel = open_panel(viewer)
+    panel.form.measure()
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not panel.form.probe.running, timeout=60_000)
+    assert panel.form.noise.text() == ""

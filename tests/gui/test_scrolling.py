@@ -54,7 +54,7 @@ def test_each_slice_is_restored_when_it_is_shown(qtbot, viewer, learned, tmp_pat
     counted.frames.clear()
     learned.form.model_select.scroll_button.click()
     result = viewer.layers[-1]
-    assert result.name == "cells · Blind2Unblind denoise, while scrolling"
+    assert result.name == "cells · Blind2Unblind, while scrolling"
     assert (result.data.shape, result.data.dtype) == ((25, 64, 48), values.dtype)
     assert tuple(result.scale) == tuple(layer.scale)
     assert (result.units, result.colormap.name) == (layer.units, "green")

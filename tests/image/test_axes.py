@@ -140,7 +140,7 @@ def test_y_and_x_are_fitted_together_with_the_samples_of_rgb(
 
 def test_a_plan_tells_what_it_does() -> None:
     text = plan_axes(of_shape("TZYX", 5, 2, 4, 6), "ZYX").describe()
-    assert text == "restores Z 2 × Y 4 × X 6 at once, one after the other along T (5)"
+    assert text == "restores 5 volumes of Z 2 × Y 4 × X 6 one by one (T 5)"
 
 
 @pytest.mark.parametrize("together", ["ZYX", "Y", "CYX", "yx"])

@@ -171,9 +171,7 @@ def test_neighbours_in_time_are_those_of_the_same_pane(small: None) -> None:
     cut = plan_axes(Image(np.zeros((3, 97, 64)), "TYX")).in_chunks()
     assert list(map(list, cut.runs(16))) == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
     assert [place for place in cut.indices if cut.run_position(place, 2) == 0] == [(0, 0), (0, 2), (1, 0), (1, 2)]
-    assert cut.describe().startswith(
-        "restores Y 97 × X 64 at once, in 2 overlapping chunks, one after the other along T"
-    )
+    assert cut.describe() == "restores 3 planes of Y 97 × X 64 one by one (T 3), in 2 overlapping chunks"
 
 
 def test_what_was_restored_as_one_still_is() -> None:

@@ -60,7 +60,7 @@ def test_it_is_the_default_and_better_than_the_input_and_any_blur(preset: str) -
 def test_it_says_what_it_chose_and_how_good_it_is() -> None:
     clean = truth((256, 256))
     result = restore(photons(clean), preset="fast")
-    assert sentence(result).startswith("Pretrained denoise (fast): the noise is photon noise, independent from pixel")
+    assert sentence(result).startswith("Pretrained (fast): the noise is photon noise, independent from pixel")
     choice = result.recipe.choice
     assert choice is not None
     assert (choice.method, choice.preset) == ("pretrained", "fast")

@@ -215,3 +215,24 @@ def _problem(path: Path) -> str:
         kind = f"suffix '{suffix}'" if suffix else "no suffix"
         return f"not an image that can be read ({kind}){export_advice(suffix)}"
     return _special_file(path)
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """Find all images among files and folders, and in Zarr stores; those of an earlier batch are left out.
+
+    Named files that are not images are kept: a pattern may have matched them, and the training skips them.
+
+    Raises:
+        FileError: A folder holds no image, or a file does not exist or cannot be read.
+    """
+    found: list[Path] = []
+    for path in expand_patterns(names):
+        if not path.exists():
+            raise FileError(f"'{path}' does not exist; check the name")
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise FileError(f"'{path}' cannot be read: you may not read it; ask its owner, or leave it out")
+        images = [each.path for each in find_inputs([str(path)]) if not each.problem or each.path == path]
+        if not images:
+            raise FileError(f"there are no images in the folder '{path}'; they end in {', '.join(SUFFIXES)}")
+        found += images
+    return found

@@ -438,7 +438,8 @@ def _describe_batch(event: BatchProgress) -> str:
 def _describe_step(event: Progress) -> str:
     """Position of a job, noise that is removed, and time left."""
     position = f"{event.block + 1}/{event.blocks}, " if event.blocks > 1 else ""
-    return f"{position}residual {event.residual:.2f}{_left(event.remaining)}"
+    done = f"step {event.step} of {event.steps}" if math.isnan(event.residual) else f"residual {event.residual:.2f}"
+    return f"{position}{done}{_left(event.remaining)}"
 
 
 def _left(seconds: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from magicgui.widgets import ComboBox, LineEdit
 from napari import Viewer
@@ -25,7 +26,7 @@ from napari_pristine.gui.layers import (
 from napari_pristine.gui.result_layer import source_name
 from napari_pristine.gui.source_file import SOURCE_FILES
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
-from napari_pristine.image.image import Image
+from napari_pristine.image.image import Image, check_axes
 
 _ALL, _PLANE, _VIEW = ":all", ":plane", ":view"
 """Values of the regions; those of shapes are the names of their layers."""
@@ -231,6 +232,13 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         with self.axes.changed.blocked():
             self.axes.value = "" if self.layer is None else layer_axes(self.layer)
         self._on_axes()
+
+    def enter_axes(self, axes: str) -> None:
+        """Enter axes as the user would, if they are others and fit the layer."""
+        if self.layer is not None and axes not in ("", self.axes.value):
+            with suppress(AxesError):
+                check_axes(axes, tuple(layer_data(self.layer).shape))
+                self.axes.value = axes
 
     def _on_late_file(self, path: str) -> None:
         """Show what the file of the chosen layer says, which was not known when the layer was chosen."""

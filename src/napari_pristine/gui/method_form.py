@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from napari import Viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_pristine.batch.inputs import find_images
 from napari_pristine.device import gpu_advice, pick_device
 from napari_pristine.errors import PristineError, SettingError
 from napari_pristine.gui.effort import EffortSelect, effort_title
@@ -23,7 +24,7 @@ from napari_pristine.gui.extra_images import SETTING, ExtraImages
 from napari_pristine.gui.job_runner import LatestCall
 from napari_pristine.gui.layer_select import LayerSelect
 from napari_pristine.gui.layers import current_position, describe_image, image_from_layer, layer_axes
-from napari_pristine.gui.models import SELECTED_LAYERS, ModelSelect
+from napari_pristine.gui.models import FOLDER, SELECTED_LAYERS, ModelSelect
 from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.probe import Measured, measure_image, middle
 from napari_pristine.gui.settings_form import SettingsForm
@@ -35,7 +36,10 @@ from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import Device
+from napari_pristine.text import sentence
 
+_NOT_SHOWN = ("seed", "value_type", "format")
+"""Fields of a recipe that cannot be chosen here, but are kept from a recipe that was loaded."""
 _MIN_WIDTH = 352
 """Pixels; wide enough that the panel does not change its width when sections are opened."""
 
@@ -78,6 +82,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.facts, self.noise, self.summary = wrapped_label(), wrapped_label(), wrapped_label()
         self.probe = LatestCall()
         self._probed: tuple[ImageLayer | None, str] = (None, "")
+        self.loaded: Recipe | None = None
         self.measured: Measured | None = None
         self.pixels = self.block_count = 0
         self.memory: dict[str, int] = {}
@@ -121,12 +126,20 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         fields = {
             "axes": self.layer_select.image().axes, "together": self.layer_select.together.value or "",
             "select": select, "mask": "" if mask is None else mask.name, "device": self.device_box.value,
-            **self.model_select.recipe_fields(),
+            **self.model_select.recipe_fields(), **self._loaded_fields(),
         }  # fmt: skip
         if self.method.restore_with_error is not None:
             fields["uncertainty"] = self.uncertainty_box.value
         model = self.model_select.model
         return make_recipe(model, self.method.key, "" if model else self.effort.value, settings, fields)
+
+    def _loaded_fields(self) -> dict[str, Any]:
+        """Fields of the recipe that was loaded, as far as they are not chosen here."""
+        loaded = self.loaded
+        if loaded is None:
+            return {}
+        same = (loaded.method, loaded.preset) == (self.method.key, self.effort.value)
+        return {name: getattr(loaded, name) for name in _NOT_SHOWN} | ({"choice": loaded.choice} if same else {})
 
     def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
         """A function that makes the plan for a part of the image; it may read files, and computes checksums.
@@ -174,7 +187,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         return self.recipe(self.layer_select.selected_ranges()).model_copy(update=changes)
 
     def show_recipe(self, recipe: Recipe) -> None:
-        """Show the method and the settings of a recipe; the image, its range and mask stay as they are.
+        """Show the method and the settings of a recipe, and its axes if they fit; range and mask stay as they are.
 
         Raises:
             PristineError: It needs a model that cannot be opened, or cannot be shown here.
@@ -188,18 +201,23 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         elif recipe.preset in self.method.presets:
             self.effort.value = recipe.preset
         self.settings.set_values(recipe.settings)
+        self.layer_select.enter_axes(recipe.axes)
         self.uncertainty_box.value = recipe.uncertainty
         if recipe.device in self.device_box.choices:
             self.device_box.value = recipe.device
         if recipe.together in self.layer_select.together.choices:
             self.layer_select.together.value = recipe.together
+        self.loaded = recipe
 
-    def training_images(self) -> list[Image]:
-        """The images to train on.
+    def training_images(self) -> Sequence[Image | Path]:
+        """The images to train on; none if the user is asked for a folder and names none.
 
         Raises:
-            PristineError: Axes or ranges do not fit.
+            PristineError: Axes or ranges do not fit, or the folder holds no image.
         """
+        if self.model_select.source.value == FOLDER:
+            folder = QFileDialog.getExistingDirectory(self, "Folder of images to train on")
+            return find_images([folder]) if folder else []
         chosen = self.layer_select.image().select(self.layer_select.selected_ranges())
         if self.model_select.source.value != SELECTED_LAYERS:
             return [chosen]
@@ -208,6 +226,13 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             chosen if layer == self.layer_select.layer else image_from_layer(layer, layer_axes(layer))
             for layer in layers
         ]
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As high as the content, so that no room is left between it and what is below."""
+        hint = super().sizeHint()
+        if self.widget() is not None:
+            hint.setHeight(self.widget().sizeHint().height())
+        return hint
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """As wide as the content, since there is no horizontal scroll bar."""
@@ -303,6 +328,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.probe.start(partial(measure_image, middle(image, current_position(layer, image, self.viewer.dims))))
 
     def _on_measured(self, measured: Measured) -> None:
+        if self.layer_select.layer is None:  # it was removed meanwhile
+            return
         self.measured = measured
         self.noise.setText(measured.text)
         self._show_costs()
@@ -347,17 +374,16 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         except PristineError as error:
             if self.layer_select.layer is None:
                 self.facts.clear()
-            self.problem = str(error)
+            self.problem = sentence(str(error))
             self.description.setText(self.problem)
             self.description.setStyleSheet(f"color: {get_theme(self.viewer.theme).warning.as_hex()}")
         else:
             self.pixels, self.block_count = math.prod(plan.image.shape), len(plan.indices)
             self.memory = {preset: self._memory_of(preset, plan) for preset in self.method.presets}
-            text = plan.blocks.describe()
             grids = zip(plan.image.axes, plan.image.shape, plan.output_blocks.shape, strict=True)
             sizes = [f"{axis} {fine}" for axis, coarse, fine in grids if fine > coarse]
             finer = f" The result has a {max(plan.upscaling)} times finer grid: {' × '.join(sizes)}." if sizes else ""
-            self.description.setText(f"{text[0].upper()}{text[1:]}.{finer}")
+            self.description.setText(f"{sentence(plan.blocks.describe())}.{finer}")
             self.description.setStyleSheet("")
         self._show_costs()
         self.changed.emit()

@@ -42,7 +42,7 @@ _FILE_TYPES = f"Models (*{SUFFIX})"
 _PACKAGES = "Packages of bioimage.io (*.zip)"
 _SCRATCH, _PRETRAINED = "scratch", "the pretrained network"
 _NO_MODEL = "No network is trained or open yet: there is none to save, to adapt, or to apply while scrolling."
-THIS_IMAGE, SELECTED_LAYERS = "this image", "all selected layers"
+THIS_IMAGE, SELECTED_LAYERS, FOLDER = "this image", "all selected layers", "a folder…"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
         adapt = next(setting for setting in settings_of(Recipe) if setting.name == "adapt")
         self.adapt = CheckBox(text="Adapt it to the image first", tooltip=adapt.text)
         self.source = ComboBox(
-            choices=[THIS_IMAGE, SELECTED_LAYERS],
-            tooltip="Images to train on. Select several layers in the layer list with Ctrl.",
+            choices=[THIS_IMAGE, SELECTED_LAYERS, FOLDER],
+            tooltip="Images to train on. Select several layers in the layer list with Ctrl. Train asks for the folder.",
         )
         self.open_button = button("Open…", "Open a trained network.", self._ask_open_path)
         self.train_button = button(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isnan
 
 from magicgui.widgets import ProgressBar
 from napari import Viewer
@@ -18,10 +19,12 @@ from napari_pristine.image.quality import ChannelQuality
 from napari_pristine.image.verdict import Verdict
 from napari_pristine.jobs.restore import Restored
 from napari_pristine.model import Model
-from napari_pristine.text import duration
+from napari_pristine.text import duration, sentence
 
-_GOOD, _CAUTION = "#56B4E9", "#E69F00"
-"""Colours of the marks of verdicts, which also differ for those who are colour-blind."""
+_GOOD, _CAUTION = {"dark": "#56B4E9", "light": "#0072B2"}, {"dark": "#E69F00", "light": "#B34700"}
+"""Colours of the marks of verdicts on dark and light themes, which also differ for those who are colour-blind."""
+_LIGHT = 127
+"""Lightness of the background from which a theme counts as light."""
 BAR_MAXIMUM = 1000
 """Value of a progress bar when the job is done."""
 
@@ -31,6 +34,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
+        self.viewer = viewer
         self.bar = ProgressBar(min=0, max=BAR_MAXIMUM, value=0)
         self.status = wrapped_label()
         self.curve = ResidualCurve(viewer)
@@ -61,13 +65,15 @@ class ProgressView(QWidget):  # type: ignore[misc]
     def show_progress(self, progress: Progress, done: int = 0, planes: int = 1) -> None:
         """Show the progress of a job, of whose planes some are done."""
         parts = [f"{done} of {planes} planes done"] if planes > 1 else []
-        parts.append(f"step {progress.step} of {progress.steps}")
+        if progress.steps > 1:
+            parts.append(f"step {progress.step} of {progress.steps}")
         if progress.remaining is not None:
             parts.append(f"{duration(progress.remaining)} left")
         self.status.setText(" · ".join(parts))
-        self.curve.setVisible(True)
         self.bar.value = round(BAR_MAXIMUM * progress.fraction)
-        self.curve.add(progress)
+        if not isnan(progress.residual):
+            self.curve.setVisible(True)
+            self.curve.add(progress)
 
     def add_note(self, note: Note) -> None:
         """Show a note below the curve."""
@@ -83,15 +89,16 @@ class ProgressView(QWidget):  # type: ignore[misc]
         several = len(quality.channels) > 1
         for figures in quality.channels if several else (quality,):
             name = f"{figures.name}: " if isinstance(figures, ChannelQuality) else ""
-            self._add_line(f"{name}noise level {figures.sigma:.3g} · residual {figures.residual:.2f} noise levels")
+            self._add_line(f"{name}noise level {figures.sigma:.3g}; {figures.residual:.2f} times that was removed")
         for line in (*quality.stopped, *(note.text for note in restored.notes)):
             self._add_line(line)
 
     def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Show what a result did to each channel, with a mark."""
-        lines = []
+        lines, theme = [], get_theme(self.viewer.theme)
+        ground = "light" if QColor(theme.background.as_hex()).lightness() > _LIGHT else "dark"
         for verdict in verdicts:
-            mark, colour = ("✓", _GOOD) if verdict.good else ("⚠", _CAUTION)
+            mark, colour = ("✓", _GOOD[ground]) if verdict.good else ("⚠", _CAUTION[ground])
             name = f"{verdict.name}: " if verdict.name else ""
             lines.append(f'<span style="color: {colour}">{mark}</span> {escape(name + verdict.sentence)}')
         self.verdict.setText("<br>".join(lines))
@@ -104,7 +111,7 @@ class ProgressView(QWidget):  # type: ignore[misc]
 
     def _add_line(self, line: str) -> None:
         self.summary.setVisible(True)
-        self.summary.setText("\n".join([*self.summary.text().splitlines(), line[0].upper() + line[1:]]))
+        self.summary.setText("\n".join([*self.summary.text().splitlines(), sentence(line)]))
 
 
 class ResidualCurve(QWidget):  # type: ignore[misc]

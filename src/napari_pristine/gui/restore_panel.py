@@ -5,12 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from napari_pristine.errors import PristineError
 from napari_pristine.events import BlockDone, Command, Note, Preview, Progress
@@ -59,10 +58,10 @@ class RestorePanel(JobPanel):
         self.run_button.setDefault(True)
         self.keep_button = button("&Keep", "Stop now and use the result so far.", self.keep)
         self.cancel_button = button("&Cancel", "Stop and discard the result so far.", self.stop)
-        self.more_button = QToolButton()
-        self.more_button.setText("⋯")
+        self.more_button = QPushButton("⋯")
+        self.more_button.setStyleSheet("QPushButton::menu-indicator { width: 0; }")
+        self.more_button.setFixedWidth(36)
         self.more_button.setToolTip("Recipes, and the same for other images.")
-        self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = RecipeMenu(self)
         self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
@@ -80,10 +79,11 @@ class RestorePanel(JobPanel):
         for widget in (self.preview_button, self.run_button, self.keep_button, self.cancel_button, self.more_button):
             buttons.addWidget(widget)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.form, stretch=1)
+        layout.addWidget(self.form)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.controls)
+        layout.addStretch()
         self.form.changed.connect(self._update_enabled)
         self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
@@ -157,9 +157,12 @@ class RestorePanel(JobPanel):
         """Train a network on the image or on all selected layers, without restoring them."""
         try:
             recipe = self.form.recipe({}).model_copy(update={"axes": "", "adapt": False})
-            job = training_job(self.form.training_images(), recipe, self.form.model_select.model)
+            images = self.form.training_images()
+            job = training_job(images, recipe, self.form.model_select.model)
         except PristineError as error:
             show_error(str(error))
+            return
+        if not images:
             return
         self.progress.reset("Reading the images …")
         self.runner.start(job)
@@ -230,6 +233,9 @@ class RestorePanel(JobPanel):
         elif isinstance(result, Restored) and self.result is not None and self._plan is not None:
             partly = len(self._done) < len(self._plan.indices)
             self.result.show_result(result, self._done if partly else None)
+            strength = self.form.loaded.strength if self.form.loaded is not None else []
+            if self.result.can_mix and len(strength) in (1, len(self.result.strengths)):
+                self.result.mix(strength if len(strength) > 1 else strength * len(self.result.strengths))
             self.progress.show_result(result)
 
     def on_error(self, error: Exception) -> None:
@@ -421,4 +427,8 @@ def __getattr__(name: str) -> Callable[[], RestorePanel]:
     method = name.removeprefix("open_")
     if not name.startswith("open_") or method not in METHODS:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return partial(open_panel, method)
+
+    def open_with_method() -> RestorePanel:  # napari's menus take functions only
+        return open_panel(method)
+
+    return open_with_method

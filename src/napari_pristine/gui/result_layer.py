@@ -86,6 +86,9 @@ class ResultLayer:
         self._filled: Any = None
         self._before: Shown | None = None
         self._retired: list[ImageLayer] = []
+        self._home: tuple[int, ...] = ()
+        self._outside = False
+        viewer.dims.events.current_step.connect(self._on_moved)
 
     def begin(self, image: Image, name: str, *, is_preview: bool) -> None:
         """Begin a job.
@@ -109,7 +112,7 @@ class ResultLayer:
         self._image, self._name, self.is_preview = image, name, is_preview
         self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
-        self._steps = self.viewer.dims.current_step
+        self._steps = self._home = self.viewer.dims.current_step
 
     def set_plan(self, plan: RestorationPlan) -> None:
         """Set the plan of the job, which determines position and size of the layer."""
@@ -164,6 +167,8 @@ class ResultLayer:
         self._arguments = layer_arguments(self.source, self._image, image)
         self._show(image.data)
         assert self.layer is not None
+        if self.viewer.dims.current_step == self._steps and len(self._home) == len(self._steps):
+            self._steps = self.viewer.dims.current_step = self._home  # back to where the user was
         self._go_to(tuple(0 for _ in image.shape), only_if_outside=True)
         self.layer.metadata = self._metadata(restored.provenance())
         if restored.uncertainty is not None and not self.is_preview:
@@ -224,6 +229,17 @@ class ResultLayer:
             return [] if different == {1.0} else list(different)
         samples = layer_data(self.source).shape[-1] if self.source.rgb else 1
         return [share for share in self.strengths for _ in range(samples)]
+
+    def _on_moved(self, _: object = None) -> None:
+        """Show the image where there is no slice of the result, such as beside the frame of a preview."""
+        if self.layer is None or self.deleted or not self.layer.visible:
+            return
+        dims, layer = self.viewer.dims, self.layer
+        place = layer.world_to_data(dims.point)[-layer.ndim :]
+        hidden = [axis for axis in range(layer.ndim) if axis + dims.ndim - layer.ndim not in dims.displayed]
+        outside = any(not -0.5 <= place[axis] < layer_data(layer).shape[axis] - 0.5 for axis in hidden)
+        if outside != self._outside and self.source in self.viewer.layers:
+            self.source.visible = self._outside = outside
 
     def show_source(self, *, shown: bool) -> None:
         """Show the noisy image in place of the result, or the result again."""
@@ -292,7 +308,7 @@ class ResultLayer:
                 setattr(self.layer, name, arguments[name])
             self.layer.name = self._name
             self.layer.visible = True
-        self.source.visible = False
+        self.source.visible = self._outside = False
 
     def _metadata(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {**self._arguments["metadata"], **result_metadata(self.source, facts)}

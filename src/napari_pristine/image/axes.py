@@ -257,9 +257,15 @@ class AxesPlan:
         """Describe the axes that are restored jointly, and those that are looped over, for users."""
         size = self.sizes
         joint = " × ".join(f"{axis} {size[axis]}" for axis in self.axes if axis in self.joint_axes)
-        loops = ", ".join(f"{axis} ({size[axis]})" for axis in self.loop_axes if size[axis] > 1)
+        loops = " × ".join(f"{axis} {size[axis]}" for axis in self.loop_axes if size[axis] > 1)
         chunks = f", in {len(self.chunks)} overlapping chunks" if self.chunks else ""
-        return f"restores {joint} at once{chunks}" + (f", one after the other along {loops}" if loops else "")
+        if not loops:
+            return f"restores {joint} at once{chunks}"
+        count = math.prod(size[axis] for axis in self.loop_axes)
+        kind = {"": "planes", "Z": "volumes"}.get(
+            "".join(axis for axis in self.joint_axes if axis not in "YXS"), "blocks"
+        )
+        return f"restores {count} {kind} of {joint} one by one ({loops}){chunks}"
 
 
 def plan_axes(image: Image, together: str = "") -> AxesPlan:

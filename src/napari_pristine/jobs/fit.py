@@ -182,9 +182,10 @@ class BlockFitter:
             return
         for estimate in self.plan.method.restore_with_error(net, noisy, self.plan.params):
             parts[index], widths[index] = estimate.pixels, estimate.half_widths
+            if self.context.progress_due() or estimate.done < estimate.total:
+                yield from self.context.progress(Step(estimate.done, estimate.total, torch.tensor(torch.nan)))
             if estimate.done == estimate.total:
                 return
-            yield from self.context.progress(Step(estimate.done, estimate.total, self.context.last_residual()))
             yield from self.context.preview(make_previews, at_once=index == 0 and estimate.done == 1)
             if self.context.keep:
                 yield from self.context.emit(Note(f"kept after {estimate.done} of {estimate.total} orientations"))

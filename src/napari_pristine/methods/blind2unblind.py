@@ -94,7 +94,7 @@ class Blind2UnblindParams(DenoiserParams, MethodParams):
 
 BLIND2UNBLIND = Method(
     key="blind2unblind",
-    title="Blind2Unblind denoise",
+    title="Blind2Unblind",
     summary="Learns from one or many noisy images to predict each pixel from its neighbours; for independent noise.",
     cite="Wang, Liu, Li & Han (2022), Blind2Unblind: self-supervised image denoising with visible blind spots, CVPR",
     params=Blind2UnblindParams,

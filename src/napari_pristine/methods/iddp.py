@@ -98,7 +98,7 @@ class IddpParams(DenoiserParams, MethodParams):
 
 IDDP = Method(
     key="iddp",
-    title="IDDP denoise",
+    title="IDDP",
     summary="Learns from one or many noisy images to undo their own noise, shuffled; for independent noise.",
     cite="Lin, Zhuang, Ding, Zeng, Huang, Tu & Paisley (2023), Self-supervised image denoising using implicit deep "
     "denoiser prior, AAAI",

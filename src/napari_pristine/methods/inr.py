@@ -18,7 +18,7 @@ class InrParams(FieldParams, MethodParams):
 
 INR = Method(
     key="inr",
-    title="INR denoise",
+    title="INR",
     summary="Fits a continuous function to each image and keeps what is smooth; for independent and correlated noise.",
     cite="Kim, Lee & Shin (2022), Zero-shot blind image denoising via implicit neural representations, "
     "arXiv 2204.02405",

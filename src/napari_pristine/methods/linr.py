@@ -120,7 +120,7 @@ class LinrParams(FieldParams, MethodParams, Degradation):
 
 LINR = Method(
     key="linr",
-    title="LINR restore",
+    title="LINR",
     summary="Fits a continuous function to degraded images of a scene: denoises, deblurs, fills in, upsamples.",
     cite="Xu & Jiao (2023), Revisiting implicit neural representations in low-level vision, ICLR workshop on "
     "neural fields",

@@ -82,7 +82,7 @@ class PretrainedParams(MethodParams):
 
 PRETRAINED = Method(
     key="pretrained",
-    title="Pretrained denoise",
+    title="Pretrained",
     summary="Restores within a second by a network that has learned from simulated scenes; for independent and "
     "correlated noise.",
     cite="The developers of napari-pristine (2026), see docs/pretrained.md",

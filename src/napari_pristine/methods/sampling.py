@@ -185,7 +185,7 @@ class SamplingParams(TrainingParams, MethodParams):
 
 SAMPLING = Method(
     key="sampling",
-    title="Neural sampling denoise",
+    title="Neural sampling",
     summary="Predicts hidden pixels from distant ones and a continuous function; for independent and correlated noise.",
     cite="Quan, Zheng, Ma & Ji (2025), Zero-shot blind-spot image denoising via implicit neural sampling, CVPR",
     params=SamplingParams,
