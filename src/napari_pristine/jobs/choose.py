@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -108,7 +109,7 @@ def _compare(
                     if isinstance(event := next(job), BlockDone):
                         blocks.append(event)
                     elif isinstance(event, Progress):  # so that it can be cancelled; of the job itself, nothing is done
-                        yield from context.emit(replace(event, block=0, step=0, remaining=None))
+                        yield from context.emit(replace(event, block=0, step=0, residual=math.nan, remaining=None))
             except StopIteration:
                 pass
             finally:
