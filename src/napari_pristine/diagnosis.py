@@ -171,7 +171,7 @@ def describe_noise(noise: ChannelNoise) -> str:
         f"{'correlated between neighbouring pixels' if correlated else 'independent from pixel to pixel'}"
     ]
     if noise.photons is not None and noise.photons < _FEW_PHOTONS:
-        parts.append(f"few photons ({noise.photons:.1g} per pixel)")
+        parts.append(f"few photons (on average {noise.photons:.1g} per pixel)")
     if noise.defects:
         parts.append(name_defects(noise.defects))
     if noise.rows or noise.columns:

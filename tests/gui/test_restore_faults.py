@@ -245,10 +245,14 @@ def test_additive_layers_do_not_add_up_and_the_next_job_uses_the_same_layer(qtbo
             ("cells", False),
             ("cells · INR, balanced", True),
         ]
-    panel.result.show_source(shown=True)
-    assert cells.visible
-    assert not viewer.layers[-1].visible
-    panel.result.show_source(shown=False)
+    panel.form.effort.value = "fast"
+    panel.run()
+    wait_until_idle(qtbot, panel)
+    show_again = panel.result.show_source()
+    assert [layer.visible for layer in viewer.layers] == [True, False, False]
+    show_again()
+    assert [layer.visible for layer in viewer.layers] == [False, True, True]
+    viewer.layers.remove(viewer.layers[-1])
     viewer.layers.remove(viewer.layers[-1])
     assert cells.visible
 

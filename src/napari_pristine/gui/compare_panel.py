@@ -136,9 +136,16 @@ class ComparePanel(DockPanel):
         self._update_enabled()
 
     def show_removed(self) -> None:
-        """Show what the first chosen result has removed; the layer is made again if there is one."""
-        if self.form.results:
-            self._removed_wanted = self._start_removal(self.form.results[0])
+        """Show what the selected result has removed, or the first one; hide it if it is shown."""
+        if not self.form.results:
+            return
+        active = self.viewer.layers.selection.active
+        result = active if active in self.form.results else self.form.results[0]
+        layer = self._part(result, "removed")
+        if layer is not None and layer.visible:
+            layer.visible = False
+        else:
+            self._removed_wanted = self._start_removal(result)
 
     def draw_line(self) -> None:
         """Let the user draw a line over the image."""
@@ -235,12 +242,11 @@ class ComparePanel(DockPanel):
         if noisy not in self.viewer.layers or result not in self.viewer.layers:
             return
         layer = self._part(result, "removed")
+        arguments = layer_arguments(noisy, image_from_layer(noisy, layer_axes(noisy)), removal.part)
         if layer is not None:
-            layer.data = data
+            layer.data, layer.scale, layer.translate = data, arguments["scale"], arguments["translate"]
             layer.visible = layer.visible or shown
         else:
-            image = image_from_layer(noisy, layer_axes(noisy))
-            arguments = layer_arguments(noisy, image, removal.part)
             arguments |= {"rgb": False, "colormap": _DIVERGING, "contrast_limits": _LIMITS, "gamma": 1.0}
             arguments |= {"blending": "translucent", "metadata": result_metadata(noisy, {})}
             arguments |= {"name": f"{result.name}, removed", "visible": shown}
@@ -248,6 +254,9 @@ class ComparePanel(DockPanel):
             self.viewer.layers.insert(self.viewer.layers.index(result) + 1, ImageLayer(data, **arguments))
             if not shown:
                 self.viewer.layers.selection.active = active
+            layer = self._part(result, "removed")
+        if shown:  # above all others, which would hide it
+            self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
         self._made_of[result] = removal.restored.data
         if self._grid_wanted:
             self._show_all()

@@ -79,12 +79,6 @@ ROWS = (
         ".2f", lambda f: f.residual,
     ),
     Row(
-        "removed_structure_correlation", "Removed: structure",
-        "Correlation of what was removed with the result: 0 if only noise was removed. Noise that is left "
-        "raises it, too; if more than 1 noise level was removed, it is structure.",
-        ".2f", lambda f: f.structure,
-    ),
-    Row(
         "removed_neighbour_correlation", "Removed: neighbours",
         "Correlation of what was removed with itself one pixel further: 0 for noise that is independent.",
         ".2f", lambda f: f.whiteness,

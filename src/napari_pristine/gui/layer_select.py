@@ -28,8 +28,10 @@ from napari_pristine.gui.source_file import SOURCE_FILES
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image, check_axes
 
-_ALL, _PLANE, _VIEW = ":all", ":plane", ":view"
+_ALL, _PLANE, _VIEW, _DRAW = ":all", ":plane", ":view", ":draw"
 """Values of the regions; those of shapes are the names of their layers."""
+_EDGE = "#E69F00"
+"""Colour of the rectangle that a user draws."""
 _TOGETHER = {"Z": "volumes", "T": "with time", "C": "with all channels"}
 
 
@@ -134,7 +136,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         for label, field in (("Axes", self.axes), ("Together", self.together), ("Mask", self.mask_box.box)):
             self._rows.addRow(label_for(field.native, label), field.native)
         limit_width(self.together)
-        self.region.changed.connect(self._emit_changed)
+        self.region.changed.connect(self._on_region)
         self.image_box.box.changed.connect(self._on_layer)
         self.axes.changed.connect(self._on_axes_entered)
         self.together.changed.connect(self._emit_changed)
@@ -214,10 +216,28 @@ class LayerSelect(QWidget):  # type: ignore[misc]
         entries.append(("what I see", _VIEW))
         shapes = [layer.name for layer in self.viewer.layers if isinstance(layer, Shapes)]
         entries += [(f"the box around ‘{name}’", name) for name in shapes]
+        if self.layer is not None:
+            entries.append(("a rectangle that I draw…", _DRAW))
         before = self.region.value
         with self.region.changed.blocked():
             self.region.choices = entries
             self.region.value = before if before in [value for _, value in entries] else _ALL
+
+    def _on_region(self, region: str) -> None:
+        """Let the user draw a rectangle, if there is none yet."""
+        if region == _DRAW and self.layer is not None:
+            scale, units = self.layer.scale[-2:], self.layer.units[-2:]
+            shapes = self.viewer.add_shapes(
+                None, ndim=2, name="region", scale=scale, units=units, edge_color=_EDGE, face_color="transparent",
+                edge_width=2,
+            )  # fmt: skip
+            self._offer_regions()
+            self.viewer.layers.selection.active = shapes
+            shapes.mode = "add_rectangle"
+            self.region.value = shapes.name
+        elif region in self.viewer.layers:
+            self.viewer.layers[region].events.data.connect(self._emit_changed)
+        self._emit_changed()
 
     def _accept_mask(self, layer: Layer) -> bool:
         if layer == self.layer or not isinstance(layer, (Labels, ImageLayer)) or source_name(layer):

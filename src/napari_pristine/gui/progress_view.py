@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from math import isnan
 
@@ -27,6 +28,15 @@ _LIGHT = 127
 """Lightness of the background from which a theme counts as light."""
 BAR_MAXIMUM = 1000
 """Value of a progress bar when the job is done."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said about a job that has ended."""
+
+    status: str
+    verdict: str
+    summary: str
 
 
 class ProgressView(QWidget):  # type: ignore[misc]
@@ -62,10 +72,24 @@ class ProgressView(QWidget):  # type: ignore[misc]
         self.curve.clear()
         self.curve.setVisible(False)
 
+    @property
+    def report(self) -> Report:
+        """What is said now, to be shown again."""
+        return Report(self.status.text(), self.verdict.text(), self.summary.text())
+
+    def show_report(self, report: Report | None) -> None:
+        """Show a report again, or none."""
+        self.reset("" if report is None else report.status)
+        if report is not None:
+            self.bar.native.setVisible(False)
+            for label, text in ((self.verdict, report.verdict), (self.summary, report.summary)):
+                label.setText(text)
+                label.setVisible(bool(text))
+
     def show_progress(self, progress: Progress, done: int = 0, planes: int = 1) -> None:
         """Show the progress of a job, of whose planes some are done."""
         parts = [f"{done} of {planes} planes done"] if planes > 1 else []
-        if progress.steps > 1:
+        if not isnan(progress.residual):
             parts.append(f"step {progress.step} of {progress.steps}")
         if progress.remaining is not None:
             parts.append(f"{duration(progress.remaining)} left")
@@ -79,17 +103,18 @@ class ProgressView(QWidget):  # type: ignore[misc]
         """Show a note below the curve."""
         self._add_line(note.text)
 
-    def show_result(self, restored: Restored) -> None:
-        """Summarise a result."""
+    def show_result(self, restored: Restored, title: str = "") -> None:
+        """Summarise a result, whose title names method and effort."""
         self.bar.value = BAR_MAXIMUM
         self.curve.setVisible(False)  # it shows the fit, the result is refined
-        self.status.setText(f"Done in {duration(restored.seconds)} on {restored.device}")
+        done = f"done in {duration(restored.seconds)} on {restored.device}"
+        self.status.setText(f"{title}: {done}" if title else sentence(done))
         self.summary.clear()
         quality = restored.quality
         several = len(quality.channels) > 1
         for figures in quality.channels if several else (quality,):
             name = f"{figures.name}: " if isinstance(figures, ChannelQuality) else ""
-            self._add_line(f"{name}noise level {figures.sigma:.3g}; {figures.residual:.2f} times that was removed")
+            self._add_line(f"{name}removed {figures.residual:.2f} × the noise level ({figures.sigma:.3g}).")
         for line in (*quality.stopped, *(note.text for note in restored.notes)):
             self._add_line(line)
 

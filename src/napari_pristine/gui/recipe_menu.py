@@ -60,14 +60,16 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
 
     def ask_and_save_result(self) -> None:
         """Ask for a path and save the result there, with its axes, pixel size and recipe."""
-        result = self.panel.result
-        facts = result_facts(result.layer) if result is not None and result.layer is not None else {}
-        if result is None or "recipe" not in facts:
+        selected, result = self.panel.viewer.layers.selection.active, self.panel.result
+        shown = None if result is None else result.layer
+        layer = next((each for each in (selected, shown) if each is not None and "recipe" in result_facts(each)), None)
+        if layer is None:
             show_error("there is no result yet; press Restore first")
             return
-        name = f"{result.source.name} restored.ome.tif".replace("/", "-")
+        facts = result_facts(layer)
+        name = f"{layer.name}.ome.tif".replace(" · ", " ").replace("/", "-")
         if path := ask_save_path(self.panel, "Save the result", name, "Images (*.tif)"):
-            image = image_from_layer(result.layer, facts["recipe"]["axes"])
+            image = image_from_layer(layer, facts["recipe"]["axes"])
             self.saving.start(partial(_write, Path(path), image, facts))
 
     def save_recipe(self, path: str) -> bool:

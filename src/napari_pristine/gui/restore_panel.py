@@ -72,7 +72,7 @@ class RestorePanel(JobPanel):
         self._done: list[tuple[int | slice, ...]] = []
         self._step = 0  # of the only fit of a job; 0 if there are several, or it is over
         self._reached = (0, 0)  # step of it, and all steps
-        self._kept = False
+        self._kept, self._title = False, ""
         self._queue: list[ImageLayer] = []
         self._asked: weakref.WeakSet[object] = weakref.WeakSet()
         buttons = QHBoxLayout()
@@ -238,7 +238,7 @@ class RestorePanel(JobPanel):
             strength = self.form.loaded.strength if self.form.loaded is not None else []
             if self.result.can_mix and len(strength) in (1, len(self.result.strengths)):
                 self.result.mix(strength if len(strength) > 1 else strength * len(self.result.strengths))
-            self.progress.show_result(result)
+            self.progress.show_result(result, self._title)
 
     def on_error(self, error: Exception) -> None:
         if self.result is not None:
@@ -250,6 +250,10 @@ class RestorePanel(JobPanel):
         self._plan, self._done = None, []
         if self.result is not None:
             self.result.remove()
+            step, self.result.steps = self._reached
+            chosen = self._kept or self.form.settings.values().get("last_step") is not None
+            self.result.stopped = step < self.result.steps and not chosen
+            self.result.report = self.progress.report
         self._show_controls()
         self._update_enabled()
         self._run_next()
@@ -258,17 +262,19 @@ class RestorePanel(JobPanel):
         """Start a restoration; its plan is made once, in the worker thread."""
         layer = self.form.layer_select.layer
         try:
-            image = self.form.layer_select.image()
-            make_plan = self.form.deferred_plan(select())
+            image, ranges = self.form.layer_select.image(), select()
+            make_plan = self.form.deferred_plan(ranges)
+            kind = " (preview)" if preview else " (part)" if image.select(ranges).shape != image.shape else ""
         except PristineError as error:
             show_error(str(error))
             return
-        name = f"{image.name} · {self.form.method.title}, {self.form.effort.title()}"
+        self._title = f"{self.form.method.title}, {self.form.effort.title()}"
+        name = f"{image.name} · {self._title}{kind}"
         known = [result for result in self.results if result.source == layer]
         self.result = known[0] if known else ResultLayer(self.viewer, layer)
         if not known:
             self.results.append(self.result)
-        self.result.begin(image, f"{name} (preview)" if preview else name, is_preview=preview)
+        self.result.begin(image, name, is_preview=preview)
         self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")
         self.runner.start(_restore(make_plan))
@@ -316,9 +322,17 @@ class RestorePanel(JobPanel):
 
     def _show_controls(self) -> None:
         """Show the controls of the result."""
-        step, steps = self._reached
-        chosen = self._kept or self.form.settings.values().get("last_step") is not None
-        self.controls.show_result(self.result, steps, stopped=step < steps and not chosen)
+        steps, stopped = (0, False) if self.result is None else (self.result.steps, self.result.stopped)
+        self.controls.show_result(self.result, steps, stopped=stopped)
+
+    def _show_known(self) -> None:
+        """Show what is known of the image that is chosen, in place of what is known of another one."""
+        layer = self.form.layer_select.layer
+        known = next((result for result in self.results if result.source is layer), None)
+        if known is not self.result and not self.runner.running:
+            self.result = known
+            self.progress.show_report(None if known is None else known.report)
+            self._show_controls()
 
     def _on_selected(self, _: object = None) -> None:
         """Follow the selected layer, unless a job is running."""
@@ -351,6 +365,7 @@ class RestorePanel(JobPanel):
 
     def _update_enabled(self) -> None:
         """Enable what can be used now."""
+        self._show_known()
         idle, has_image = not self.runner.running, self.form.layer_select.layer is not None
         usable = has_image and idle and not self.form.problem
         self.form.method_box.enabled = idle
@@ -412,9 +427,9 @@ def _bind_key(viewer: Viewer, panel: weakref.ref[RestorePanel]) -> None:
         result = panel() and panel().result  # type: ignore[union-attr]
         if result is None:
             return
-        result.show_source(shown=True)
+        show_again = result.show_source()
         yield
-        result.show_source(shown=False)
+        show_again()
 
     viewer.bind_key("N", show_noisy, overwrite=True)
 

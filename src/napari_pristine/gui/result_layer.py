@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from qtpy.QtCore import QTimer
 from napari_pristine.events import Preview
 from napari_pristine.gui.layers import layer_arguments, layer_data
 from napari_pristine.gui.mixture import Mixture
+from napari_pristine.gui.progress_view import Report
 from napari_pristine.image.image import Image
 from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.plan import RestorationPlan
@@ -69,6 +70,9 @@ class ResultLayer:
         is_preview: True if only the visible part was restored.
         mixture: The result and the image, with the share of each in what is shown; none before there is a result.
         snapshots: The fit after some of its steps, with their number; the last is the result.
+        steps: Number of steps of the fit, if there is only one.
+        stopped: True if a rule has ended it before the last of them.
+        report: What is said about the last job.
     """
 
     def __init__(self, viewer: Viewer, source: ImageLayer) -> None:
@@ -77,6 +81,8 @@ class ResultLayer:
         self.is_preview = True
         self.mixture: Mixture | None = None
         self.snapshots: list[tuple[int, np.ndarray]] = []
+        self.steps, self.stopped = 0, False
+        self.report: Report | None = None
         self._name = ""
         self._image: Image | None = None
         self._plan: RestorationPlan | None = None
@@ -241,11 +247,19 @@ class ResultLayer:
         if outside != self._outside and self.source in self.viewer.layers:
             self.source.visible = self._outside = outside
 
-    def show_source(self, *, shown: bool) -> None:
-        """Show the noisy image in place of the result, or the result again."""
-        self.source.visible = shown
-        if self.layer is not None and not self.deleted:
-            self.layer.visible = not shown
+    def show_source(self) -> Callable[[], None]:
+        """Show the noisy image in place of all its results; returns a function that shows again what was shown."""
+        results = [layer for layer in self.viewer.layers if source_name(layer) == self.source.name and layer.visible]
+        before = [(layer, layer.visible) for layer in (self.source, *results)]
+        self.source.visible = True
+        for layer in results:
+            layer.visible = False
+
+        def show_again() -> None:
+            for layer, visible in before:
+                layer.visible = visible
+
+        return show_again
 
     def discard(self) -> None:
         """Show at once what there was before the job; events that arrive later change nothing."""

@@ -183,7 +183,8 @@ class BlockFitter:
         for estimate in self.plan.method.restore_with_error(net, noisy, self.plan.params):
             parts[index], widths[index] = estimate.pixels, estimate.half_widths
             if self.context.progress_due() or estimate.done < estimate.total:
-                yield from self.context.progress(Step(estimate.done, estimate.total, torch.tensor(torch.nan)))
+                # one step more, as the result is refined after it
+                yield from self.context.progress(Step(estimate.done, estimate.total + 1, torch.tensor(torch.nan)))
             if estimate.done == estimate.total:
                 return
             yield from self.context.preview(make_previews, at_once=index == 0 and estimate.done == 1)
