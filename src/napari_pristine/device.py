@@ -58,7 +58,7 @@ def why_missing(kind: Device) -> str:
         return (
             f"{torch_build} is a build for CPUs only; install the one for your GPU, with the command from pytorch.org"
         )
-    if not os.environ.get(_VISIBLE, "0").strip(" -1"):
+    if not os.environ.get(_VISIBLE, "0").split(",")[0].strip().removeprefix("-1"):
         return f"{_VISIBLE} is set to '{os.environ[_VISIBLE]}', which hides all GPUs; remove this variable"
     return (
         f"{torch_build} finds no GPU; 'nvidia-smi' must list one, and its driver must be new enough for this PyTorch: "

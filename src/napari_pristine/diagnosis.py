@@ -167,7 +167,8 @@ def describe_noise(noise: ChannelNoise) -> str:
     strength = "strong" if noise.contrast < _STRONG_BELOW else "weak" if noise.contrast > _WEAK else "moderate"
     correlated = is_correlated(noise.correlation_length)
     parts = [
-        f"{'photon noise' if noise.photon_noise else 'noise'}, {strength} (signal to noise {noise.contrast:.2g}), "
+        f"{'photon noise' if noise.photon_noise else 'noise'}, {strength} "
+        f"(signal to noise {_two_digits(noise.contrast)}), "
         f"{'correlated between neighbouring pixels' if correlated else 'independent from pixel to pixel'}"
     ]
     if noise.photons is not None and noise.photons < _FEW_PHOTONS:
@@ -179,6 +180,11 @@ def describe_noise(noise: ChannelNoise) -> str:
     if noise.saturated > _SATURATED:
         parts.append(f"{noise.saturated:.1%} of the pixels saturated")
     return "; ".join(parts)
+
+
+def _two_digits(value: float) -> str:
+    """A number with two digits, as 120 and not as 1.2e+02."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def recommend(channels: Sequence[ChannelNoise], errors: Mapping[str, float] | None = None) -> Recommendation:

@@ -34,7 +34,7 @@ def test_previews_of_other_frames_use_one_layer_and_cancelling_them_never_crashe
     previews = Path(__file__).with_name("previews.py")
     done = subprocess.run([sys.executable, previews], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    both = f"cells | cells · {METHODS['inr'].title}, balanced (preview)"
+    both = "cells | cells · INR, balanced (preview)"
     assert [line for line in done.stdout.splitlines() if line.startswith("cells")] == ["cells"] * 4 + [both] * 5
 
 
@@ -60,7 +60,7 @@ def test_results_keep_their_names_however_often_they_are_made(qtbot, viewer, ope
     second.run()
     wait_until_idle(qtbot, second)
     qtbot.waitUntil(lambda: len(viewer.layers) == 2)
-    assert [layer.name for layer in viewer.layers] == ["cells", f"cells · {METHODS['pretrained'].title}, balanced"]
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells · Pretrained, balanced"]
 
 
 def test_a_cancelled_job_leaves_the_result_before_it(qtbot, viewer, open_panel):
@@ -130,7 +130,7 @@ def test_the_curve_ends_where_the_text_says(qtbot, viewer, open_panel, method):
     assert all(text == f"step {step} of {steps}" and step <= steps for step, steps, text in seen)
     # the figures in the text are those of the refined result, which no curve contradicts
     assert panel.progress.curve.isHidden()
-    assert "noise level" in panel.progress.summary.text()
+    assert "the noise level" in panel.progress.summary.text()
 
 
 def test_two_panels_fit_into_a_small_window(qtbot, make_napari_viewer, monkeypatch):
@@ -139,7 +139,7 @@ def test_two_panels_fit_into_a_small_window(qtbot, make_napari_viewer, monkeypat
     viewer.window.resize(1280, 800)
     viewer.add_image(noisy((4, 2, 256, 256)), name="cells", axis_labels=("t", "c", "y", "x"))
     _, first = viewer.window.add_plugin_dock_widget("napari-pristine", "Restore")
-    _, second = viewer.window.add_plugin_dock_widget("napari-pristine", f"Restore with {METHODS['inr'].title}")
+    _, second = viewer.window.add_plugin_dock_widget("napari-pristine", "Restore with INR")
     qtbot.waitUntil(lambda: first.form.measured is not None and second.form.measured is not None, timeout=60_000)
     second.run_preview()
     qtbot.waitUntil(lambda: second.progress.curve.isVisible(), timeout=60_000)

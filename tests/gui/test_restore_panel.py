@@ -79,8 +79,8 @@ def test_the_summary_has_the_figures_of_each_channel(qtbot, viewer):
     view.show_result(Restored(image, Recipe(), quality, 3.2, "cpu (2 threads)", (Note("3 hot pixels were filled"),)))
     assert view.status.text() == "Done in 3.2 s on cpu (2 threads)"
     assert view.summary.text().splitlines() == [
-        "DAPI: noise level 3.21; 0.98 times that was removed",
-        "GFP: noise level 12.5; 1.02 times that was removed",
+        "DAPI: removed 0.98 × the noise level (3.21).",
+        "GFP: removed 1.02 × the noise level (12.5).",
         "2 × reached the noise level after 40 steps",
         "3 hot pixels were filled",
     ]

@@ -252,7 +252,11 @@ def open_batch_with(viewer: Viewer, recipe: Recipe, inputs: Iterable[str | Path]
         recipe: The recipe, which need not be in a file.
         inputs: Files and folders; for a single folder, a folder beside it is proposed for the results.
     """
-    dock, panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch", tabify=True)
+    docked = getattr(viewer.window, "dock_widgets", {})  # new in napari 0.6.2
+    panel = next((widget for widget in docked.values() if isinstance(widget, BatchPanel)), None)
+    if panel is None:
+        panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch", tabify=True)[1]
+    dock = panel.parentWidget()
     panel.form.use_recipe(recipe)
     panel.form.inputs.add(map(str, inputs))
     folders = [Path(path) for path in panel.form.inputs.paths()]

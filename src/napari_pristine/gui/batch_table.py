@@ -86,7 +86,7 @@ class Row:
             return f"not replaced: {text}"
         quality = result_facts(item)
         if not text and quality.sigma is not None and quality.residual is not None:
-            text = f"noise level {quality.sigma:.3g}, residual {quality.residual:.2f} noise levels"
+            text = f"removed {quality.residual:.2f} × the noise level ({quality.sigma:.3g})"
         return f"{item.status}: {text}" if text else item.status
 
     @property

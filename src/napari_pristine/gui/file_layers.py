@@ -35,6 +35,7 @@ def show_pair(viewer: Viewer, source: Path, result: Path | None) -> None:
     layers = add_file(viewer, source)
     for layer in shown:
         layer.visible = False
+    viewer.reset_view()  # which may be zoomed in on what was shown
     if result is None:
         return
     add_file(viewer, result, "restored", [layer.contrast_limits for layer in layers])

@@ -13,6 +13,12 @@ _FONT_SIZE = 7
 """Size of the names, in points: names of results are long."""
 
 
+def grid_of(viewer: Viewer) -> Any:
+    """The grid of a viewer, which belongs to its canvas since napari 0.9."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.grid if canvas is None else canvas.grid
+
+
 class SideBySide:
     """Shows some layers of a viewer beside each other, with one camera for all; then what was shown before.
 
@@ -32,15 +38,14 @@ class SideBySide:
 
     def show(self, layers: list[Layer]) -> None:
         """Show these layers and no others, from the lowest on, each with its name."""
-        canvas = getattr(self.viewer, "canvas", None)  # new in napari 0.9; before, the viewer had the grid
-        grid = self.viewer.grid if canvas is None else canvas.grid
+        grid = grid_of(self.viewer)
         if not self.shown:
             self._before = {layer: (layer.visible, _overlay(layer)) for layer in self.viewer.layers}
             self._grid = {name: getattr(grid, name) for name in ("enabled", "stride", "shape")}
         for layer in self.viewer.layers:
             layer.visible = layer in layers
             _set_overlay(layer, {"visible": layer in layers, "font_size": _FONT_SIZE})
-        grid.stride = -1 if canvas is None else 1
+        grid.stride = 1 if hasattr(self.viewer, "canvas") else -1  # the order of napari 0.6 is another
         grid.shape = (-1, 2 if len(layers) <= _MAX_IN_TWO else -1)
         grid.enabled = True
         self.viewer.reset_view()
@@ -49,8 +54,7 @@ class SideBySide:
         """Show what was shown before; layers that are new are hidden."""
         if not self.shown:
             return
-        canvas = getattr(self.viewer, "canvas", None)
-        grid = self.viewer.grid if canvas is None else canvas.grid
+        grid = grid_of(self.viewer)
         for name, value in self._grid.items():
             setattr(grid, name, value)
         for layer in self.viewer.layers:

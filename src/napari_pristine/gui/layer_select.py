@@ -23,7 +23,7 @@ from napari_pristine.gui.layers import (
     stated_axes,
     visible_ranges,
 )
-from napari_pristine.gui.result_layer import source_name
+from napari_pristine.gui.result_layer import source_name, source_of
 from napari_pristine.gui.source_file import SOURCE_FILES
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image, check_axes
@@ -84,8 +84,8 @@ class LayerComboBox:
 
     def _selected(self) -> Layer | None:
         active = self.viewer.layers.selection.active
-        if active is not None and (name := source_name(active)):
-            active = next((layer for layer in self.viewer.layers if layer.name == name), None)
+        if active is not None and source_name(active):
+            active = source_of(active, self.viewer)
         return active if active is not None and self.accepts(active) else None
 
     def choose(self, layer: Layer) -> None:
@@ -263,7 +263,7 @@ class LayerSelect(QWidget):  # type: ignore[misc]
     def _on_late_file(self, path: str) -> None:
         """Show what the file of the chosen layer says, which was not known when the layer was chosen."""
         if self.layer is not None and self.layer.source.path == path:
-            if self.axes_entered:
+            if self.axes_entered or layer_axes(self.layer) == self.axes.value:
                 self.changed.emit()
             else:
                 self._on_layer()

@@ -35,6 +35,7 @@ from napari_pristine.jobs.plan import RestorationPlan, make_plan
 from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
+from napari_pristine.recipe_file import recipe_of
 from napari_pristine.resources import Device
 from napari_pristine.text import sentence
 
@@ -141,6 +142,11 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         same = (loaded.method, loaded.preset) == (self.method.key, self.effort.value)
         return {name: getattr(loaded, name) for name in _NOT_SHOWN} | ({"choice": loaded.choice} if same else {})
 
+    def forget_strength(self) -> None:
+        """Forget the strength of a loaded recipe, as the user has chosen another."""
+        if self.loaded is not None:
+            self.loaded = self.loaded.model_copy(update={"strength": []})
+
     def deferred_plan(self, select: dict[str, str]) -> Callable[[], RestorationPlan]:
         """A function that makes the plan for a part of the image; it may read files, and computes checksums.
 
@@ -196,10 +202,12 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
             raise SettingError("the recipe restores several images of one scene; choose their layers here instead")
         self.set_method(recipe.method)
         if recipe.model:
-            self.model_select.open(recipe.model)
+            self.model_select.load(recipe.model)
             self.model_select.adapt.value = recipe.adapt
-        elif recipe.preset in self.method.presets:
-            self.effort.value = recipe.preset
+        else:
+            self.model_select.start.value = ""
+            if recipe.preset in self.method.presets:
+                self.effort.value = recipe.preset
         self.settings.set_values(recipe.settings)
         self.layer_select.enter_axes(recipe.axes)
         self.uncertainty_box.value = recipe.uncertainty
@@ -254,7 +262,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         kept = {
             name: value
             for name, value in self.settings.values().items()
-            if name in MethodParams.model_fields and value != before[name]
+            if name in MethodParams.model_fields and name != "last_step" and value != before[name]
         }
         self.method = find_method(key)
         self.effort.set_presets(list(self.method.presets))
@@ -320,6 +328,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         try:
             image = self.layer_select.image()
         except PristineError:
+            self.probe.stop()
             self.noise.clear()
             return
         self.noise.setText("Measuring the noise …")
@@ -328,8 +337,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.probe.start(partial(measure_image, middle(image, current_position(layer, image, self.viewer.dims))))
 
     def _on_measured(self, measured: Measured) -> None:
-        if self.layer_select.layer is None:  # it was removed meanwhile
-            return
+        if self._probed != (self.layer_select.layer, self.layer_select.axes.value) or not self.noise.text():
+            return  # of an image that was removed, or with other axes
         self.measured = measured
         self.noise.setText(measured.text)
         self._show_costs()
@@ -366,7 +375,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         try:
             image = self.layer_select.image()
             guessed = " (axes guessed)" if self.layer_select.axes_guessed and len(image.axes) > 2 else ""
-            self.facts.setText(describe_image(image) + guessed)
+            self.facts.setText("\n".join(filter(None, (describe_image(image) + guessed, _describe_origin(image)))))
             recipe = self.recipe(self.layer_select.region_ranges()).model_copy(update={"adapt": False})
             # no files are opened for this plan
             self._psfs()  # an error says which is missing
@@ -416,6 +425,16 @@ def _row(label: str, field: QWidget) -> QWidget:
     row = QWidget()
     form_layout(row).addRow(label_for(field, label), field)
     return row
+
+
+def _describe_origin(image: Image) -> str:
+    """Say so if an image is a result, as its file tells."""
+    try:
+        recipe = recipe_of(image.metadata)
+    except SettingError:
+        return ""
+    made = ", ".join(filter(None, (find_method(recipe.method).title, effort_title(recipe.preset).lower())))
+    return f"This image is a result already ({made}); what is removed now is not the noise of a camera."
 
 
 def _available_devices() -> list[str]:

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pristine.image.image import Image
 from napari_pristine.image.intensity import cast
 
 MIXED_AT_ONCE = 2**21
@@ -20,18 +21,26 @@ class Mixture:
     """A result and the noisy image, which are mixed where values are read.
 
     Attributes:
-        restored: The result.
+        image: The result.
         noisy: The image, of the same shape; it may be lazy. None if its grid is coarser: they cannot be mixed.
-        axes: Their axes.
         filled: True where the image had no value that counts, such as in hot pixels; these stay restored.
         strengths: Share of the result, for each channel.
     """
 
-    restored: NDArray[Any]
+    image: Image
     noisy: Any
-    axes: str
     filled: NDArray[np.bool_] | None
     strengths: tuple[float, ...]
+
+    @property
+    def restored(self) -> NDArray[Any]:
+        """The values of the result."""
+        return np.asarray(self.image.data)
+
+    @property
+    def axes(self) -> str:
+        """The axes of both."""
+        return self.image.axes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,7 +66,7 @@ class Mixture:
         restored, noisy = self.restored[index], np.asarray(self.noisy[index])
         along = [len(self.strengths) if axis == "C" else 1 for axis in self.axes]
         share = np.broadcast_to(np.array(self.strengths, np.float32).reshape(along), self.shape)[index]
-        mixed = noisy + share * (restored.astype(np.float32) - noisy)
+        mixed = noisy + share * (restored.astype(np.result_type(self.dtype, np.float32)) - noisy)
         return cast(mixed if self.filled is None else np.where(self.filled[index], restored, mixed), self.dtype)
 
     def values(self) -> Any:

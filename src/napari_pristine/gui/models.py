@@ -21,7 +21,7 @@ from napari_pristine.errors import ImageError, PristineError
 from napari_pristine.export import export_bioimageio
 from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer, layer_axes
-from napari_pristine.gui.result_layer import source_name
+from napari_pristine.gui.result_layer import source_name, source_of
 from napari_pristine.gui.widgets import (
     ask_save_path,
     button,
@@ -158,11 +158,18 @@ class ModelSelect(QGroupBox):  # type: ignore[misc]
     def open(self, path: str) -> None:
         """Open a model file; errors are shown."""
         try:
-            model = load_model(path)
-            model.recipe_with(self.method.key, {}, {})
+            self.load(path)
         except PristineError as error:
             show_error(str(error))
-            return
+
+    def load(self, path: str) -> None:
+        """Open a model file.
+
+        Raises:
+            PristineError: It cannot be opened, or is of another method.
+        """
+        model = load_model(path)
+        model.recipe_with(self.method.key, {}, {})
         self.add(model, Path(path).stem, path)
 
     def save(self, path: str) -> None:
@@ -250,8 +257,8 @@ def _selected_image() -> Image:
     """
     viewer = current_viewer()
     layer = None if viewer is None else viewer.layers.selection.active
-    if layer is not None and (name := source_name(layer)):
-        layer = next((other for other in viewer.layers if other.name == name), None)
+    if layer is not None and source_name(layer):
+        layer = source_of(layer, viewer)
     if not isinstance(layer, ImageLayer):
         raise ImageError(
             "no image is selected as the sample of the package; select one in the layer list that is like those to be "

@@ -26,6 +26,8 @@ _GOOD, _CAUTION = {"dark": "#56B4E9", "light": "#0072B2"}, {"dark": "#E69F00", "
 """Colours of the marks of verdicts on dark and light themes, which also differ for those who are colour-blind."""
 _LIGHT = 127
 """Lightness of the background from which a theme counts as light."""
+_ALL = 0.995
+"""Share of an image from which all of it was looked at."""
 BAR_MAXIMUM = 1000
 """Value of a progress bar when the job is done."""
 
@@ -118,14 +120,16 @@ class ProgressView(QWidget):  # type: ignore[misc]
         for line in (*quality.stopped, *(note.text for note in restored.notes)):
             self._add_line(line)
 
-    def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
-        """Show what a result did to each channel, with a mark."""
+    def show_verdicts(self, verdicts: Sequence[Verdict], share: float = 1.0) -> None:
+        """Show what a result did to each channel, with a mark, and the share of the image that was looked at."""
         lines, theme = [], get_theme(self.viewer.theme)
         ground = "light" if QColor(theme.background.as_hex()).lightness() > _LIGHT else "dark"
         for verdict in verdicts:
             mark, colour = ("✓", _GOOD[ground]) if verdict.good else ("⚠", _CAUTION[ground])
             name = f"{verdict.name}: " if verdict.name else ""
             lines.append(f'<span style="color: {colour}">{mark}</span> {escape(name + verdict.sentence)}')
+        if share < _ALL:
+            lines.append(f"({100 * share:.2g} % of the image was looked at)")
         self.verdict.setText("<br>".join(lines))
         self.verdict.setVisible(True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,9 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
         name = f"{layer.name}.ome.tif".replace(" · ", " ").replace("/", "-")
         if path := ask_save_path(self.panel, "Save the result", name, "Images (*.tif)"):
             image = image_from_layer(layer, facts["recipe"]["axes"])
+            if result is not None and layer is shown and result.is_own and result.mixture is not None:
+                # with what napari's layers do not know, such as the names of channels
+                image = replace(result.mixture.image, data=image.data, name=image.name)
             self.saving.start(partial(_write, Path(path), image, facts))
 
     def save_recipe(self, path: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from napari import Viewer, current_viewer
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -20,15 +23,16 @@ from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
 from napari_pristine.gui.result_controls import ResultControls
-from napari_pristine.gui.result_layer import ResultLayer, result_facts, result_metadata
+from napari_pristine.gui.result_layer import ResultLayer, result_facts, result_metadata, show_sources
 from napari_pristine.gui.widgets import ask, button
 from napari_pristine.image.axes import BlockIndex
 from napari_pristine.image.verdict import Verdict
+from napari_pristine.jobs.choose import recipe_with
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored, run_plan
 from napari_pristine.jobs.train import training_job
-from napari_pristine.methods import METHODS, find_method
+from napari_pristine.methods import METHODS
 from napari_pristine.model import Model
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import free_memory
@@ -61,7 +65,7 @@ class RestorePanel(JobPanel):
         self.more_button = QPushButton("⋯")
         self.more_button.setStyleSheet("QPushButton::menu-indicator { width: 0; }")
         self.more_button.setFixedWidth(36)
-        self.more_button.setToolTip("Recipes, and the same for other images.")
+        self.more_button.setToolTip("Save the result; recipes; the same for other images.")
         self.menu = RecipeMenu(self)
         self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
@@ -88,11 +92,12 @@ class RestorePanel(JobPanel):
         self.form.method_box.changed.connect(self._update_title)
         self.form.model_select.train_clicked.connect(self.train)
         self.form.model_select.scroll_clicked.connect(self.add_lazy_layer)
+        self.controls.strength.valueChanged.connect(self.form.forget_strength)
         self.controls.step_chosen.connect(self.use_step)
         self.controls.compare_clicked.connect(self.compare)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_selected)
-        _bind_key(viewer, weakref.ref(self))
+        viewer.bind_key("N", _show_noisy, overwrite=True)
         self._update_enabled()
 
     def reset_choices(self, _: object = None) -> None:
@@ -138,12 +143,15 @@ class RestorePanel(JobPanel):
         """Restore again with a fit that ends after a step."""
         assert self.result is not None
         assert self.result.layer is not None
+        if self.result.source not in self.viewer.layers:
+            show_error("the image was removed; its fit cannot be repeated")
+            return
         recipe = make(Recipe, result_facts(self.result.layer)["recipe"])
+        self.form.layer_select.image_box.choose(self.result.source)
+        self.form.layer_select.enter_axes(recipe.axes)
         select, preview = recipe.select, self.result.is_preview
         if recipe.choice is not None:  # steps are those of the method that was chosen
-            settings = find_method(recipe.choice.method).settings(recipe.choice.preset).model_dump()
-            changes = {"method": recipe.choice.method, "preset": recipe.choice.preset, "settings": settings}
-            recipe = recipe.model_copy(update=changes)
+            recipe = recipe_with(recipe, recipe.choice)
         try:
             if self.form.method.key != recipe.method or self.form.recipe(select).settings != recipe.settings:
                 self.form.show_recipe(recipe)
@@ -222,7 +230,7 @@ class RestorePanel(JobPanel):
         elif isinstance(event, BlockDone) and self._plan is not None:
             self._done.append(self._plan.output_blocks.region(event.index))
         elif isinstance(event, Judged):
-            self.progress.show_verdicts(event.verdicts)
+            self.progress.show_verdicts(event.verdicts, event.share)
         elif isinstance(event, Note):
             self.progress.add_note(event)
             if event.warning:
@@ -236,8 +244,10 @@ class RestorePanel(JobPanel):
             partly = len(self._done) < len(self._plan.indices)
             self.result.show_result(result, self._done if partly else None)
             strength = self.form.loaded.strength if self.form.loaded is not None else []
-            if self.result.can_mix and len(strength) in (1, len(self.result.strengths)):
-                self.result.mix(strength if len(strength) > 1 else strength * len(self.result.strengths))
+            count = len(self.result.strengths)
+            if strength and self.result.can_mix and (len(strength) == 1 or len(strength) % count == 0):
+                # those of RGB are one for each sample
+                self.result.mix(strength * count if len(strength) == 1 else strength[:: len(strength) // count])
             self.progress.show_result(result, self._title)
 
     def on_error(self, error: Exception) -> None:
@@ -318,7 +328,8 @@ class RestorePanel(JobPanel):
             if layer in self.viewer.layers:
                 self.form.layer_select.image_box.choose(layer)
                 self._start(self.form.layer_select.selected_ranges, preview=False)
-                return
+                if self.runner.running:
+                    return
 
     def _show_controls(self) -> None:
         """Show the controls of the result."""
@@ -388,9 +399,10 @@ class RestorePanel(JobPanel):
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts on the channels of a result."""
+    """The verdicts on the channels of a result, and the share of the image that was looked at."""
 
     verdicts: tuple[Verdict, ...]
+    share: float
 
 
 def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
@@ -398,40 +410,48 @@ def _restore(make_plan: Callable[[], RestorationPlan]) -> Job:
     plan = make_plan()
     yield plan
     done: list[BlockIndex] = []
+    seen: list[BlockIndex] = []
     job = run_plan(plan)
     command: Command | None = None
     try:
         while True:
             event = job.send(command)
-            if isinstance(event, BlockDone) and not event.unchanged:
-                done.append(event.index)
+            if isinstance(event, BlockDone):
+                seen.append(event.index)
+                if not event.unchanged:
+                    done.append(event.index)
             command = yield event
     except StopIteration as end:
         restored: Restored = end.value
     finally:
         job.close()
-    if done and not plan.params.degraded and max(plan.upscaling) == 1:
-        middle = dict(zip(plan.blocks.loop_axes, done[len(done) // 2], strict=False))
-        ranges = {axis: str(index) for axis, index in middle.items() if axis not in "CS"}
-        if not plan.blocks.chunks:
+    if done and not plan.params.degraded and max(plan.upscaling) == 1 and not plan.blocks.chunks:
+        places = Counter(
+            tuple((axis, index) for axis, index in zip(plan.blocks.loop_axes, block, strict=False) if axis not in "CS")
+            for block in done
+        )
+        most = max(places.values())  # of channels: where a job is kept, some planes lack the last of them
+        whole = [place for place, count in places.items() if count == most]
+        # of an image in memory that is restored as a whole, planes from all of it are judged
+        in_memory = type(plan.image.data) is np.ndarray and len(seen) == len(plan.indices)
+        ranges = {} if in_memory else {axis: str(index) for axis, index in whole[len(whole) // 2]}
+        if len(set(map(plan.blocks.channel, seen))) == plan.blocks.channel_count:
             noise = [each for index in plan.first_of_channels for each in plan.statistics.noise(index)]
-            yield Judged(judge(plan.image.select(ranges), restored.image.select(ranges), noise=noise))
+            try:
+                noisy = plan.image.select(ranges)
+                verdicts = judge(noisy, restored.image.select(ranges), noise=noise)
+                share = np.mean([verdict.evidence.judged for verdict in verdicts])
+                yield Judged(verdicts, float(share) * math.prod(noisy.shape) / math.prod(plan.image.shape))
+            except PristineError as error:  # the result is there all the same
+                yield Note(f"the result was not judged: {error}", warning=True)
     return restored
 
 
-def _bind_key(viewer: Viewer, panel: weakref.ref[RestorePanel]) -> None:
-    """While N is held, the noisy image is shown in place of its result."""
-
-    def show_noisy(_: Viewer) -> Iterator[None]:
-        """Show the noisy image in place of its result while the key is held."""
-        result = panel() and panel().result  # type: ignore[union-attr]
-        if result is None:
-            return
-        show_again = result.show_source()
-        yield
-        show_again()
-
-    viewer.bind_key("N", show_noisy, overwrite=True)
+def _show_noisy(viewer: Viewer) -> Iterator[None]:
+    """Show noisy images in place of their results while the key is held."""
+    show_again = show_sources(viewer)
+    yield
+    show_again()
 
 
 def open_panel(method: str) -> RestorePanel:

@@ -101,7 +101,7 @@ class ResultControls(QWidget):  # type: ignore[misc]
         self.strength.blockSignals(blocked)
         self._label_strength(self.strength.value())
         self.channel_box.setVisible(len(result.strengths) > 1)
-        self.channel_box.setText(f"only C {result.channel}")
+        self.channel_box.setText("only this channel")
 
     def _label_strength(self, percent: int) -> None:
         self.strength_label.setText(f"{percent} %")

@@ -13,6 +13,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
 from napari_pristine.events import Preview
+from napari_pristine.gui.grid_view import grid_of
 from napari_pristine.gui.layers import layer_arguments, layer_data
 from napari_pristine.gui.mixture import Mixture
 from napari_pristine.gui.progress_view import Report
@@ -21,8 +22,8 @@ from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored
 
-_PRISTINE, _SOURCE = "pristine", "source"
-"""Keys of a result's metadata: its facts, and among them the name of the layer that it was made of."""
+_PRISTINE, _SOURCE, _SOURCE_ID = "pristine", "source", "pristine source"
+"""Keys of a result's metadata: its facts, among them the name of the layer that it was made of; and the latter's id."""
 _SNAPSHOT_BYTES = 2**28
 """Memory for the snapshots of a fit; when it is full, every other one is dropped."""
 _DRAWN = 200
@@ -42,13 +43,41 @@ def source_name(layer: Layer) -> str:
 
 def result_metadata(source: ImageLayer, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata by which a layer is known as a result of another one, with the facts on how it was made."""
-    return {_PRISTINE: {**facts, _SOURCE: source.name}}
+    return {_PRISTINE: {**facts, _SOURCE: source.name}, _SOURCE_ID: str(source.unique_id)}
+
+
+def is_result_of(layer: Layer, source: Layer) -> bool:
+    """Tell whether a layer is a result of another one; names may have changed, or be those of another image."""
+    return bool(source_name(layer)) and layer.metadata.get(_SOURCE_ID) == str(source.unique_id)
+
+
+def source_of(layer: Layer, viewer: Viewer) -> Layer | None:
+    """The layer in the viewer that a layer is a result of."""
+    return next((other for other in viewer.layers if is_result_of(layer, other)), None)
+
+
+def show_sources(viewer: Viewer) -> Callable[[], None]:
+    """Show the noisy images in place of their results; returns a function that shows again what was shown."""
+    results = [layer for layer in viewer.layers if layer.visible and source_of(layer, viewer) is not None]
+    sources = [source for layer in results if (source := source_of(layer, viewer)) is not None]
+    before = [(layer, layer.visible) for layer in (*results, *sources)]
+    for layer in sources:
+        layer.visible = True
+    for layer in results:
+        layer.visible = False
+
+    def show_again() -> None:
+        for layer, visible in before:
+            layer.visible = visible
+
+    return show_again
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
     """A layer as it was before a job, to show it again if the job is cancelled."""
 
+    layer: ImageLayer
     is_preview: bool
     mixture: Mixture | None
     snapshots: list[tuple[int, np.ndarray]]
@@ -89,6 +118,7 @@ class ResultLayer:
         self._arguments: dict[str, Any] = {}
         self._steps: tuple[int, ...] = ()
         self._restored: Any = None
+        self._shown: Any = None
         self._filled: Any = None
         self._before: Shown | None = None
         self._retired: list[ImageLayer] = []
@@ -110,11 +140,12 @@ class ResultLayer:
         if preview is not None and preview is not self.layer:
             self._retire(preview)
         self._before = None
-        if self.layer is not None:
-            mixture, snapshots = (self.mixture, self.snapshots) if self.layer is own else (None, [])
-            attributes = {key: getattr(self.layer, key) for key in ("data", "scale", "translate", "name")}
-            attributes["metadata"] = dict(self.layer.metadata)  # the layer keeps one that it changes
-            self._before = Shown(self.is_preview, mixture, snapshots, attributes)
+        if (shown := self.layer or own) is not None:
+            mine = shown is own
+            mixture, snapshots = (self.mixture, self.snapshots) if mine else (None, [])
+            attributes = {key: getattr(shown, key) for key in ("data", "scale", "translate", "name")}
+            attributes["metadata"] = dict(shown.metadata)  # the layer keeps one that it changes
+            self._before = Shown(shown, mine and self.is_preview, mixture, snapshots, attributes)
         self._image, self._name, self.is_preview = image, name, is_preview
         self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
@@ -184,14 +215,20 @@ class ResultLayer:
             fits = self.snapshots[:-1] if np.array_equal(values, image.data) else self.snapshots
             self.snapshots = [*fits, (last, image.data)]
         noisy_data = noisy.data if noisy.shape == image.shape else None
-        self.mixture = Mixture(np.asarray(image.data), noisy_data, image.axes, self._filled, (1.0,) * image.size("C"))
+        self.mixture = Mixture(image, noisy_data, self._filled, (1.0,) * image.size("C"))
+        self._shown = self.layer.data
         # they hold the data of the original layer
         self._image = self._plan = self._restored = self._filled = self._before = None
 
     @property
     def can_mix(self) -> bool:
         """True if the result can be mixed with the noisy image."""
-        return self.mixture is not None and self.mixture.noisy is not None and not self.deleted
+        return self.mixture is not None and self.mixture.noisy is not None and self.is_own
+
+    @property
+    def is_own(self) -> bool:
+        """True if the layer shows the result, which another panel may have replaced by its own."""
+        return self.layer is not None and not self.deleted and self.layer.data is self._shown
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -209,23 +246,25 @@ class ResultLayer:
 
     def show_snapshot(self, number: int) -> None:
         """Show a snapshot of the fit in place of the result, which is the last of them."""
-        if self.layer is None or self.mixture is None or self.deleted:
+        if self.layer is None or self.mixture is None or not self.is_own:
             return
         step, restored = self.snapshots[number]
-        self.mixture = replace(self.mixture, restored=restored)
+        self.mixture = replace(self.mixture, image=replace(self.mixture.image, data=restored))
         known = {name: value for name, value in result_facts(self.layer).items() if name != "snapshot"}
         if number < len(self.snapshots) - 1:
             known["snapshot"] = f"step {step}, not refined"
         self.layer.data, self.layer.metadata = self.mixture.values(), self._metadata(known)
+        self._shown = self.layer.data
 
     def mix(self, strengths: Sequence[float]) -> None:
         """Show the result mixed with the noisy image, by its share in each channel."""
-        if self.mixture is None or self.layer is None or self.deleted:
+        if self.layer is None or self.mixture is None or not self.can_mix:
             return
         self.mixture = replace(self.mixture, strengths=tuple(strengths))
         known = result_facts(self.layer)
         recipe = {**known["recipe"], "strength": self.recipe_strength}
         self.layer.data, self.layer.metadata = self.mixture.values(), self._metadata({**known, "recipe": recipe})
+        self._shown = self.layer.data
 
     @property
     def recipe_strength(self) -> list[float]:
@@ -247,36 +286,27 @@ class ResultLayer:
         if outside != self._outside and self.source in self.viewer.layers:
             self.source.visible = self._outside = outside
 
-    def show_source(self) -> Callable[[], None]:
-        """Show the noisy image in place of all its results; returns a function that shows again what was shown."""
-        results = [layer for layer in self.viewer.layers if source_name(layer) == self.source.name and layer.visible]
-        before = [(layer, layer.visible) for layer in (self.source, *results)]
-        self.source.visible = True
-        for layer in results:
-            layer.visible = False
-
-        def show_again() -> None:
-            for layer, visible in before:
-                layer.visible = visible
-
-        return show_again
-
     def discard(self) -> None:
-        """Show at once what there was before the job; events that arrive later change nothing."""
+        """Show at once what there was before the job, if there is one; events that arrive later change nothing."""
+        if self._image is None and not self.deleted:
+            return
         self._image = self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
         before, self._before = self._before, None
-        if before is not None and self.layer is not None and not self.deleted:
+        if self.layer is not None and not self.deleted and (before is None or self.layer is not before.layer):
+            self._retire(self.layer)
+        if before is not None and before.layer in self.viewer.layers:
+            self.layer = before.layer
             for name, value in before.attributes.items():
                 setattr(self.layer, name, value)
             self.is_preview, self.mixture, self.snapshots = before.is_preview, before.mixture, before.snapshots
             self.layer.visible = True
         else:
-            if self.layer is not None and not self.deleted:
-                self._retire(self.layer)
             self.layer, self.is_preview = None, True
         if self.source in self.viewer.layers:
             self.source.visible = self.layer is None
+        self._outside = False
+        self._on_moved()
 
     def remove(self) -> None:
         """Remove the layers that were hidden.
@@ -296,7 +326,7 @@ class ResultLayer:
     def _result_named(self, name: str) -> ImageLayer | None:
         """The layer of this name with a result of the source, of this panel or another one."""
         for layer in self.viewer.layers:
-            if layer.name == name and source_name(layer) == self.source.name and "recipe" in result_facts(layer):
+            if layer.name == name and is_result_of(layer, self.source) and "recipe" in result_facts(layer):
                 return layer
         return None
 
@@ -315,13 +345,20 @@ class ResultLayer:
         """Show data in the layer with its position; it is made if there is none, and the source is hidden."""
         arguments = {**self._arguments, "metadata": self._metadata({})}
         if self.layer is None:
+            chosen = self.viewer.layers.selection.active
             self.layer = self.viewer.add_image(data, name=self._name, **arguments)
+            if chosen is not self.source and chosen in self.viewer.layers and not is_result_of(chosen, self.source):
+                self.viewer.layers.selection.active = chosen  # the user is at another image already
         else:
             self.layer.data = data
             for name in ("scale", "translate", "metadata"):
                 setattr(self.layer, name, arguments[name])
             self.layer.name = self._name
             self.layer.visible = True
+        if not grid_of(self.viewer).enabled:
+            for other in self.viewer.layers:  # which would lie above, or add up
+                if other is not self.layer and is_result_of(other, self.source):
+                    other.visible = False
         self.source.visible = self._outside = False
 
     def _metadata(self, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,7 +391,7 @@ class ResultLayer:
         arguments["metadata"] = result_metadata(self.source, {})
         name = f"{self._name}, uncertainty"
         for layer in self.viewer.layers:
-            if layer.name == name and source_name(layer) == self.source.name:
+            if layer.name == name and is_result_of(layer, self.source):
                 layer.data, layer.scale, layer.translate = data, arguments["scale"], arguments["translate"]
                 layer.contrast_limits = arguments["contrast_limits"]
                 return

@@ -149,7 +149,9 @@ def judge_channel(
             "with the axes Y and X last"
         )
     if min(noisy.shape[-2:]) < MIN_SIDE:
-        return _not_judged(f"The image is too small to tell what was removed: it takes {MIN_SIDE} × {MIN_SIDE} pixels.")
+        return _not_judged(
+            f"The image is too small to tell what was removed: it takes {MIN_SIDE} × {MIN_SIDE} pixels.", name
+        )
     shape = noisy.shape
     planes, restored = (a.reshape(-1, *shape[-2:]) for a in (noisy, result))
     chosen = spread(len(planes), _MAX_PLANES)
@@ -162,7 +164,7 @@ def judge_channel(
     if noise.sigma == 0:
         same = bool(np.array_equal(values[valid], restored[valid]))
         text = "nothing was removed" if same else "it cannot be told what was removed"
-        return _not_judged(f"No noise was found in the image, and {text}.")
+        return _not_judged(f"No noise was found in the image, and {text}.", name)
     values = values - measure_stripes(values, valid).offsets
     outliers = find_outliers(values, valid)
     values, valid = fill_outliers(values, outliers), valid & (outliers == 0)
@@ -206,8 +208,8 @@ def judge_channel(
     return Verdict(first.kind, first.sentence, first.place, tuple(findings), evidence, name)
 
 
-def _not_judged(sentence: str) -> Verdict:
-    return Verdict(Kind.UNKNOWN, sentence, None, (), Evidence(0.0, judged=0.0))
+def _not_judged(sentence: str, name: str) -> Verdict:
+    return Verdict(Kind.UNKNOWN, sentence, None, (), Evidence(0.0, judged=0.0), name)
 
 
 def _tiles(shape: tuple[int, ...]) -> list[tuple[int, slice, slice]]:

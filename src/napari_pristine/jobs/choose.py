@@ -70,7 +70,7 @@ def choose(
 
 def with_choice(plan: RestorationPlan, choice: Choice) -> RestorationPlan:
     """The plan with the method of a choice."""
-    chosen = _recipe_of(plan.recipe, choice)
+    chosen = recipe_with(plan.recipe, choice)
     return replace(
         plan,
         recipe=plan.recipe.model_copy(update={"choice": choice}),
@@ -79,7 +79,7 @@ def with_choice(plan: RestorationPlan, choice: Choice) -> RestorationPlan:
     )
 
 
-def _recipe_of(recipe: Recipe, choice: Choice) -> Recipe:
+def recipe_with(recipe: Recipe, choice: Choice) -> Recipe:
     """The recipe of a candidate: its preset, with the settings that were changed in the recipe."""
     defaults = find_method(recipe.method).settings(recipe.preset).model_dump()
     changed = {name: value for name, value in recipe.settings.items() if value != defaults[name]}
@@ -100,7 +100,7 @@ def _compare(
     found: list[tuple[Choice, list[BlockDone]]] = []
     for method, preset in candidates:
         candidate = Choice(method=method, preset=preset)
-        recipe = _recipe_of(plan.recipe, candidate).model_copy(update={"select": {}, "mask": "", "uncertainty": False})
+        recipe = recipe_with(plan.recipe, candidate).model_copy(update={"select": {}, "mask": "", "uncertainty": False})
         blocks: list[BlockDone] = []
         try:
             job = run(make_plan(sample, recipe))

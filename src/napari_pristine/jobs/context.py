@@ -51,7 +51,7 @@ class JobContext:
         self._stage, self._stages = 0, 1
         self._first: tuple[float, float] | None = None
         self._started = self._last_progress_time = self._last_preview_time = time.monotonic()
-        self._preview_pause = _PREVIEW_SECONDS
+        self._preview_pause, self._previewed = _PREVIEW_SECONDS, False
 
     @property
     def seconds(self) -> float:
@@ -116,9 +116,10 @@ class JobContext:
         return torch.tensor(self.last_progress.residual**2 if self.last_progress else 1.0)
 
     def preview(self, make_previews: Callable[[], Sequence[Preview]], *, at_once: bool = False) -> JobPart[None]:
-        """Send previews if they are due, or `at_once`."""
-        if not at_once and not self.preview_due():
+        """Send previews if they are due, or `at_once` if there were none before."""
+        if not (at_once and not self._previewed) and not self.preview_due():
             return
+        self._previewed = True
         started = time.monotonic()
         for preview in make_previews():
             yield from self.emit(preview)
