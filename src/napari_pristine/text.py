@@ -29,6 +29,14 @@ def duration(seconds: float) -> str:
     return f"{days} days" if days < 2 * 365 else f"{days // 365} years"
 
 
+def rough_duration(seconds: float) -> str:
+    """Format an estimate of seconds with one digit, such as `3 s`, `40 min` or `9 days`."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{float(f'{seconds / length:.1g}'):.0f} {unit}"
+    return f"{float(f'{max(seconds, 1):.1g}'):.0f} s"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Format a number with its noun, such as `1 file` and `2 files`.
 

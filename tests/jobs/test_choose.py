@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_pristine.errors import SettingError
+from napari_pristine.events import Progress
 from napari_pristine.image.image import Image
 from napari_pristine.jobs.choose import _compare as compare
 from napari_pristine.jobs.lazy import lazy_restore
 from napari_pristine.jobs.plan import make_plan
-from napari_pristine.jobs.restore import Restored, restore
+from napari_pristine.jobs.restore import Restored, restore, run_plan
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Estimate
 from napari_pristine.recipe import Choice, Recipe
@@ -55,6 +56,17 @@ def test_it_is_the_default_and_better_than_the_input_and_any_blur(preset: str) -
     assert result.recipe.method == "auto"
     blurs = [error(ndimage.gaussian_filter(noisy.astype(float), sigma), clean) for sigma in (0, 0.5, 0.7, 1, 1.4, 2)]
     assert error(result.data, clean) < min(blurs)
+
+
+def test_the_comparison_of_methods_can_be_cancelled_and_is_no_progress_of_the_job() -> None:
+    plan = make_plan(Image(photons(truth()), "YX"), Recipe(method="auto", preset="best"))
+    job, events = run_plan(plan), list[Progress]()
+    while len(events) < 5:
+        if isinstance(event := next(job), Progress):
+            events.append(event)
+            assert plan.is_choosing
+    job.close()
+    assert all(event.fraction == 0 and event.remaining is None and np.isnan(event.residual) for event in events)
 
 
 def test_it_says_what_it_chose_and_how_good_it_is() -> None:

@@ -37,7 +37,7 @@ from napari_pristine.methods import METHODS, find_method
 from napari_pristine.methods.method import Method, MethodParams
 from napari_pristine.recipe import Recipe
 from napari_pristine.resources import Device
-from napari_pristine.text import sentence
+from napari_pristine.text import rough_duration, sentence
 
 _NOT_SHOWN = ("seed", "value_type", "format")
 """Fields of a recipe that cannot be chosen here, but are kept from a recipe that was loaded."""
@@ -236,12 +236,11 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         ]
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        """As high as the content, so that no room is left between it and what is below."""
+        """As high as the content is at this width, so that no room is left between it and what is below."""
         hint = super().sizeHint()
         if self.widget() is not None:
-            layout = self.widget().layout()  # with texts that are wrapped
-            frame = self.height() - self.viewport().height()
-            hint.setHeight(layout.heightForWidth(self.viewport().width()) + frame)
+            view = self.viewport()
+            hint.setHeight(self.widget().heightForWidth(view.width()) + self.height() - view.height())
         return hint
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
@@ -258,8 +257,8 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         return hint
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Adapt to the width of the content, which changes when a section is opened."""
-        if event.type() == QEvent.Type.LayoutRequest:
+        """Adapt to the size of the content, which changes when a section is opened."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
 
@@ -365,7 +364,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         costs = {}
         for preset, memory in self.memory.items():
             seconds = self.seconds(preset, self.pixels)
-            time = [] if seconds is None else [f"≈ {_roughly(seconds)}"]
+            time = [] if seconds is None else [f"≈ {rough_duration(seconds)}"]
             costs[preset] = "\n".join([*time, f"{memory / 1e9:.2g} GB"])
         self.effort.show_costs(costs)
 
@@ -437,11 +436,3 @@ def _row(label: str, field: QWidget) -> QWidget:
 def _available_devices() -> list[str]:
     kinds = get_args(Device)
     return [kind for kind in kinds if kind == "auto" or pick_device(cast("Device", kind))[1] is None]
-
-
-def _roughly(seconds: float) -> str:
-    """A time with one digit, as it is only an estimate."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{float(f'{seconds / length:.1g}'):.0f} {unit}"
-    return f"{float(f'{max(seconds, 1):.1g}'):.0f} s"

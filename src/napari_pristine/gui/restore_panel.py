@@ -210,6 +210,8 @@ class RestorePanel(JobPanel):
         if isinstance(event, RestorationPlan) and self.result is not None:
             self._plan = event
             self.result.set_plan(event)
+        elif isinstance(event, Progress) and self._plan is not None and self._plan.is_choosing:
+            self.progress.status.setText("Comparing methods on a part of the image …")
         elif isinstance(event, Progress) and self._plan is not None:
             alone = self._plan.has_one_fit and event.block == 0 and event.blocks <= 1 + self._plan.has_two_stages
             self._step = event.step if alone else 0

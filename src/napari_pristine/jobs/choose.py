@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_pristine.errors import ImageError
-from napari_pristine.events import BlockDone, Job
+from napari_pristine.events import BlockDone, Job, Progress
 from napari_pristine.image.image import Image
 from napari_pristine.image.noise import is_correlated
 from napari_pristine.jobs.context import JobContext, JobPart
@@ -107,7 +108,8 @@ def _compare(
                 while not context.keep:
                     if isinstance(event := next(job), BlockDone):
                         blocks.append(event)
-                    yield from context.repeat_progress()
+                    elif isinstance(event, Progress):  # so that it can be cancelled; of the job itself, nothing is done
+                        yield from context.emit(replace(event, block=0, step=0, residual=math.nan, remaining=None))
             except StopIteration:
                 pass
             finally:

@@ -160,6 +160,11 @@ class RestorationPlan:
         return self.method.learn is not None and (self.model is None or self.recipe.adapt)
 
     @property
+    def is_choosing(self) -> bool:
+        """True as long as the method is not chosen."""
+        return bool(self.method.candidates) and self.recipe.choice is None and self.statistics.choice is None
+
+    @property
     def has_one_fit(self) -> bool:
         """True if there is a single block, and steps are those of its fit, not the orientations that it is seen in."""
         choice = self.statistics.choice
