@@ -31,8 +31,9 @@ class Command(Enum):
 class Progress:
     """Progress of a job.
 
-    Block `block` of `blocks` (counted from 0) is being fitted and has taken `step` of at most `steps` optimiser steps.
-    `residual` is the root mean square of fit minus input in noise levels: at 1, as much was removed as there is noise.
+    Block `block` of `blocks` (counted from 0) is being fitted and has taken `step` of at most `steps` optimiser steps,
+    or is being restored in several orientations. `residual` is the root mean square of fit minus input in noise levels:
+    at 1, as much was removed as there is noise; NaN if nothing is fitted.
     `remaining` is an estimate in seconds, `None` before there is one.
     """
 

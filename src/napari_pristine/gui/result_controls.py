@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari import Viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_pristine.gui.mixture import MIXED_AT_ONCE
 from napari_pristine.gui.result_layer import ResultLayer
@@ -58,13 +58,16 @@ class ResultControls(QWidget):  # type: ignore[misc]
             label.setToolTip(slider.toolTip())
             label.setMinimumWidth(labels[1].sizeHint().width())
         self.step_row = side_by_side(labels[0], self.step, self.step_label, self.step_button)
-        self.strength_row = side_by_side(
-            labels[1], self.strength, self.strength_label, self.channel_box, self.compare_button
-        )
+        self.strength_row = side_by_side(labels[1], self.strength, self.strength_label)
+        last_row = QHBoxLayout()
+        last_row.addWidget(self.channel_box)
+        last_row.addStretch()
+        last_row.addWidget(self.compare_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.step_row)
         layout.addWidget(self.strength_row)
+        layout.addLayout(last_row)
         self.strength.valueChanged.connect(self._on_strength)
         self.strength.sliderMoved.connect(self._label_strength)  # of large planes, only the last value is applied
         self.channel_box.toggled.connect(self._on_channel_box)
