@@ -108,3 +108,15 @@ def test_the_preferences_of_napari_are_what_a_panel_starts_with(viewer, open_pan
 def test_without_preferences_in_napari_there_are_defaults(monkeypatch):
     monkeypatch.delattr("napari.settings.get_plugin_settings", raising=False)  # as before napari 0.9
     assert read_preferences() == Preferences()
+
+
+def test_times_follow_what_jobs_take(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((40, 256, 256)), name="cells")
+    panel = open_panel(viewer, "pretrained")
+    qtbot.waitUntil(lambda: panel.form.measured is not None, timeout=60_000)
+    expected = panel.form.seconds("balanced")
+    panel.form.learn_time(expected, 3 * expected)
+    assert panel.form.seconds("balanced") == pytest.approx(3 * expected)
+    assert "min" in panel.form.effort._buttons["balanced"].text()
+    panel.form.learn_time(0.1, 60)  # too short to tell anything
+    assert panel.form.seconds("balanced") == pytest.approx(3 * expected)

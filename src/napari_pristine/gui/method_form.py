@@ -41,6 +41,10 @@ from napari_pristine.text import rough_duration, sentence
 
 _NOT_SHOWN = ("seed", "value_type", "format")
 """Fields of a recipe that cannot be chosen here, but are kept from a recipe that was loaded."""
+_TELLING = 2.0
+"""Seconds from which a job tells how fast this machine is."""
+_PER_BLOCK = 0.05
+"""Seconds that a block takes apart from its pixels, on the machine of `Method.seconds`; measured."""
 _MIN_WIDTH = 352
 """Pixels; wide enough that the panel does not change its width when sections are opened."""
 
@@ -84,6 +88,7 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
         self.probe = LatestCall()
         self._probed: tuple[ImageLayer | None, str] = (None, "")
         self.loaded: Recipe | None = None
+        self._busy = 1.0  # time of the last job, relative to the expected one
         self.measured: Measured | None = None
         self.pixels = self.block_count = 0
         self.memory: dict[str, int] = {}
@@ -352,18 +357,24 @@ class MethodForm(QScrollArea):  # type: ignore[misc]
     def _on_not_measured(self, error: Exception) -> None:
         self.noise.setText(str(error) if isinstance(error, PristineError) else "")
 
-    def seconds(self, preset: str, pixels: int) -> float | None:
-        """Approximate time that a preset takes for that many pixels here; none if it is not known."""
+    def seconds(self, preset: str) -> float | None:
+        """Approximate time that a preset takes for the region here; none if it is not known."""
         known = self.method.seconds.get(preset)
         if known is None or self.measured is None:
             return None
-        return known * self.measured.slowness * pixels / 512**2
+        return self._busy * self.measured.slowness * (known * self.pixels / 512**2 + _PER_BLOCK * self.block_count)
+
+    def learn_time(self, expected: float, taken: float) -> None:
+        """Correct the times that are shown by the seconds that a job was expected to take, and has taken."""
+        if expected > _TELLING:
+            self._busy = min(max(self._busy * taken / expected, 0.2), 10.0)
+            self._show_costs()
 
     def _show_costs(self) -> None:
         """Show time and memory of each effort for the chosen region."""
         costs = {}
         for preset, memory in self.memory.items():
-            seconds = self.seconds(preset, self.pixels)
+            seconds = self.seconds(preset)
             time = [] if seconds is None else [f"≈ {rough_duration(seconds)}"]
             costs[preset] = "\n".join([*time, f"{memory / 1e9:.2g} GB"])
         self.effort.show_costs(costs)

@@ -71,6 +71,7 @@ class RestorePanel(JobPanel):
         self._step = 0  # of the only fit of a job; 0 if there are several, or it is over
         self._reached = (0, 0)  # step of it, and all steps
         self._kept, self._title = False, ""
+        self._expected: float | None = None
         self._queue: list[ImageLayer] = []
         self._asked: weakref.WeakSet[object] = weakref.WeakSet()
         buttons = QHBoxLayout()
@@ -236,6 +237,8 @@ class RestorePanel(JobPanel):
             self.progress.show_model(result)
         elif isinstance(result, Restored) and self.result is not None and self._plan is not None:
             partly = len(self._done) < len(self._plan.indices)
+            if self._expected and not partly and not self._kept:
+                self.form.learn_time(self._expected, result.seconds)
             self.result.show_result(result, self._done if partly else None)
             strength = self.form.loaded.strength if self.form.loaded is not None else []
             count = len(self.result.strengths)
@@ -272,6 +275,7 @@ class RestorePanel(JobPanel):
         except PristineError as error:
             show_error(str(error))
             return
+        self._expected = None if preview else self.form.seconds(self.form.effort.value)
         self._title = f"{self.form.method.title}, {self.form.effort.title()}"
         name = f"{image.name} · {self._title}{kind}"
         known = [result for result in self.results if result.source == layer]
@@ -300,7 +304,7 @@ class RestorePanel(JobPanel):
                 form.layer_select.axes.native.setFocus()
                 return False
             self._asked.add(layer)
-        seconds = form.seconds(form.effort.value, form.pixels) or 0.0
+        seconds = form.seconds(form.effort.value) or 0.0
         memory, free = form.memory.get(form.effort.value, 0), free_memory()
         if form.block_count > _MANY_PLANES or seconds > 60 * read_preferences().ask_after or memory > free:
             size = f"{form.block_count:,} {'plane' if form.block_count == 1 else 'planes'}"
