@@ -11,7 +11,7 @@ from helpers import ENDLESS, QUICK, noisy, wait_until_idle
 from qtpy.QtWidgets import QFileDialog
 
 from napari_pristine.gui.models import FOLDER
-from napari_pristine.gui.result_layer import source_name
+from napari_pristine.gui.origin import source_name
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import write
 from napari_pristine.jobs.restore import restore

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_pristine.events import Progress
 from napari_pristine.gui import mixture
+from napari_pristine.gui.origin import show_sources, source_name
 from napari_pristine.gui.progress_view import ProgressView
-from napari_pristine.gui.result_layer import show_sources, source_name
 from napari_pristine.jobs.context import JobContext
 from napari_pristine.jobs.restore import restore, wait
 from napari_pristine.methods import METHODS

@@ -10,7 +10,7 @@ from helpers import ENDLESS, QUICK, noisy, wait_until_idle
 
 from napari_pristine.errors import ImageError, PristineError
 from napari_pristine.gui.mixture import Mixture
-from napari_pristine.gui.result_layer import result_facts
+from napari_pristine.gui.origin import result_facts
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import read, write
 from napari_pristine.jobs.context import JobContext
@@ -277,3 +277,15 @@ def test_a_rectangle_can_be_drawn(qtbot, viewer, open_panel):
     shapes.add(np.array([[10, 10], [10, 79], [79, 79], [79, 10]]), shape_type="rectangle")
     assert panel.run_button.isEnabled()
     assert run(qtbot, panel).data.shape == (2, 70, 70)
+
+
+def test_a_result_with_other_settings_does_not_replace_the_first(qtbot, viewer, open_panel):
+    viewer.add_image(noisy((64, 64)), name="cells")
+    panel = open_panel(viewer)
+    first = run(qtbot, panel)
+    panel.form.settings.set_values({"steps": 30})
+    assert run(qtbot, panel).name == "cells · INR, balanced, steps 30"
+    assert run(qtbot, panel).name == "cells · INR, balanced, steps 30"
+    assert len(viewer.layers) == 3
+    panel.form.settings.set_values({"steps": 20})
+    assert run(qtbot, panel) is first

@@ -12,7 +12,7 @@ from napari_pristine.errors import PristineError
 from napari_pristine.gui.compare_job import Candidate, Line, Request, noisy_plane, plane_over
 from napari_pristine.gui.layer_select import LayerComboBox
 from napari_pristine.gui.layers import image_from_layer, layer_axes, pixel_size
-from napari_pristine.gui.result_layer import is_result_of, result_facts, source_name
+from napari_pristine.gui.origin import is_result_of, result_facts, source_name
 from napari_pristine.gui.widgets import form_layout, label_for
 
 _LINES_SHOWN = 4

@@ -24,8 +24,8 @@ from napari_pristine.gui.compare_table import FigureTable, write_csv
 from napari_pristine.gui.grid_view import SideBySide
 from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer, layer_arguments, layer_axes, layer_data
+from napari_pristine.gui.origin import result_facts, result_metadata, source_name
 from napari_pristine.gui.plots import PLOTS, Colours, draw, save_figure
-from napari_pristine.gui.result_layer import result_facts, result_metadata, source_name
 from napari_pristine.gui.widgets import DockPanel, ask_save_path, button, copy_text, side_by_side, wrapped_label
 from napari_pristine.recipe_code import methods_paragraph
 

@@ -23,7 +23,7 @@ from napari_pristine.gui.layers import (
     stated_axes,
     visible_ranges,
 )
-from napari_pristine.gui.result_layer import source_name, source_of
+from napari_pristine.gui.origin import source_name, source_of
 from napari_pristine.gui.source_file import SOURCE_FILES
 from napari_pristine.gui.widgets import form_layout, label_for, limit_width
 from napari_pristine.image.image import Image, check_axes

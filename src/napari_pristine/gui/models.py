@@ -21,7 +21,7 @@ from napari_pristine.errors import ImageError, PristineError
 from napari_pristine.export import export_bioimageio
 from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer, layer_axes
-from napari_pristine.gui.result_layer import source_name, source_of
+from napari_pristine.gui.origin import source_name, source_of
 from napari_pristine.gui.widgets import (
     ask_save_path,
     button,

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu
 from napari_pristine.errors import PristineError
 from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer
-from napari_pristine.gui.result_layer import result_facts
+from napari_pristine.gui.origin import result_facts
 from napari_pristine.gui.widgets import ask_save_path, copy_text
 from napari_pristine.image.image import Image
 from napari_pristine.io.registry import write

@@ -15,12 +15,13 @@ from napari_pristine.events import BlockDone, Note, Preview, Progress
 from napari_pristine.gui.job_runner import JobPanel, report_error
 from napari_pristine.gui.layers import describe_image, layer_arguments
 from napari_pristine.gui.method_form import MethodForm
+from napari_pristine.gui.origin import result_facts, result_metadata, show_sources
 from napari_pristine.gui.preferences import read_preferences
 from napari_pristine.gui.progress_view import ProgressView
 from napari_pristine.gui.recipe_menu import RecipeMenu
 from napari_pristine.gui.restore_job import Judged, restore_and_judge
 from napari_pristine.gui.result_controls import ResultControls
-from napari_pristine.gui.result_layer import ResultLayer, result_facts, result_metadata, show_sources
+from napari_pristine.gui.result_layer import ResultLayer
 from napari_pristine.gui.widgets import ask, button
 from napari_pristine.jobs.choose import recipe_with
 from napari_pristine.jobs.lazy import lazy_restore
@@ -282,6 +283,8 @@ class RestorePanel(JobPanel):
         self.result = known[0] if known else ResultLayer(self.viewer, layer)
         if not known:
             self.results.append(self.result)
+        if not preview:
+            name = self.result.distinct(name, self.form.recipe(ranges))
         self.result.begin(image, name, is_preview=preview)
         self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")

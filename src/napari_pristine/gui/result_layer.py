@@ -2,76 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from napari import Viewer
 from napari.layers import Image as ImageLayer
-from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
 from napari_pristine.events import Preview
 from napari_pristine.gui.grid_view import grid_of
 from napari_pristine.gui.layers import layer_arguments, layer_data
 from napari_pristine.gui.mixture import Mixture
+from napari_pristine.gui.origin import is_result_of, result_facts, result_metadata
 from napari_pristine.gui.progress_view import Report
 from napari_pristine.image.image import Image
 from napari_pristine.image.tiling import repeat
 from napari_pristine.jobs.plan import RestorationPlan
 from napari_pristine.jobs.restore import Restored
+from napari_pristine.recipe import Recipe
+from napari_pristine.settings import settings_of
 
-_PRISTINE, _SOURCE, _SOURCE_ID = "pristine", "source", "pristine source"
-"""Keys of a result's metadata: its facts, among them the name of the layer that it was made of; and the latter's id."""
+_MOST_NAMED = 2
+"""Number of settings that the name of a layer has at most."""
 _SNAPSHOT_BYTES = 2**28
 """Memory for the snapshots of a fit; when it is full, every other one is dropped."""
 _DRAWN = 200
 """Milliseconds after which the canvas has drawn a layer."""
-
-
-def result_facts(layer: Layer) -> dict[str, Any]:
-    """Facts on the origin of a layer, such as its recipe; empty for layers that are not made by this software."""
-    known = layer.metadata.get(_PRISTINE) if isinstance(layer, ImageLayer) else None
-    return known if isinstance(known, dict) else {}
-
-
-def source_name(layer: Layer) -> str:
-    """Name of the layer that a layer is a result of; empty for layers that are no results."""
-    return str(result_facts(layer).get(_SOURCE, ""))
-
-
-def result_metadata(source: ImageLayer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata by which a layer is known as a result of another one, with the facts on how it was made."""
-    return {_PRISTINE: {**facts, _SOURCE: source.name}, _SOURCE_ID: str(source.unique_id)}
-
-
-def is_result_of(layer: Layer, source: Layer) -> bool:
-    """Tell whether a layer is a result of another one; names may have changed, or be those of another image."""
-    name = source_name(layer)
-    return bool(name) and layer.metadata.get(_SOURCE_ID, name) in (str(source.unique_id), source.name)
-
-
-def source_of(layer: Layer, viewer: Viewer) -> Layer | None:
-    """The layer in the viewer that a layer is a result of."""
-    return next((other for other in viewer.layers if is_result_of(layer, other)), None)
-
-
-def show_sources(viewer: Viewer) -> Callable[[], None]:
-    """Show the noisy images in place of their results; returns a function that shows again what was shown."""
-    results = [layer for layer in viewer.layers if layer.visible and source_of(layer, viewer) is not None]
-    sources = [source for layer in results if (source := source_of(layer, viewer)) is not None]
-    before = [(layer, layer.visible) for layer in (*results, *sources)]
-    for layer in sources:
-        layer.visible = True
-    for layer in results:
-        layer.visible = False
-
-    def show_again() -> None:
-        for layer, visible in before:
-            layer.visible = visible
-
-    return show_again
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +109,16 @@ class ResultLayer:
         self._plan = self._restored = self._filled = self.mixture = None
         self.snapshots = []
         self._steps = self._home = self.viewer.dims.current_step
+
+    def distinct(self, name: str, recipe: Recipe) -> str:
+        """A name for a result: with the settings that differ from those of a result of that name, which stays."""
+        known = self._result_named(name)
+        if known is None:
+            return name
+        before, now = result_facts(known)["recipe"]["settings"], recipe.model_dump(mode="json")["settings"]
+        titles = {setting.name: setting.title.lower() for setting in settings_of(type(recipe.params))}
+        changed = [f"{titles[key]} {now[key]}" for key in titles if before.get(key, now[key]) != now[key]]
+        return ", ".join([name, *changed[:_MOST_NAMED]])
 
     def set_plan(self, plan: RestorationPlan) -> None:
         """Set the plan of the job, which determines position and size of the layer."""
