@@ -380,7 +380,7 @@ def test_the_recipe_of_an_open_panel_is_used(window_viewer, open_panel, open_bat
     batch = open_batch(in_viewer=viewer)
     batch.form.recipe.set_path("")
     batch.form.from_panel_button.click()
-    assert "no panel of a method is open" in notifications[0].message
+    assert "no Restore panel is open" in notifications[0].message
     viewer.add_image(noisy((64, 64)))
     method = open_panel(viewer, "linr")
     monkeypatch.setattr("napari_pristine.gui.batch_form.QMenu", menu_that_triggers(slice(1)))

@@ -187,7 +187,7 @@ def test_a_result_is_saved_with_the_pixel_size_of_the_file(
     assert (saved.axes, saved.scale, saved.units) == (image.axes, image.scale, image.units)
     viewer.layers.clear()
     viewer.open(tmp_path / "saved.ome.tif", plugin="napari")
-    assert "This image is a result already (Pretrained, balanced)" in panel.form.facts.text()
+    assert "This image is already a result (Pretrained, balanced)" in panel.form.facts.text()
 
 
 def test_the_key_shows_the_noisy_image_and_then_what_was_shown(qtbot, viewer, open_panel):

@@ -118,7 +118,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         )
         self.given_recipe: Recipe | None = None
         self.from_panel_button = button(
-            "From panel…", "Use the settings of an open panel as they are now.", self._ask_panel
+            "From panel…", "Use the settings of an open Restore panel as they are now.", self._ask_panel
         )
         self.recipe_summary = wrapped_label()
         self.inputs = InputList()
@@ -136,7 +136,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
         self.axes.setClearButtonEnabled(True)
         self.axes.setToolTip(
             "Axes, if the files do not say them: one letter for each dimension, such as ZYX or TCYX.\n"
-            "They are those of the files with as many dimensions; the others keep their own. 'Plan' shows them."
+            "They apply to the files with as many dimensions; the others keep their own. 'Plan' shows them."
         )
         self.output = FileField(_ask_folder, "Folder for the results and the report.", "choose a folder")
         self.settings = SettingsForm(BatchSettings)
@@ -215,7 +215,7 @@ class BatchForm(QWidget):  # type: ignore[misc]
     def _ask_panel(self) -> None:
         panels = self.open_panels()
         if not panels:
-            show_error("no panel of a method is open; open one from Plugins → Pristine, or choose a file")
+            show_error("no Restore panel is open; open one from Plugins → Pristine, or choose a file")
             return
         menu = QMenu(self)
         for title, recipe in panels.items():

@@ -55,7 +55,9 @@ class ComparePanel(DockPanel):
         self._grid_wanted = self._removed_wanted = False
         self._made_of: dict[ImageLayer, object] = {}
         self.grid_button = button(
-            "&Side by side", "Noisy, restored, removed and the others beside each other.", self.show_grid
+            "&Side by side",
+            "The noisy image, the reference, the results, what was removed and the uncertainty next to each other.",
+            self.show_grid,
         )
         self.grid_button.setCheckable(True)
         self.removed_button = button(

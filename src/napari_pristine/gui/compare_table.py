@@ -70,7 +70,7 @@ def _scored(key: str, title: str, tooltip: str, digits: str, value: Callable[[Sc
 _FITTED = "after the gain and offset that fit the reference best, since brightness drifts between exposures."
 ROWS = (
     Row(
-        "noise_level", "Noise level", "Of the noisy image, and what of its noise is left in the result; grey values.",
+        "noise_level", "Noise level", "Noise of the noisy image, and how much is left in the result, in grey values.",
         ".3g", lambda f: f.noise_after, lambda f: f.noise_before,
     ),
     Row(
@@ -80,12 +80,12 @@ ROWS = (
     ),
     Row(
         "removed_neighbour_correlation", "Removed: neighbours",
-        "Correlation of what was removed with itself one pixel further: 0 for noise that is independent.",
+        "Correlation between neighbouring pixels of what was removed: 0 for independent noise.",
         ".2f", lambda f: f.whiteness,
     ),
-    Row("slope", "Brightness: slope", "Of means over 8 × 8 pixels: 1 if bright places keep their brightness.",
+    Row("slope", "Brightness: slope", "Slope of restored over noisy, means of 8 × 8 pixels: 1 if the range is kept.",
         ".3f", lambda f: f.slope),
-    Row("offset", "Brightness: offset", "Of the same line, in grey values: 0 if the background is kept.",
+    Row("offset", "Brightness: offset", "Offset of the same line, in grey values: 0 if the background is kept.",
         ".3g", lambda f: f.offset),
     _scored("psnr_db", "PSNR (dB)", "Peak signal to noise ratio against the reference.", ".2f", lambda s: s.plain.psnr),
     _scored("psnr_fitted_db", "PSNR (dB), fitted", f"PSNR {_FITTED}", ".2f", lambda s: s.fitted.psnr),

@@ -17,7 +17,7 @@ _TOOLTIPS = {
 }
 
 
-_COSTS = "Below: about how long it takes for the chosen region, and the memory of this program meanwhile."
+_COSTS = "On the button: about how long the chosen region takes, and how much memory this program then uses."
 
 
 def effort_title(preset: str) -> str:

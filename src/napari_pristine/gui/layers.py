@@ -67,7 +67,7 @@ def describe_origin(image: Image) -> str:
     except SettingError:
         return ""
     made = ", ".join(filter(None, (find_method(recipe.method).title, effort_title(recipe.preset).lower())))
-    return f"This image is a result already ({made}); what is removed now is not the noise of a camera."
+    return f"This image is already a result ({made}); what is removed now is not the noise of a camera."
 
 
 def pixel_size(image: Image) -> tuple[float, str]:

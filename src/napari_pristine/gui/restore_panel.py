@@ -60,7 +60,7 @@ class RestorePanel(JobPanel):
         self.more_button = QPushButton("⋯")
         self.more_button.setStyleSheet("QPushButton::menu-indicator { width: 0; }")
         self.more_button.setFixedWidth(36)
-        self.more_button.setToolTip("Save the result; recipes; the same for other images.")
+        self.more_button.setToolTip("Save the result, save or load recipes, restore other images in the same way.")
         self.menu = RecipeMenu(self)
         self.more_button.setMenu(self.menu)
         self.progress = ProgressView(viewer)
@@ -121,7 +121,7 @@ class RestorePanel(JobPanel):
                 f"{len(self._done)} of {counted(total, 'plane')} {'is' if len(self._done) == 1 else 'are'} restored. "
                 "Keep these and the one that is being restored, without the others?",
                 "Keep these",
-                "Go on",
+                "Continue restoring",
             )
         ):
             return

@@ -36,7 +36,7 @@ class ResultControls(QWidget):  # type: ignore[misc]
         self.strength_label = QLabel("100 %")
         self.channel_box = QCheckBox()
         self.channel_box.setToolTip(
-            "Change the strength of the channel that is shown alone; the others keep theirs. Else all have the same."
+            "Change the strength of the channel that is shown; the others keep theirs. If unticked, all have the same."
         )
         self.step = QSlider(Qt.Orientation.Horizontal)
         self.step.setToolTip("The fit as it was after some of its steps; the right end is the result.")

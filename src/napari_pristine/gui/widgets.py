@@ -188,7 +188,7 @@ def copy_text(write: Callable[[], str], what: str) -> None:
         show_error(str(error))
         return
     QGuiApplication.clipboard().setText(text)
-    show_info(f"{what} is in the clipboard.")
+    show_info(f"{what} is on the clipboard.")
 
 
 def set_enabled(widget: QWidget, reason: str = "") -> None:
