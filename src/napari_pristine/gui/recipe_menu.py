@@ -69,7 +69,7 @@ class RecipeMenu(QMenu):  # type: ignore[misc]
             return
         facts = result_facts(layer)
         name = f"{layer.name}.ome.tif".replace(" · ", " ").replace("/", "-")
-        if path := ask_save_path(self.panel, "Save the result", name, "Images (*.tif)"):
+        if path := ask_save_path(self.panel, "Save the result", name, "Images (*.zarr *.tif)"):
             image = image_from_layer(layer, facts["recipe"]["axes"])
             if result is not None and layer is shown and result.is_own and result.mixture is not None:
                 # with what napari's layers do not know, such as the names of channels
