@@ -23,7 +23,8 @@ def test_a_session_raises_and_prints_no_errors(binding: str) -> None:
         [sys.executable, str(session)], capture_output=True, text=True, check=False, timeout=240,
         env={**environment, "QT_API": binding.lower()},
     )  # fmt: skip
-    printed = done.stdout + done.stderr
+    # vispy says so where the program that knows the size of the display is not installed
+    printed = (done.stdout + done.stderr).replace("WARNING: could not determine DPI", "")
     assert done.returncode == 0, printed
     assert done.stdout.splitlines()[-1].startswith(binding)
     for sign in ("Traceback", "TypeError", "QObject::", "Warning:", "WARNING:"):
