@@ -152,6 +152,10 @@ def test_what_is_said_follows_the_image(qtbot, viewer, open_panel):
     viewer.layers.selection.active = first
     assert panel.progress.report == said
     assert panel.menu._recipe().strength == []
+    viewer.layers.clear()
+    assert panel.progress.report.verdict == ""
+    viewer.add_image(noisy((96, 96), 2), name="first")
+    assert panel.progress.report.verdict == ""
 
 
 def test_the_selected_result_is_saved(qtbot, viewer, open_panel, tmp_path, monkeypatch):

@@ -363,6 +363,7 @@ class RestorePanel(JobPanel):
             self.results.remove(result)
             if result is self.result and not self.runner.active:
                 self.result = None
+                self.progress.show_report(None)
         if not self.runner.running:
             self._show_controls()
         self._update_enabled()
