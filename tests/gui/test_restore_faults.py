@@ -72,12 +72,12 @@ def test_a_cancelled_job_leaves_the_result_before_it(qtbot, viewer, open_panel):
     before, facts = np.array(result.data), dict(result.metadata)
     panel.form.settings.set_values(ENDLESS)
     panel.run()
-    qtbot.waitUntil(lambda: not np.array_equal(result.data, before), timeout=60_000)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3 and not result.visible, timeout=60_000)  # a result with other settings
     panel.stop()
     np.testing.assert_array_equal(result.data, before)
     assert (result.metadata, result.visible, cells.visible) == (facts, True, False)
     wait_until_idle(qtbot, panel)
-    assert list(viewer.layers) == [cells, result]
+    qtbot.waitUntil(lambda: list(viewer.layers) == [cells, result], timeout=10_000)
     panel.controls.strength.setValue(0)
     np.testing.assert_array_equal(result.data, cells.data)
 
