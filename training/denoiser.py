@@ -174,7 +174,11 @@ def compiled(net: ResidualUNet, device: torch.device) -> Any:
 
 
 def take_step(
-    net: Any, nets: EmaModel[ResidualUNet], optimizers: list[torch.optim.Optimizer], pairs: Pairs, training: Training
+    net: Any,
+    nets: EmaModel[ResidualUNet],
+    optimizers: list[torch.optim.Optimizer | Muon],
+    pairs: Pairs,
+    training: Training,
 ) -> Tensor:
     """Update the weights by pictures, but not their average; `net` is `nets.model`, or the same compiled.
 
@@ -192,7 +196,7 @@ def take_step(
     return restored_loss.detach()
 
 
-def make_optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optimizer]:
+def make_optimizers(net: ResidualUNet, training: Training) -> list[torch.optim.Optimizer | Muon]:
     """Muon for the kernels of the residual blocks, if wanted, and AdamW for all other weights."""
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

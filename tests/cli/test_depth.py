@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 import napari_pristine
 from napari_pristine import Image, write
 from napari_pristine.cli.main import main
 from napari_pristine.jobs import plan
 from napari_pristine.methods import METHODS
+from napari_pristine.nets.muon import Muon
+from napari_pristine.nets.optimiser import Adam
 
 PACKAGE = str(Path(napari_pristine.__file__).parent)
 MAX_FRAMES = 12
@@ -37,7 +38,6 @@ def test_few_frames_lie_between_the_shell_and_the_optimiser(
     method: str, noisy: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deepest: list[str] = []
-    step = torch.optim.Optimizer.profile_hook_step
 
     def count_frames(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -50,10 +50,10 @@ def test_few_frames_lie_between_the_shell_and_the_optimiser(
                 deepest[:] = own
             return function(*args, **kwargs)
 
-        return step(wrapped)
+        return wrapped
 
-    monkeypatch.setattr(torch.optim.Optimizer, "profile_hook_step", staticmethod(count_frames))
-    monkeypatch.setattr(torch.optim.Adam, "step", count_frames(torch.optim.Adam.step))
+    for optimiser in (Adam, Muon):
+        monkeypatch.setattr(optimiser, "step", count_frames(optimiser.step))
     words = ["restore", str(noisy[0]), "-o", str(tmp_path / "out.tif"), "--method", method, "--set", "steps=2"]
     assert main([*words, "--preset", "fast"]) == 0
     assert deepest

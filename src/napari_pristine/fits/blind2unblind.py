@@ -25,6 +25,7 @@ from napari_pristine.methods.blind2unblind import Blind2UnblindParams
 from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step, StopReason
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.masks import cell_masks, fill_hidden, gather_hidden
+from napari_pristine.nets.optimiser import Adam
 from napari_pristine.nets.unet import blind2unblind_config
 
 _PART = 1 << 16
@@ -52,7 +53,7 @@ def fit(net: Blind2UnblindNet, source: CropSource, params: Blind2UnblindParams, 
     cooling, halving = linear_decay(params.cooling), halvings(params.halvings)
     optimisation = Optimisation(
         net,
-        torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, weight_decay=1e-8),
+        Adam(net.model.parameters(), lr=params.learning_rate, weight_decay=1e-8),
         schedule=lambda progress: cooling(progress) * halving(progress),
         averaging=params.averaging,
         mixed_precision=params.mixed_precision,

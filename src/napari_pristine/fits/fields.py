@@ -18,6 +18,7 @@ from napari_pristine.methods.fit_settings import FieldParams
 from napari_pristine.methods.method import NoisyBlock
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.muon import Muon
+from napari_pristine.nets.optimiser import Adam, Optimiser
 from napari_pristine.nets.siren import Siren
 
 _NEIGHBOURHOOD = {1: 32, 2: 8, 3: 4}
@@ -207,15 +208,15 @@ def mean_slopes(values: Tensor, sigma: Tensor | float, spacing: Sequence[float] 
     return square.sqrt().flatten(1).mean(dim=1)
 
 
-def optimisers(net: Siren, params: FieldParams) -> list[torch.optim.Optimizer]:
+def optimisers(net: Siren, params: FieldParams) -> list[Optimiser]:
     """Adam for all weights, or Muon for the matrices between sine layers and Adam for the rest."""
     matrices = list(net.weights)
     if params.optimiser == "muon":
         rest = [matrices[0], matrices[-1], *net.biases]
-        adam = torch.optim.Adam(rest, lr=params.learning_rate, betas=(0.9, 0.99))
+        adam = Adam(rest, lr=params.learning_rate, betas=(0.9, 0.99))
         return [adam, Muon(matrices[1:-1], lr=params.muon_rate)]
     groups: list[dict[str, Any]] = [
         {"params": [*matrices[:-3], matrices[-1], *net.biases]},
         {"params": matrices[-3:-1], "weight_decay": params.weight_decay},  # coupled: an L2 term of the loss
     ]
-    return [torch.optim.Adam(groups, lr=params.learning_rate)]
+    return [Adam(groups, lr=params.learning_rate)]

@@ -27,6 +27,7 @@ from napari_pristine.fits.unets import (
 from napari_pristine.methods.iddp import IddpParams
 from napari_pristine.methods.method import CropSource, Fit, NoisyBlock, Step
 from napari_pristine.nets.ema import EmaModel
+from napari_pristine.nets.optimiser import Adam
 from napari_pristine.nets.unet import noise2grad_config
 
 _DECAY = 0.95
@@ -45,7 +46,7 @@ def fit(net: EmaModel[Denoiser], source: CropSource, params: IddpParams, warm: b
     generator = torch.Generator().manual_seed(source.seed)
     optimisation = Optimisation(
         net,
-        torch.optim.Adam(net.model.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999)),
+        Adam(net.model.parameters(), lr=params.learning_rate, betas=(params.momentum, 0.999)),
         schedule=linear_decay(params.cooling, params.final_rate),
         averaging=params.averaging,
         mixed_precision=params.mixed_precision,

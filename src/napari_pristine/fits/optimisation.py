@@ -11,6 +11,7 @@ import torch
 
 from napari_pristine.methods.fit_settings import FINAL_RATE
 from napari_pristine.nets.ema import EmaModel
+from napari_pristine.nets.optimiser import Optimiser
 
 _WARM_UP = 10
 """Steps over which the average becomes longer, see `ema_decay`."""
@@ -67,7 +68,7 @@ class Optimisation:
     def __init__(
         self,
         net: EmaModel[Any],
-        optimisers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        optimisers: Optimiser | Sequence[Optimiser],
         *,
         schedule: Schedule,
         averaging: float,
@@ -75,7 +76,7 @@ class Optimisation:
         mixed_precision: bool = False,
     ) -> None:
         self.net = net
-        self.optimisers = [optimisers] if isinstance(optimisers, torch.optim.Optimizer) else list(optimisers)
+        self.optimisers = [optimisers] if isinstance(optimisers, Optimiser) else list(optimisers)
         self.schedule, self.averaging, self.max_norm = schedule, averaging, max_norm
         self.mixed_precision = mixed_precision
         self.steps = 0
@@ -84,7 +85,7 @@ class Optimisation:
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
         for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision within this context, if it is asked for and the network is on a CUDA device."""

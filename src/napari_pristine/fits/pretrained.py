@@ -34,6 +34,7 @@ from napari_pristine.image.intensity import LEVEL_SIDE, AnscombeTransform
 from napari_pristine.image.noise import correlate, is_correlated
 from napari_pristine.methods.method import Estimate, Fit, NoisyBlock, Step, StopReason, random_crops
 from napari_pristine.methods.pretrained import PretrainedParams
+from napari_pristine.nets.optimiser import Adam
 from napari_pristine.nets.residual_unet import WEIGHTS, ResidualUNet, pretrained_network
 
 ERROR_SCALES = "error_scales"
@@ -96,7 +97,7 @@ def fit(net: ResidualUNet, block: NoisyBlock, params: PretrainedParams, warm: bo
     generator, random = torch.Generator().manual_seed(block.seed), np.random.default_rng(block.seed)
     start = {name: w.detach().clone() for name, w in net.named_parameters() if not name.startswith("error.")}
     gains = {n: (torch.ones_like(w[:, :1, :1, :1]) if w.dim() > 1 else w.clone()) for n, w in start.items()}
-    optimiser = torch.optim.Adam([gain.requires_grad_() for gain in gains.values()], betas=(0.9, 0.99))
+    optimiser = Adam([gain.requires_grad_() for gain in gains.values()], betas=(0.9, 0.99))
     cooling, scale = linear_decay(1.0), (1 + _ADDED**2) ** -0.5
     try:
         for step in range(1, steps + 1):

@@ -34,6 +34,7 @@ from napari_pristine.methods.sampling import SamplingParams
 from napari_pristine.nets.ema import EmaModel
 from napari_pristine.nets.field import Field
 from napari_pristine.nets.masks import dilate, visible_mask
+from napari_pristine.nets.optimiser import Adam
 from napari_pristine.nets.unet import UNet, noise2noise_config
 
 _FOR_INDEPENDENT = (0.8, 0, 16)
@@ -68,14 +69,14 @@ def fit(net: SamplingNet, block: NoisyBlock, params: SamplingParams, warm: bool)
     cooling = linear_decay(params.cooling)
     unet = Optimisation(
         net.denoiser,
-        torch.optim.Adam(net.denoiser.model.parameters(), lr=params.learning_rate),
+        Adam(net.denoiser.model.parameters(), lr=params.learning_rate),
         schedule=cosine_decay if params.cosine else cooling,
         averaging=params.averaging,
         mixed_precision=params.mixed_precision,
     )
     function = Optimisation(
         net.field.siren,
-        torch.optim.Adam(net.field.siren.model.parameters(), lr=params.function_rate),
+        Adam(net.field.siren.model.parameters(), lr=params.function_rate),
         schedule=(lambda _: 1.0) if params.cosine else cooling,
         averaging=params.averaging,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-import torch
 
 from napari_pristine.diagnosis import ChannelNoise, describe_noise, measure_channels
 from napari_pristine.image.image import Image
@@ -70,9 +69,6 @@ def slowness() -> float:
     """Time that computing takes here, relative to the machine of `Method.seconds`; measured once."""
     from napari_pristine.jobs.restore import restore  # loads torch's kernels, which takes a second
 
-    # the first optimiser loads torch's compiler, another second, after which Python looks for garbage; both would
-    # stall the window if they came during a fit
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     part = np.random.default_rng(0).poisson(30, (_PROBE_SIDE, _PROBE_SIDE)).astype(np.float32)
     for _ in range(2):  # the first one loads libraries
         started = time.monotonic()

@@ -10,10 +10,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from napari_pristine.nets.optimiser import Optimiser
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimiser):
     """Each step moves a matrix by `lr` along the orthogonal matrix nearest to its momentum.
 
     Args:
@@ -26,10 +28,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update all parameters by their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
+                if weight.grad is None:
+                    continue
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - group["momentum"])
                 nesterov = weight.grad.lerp(mean, group["momentum"])
