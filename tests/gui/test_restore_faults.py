@@ -72,7 +72,8 @@ def test_a_cancelled_job_leaves_the_result_before_it(qtbot, viewer, open_panel):
     before, facts = np.array(result.data), dict(result.metadata)
     panel.form.settings.set_values(ENDLESS)
     panel.run()
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3 and not result.visible, timeout=60_000)  # a result with other settings
+    # a result with other settings has a layer of its own
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3 and not result.visible, timeout=60_000)
     panel.stop()
     np.testing.assert_array_equal(result.data, before)
     assert (result.metadata, result.visible, cells.visible) == (facts, True, False)

@@ -13,6 +13,7 @@ from napari_pristine.fits.optimisation import Optimisation, cosine_decay, ema_de
 from napari_pristine.methods import METHODS
 from napari_pristine.methods.method import Method, NoisyBlock
 from napari_pristine.nets.ema import EmaModel
+from napari_pristine.nets.optimiser import Adam
 
 
 def optimisation_of(net: EmaModel[Any], **changes: Any) -> Optimisation:
@@ -84,13 +85,13 @@ def test_precision_on_cuda() -> None:
 def learning_rates(method: Method[Any, Any], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[list[float]]:
     """Learning rates of each of the optimisers in a fit, as fractions of the first."""
     found: dict[int, list[float]] = {}
-    step = torch.optim.Adam.step
+    step = Adam.step
 
-    def recorded(adam: torch.optim.Adam, *args: Any) -> Any:
+    def recorded(adam: Adam, *args: Any) -> Any:
         found.setdefault(id(adam), []).append(float(adam.param_groups[0]["lr"]) / adam.defaults["lr"])
         return step(adam, *args)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    monkeypatch.setattr(Adam, "step", recorded)
     generator = torch.Generator().manual_seed(0)
     block = NoisyBlock(torch.randn(1, 32, 32, generator=generator), torch.ones(1), torch.ones(32, 32, dtype=torch.bool))
     params = method.settings("paper", settings)

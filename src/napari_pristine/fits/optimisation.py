@@ -76,7 +76,7 @@ class Optimisation:
         mixed_precision: bool = False,
     ) -> None:
         self.net = net
-        self.optimisers = [optimisers] if isinstance(optimisers, Optimiser) else list(optimisers)
+        self.optimisers = list(optimisers) if isinstance(optimisers, Sequence) else [optimisers]
         self.schedule, self.averaging, self.max_norm = schedule, averaging, max_norm
         self.mixed_precision = mixed_precision
         self.steps = 0

@@ -26,7 +26,7 @@ class Optimiser:
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], defaults: Mapping[str, Any]) -> None:
-        given = list(params)
+        given, self.defaults = list(params), dict(defaults)
         groups: list[Any] = given if given and isinstance(given[0], dict) else [{"params": given}]
         self.param_groups: list[Group] = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         self.state: dict[Tensor, dict[str, Any]] = {p: {} for group in self.param_groups for p in group["params"]}
