@@ -6,27 +6,16 @@
 from __future__ import annotations
 
 import sys
-import time
-from typing import Any
 
 import napari
 import numpy as np
 from helpers import QUICK, noisy
-from qtpy.QtWidgets import QApplication
+from session import wait
 
 from napari_pristine.gui import probe
 from napari_pristine.gui.restore_panel import RestorePanel
 from napari_pristine.jobs import context
 from napari_pristine.jobs.block import Block
-
-
-def wait(seconds: float, until: Any = lambda: False) -> bool:
-    """Process events of the window until a condition holds, at most that long; returns whether it holds."""
-    end = time.monotonic() + seconds
-    while not until() and time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.01)
-    return bool(until())
 
 
 def main() -> None:

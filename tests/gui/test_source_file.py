@@ -145,9 +145,8 @@ def test_what_cannot_be_opened_gives_nothing(viewer: Any, tmp_path: Path, name: 
     assert layer_axes(layer) == "TYX"
 
 
-def test_the_window_does_not_wait_for_a_slow_file(
-    qtbot: Any, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def slow_opening(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
+    """Let files be opened in a thread that waits: events that it has begun, and that it may go on."""
     opened, answers, read = Event(), Event(), source_file.open_lazily
 
     def slow(path: Path) -> Image | None:
@@ -157,6 +156,13 @@ def test_the_window_does_not_wait_for_a_slow_file(
 
     monkeypatch.setattr(source_file, "open_lazily", slow)
     monkeypatch.setattr(source_file, "_WAIT_SECONDS", 0.001)
+    return opened, answers
+
+
+def test_the_window_does_not_wait_for_a_slow_file(
+    qtbot: Any, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, answers = slow_opening(monkeypatch)
     write(tmp_path / "cells.ome.tif", STACK)
     with source_file_of(tmp_path / "cells.ome.tif"):
         layer = viewer.add_image(STACK.data)
@@ -172,14 +178,7 @@ def test_the_window_does_not_wait_for_a_slow_file(
 def test_the_panel_shows_what_a_slow_file_says_when_it_is_read(
     qtbot: Any, viewer: Any, open_panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, read = Event(), source_file.open_lazily
-
-    def slow(path: Path) -> Image | None:
-        assert answers.wait(60)
-        return read(path)
-
-    monkeypatch.setattr(source_file, "open_lazily", slow)
-    monkeypatch.setattr(source_file, "_WAIT_SECONDS", 0.001)
+    _, answers = slow_opening(monkeypatch)
     write(tmp_path / "cells.ome.tif", STACK)
     with source_file_of(tmp_path / "cells.ome.tif"):
         viewer.add_image(STACK.data, name="cells")

@@ -26,7 +26,7 @@ from napari_pristine.gui.batch_table import BatchTableModel, BatchTableView
 from napari_pristine.gui.file_layers import show_pair
 from napari_pristine.gui.job_runner import Job, JobPanel, report_error
 from napari_pristine.gui.progress_view import BAR_MAXIMUM
-from napari_pristine.gui.widgets import button, wrapped_label
+from napari_pristine.gui.widgets import button, find_panel, wrapped_label
 from napari_pristine.recipe import Recipe
 from napari_pristine.text import counted, duration, short_name
 
@@ -252,8 +252,7 @@ def open_batch_with(viewer: Viewer, recipe: Recipe, inputs: Iterable[str | Path]
         recipe: The recipe, which need not be in a file.
         inputs: Files and folders; for a single folder, a folder beside it is proposed for the results.
     """
-    docked = getattr(viewer.window, "dock_widgets", {})  # new in napari 0.6.2
-    panel = next((widget for widget in docked.values() if isinstance(widget, BatchPanel)), None)
+    panel = find_panel(viewer, BatchPanel)
     if panel is None:
         panel = viewer.window.add_plugin_dock_widget("napari-pristine", "Batch", tabify=True)[1]
     dock = panel.parentWidget()

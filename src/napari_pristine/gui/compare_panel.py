@@ -26,7 +26,15 @@ from napari_pristine.gui.job_runner import LatestCall, report_error
 from napari_pristine.gui.layers import image_from_layer, layer_arguments, layer_axes, layer_data
 from napari_pristine.gui.origin import result_facts, result_metadata, source_name
 from napari_pristine.gui.plots import PLOTS, Colours, draw, save_figure
-from napari_pristine.gui.widgets import DockPanel, ask_save_path, button, copy_text, side_by_side, wrapped_label
+from napari_pristine.gui.widgets import (
+    DockPanel,
+    ask_save_path,
+    button,
+    copy_text,
+    find_panel,
+    side_by_side,
+    wrapped_label,
+)
 from napari_pristine.recipe_code import methods_paragraph
 
 _WAIT = 250
@@ -350,8 +358,7 @@ def open_compare(viewer: Viewer, source: ImageLayer | None = None, result: Image
         source: The noisy layer.
         result: A result of it.
     """
-    docked = getattr(viewer.window, "dock_widgets", {})  # new in napari 0.6.2
-    panel = next((widget for widget in docked.values() if isinstance(widget, ComparePanel)), None)
+    panel = find_panel(viewer, ComparePanel)
     if panel is None:
         panel = ComparePanel(viewer)
         viewer.window.add_dock_widget(panel, name="Compare", area="right", tabify=True)

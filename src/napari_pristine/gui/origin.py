@@ -42,13 +42,11 @@ def source_of(layer: Layer, viewer: Viewer) -> Layer | None:
 
 def show_sources(viewer: Viewer) -> Callable[[], None]:
     """Show the noisy images in place of their results; returns a function that shows again what was shown."""
-    results = [layer for layer in viewer.layers if layer.visible and source_of(layer, viewer) is not None]
-    sources = [source for layer in results if (source := source_of(layer, viewer)) is not None]
-    before = [(layer, layer.visible) for layer in (*results, *sources)]
-    for layer in sources:
-        layer.visible = True
-    for layer in results:
-        layer.visible = False
+    shown = [(layer, source_of(layer, viewer)) for layer in viewer.layers if layer.visible]
+    pairs = [(result, source) for result, source in shown if source is not None]
+    before = [(layer, layer.visible) for pair in pairs for layer in pair]
+    for result, source in pairs:
+        result.visible, source.visible = False, True
 
     def show_again() -> None:
         for layer, visible in before:

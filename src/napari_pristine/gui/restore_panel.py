@@ -272,6 +272,7 @@ class RestorePanel(JobPanel):
         try:
             image, ranges = self.form.layer_select.image(), select()
             make_plan = self.form.deferred_plan(ranges)
+            recipe = self.form.recipe(ranges)
             kind = " (preview)" if preview else " (part)" if image.select(ranges).shape != image.shape else ""
         except PristineError as error:
             show_error(str(error))
@@ -284,7 +285,7 @@ class RestorePanel(JobPanel):
         if not known:
             self.results.append(self.result)
         if not preview:
-            name = self.result.distinct(name, self.form.recipe(ranges))
+            name = self.result.distinct(name, recipe)
         self.result.begin(image, name, is_preview=preview)
         self._plan, self._done, self._step, self._reached, self._kept = None, [], 0, (0, 0), False
         self.progress.reset("Measuring the noise …")

@@ -34,7 +34,7 @@ class ResultControls(QWidget):  # type: ignore[misc]
         self.strength.setValue(100)
         self.strength.setToolTip("Share of the restored image in the result, in %; the rest is the noisy image.")
         self.strength_label = QLabel("100 %")
-        self.channel_box = QCheckBox()
+        self.channel_box = QCheckBox("only this channel")
         self.channel_box.setToolTip(
             "Change the strength of the channel that is shown; the others keep theirs. If unticked, all have the same."
         )
@@ -104,7 +104,6 @@ class ResultControls(QWidget):  # type: ignore[misc]
         self.strength.blockSignals(blocked)
         self._label_strength(self.strength.value())
         self.channel_box.setVisible(len(result.strengths) > 1)
-        self.channel_box.setText("only this channel")
 
     def _label_strength(self, percent: int) -> None:
         self.strength_label.setText(f"{percent} %")

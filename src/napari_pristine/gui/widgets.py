@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from magicgui.widgets import ComboBox
 from napari import Viewer
@@ -31,6 +32,8 @@ from superqt import QCollapsible
 
 from napari_pristine.errors import PristineError
 from napari_pristine.text import singular
+
+P = TypeVar("P", bound=QWidget)
 
 _DECIMALS = 12
 """Decimal places that a number keeps: enough for a float32 image with values of about 1e-6."""
@@ -204,6 +207,12 @@ def set_enabled(widget: QWidget, reason: str = "") -> None:
         widget.setProperty("tooltip", text)
     widget.setEnabled(not reason)
     widget.setToolTip("\n".join(filter(None, (reason, text))))
+
+
+def find_panel(viewer: Viewer, kind: type[P]) -> P | None:
+    """The panel of a kind that is docked in the window of a viewer, if there is one."""
+    docked = getattr(viewer.window, "dock_widgets", {})  # new in napari 0.6.2
+    return next((widget for widget in docked.values() if isinstance(widget, kind)), None)
 
 
 class DockPanel(QWidget):  # type: ignore[misc]
